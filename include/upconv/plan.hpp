@@ -1,0 +1,79 @@
+// A plan is everything decided about one problem on one device: per pass the candidate that runs,
+// why the ones before it were declined, its workspace. Immutable and safe to run from many threads.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "upconv/epilogue.hpp"
+#include "upconv/executor.hpp"
+#include "upconv/problem.hpp"
+#include "upconv/status.hpp"
+
+namespace upconv {
+
+/// Where a plan runs. The CPU is the only engine so far.
+struct Device {
+  enum class Kind { cpu };
+  Kind kind = Kind::cpu;
+  int index = 0;
+
+  static Device cpu() { return {}; }
+  bool operator==(const Device&) const = default;
+};
+
+/// What a run may use beside its tensors. All memory is the caller's.
+struct Launch {
+  void* workspace = nullptr;        ///< At least Plan::workspace_bytes(pass, executor->workers()) bytes, 64-byte aligned.
+  std::size_t workspace_bytes = 0;
+  Executor* executor = nullptr;     ///< Null: the calling thread alone.
+};
+
+/// Dense tensors in the problem's layouts and dtype. b is null exactly when the problem has no bias.
+struct ForwardArgs {
+  const void* x = nullptr;
+  const void* w = nullptr;
+  const void* b = nullptr;
+  void* y = nullptr;
+};
+struct BackwardInputArgs {
+  const void* dy = nullptr;
+  const void* w = nullptr;
+  void* dx = nullptr;
+};
+struct BackwardWeightArgs {
+  const void* x = nullptr;
+  const void* dy = nullptr;
+  void* dw = nullptr;
+};
+struct BackwardBiasArgs {
+  const void* dy = nullptr;
+  void* db = nullptr;
+};
+
+class Plan {
+ public:
+  /// Validates the problem, walks the candidates of each pass and keeps the first that accepts.
+  /// `epilogue` belongs to the forward pass only. `only` (for tests and benchmarks) names one candidate
+  /// that must be used for every pass it implements; empty lets the list decide.
+  static Result<std::shared_ptr<const Plan>> create(const Problem& problem, Device device = Device::cpu(),
+                                                    const Epilogue& epilogue = {}, const std::string& only = {});
+
+  virtual ~Plan() = default;
+
+  [[nodiscard]] virtual const Problem& problem() const = 0;
+  /// Bytes of scratch a pass needs when `workers` threads run it. Bounded by the weights and a tile per worker.
+  [[nodiscard]] virtual std::size_t workspace_bytes(Pass pass, int workers) const = 0;
+  /// Name of the candidate that runs a pass.
+  [[nodiscard]] virtual std::string candidate(Pass pass) const = 0;
+  /// Candidates, decline reasons, blocking, workspace and floor, for people.
+  [[nodiscard]] virtual std::string explain() const = 0;
+
+  [[nodiscard]] virtual Status forward(const ForwardArgs& args, const Launch& launch = {}) const = 0;
+  [[nodiscard]] virtual Status backward_input(const BackwardInputArgs& args, const Launch& launch = {}) const = 0;
+  [[nodiscard]] virtual Status backward_weight(const BackwardWeightArgs& args, const Launch& launch = {}) const = 0;
+  [[nodiscard]] virtual Status backward_bias(const BackwardBiasArgs& args, const Launch& launch = {}) const = 0;
+};
+
+}  // namespace upconv

@@ -1,0 +1,15 @@
+// The CPU engine's candidates, best first; the last one of every pass takes any problem.
+#pragma once
+
+#include <span>
+
+#include "plan/candidate.hpp"
+
+namespace upconv::cpu {
+
+std::span<const Candidate> candidates(Pass pass);
+
+/// Plain loops, the definition written down: the oracle of the tests and the last candidate.
+Result<std::unique_ptr<PassKernel>> make_reference(const Request& request);
+
+}  // namespace upconv::cpu
