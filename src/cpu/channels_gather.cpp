@@ -27,17 +27,17 @@ const GatherIsa& gather_isa() {
   return base::gather_isa;
 }
 
-namespace {
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
-
 TensorView view_of(DType dtype, Layout layout, std::int64_t channels, const std::array<std::int64_t, 3>& size) {
   const std::int64_t volume = size[0] * size[1] * size[2];
   if (layout == Layout::channels_last)
     return {dtype, volume * channels, 1, size[1] * size[2] * channels, size[2] * channels, channels};
   return {dtype, volume * channels, volume, size[1] * size[2], size[2], 1};
 }
+
+namespace {
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
 constexpr std::int64_t source_tile_bytes = 192 << 10;
