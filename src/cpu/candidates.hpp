@@ -9,6 +9,9 @@ namespace upconv::cpu {
 
 std::span<const Candidate> candidates(Pass pass);
 
+/// Vectors across positions: forward, dx and dw of layers with few channels a group.
+Result<std::unique_ptr<PassKernel>> make_positions(const Request& request);
+
 /// Plain loops, the definition written down: the oracle of the tests and the last candidate.
 Result<std::unique_ptr<PassKernel>> make_reference(const Request& request);
 
