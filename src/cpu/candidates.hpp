@@ -9,6 +9,9 @@ namespace upconv::cpu {
 
 std::span<const Candidate> candidates(Pass pass);
 
+/// Vectors across channels: dense layers. Forward and backward_input; backward_weight.
+Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& request);
+
 /// Plain loops, the definition written down: the oracle of the tests and the last candidate.
 Result<std::unique_ptr<PassKernel>> make_reference(const Request& request);
 

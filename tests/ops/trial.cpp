@@ -135,7 +135,7 @@ Trial::Subject Trial::subject(const std::string& name, Pass pass) {
   }
   static const Epilogue none;
   const Geometry geometry = make_geometry(problem_);
-  const Request request{problem_, geometry, pass, pass == Pass::forward ? setting_.epilogue : none};
+  const Request request{problem_, geometry, pass, pass == Pass::forward ? setting_.epilogue : none, true};
   s.declined = "no candidate of this pass";
   for (const Candidate& c : cpu::candidates(pass)) {
     if (c.name != name) continue;
