@@ -1,6 +1,10 @@
 // Checking and naming of the epilogue list; docs/architecture.md says how each engine evaluates it.
 #include "upconv/epilogue.hpp"
 
+#include <algorithm>
+
+#include "epilogue/steps.hpp"
+
 namespace upconv {
 namespace {
 
@@ -36,6 +40,13 @@ Status validate(const Epilogue& epilogue) {
       return invalid_argument("softplus: beta (" + std::to_string(step.a) + ") must be greater than zero");
   }
   return {};
+}
+
+EpilogueSteps flatten(const Epilogue& epilogue) {
+  EpilogueSteps flat;
+  flat.count = static_cast<int>(std::min<std::size_t>(epilogue.steps.size(), 8));
+  std::copy_n(epilogue.steps.begin(), flat.count, flat.steps);
+  return flat;
 }
 
 std::string to_string(const Epilogue& epilogue) {

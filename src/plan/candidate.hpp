@@ -43,6 +43,7 @@ struct Request {
   const Geometry& geometry;
   Pass pass;
   const Epilogue& epilogue;
+  bool forced = false;  ///< Asked for by name: decline only what cannot run, not what another would run faster.
 };
 
 struct Candidate {

@@ -35,12 +35,12 @@ class CpuPlan final : public Plan {
     static const Epilogue none;
     for (Pass pass : passes) {
       Choice& choice = choices_[index(pass)];
-      const Request request{problem_, geometry_, pass, pass == Pass::forward ? epilogue_ : none};
       const auto list = cpu::candidates(pass);
-      bool implemented = only.empty();
-      for (const Candidate& c : list) implemented |= c.name == only;
+      bool forced = false;
+      for (const Candidate& c : list) forced |= c.name == only;
+      const Request request{problem_, geometry_, pass, pass == Pass::forward ? epilogue_ : none, forced};
       for (const Candidate& c : list) {
-        if (implemented && !only.empty() && c.name != only) {
+        if (forced && c.name != only) {
           choice.declined.push_back({std::string(c.name), "only " + only + " was asked for"});
           continue;
         }
