@@ -2,9 +2,11 @@
 // Registered in schema.cpp; python/upconv/_ops.py adds what only Python can (fake kernels, autograd, vmap).
 #include "operators.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <stdexcept>
+#include <string>
 
 #include "arguments.hpp"
 #include "operand.hpp"
@@ -45,7 +47,15 @@ std::array<std::int64_t, max_rank + 2> output_sizes(const Problem& p) {
   return sizes;
 }
 
-/// Layouts in which the engine meets the tensors of a call, once they are dense.
+Hyperparameters unpack(std::int64_t rank, Integers geometry) {
+  const std::size_t n = rank < 0 ? 0 : static_cast<std::size_t>(rank);
+  if (geometry.size() != 4 * n + 1)
+    throw std::runtime_error("conv_transpose: expected " + std::to_string(4 * n + 1) + " hyperparameters for a weight of " +
+                             std::to_string(n + 2) + " dimensions, but got " + std::to_string(geometry.size()));
+  const std::int64_t* g = geometry.data();
+  return {{g, n}, {g + n, n}, {g + 2 * n, n}, {g + 3 * n, n}, g[4 * n]};
+}
+
 Tensor run_forward(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, const Hyperparameters& h,
                    const Epilogue& epilogue) {
   const int rank = static_cast<int>(w.dim()) - 2;
@@ -71,24 +81,9 @@ Tensor run_forward(const Tensor& x, const Tensor& w, const std::optional<Tensor>
   return y;
 }
 
-}  // namespace
-
-Tensor conv_transpose(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers stride,
-                      Integers padding, Integers output_padding, Integers dilation, std::int64_t groups) {
-  return run_forward(x, w, b, {stride, padding, output_padding, dilation, groups}, {});
-}
-
-Tensor conv_transpose_epilogue(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers stride,
-                               Integers padding, Integers output_padding, Integers dilation, std::int64_t groups,
-                               const std::vector<double>& epilogue) {
-  return run_forward(x, w, b, {stride, padding, output_padding, dilation, groups}, make_epilogue(epilogue));
-}
-
-Tensor conv_transpose_backward_input(const Tensor& dy, const Tensor& w, Integers input_size, Integers stride,
-                                     Integers padding, Integers output_padding, Integers dilation,
-                                     std::int64_t groups) {
+Tensor run_backward_input(const Tensor& dy, const Tensor& w, Sizes input_size, const Hyperparameters& h) {
   const int rank = static_cast<int>(w.dim()) - 2;
-  Problem p = make_problem(input_size, sizes_of(w), {stride, padding, output_padding, dilation, groups},
+  Problem p = make_problem(input_size, sizes_of(w), h,
                            common_dtype(rank, dy, "output gradient", w, "weight"));
   if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
   check_output_gradient(p, sizes_of(dy));
@@ -107,11 +102,9 @@ Tensor conv_transpose_backward_input(const Tensor& dy, const Tensor& w, Integers
   return dx;
 }
 
-Tensor conv_transpose_backward_weight(const Tensor& x, const Tensor& dy, Integers weight_size, Integers stride,
-                                      Integers padding, Integers output_padding, Integers dilation,
-                                      std::int64_t groups) {
+Tensor run_backward_weight(const Tensor& x, const Tensor& dy, Sizes weight_size, const Hyperparameters& h) {
   const int rank = static_cast<int>(weight_size.size()) - 2;
-  Problem p = make_problem(sizes_of(x), weight_size, {stride, padding, output_padding, dilation, groups},
+  Problem p = make_problem(sizes_of(x), weight_size, h,
                            common_dtype(rank, x, "input", dy, "output gradient"));
   if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
   check_output_gradient(p, sizes_of(dy));
@@ -128,6 +121,31 @@ Tensor conv_transpose_backward_weight(const Tensor& x, const Tensor& dy, Integer
                                  l);
   });
   return dw;
+}
+
+}  // namespace
+
+Tensor conv_transpose(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers stride,
+                      Integers padding, Integers output_padding, Integers dilation, std::int64_t groups) {
+  return run_forward(x, w, b, {stride, padding, output_padding, dilation, groups}, {});
+}
+
+Tensor conv_transpose_epilogue(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers stride,
+                               Integers padding, Integers output_padding, Integers dilation, std::int64_t groups,
+                               const std::vector<double>& epilogue) {
+  return run_forward(x, w, b, {stride, padding, output_padding, dilation, groups}, make_epilogue(epilogue));
+}
+
+Tensor conv_transpose_backward_input(const Tensor& dy, const Tensor& w, Integers input_size, Integers stride,
+                                     Integers padding, Integers output_padding, Integers dilation,
+                                     std::int64_t groups) {
+  return run_backward_input(dy, w, input_size, {stride, padding, output_padding, dilation, groups});
+}
+
+Tensor conv_transpose_backward_weight(const Tensor& x, const Tensor& dy, Integers weight_size, Integers stride,
+                                      Integers padding, Integers output_padding, Integers dilation,
+                                      std::int64_t groups) {
+  return run_backward_weight(x, dy, weight_size, {stride, padding, output_padding, dilation, groups});
 }
 
 Tensor conv_transpose_backward_bias(const Tensor& dy) {
@@ -152,6 +170,20 @@ Tensor conv_transpose_backward_bias(const Tensor& dy) {
     return plan->backward_bias({.dy = dense_dy.tensor.const_data_ptr(), .db = db.mutable_data_ptr()}, l);
   });
   return db;
+}
+
+Tensor forward_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry) {
+  return run_forward(x, w, b, unpack(w.dim() - 2, geometry), {});
+}
+
+Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, Integers geometry, bool need_dx,
+                          bool need_dw, bool need_db) {
+  const Hyperparameters h = unpack(w.dim() - 2, geometry);
+  Gradients g;
+  if (need_dx) std::get<0>(g) = run_backward_input(dy, w, sizes_of(x), h);
+  if (need_dw) std::get<1>(g) = run_backward_weight(x, dy, sizes_of(w), h);
+  if (need_db) std::get<2>(g) = conv_transpose_backward_bias(dy);
+  return g;
 }
 
 }  // namespace upconv::binding
