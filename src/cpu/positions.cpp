@@ -103,10 +103,11 @@ Result<std::unique_ptr<PassKernel>> make_positions(const Request& r) {
   for (int d = 0; d < 3; ++d) {
     if (g.kernel[d] > 1 << 16 || g.stride[d] > 1 << 16 || g.dilation[d] > 1 << 16)
       return unsupported("kernel, stride or dilation above 65536");
-    reach *= g.dilation[d] * (g.kernel[d] - 1) / (r.pass == Pass::forward ? g.stride[d] : 1) + 48;
+    const std::int64_t planes = r.pass == Pass::forward ? 1 : std::min(g.stride[d], g.kernel[d]);
+    reach *= (g.dilation[d] * (g.kernel[d] - 1) / g.stride[d] + 2) * planes;
     taps *= g.kernel[d], phases *= g.stride[d];
-    if (reach > 1 << 22 || taps > 1 << 22 || phases > 1 << 20)
-      return unsupported("the dilated kernel spans " + std::to_string(reach) + " positions, too many for a local tile");
+    if (reach > 1 << 20 || taps > 1 << 22 || phases > 1 << 20)
+      return unsupported("a tile's halo of " + std::to_string(reach) + " positions does not fit the cache");
   }
   const std::int64_t rows = r.pass == Pass::forward ? g.co : g.ci;
   if (!r.forced && rows > 8)

@@ -67,11 +67,13 @@ struct PositionsJob {
   const std::int32_t* step_position = nullptr;  ///< per step: residue plane and offset (d, h, w), for the exact path
   const std::int64_t* taps = nullptr;           ///< weight offset per (row's phase, step)
   const std::int32_t* residue = nullptr;        ///< residue triples of the source planes in use
+  const std::int32_t* residue_plane = nullptr;  ///< source plane of residue (rd*sh + rh)*sw + rw, -1 when no tap reads it
   const std::int32_t* phase_row = nullptr;      ///< first row of destination phase (rd*sh + rh)*sw + rw
   std::int64_t w_group = 0, w_channel = 0, w_row = 0;
   std::int64_t channel_block = 0;               ///< source channels in the local tile at once
   std::int64_t panel = 0;                       ///< elements of one group's packed weights
   std::int64_t chunk = 0;                       ///< positions done for all blocks before moving on
+  bool stream = false;                          ///< the result is larger than the caches: store around them
   bool blocks_outside = false;                  ///< panels too large for the first-level cache: all runs per block
   EpilogueSteps epilogue;
 };
