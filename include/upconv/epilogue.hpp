@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "upconv/status.hpp"
+#include "upconv/visibility.hpp"
 
 namespace upconv {
 
@@ -44,8 +45,8 @@ struct Epilogue {
 };
 
 /// Checks parameters (hardtanh a <= b, softplus beta > 0) and length (at most 8 steps).
-Status validate(const Epilogue& epilogue);
+UPCONV_API Status validate(const Epilogue& epilogue);
 
-std::string to_string(const Epilogue& epilogue);
+UPCONV_API std::string to_string(const Epilogue& epilogue);
 
 }  // namespace upconv

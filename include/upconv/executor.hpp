@@ -4,11 +4,13 @@
 
 #include <memory>
 
+#include "upconv/visibility.hpp"
+
 namespace upconv {
 
 /// Runs a function once per worker, in parallel, and returns when all are done. Results never depend
 /// on how many workers there are, nor on which thread runs which.
-class Executor {
+class UPCONV_API Executor {
  public:
   virtual ~Executor() = default;
   /// Most workers `run` will use; at least 1.
@@ -18,9 +20,9 @@ class Executor {
 };
 
 /// Everything on the calling thread.
-Executor& inline_executor();
+UPCONV_API Executor& inline_executor();
 
 /// A pool of `workers` threads, the caller counted in; 0 takes what the machine has.
-std::unique_ptr<Executor> make_thread_pool(int workers = 0);
+UPCONV_API std::unique_ptr<Executor> make_thread_pool(int workers = 0);
 
 }  // namespace upconv

@@ -10,6 +10,7 @@
 #include "upconv/executor.hpp"
 #include "upconv/problem.hpp"
 #include "upconv/status.hpp"
+#include "upconv/visibility.hpp"
 
 namespace upconv {
 
@@ -52,7 +53,7 @@ struct BackwardBiasArgs {
   void* db = nullptr;
 };
 
-class Plan {
+class UPCONV_API Plan {
  public:
   /// Validates the problem, walks the candidates of each pass and keeps the first that accepts.
   /// `epilogue` belongs to the forward pass only. `only` (for tests and benchmarks) names one candidate

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "upconv/status.hpp"
+#include "upconv/visibility.hpp"
 
 namespace upconv {
 
@@ -49,26 +50,26 @@ struct Problem {
 };
 
 /// Checks every rule PyTorch checks, with operator, value and rule in the message.
-Status validate(const Problem& problem);
+UPCONV_API Status validate(const Problem& problem);
 
 /// (in-1)*stride - 2*padding + dilation*(kernel-1) + output_padding + 1 per dimension. Expects a valid problem.
-Extent output_size(const Problem& problem);
+UPCONV_API Extent output_size(const Problem& problem);
 
 /// Products that the definition asks for: 2 * batch * in_channels * out_channels/groups * kernel * input,
 /// the figure benchmarks divide by time. Each of forward, dx and dw does as many.
-double flop(const Problem& problem);
+UPCONV_API double flop(const Problem& problem);
 
 /// Least bytes a pass must move: each tensor it reads or writes, once.
-double min_bytes(const Problem& problem, Pass pass);
+UPCONV_API double min_bytes(const Problem& problem, Pass pass);
 
 /// The problem as one line that `parse_problem` reads back, e.g.
 /// "2d n8 c64 o64 i1024x1024 k3x3 s1x1 p0x0 op0x0 d1x1 g1 f32". Defaults may be left out when parsing;
 /// one number stands for all dimensions ("k3"); "b" means bias, "xl", "wl", "yl" channels_last tensors.
-std::string to_string(const Problem& problem);
-Result<Problem> parse_problem(std::string_view text);
+UPCONV_API std::string to_string(const Problem& problem);
+UPCONV_API Result<Problem> parse_problem(std::string_view text);
 
-std::string_view to_string(DType dtype);
-std::string_view to_string(Pass pass);
-std::int64_t size_of(DType dtype);
+UPCONV_API std::string_view to_string(DType dtype);
+UPCONV_API std::string_view to_string(Pass pass);
+UPCONV_API std::int64_t size_of(DType dtype);
 
 }  // namespace upconv

@@ -4,15 +4,25 @@
 namespace upconv::cpu {
 
 std::span<const Candidate> candidates(Pass pass) {
-  static const Candidate products[] = {
+  static const Candidate gather[] = {
       {"cpu_positions", make_positions},
+      {"cpu_channels", make_channels_gather},
+      {"cpu_reference", make_reference},
+  };
+  static const Candidate weight[] = {
+      {"cpu_channels", make_channels_weight},
       {"cpu_reference", make_reference},
   };
   static const Candidate bias[] = {
       {"cpu_reference", make_reference},
   };
-  if (pass == Pass::backward_bias || pass == Pass::backward_weight) return bias;
-  return products;
+  switch (pass) {
+    case Pass::forward:
+    case Pass::backward_input: return gather;
+    case Pass::backward_weight: return weight;
+    case Pass::backward_bias: return bias;
+  }
+  return {};
 }
 
 }  // namespace upconv::cpu

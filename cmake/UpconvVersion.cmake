@@ -1,0 +1,13 @@
+# Reads the version from include/upconv/version.hpp, the one place where it is written, into UPCONV_VERSION.
+file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/../include/upconv/version.hpp" lines REGEX "#define UPCONV_VERSION")
+string(REGEX MATCH "UPCONV_VERSION \"([^\"]+)\"" _ "${lines}")
+set(UPCONV_VERSION "${CMAKE_MATCH_1}")
+set(numbers)
+foreach(part MAJOR MINOR PATCH)
+  string(REGEX MATCH "UPCONV_VERSION_${part} ([0-9]+)" _ "${lines}")
+  list(APPEND numbers "${CMAKE_MATCH_1}")
+endforeach()
+list(JOIN numbers "." numbers)
+if(NOT UPCONV_VERSION STREQUAL numbers)
+  message(FATAL_ERROR "include/upconv/version.hpp says \"${UPCONV_VERSION}\" in one line and ${numbers} in the others")
+endif()

@@ -1,0 +1,294 @@
+// cpu_channels, forward and backward_input: decides the blocking of a problem and drives its tasks.
+// The kernels are in channels_gather_kernels.cpp.
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <vector>
+
+#include "cpu/candidates.hpp"
+#include "cpu/channels.hpp"
+#include "cpu/isa.hpp"
+
+namespace upconv {
+
+namespace base { extern const cpu::GatherIsa gather_isa; }
+#if defined(__x86_64__)
+namespace v3 { extern const cpu::GatherIsa gather_isa; }
+namespace v4 { extern const cpu::GatherIsa gather_isa; }
+#endif
+
+namespace cpu {
+
+const GatherIsa& gather_isa() {
+#if defined(__x86_64__)
+  if (active_isa() == Isa::v4) return v4::gather_isa;
+  if (active_isa() == Isa::v3) return v3::gather_isa;
+#endif
+  return base::gather_isa;
+}
+
+TensorView view_of(DType dtype, Layout layout, std::int64_t channels, const std::array<std::int64_t, 3>& size) {
+  const std::int64_t volume = size[0] * size[1] * size[2];
+  if (layout == Layout::channels_last)
+    return {dtype, volume * channels, 1, size[1] * size[2] * channels, size[2] * channels, channels};
+  return {dtype, volume * channels, volume, size[1] * size[2], size[2], 1};
+}
+
+namespace {
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+// Sizes of the local tiles, in bytes. Measured in docs/measured.md.
+constexpr std::int64_t source_tile_bytes = 256 << 10;
+constexpr std::int64_t dest_tile_bytes = 128 << 10;
+constexpr std::int64_t panel_bytes = 24 << 10;   // of a weight panel in the first-level cache
+constexpr std::int64_t enough_positions = 384;   // per tile, to pay for streaming the weights
+
+/// The configuration and the arrays it points into.
+class GatherPass final : public PassKernel {
+ public:
+  explicit GatherPass(const Request& r) : isa_(gather_isa()) {
+    const bool forward = r.pass == Pass::forward;
+    const Geometry& g = r.geometry;
+    const Problem& p = r.problem;
+    element_ = p.dtype == DType::f64 ? 8 : 4;
+    const std::int64_t lanes = p.dtype == DType::f64 ? isa_.vector_f64 : isa_.vector_f32;
+    block_ = lanes * isa_.block_n;
+    const TensorView x = view_of(p.dtype, p.x_layout, g.in_channels(), g.in);
+    const TensorView y = view_of(p.dtype, p.y_layout, g.out_channels(), g.out);
+    config_.source = forward ? x : y;
+    config_.dest = forward ? y : x;
+    config_.batch = g.batch;
+    config_.groups = g.groups;
+    config_.k = forward ? g.ci : g.co;
+    config_.v = forward ? g.co : g.ci;
+    const WeightStrides ws = weight_strides(p, g);
+    config_.w_group = g.ci * ws.ci;
+    config_.w_k = forward ? ws.ci : ws.co;
+    config_.w_v = forward ? ws.co : ws.ci;
+    steps_ = r.epilogue.steps;
+    config_.steps = steps_.data();
+    config_.n_steps = static_cast<std::int64_t>(steps_.size());
+    for (int d = 0; d < 3; ++d) make_dim(g, forward, d);
+    choose_tiles();
+    make_phases(ws);
+    for (int d = 0; d < 3; ++d) config_.dim[d].classes = classes_[d].data();
+  }
+
+  std::size_t workspace_bytes(int workers) const override {
+    return panels_bytes() + static_cast<std::size_t>(workers) * scratch_bytes();
+  }
+
+  std::string detail() const override {
+    char text[200];
+    std::snprintf(text, sizeof text, "%s, register tile %dx%d, tile %lldx%lldx%lldx%lld, %lld channels a task, %lld at a time",
+                  to_string(active_isa()).c_str(), isa_.block_m, int(block_), (long long)config_.tile_batch,
+                  (long long)config_.dim[0].tile, (long long)config_.dim[1].tile, (long long)config_.dim[2].tile,
+                  (long long)config_.v_split, (long long)config_.v_chunk);
+    return text;
+  }
+
+  void run(const PassTensors& t, void* workspace, Executor& executor) const override {
+    Job job;
+    job.pass = this;
+    const bool forward = t.y != nullptr;
+    job.tensors = {forward ? t.x : t.dy, t.w, t.b, forward ? t.y : t.dx};
+    job.panels = workspace;
+    job.scratch = static_cast<char*>(workspace) + panels_bytes();
+    job.parts = config_.groups * ceil_div(config_.v, block_);
+    job.tasks = config_.groups * config_.batch_tiles * config_.dim[0].tiles * config_.dim[1].tiles *
+                config_.dim[2].tiles * config_.v_tasks;
+    if (job.tasks == 0) return;
+    executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.parts)), Job::pack, &job);
+    job.next = 0;
+    executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.tasks)), Job::work, &job);
+  }
+
+ private:
+  struct Job {
+    const GatherPass* pass;
+    GatherTensors tensors;
+    void* panels;
+    char* scratch;
+    std::int64_t parts, tasks;
+    std::atomic<std::int64_t> next{0};
+    std::atomic<bool> finite{true};
+
+    static void pack(void* context, int) {
+      Job& j = *static_cast<Job*>(context);
+      for (std::int64_t i; (i = j.next.fetch_add(1)) < j.parts;)
+        if (!j.pass->isa_.pack(j.pass->config_, j.tensors.w, j.panels, i)) j.finite = false;
+    }
+    static void work(void* context, int worker) {
+      Job& j = *static_cast<Job*>(context);
+      const bool exact = j.pass->config_.padded && !j.finite;
+      char* scratch = j.scratch + static_cast<std::size_t>(worker) * j.pass->scratch_bytes();
+      for (std::int64_t i; (i = j.next.fetch_add(1)) < j.tasks;)
+        j.pass->isa_.run(j.pass->config_, j.tensors, j.panels, exact, scratch, i);
+    }
+  };
+
+  std::size_t panels_bytes() const {
+    return static_cast<std::size_t>(round_up(config_.groups * config_.group_panel * element_, 4096));
+  }
+  std::size_t scratch_bytes() const {
+    return static_cast<std::size_t>(
+        round_up((config_.source_elements + config_.dest_elements + config_.v_chunk) * element_ + 8 * config_.positions, 4096));
+  }
+
+  void make_dim(const Geometry& g, bool forward, int d) {
+    GatherDim& dim = config_.dim[d];
+    auto& classes = classes_[d];
+    auto& taps = taps_[d];
+    std::vector<std::size_t> begins;
+    if (forward) {
+      dim = {g.in[d], g.out[d], 1, g.stride[d], 0, 0, 0, 0, -g.padding[d], nullptr, 0, 0, 0, 0};
+      for (const Phase& phase : upconv::make_phases(g, d)) {
+        begins.push_back(taps.size());
+        for (const PhaseTap& t : phase.taps) taps.push_back({t.tap, -t.offset});
+        classes.push_back({phase.residue - g.padding[d], phase.q_begin, phase.q_end, nullptr,
+                           static_cast<std::int64_t>(phase.taps.size())});
+      }
+    } else {
+      dim = {g.out[d], g.in[d], g.stride[d], 1, 0, 0, 0, 0, 0, nullptr, 0, 0, 0, 0};
+      begins.push_back(0);
+      for (std::int64_t t = 0; t < g.kernel[d]; ++t) taps.push_back({t, g.dilation[d] * t - g.padding[d]});
+      classes.push_back({0, 0, g.in[d], nullptr, g.kernel[d]});
+    }
+    for (std::size_t i = 0; i < classes.size(); ++i) classes[i].taps = taps.data() + begins[i];
+    dim.n_classes = static_cast<std::int64_t>(classes.size());
+    dim.q_min = classes[0].q_begin;
+    dim.q_max = classes[0].q_end;
+    for (const GatherClass& c : classes) {
+      dim.q_min = std::min(dim.q_min, c.q_begin);
+      dim.q_max = std::max(dim.q_max, c.q_end);
+    }
+    const auto [low, high] = std::minmax_element(taps.begin(), taps.end(),
+                                                 [](const GatherTap& a, const GatherTap& b) { return a.shift < b.shift; });
+    dim.shift_min = low->shift;
+    dim.shift_max = high->shift;
+    for (const GatherClass& c : classes)
+      for (std::int64_t t = 0; t < c.n_taps; ++t)
+        config_.padded |= c.q_begin < c.q_end && (dim.step * c.q_begin + c.taps[t].shift < 0 ||
+                                                  dim.step * (c.q_end - 1) + c.taps[t].shift >= dim.source_size);
+  }
+
+  /// Local tiles: full rows where they fit, then rows, planes and samples until there is enough work per tile.
+  void choose_tiles() {
+    config_.pitch = round_up(config_.k, 4);
+    if (config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;  // keep positions out of one cache set
+    const std::int64_t budget = std::max<std::int64_t>(source_tile_bytes / (config_.pitch * element_), 64);
+    GatherDim *dd = &config_.dim[0], *dh = &config_.dim[1], *dw = &config_.dim[2];
+    const auto source_of = [](const GatherDim& d, std::int64_t q) { return d.step * (q - 1) + d.shift_max - d.shift_min + 1; };
+    const auto span = [](const GatherDim& d) { return std::max<std::int64_t>(d.q_max - d.q_min, 1); };
+    dd->tile = dh->tile = 1;
+    dw->tile = std::min<std::int64_t>(span(*dw), 192);
+    while (dw->tile > 48 && source_of(*dw, dw->tile) * source_of(*dh, 1) * source_of(*dd, 1) > budget) dw->tile -= 6;
+    dw->tile = ceil_div(span(*dw), ceil_div(span(*dw), dw->tile));
+    // Grow H, then D, then the batch, while the source tile fits and work per tile is short.
+    const auto grow = [&](GatherDim& d) {
+      while (d.tile < span(d)) {
+        const std::int64_t next = std::min(d.tile * 2, span(d)), old = d.tile;
+        d.tile = next;
+        const bool fits = source_of(*dw, dw->tile) * source_of(*dh, dh->tile) * source_of(*dd, dd->tile) <= budget &&
+                          dw->tile * dh->tile * dd->tile <= 2 * enough_positions;
+        if (!fits || dw->tile * dh->tile * old >= enough_positions) {
+          d.tile = old;
+          break;
+        }
+      }
+      d.tile = ceil_div(span(d), ceil_div(span(d), d.tile));
+    };
+    grow(*dh);
+    grow(*dd);
+    std::int64_t source = 1, positions = 1, dest = 1;
+    for (GatherDim& d : config_.dim) {
+      d.tiles = ceil_div(d.q_max - d.q_min, d.tile);
+      d.tile_source = source_of(d, d.tile);
+      source *= d.tile_source;
+      positions *= d.tile;
+      dest *= d.tile * d.spread;
+    }
+    config_.tile_batch = std::clamp<std::int64_t>(std::min(budget / source, enough_positions / positions), 1,
+                                                  std::max<std::int64_t>(config_.batch, 1));
+    config_.batch_tiles = ceil_div(config_.batch, config_.tile_batch);
+    config_.source_elements = round_up(config_.tile_batch * source * config_.pitch, 16);
+    config_.positions = round_up(config_.tile_batch * positions, 16);
+    choose_channels(config_.tile_batch * dest);
+  }
+
+  void choose_channels(std::int64_t dest_positions) {
+    const std::int64_t blocks = ceil_div(config_.v, block_);
+    // Channels are shared out between tasks only when there would be too few tasks for a few cores.
+    std::int64_t tasks = config_.groups * config_.batch_tiles;
+    for (const GatherDim& d : config_.dim) tasks *= d.tiles;
+    const std::int64_t splits = std::clamp<std::int64_t>(ceil_div(16, std::max<std::int64_t>(tasks, 1)), 1, blocks);
+    config_.v_split = ceil_div(blocks, splits) * block_;
+    config_.v_tasks = ceil_div(config_.v, config_.v_split);
+    const std::int64_t fit = std::max<std::int64_t>(dest_tile_bytes / (element_ * dest_positions) / block_, 1) * block_;
+    config_.v_chunk = round_up(ceil_div(config_.v_split, ceil_div(config_.v_split, fit)), block_);
+    config_.dest_elements = round_up(dest_positions * config_.v_chunk, 16);
+    config_.k_chunk = std::max<std::int64_t>(panel_bytes / (element_ * block_), 16);
+  }
+
+  void make_phases(const WeightStrides& ws) {
+    const auto& dim = config_.dim;
+    std::int64_t panel = 0;
+    const std::int64_t padded_v = [&] {
+      const std::int64_t lanes = block_ / isa_.block_n, tail = config_.v % block_;
+      return config_.v - tail + (tail == 0 ? 0 : tail <= lanes ? lanes : block_);
+    }();
+    for (std::int64_t a = 0; a < dim[0].n_classes; ++a)
+      for (std::int64_t b = 0; b < dim[1].n_classes; ++b)
+        for (std::int64_t c = 0; c < dim[2].n_classes; ++c) {
+          const GatherClass* cls[3] = {&classes_[0][a], &classes_[1][b], &classes_[2][c]};
+          const std::int64_t n = cls[0]->n_taps * cls[1]->n_taps * cls[2]->n_taps;
+          if (n == 0) continue;
+          for (std::int64_t i = 0; i < n; ++i) {
+            const GatherTap* t[3] = {cls[0]->taps + i / (cls[1]->n_taps * cls[2]->n_taps),
+                                     cls[1]->taps + i / cls[2]->n_taps % cls[1]->n_taps, cls[2]->taps + i % cls[2]->n_taps};
+            std::int64_t at = 0, weight = 0;
+            for (int d = 0; d < 3; ++d) {
+              at = at * dim[d].tile_source + t[d]->shift - dim[d].shift_min;
+              weight += t[d]->tap * ws.tap[d];
+              shifts_.push_back(t[d]->shift);
+            }
+            sources_.push_back(at * config_.pitch);
+            weights_.push_back(weight);
+          }
+          phases_.push_back({{a, b, c}, n, panel, nullptr, nullptr, nullptr});
+          panel += n * config_.k * padded_v;
+          config_.max_taps = std::max(config_.max_taps, n);
+        }
+    std::size_t tap = 0;
+    for (GatherPhase& phase : phases_) {
+      phase.tap_source = sources_.data() + tap;
+      phase.tap_weight = weights_.data() + tap;
+      phase.tap_shift = shifts_.data() + 3 * tap;
+      tap += static_cast<std::size_t>(phase.n_taps);
+    }
+    config_.phases = phases_.data();
+    config_.n_phases = static_cast<std::int64_t>(phases_.size());
+    config_.group_panel = panel;
+  }
+
+  const GatherIsa& isa_;
+  GatherConfig config_{};
+  std::int64_t element_ = 4, block_ = 16;
+  std::vector<GatherClass> classes_[3];
+  std::vector<GatherTap> taps_[3];
+  std::vector<GatherPhase> phases_;
+  std::vector<std::int64_t> sources_, weights_, shifts_;
+  std::vector<EpilogueStep> steps_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& r) {
+  if (r.pass != Pass::forward && r.pass != Pass::backward_input) return unsupported("computes forward and backward_input");
+  return std::unique_ptr<PassKernel>(new GatherPass(r));
+}
+
+}  // namespace cpu
+}  // namespace upconv

@@ -1,0 +1,81 @@
+// The register tile of the `cpu_channels` family: MR positions x NV vectors of channels, A broadcast from a
+// channels-last tile, B read from a packed panel. Compiled once per instruction set.
+#pragma once
+
+#include "cpu/simd.hpp"
+
+namespace upconv::UPCONV_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int block_m = 12;  // 24 of 32 registers accumulate
+#else
+inline constexpr int block_m = 6;   // 12 of 16 registers accumulate
+#endif
+inline constexpr int block_n = 2;
+
+/// Runs of the k dimension: run r reads a[m] + run[r] .. + length, one after the other; B is contiguous over all.
+struct KRuns {
+  const std::int64_t* source;  ///< element offset of each run in the A tile
+  std::int64_t count;
+  std::int64_t begin, length;  ///< within each run
+};
+
+/// C[m][n] (+)= sum over k of A[m][k] * B[k][n] for MR rows, each at its own place in A and C.
+template <class T, int MR, int NV>
+static void multiply(const T* a, const std::int32_t* a_offset, const KRuns& runs, const T* b, T* c,
+                     const std::int32_t* c_offset, bool accumulate) {
+  constexpr int VL = lanes<T>;
+  Vec<T> acc[MR][NV];
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < NV; ++n) acc[m][n] = accumulate ? load(c + c_offset[m] + n * VL) : Vec<T>{};
+  for (std::int64_t r = 0; r < runs.count; ++r) {
+    const T* p[MR];
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) p[m] = a + a_offset[m] + runs.source[r] + runs.begin;
+    for (std::int64_t k = 0; k < runs.length; ++k) {
+      Vec<T> bv[NV];
+#pragma GCC unroll 4
+      for (int n = 0; n < NV; ++n) bv[n] = load(b + n * VL);
+      b += NV * VL;
+#pragma GCC unroll 16
+      for (int m = 0; m < MR; ++m) {
+        const Vec<T> av = broadcast(p[m][k]);
+#pragma GCC unroll 4
+        for (int n = 0; n < NV; ++n) acc[m][n] += av * bv[n];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < NV; ++n) store(c + c_offset[m] + n * VL, acc[m][n]);
+}
+
+template <class T>
+using MultiplyFn = void (*)(const T*, const std::int32_t*, const KRuns&, const T*, T*, const std::int32_t*, bool);
+
+/// multiply<T, rows, vectors> for rows = 1..block_m and vectors = 1..block_n.
+template <class T>
+struct Multiply {
+  static MultiplyFn<T> of(int rows, int vectors) {
+    static constexpr MultiplyFn<T> one[] = {
+        multiply<T, 1, 1>, multiply<T, 2, 1>, multiply<T, 3, 1>,  multiply<T, 4, 1>,
+        multiply<T, 5, 1>, multiply<T, 6, 1>,
+#if defined(__AVX512F__)
+        multiply<T, 7, 1>, multiply<T, 8, 1>, multiply<T, 9, 1>,  multiply<T, 10, 1>, multiply<T, 11, 1>, multiply<T, 12, 1>,
+#endif
+    };
+    static constexpr MultiplyFn<T> two[] = {
+        multiply<T, 1, 2>, multiply<T, 2, 2>, multiply<T, 3, 2>,  multiply<T, 4, 2>,
+        multiply<T, 5, 2>, multiply<T, 6, 2>,
+#if defined(__AVX512F__)
+        multiply<T, 7, 2>, multiply<T, 8, 2>, multiply<T, 9, 2>,  multiply<T, 10, 2>, multiply<T, 11, 2>, multiply<T, 12, 2>,
+#endif
+    };
+    return (vectors == 1 ? one : two)[rows - 1];
+  }
+};
+
+}  // namespace upconv::UPCONV_ISA
