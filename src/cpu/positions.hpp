@@ -76,7 +76,21 @@ struct PositionsJob {
   bool stream = false;                          ///< the result is larger than the caches: store around them
   bool blocks_outside = false;                  ///< panels too large for the first-level cache: all runs per block
   EpilogueSteps epilogue;
+  // dw: steps of its only class; the rows of a group in parts, the boxes in slots, each with its own partial sums.
+  std::int64_t steps = 0, row_parts = 1, slots = 1;
 };
+
+// Static, as everything that sources compiled once per instruction set call: each keeps its own copy.
+
+/// Tiles of one group.
+static inline std::int64_t boxes_of(const PositionsJob& job) {
+  return job.tile.count[0] * job.tile.count[1] * job.tile.count[2] * job.tile.count[3];
+}
+/// Task index of tile `box` (of boxes_of()) of a group.
+static inline std::int64_t place_box(const PositionsJob& job, std::int64_t box, std::int64_t group) {
+  const std::int64_t inner = job.tile.count[1] * job.tile.count[2] * job.tile.count[3];
+  return (box / inner * job.groups + group) * inner + box % inner;
+}
 
 /// The functions of one storage type and one instruction set.
 struct PositionsKernels {
@@ -85,6 +99,12 @@ struct PositionsKernels {
   /// Computes one tile of one group: task = ((n tile * groups + group) * d tiles + d) ...
   void (*run)(const PositionsJob& job, const void* source, const void* panels, const unsigned char* finite,
               const void* bias, void* destination, std::int64_t task, void* scratch);
+};
+
+struct PositionsWeightKernels {
+  /// Fills the partial sums [slot][group][row][channel][step] of task (group, part, slot).
+  void (*run)(const PositionsJob& job, const void* x, const void* dy, void* partials, std::int64_t task, void* scratch);
+  void (*reduce)(const PositionsJob& job, void* partials, void* dw, std::int64_t channel);
 };
 
 }  // namespace upconv::cpu

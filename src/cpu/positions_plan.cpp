@@ -78,8 +78,10 @@ void span(const Request& r, int dim, const std::vector<DimClass>& classes, Posit
   tile.extent[dim] = high - low;  // the halo; the tile's size is added once it is known
 }
 
-/// Bytes that tile and working set may take of the second-level cache, shared by source and destination.
+/// Bytes that a tile may take of the second-level cache, shared by source and destination.
 constexpr std::int64_t tile_bytes = 224 * 1024;
+/// dw reads a few rows of the tile over and over: they should stay in the first-level cache.
+constexpr std::int64_t weight_tile_bytes = 96 * 1024;
 
 /// Results from this size on are stored around the caches: on a Zen 3 with 32 MB of last-level cache plain stores
 /// reach 7.8 GB/s at 64 MB, streaming ones 20.3, and they break even near 16 MB. Only rows of whole cache lines: with
@@ -94,20 +96,20 @@ void split(std::int64_t n, std::int64_t most, std::int64_t& size, std::int64_t& 
 }
 
 /// Chooses the box: full rows where they fit, then as many rows, planes and samples as the cache holds.
-void choose_tile(PositionsTables& t) {
+void choose_tile(PositionsTables& t, std::int64_t rows, std::int64_t budget) {
   PositionsJob& job = t.job;
   PositionsTile& tile = job.tile;
   std::int64_t n[3], halo[3];
   for (int d = 0; d < 3; ++d) n[d] = std::max<std::int64_t>(1, tile.end[d] - tile.begin[d]), halo[d] = tile.extent[d];
   const std::int64_t T = t.compute_size, channels = std::min<std::int64_t>(job.source.channels, 64);
   const auto bytes = [&](std::int64_t tn, std::int64_t td, std::int64_t th, std::int64_t tw) {
-    return T * tn * (job.rows * td * th * tw + channels * job.residues * (td + halo[0]) * (th + halo[1]) * (tw + halo[2]));
+    return T * tn * (rows * td * th * tw + channels * job.residues * (td + halo[0]) * (th + halo[1]) * (tw + halo[2]));
   };
   const auto most = [&](auto&& cost, std::int64_t limit) {  // largest value whose cost fits, at least 1
     std::int64_t low = 1, high = std::max<std::int64_t>(1, limit);
     while (low < high) {
       const std::int64_t middle = (low + high + 1) / 2;
-      if (cost(middle) <= tile_bytes) low = middle;
+      if (cost(middle) <= budget) low = middle;
       else high = middle - 1;
     }
     return low;
@@ -115,9 +117,7 @@ void choose_tile(PositionsTables& t) {
   const std::int64_t widest = std::max<std::int64_t>(48, most([&](std::int64_t w) { return bytes(1, 1, 1, w); }, 1024));
   split(n[2], widest, tile.size[3], tile.count[3]);
   if (tile.count[3] > 1) tile.size[3] = round_up(tile.size[3], 16), tile.count[3] = ceil_div(n[2], tile.size[3]);
-  split(n[1], tile.count[3] > 1 && n[1] > 1 ? most([&](std::int64_t h) { return bytes(1, 1, h, tile.size[3]); }, n[1])
-                                            : most([&](std::int64_t h) { return bytes(1, 1, h, tile.size[3]); }, n[1]),
-        tile.size[2], tile.count[2]);
+  split(n[1], most([&](std::int64_t h) { return bytes(1, 1, h, tile.size[3]); }, n[1]), tile.size[2], tile.count[2]);
   const bool planes = tile.count[2] == 1 && tile.count[3] == 1;
   split(n[0], planes ? most([&](std::int64_t d) { return bytes(1, d, tile.size[2], tile.size[3]); }, n[0]) : 1,
         tile.size[1], tile.count[1]);
@@ -234,10 +234,10 @@ void collect_residues(const std::vector<DimClass> (&classes)[3], PositionsTables
 
 /// Source channels held at once, positions done at once: what keeps the local tile in the second-level cache and
 /// what the kernel rereads in the first.
-void choose_blocking(PositionsTables& t) {
+void choose_blocking(PositionsTables& t, std::int64_t budget) {
   PositionsJob& job = t.job;
   const std::int64_t T = t.compute_size, per_channel = job.tile.channel_pitch * T;
-  const std::int64_t fit = std::clamp<std::int64_t>(tile_bytes / std::max<std::int64_t>(1, per_channel), 1, job.source.channels);
+  const std::int64_t fit = std::clamp<std::int64_t>(budget / std::max<std::int64_t>(1, per_channel), 1, job.source.channels);
   job.channel_block = ceil_div(job.source.channels, ceil_div(job.source.channels, fit));
   job.tile.source_elements = job.channel_block * job.tile.channel_pitch + 256 / T;
   const std::int64_t panel_bytes = job.panel / std::max<std::int64_t>(1, job.source.channels) * job.channel_block * T;
@@ -245,6 +245,14 @@ void choose_blocking(PositionsTables& t) {
   const std::int64_t lines = job.channel_block * std::max<std::int64_t>(1, static_cast<std::int64_t>(t.offsets.size()));
   // A short product needs long stretches to pay for its call, a long one short stretches to stay in the cache.
   job.chunk = job.blocks_outside ? job.tile.run_length : std::clamp<std::int64_t>(8192 / lines / 96 * 96, 96, 1 << 20);
+}
+
+/// About 16 tasks in all, while their partial sums stay within 8 MB.
+void choose_slots(PositionsTables& t) {
+  PositionsJob& job = t.job;
+  const std::int64_t tasks = job.groups * job.row_parts;
+  const std::int64_t bytes = job.groups * job.rows * job.source.channels * job.steps * t.compute_size;
+  job.slots = std::clamp<std::int64_t>(std::min(ceil_div(16, tasks), (8 << 20) / std::max<std::int64_t>(1, bytes)), 1, boxes_of(job));
 }
 
 }  // namespace
@@ -282,14 +290,20 @@ void build_positions(const Request& r, PositionsTables& t) {
   }
   collect_residues(classes, t);
   job.rows = job.destination.channels * job.destination.step[0] * job.destination.step[1] * job.destination.step[2];
-  choose_tile(t);
+  // A row of x for every input channel of dw would fill the cache: take them in parts.
+  const bool weight = r.pass == Pass::backward_weight;
+  if (weight) job.row_parts = ceil_div(job.rows, 16);
+  const std::int64_t budget = weight ? weight_tile_bytes : tile_bytes;
+  choose_tile(t, ceil_div(job.rows, job.row_parts), budget);
   choose_runs(t);
   const WeightStrides ws = weight_strides(r.problem, g);
   job.w_group = g.ci * ws.ci;
   job.w_channel = forward ? ws.ci : ws.co;
   job.w_row = forward ? ws.co : ws.ci;
   fill_tables(classes, ws, t);
-  choose_blocking(t);
+  choose_blocking(t, budget);
+  job.steps = t.blocks.front().steps;
+  if (weight) choose_slots(t);
   job.epilogue = flatten(r.epilogue);
   job.blocks = static_cast<std::int64_t>(t.blocks.size());
   job.block = t.blocks.data(), job.row = t.rows.data(), job.offsets = t.offsets.data();

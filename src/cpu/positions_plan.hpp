@@ -19,7 +19,7 @@ struct PositionsTables {
   std::int64_t scratch_bytes = 0;  ///< per worker
 };
 
-/// Forward or dx. Expects at least one batch.
+/// Any pass but db. Expects at least one batch.
 void build_positions(const Request& request, PositionsTables& tables);
 
 /// The activation tensors of a problem; `step` and `shift` are left at 1 and 0.
