@@ -3,12 +3,26 @@
 
 namespace upconv::cpu {
 
-std::span<const Candidate> candidates(Pass) {
-  static const Candidate all[] = {
+std::span<const Candidate> candidates(Pass pass) {
+  static const Candidate gather[] = {
+      {"cpu_positions", make_positions},
       {"cpu_channels", make_channels_gather},
       {"cpu_reference", make_reference},
   };
-  return all;
+  static const Candidate weight[] = {
+      {"cpu_channels", make_channels_weight},
+      {"cpu_reference", make_reference},
+  };
+  static const Candidate bias[] = {
+      {"cpu_reference", make_reference},
+  };
+  switch (pass) {
+    case Pass::forward:
+    case Pass::backward_input: return gather;
+    case Pass::backward_weight: return weight;
+    case Pass::backward_bias: return bias;
+  }
+  return {};
 }
 
 }  // namespace upconv::cpu

@@ -10,6 +10,7 @@
 //   backward_weight  x or dy tile    dy or x tile    dw       channels of A      positions      channels of B
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -23,6 +24,8 @@ struct TensorView {
   DType dtype;
   std::int64_t n, c, d, h, w;
 };
+
+TensorView view_of(DType dtype, Layout layout, std::int64_t channels, const std::array<std::int64_t, 3>& size);
 
 /// One tap of one dimension: destination index q reads source coordinate step*q + shift.
 struct GatherTap {
@@ -101,7 +104,6 @@ struct WeightDim {
 
 struct WeightConfig {
   TensorView x, dy;
-  DType dtype;
   std::int64_t batch, groups, ci, co;
   WeightDim dim[3];
   std::int64_t tile_batch, batch_tiles;
@@ -134,8 +136,8 @@ struct WeightIsa {
   int block_m, block_n;
   /// Sums a task's share of the positions into its place of `partials`.
   void (*run)(const WeightConfig&, const void* x, const void* dy, void* partials, void* scratch, std::int64_t task);
-  /// Adds up the slots of part `part` of `parts`, in order, into dw.
-  void (*reduce)(const WeightConfig&, const void* partials, void* dw, std::int64_t part, std::int64_t parts);
+  /// Adds up the slots of one share (a range of channels and taps), in order, into dw.
+  void (*reduce)(const WeightConfig&, const void* partials, void* dw, std::int64_t share);
 };
 
 /// The tables of the instruction set in use.

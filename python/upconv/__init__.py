@@ -1,0 +1,16 @@
+# The package's public names. Importing it loads the operator library.
+"""upconv: transposed convolutions (ConvTranspose1d/2d/3d), forward and backward, with PyTorch's numbers."""
+
+from __future__ import annotations
+
+from . import _ops, _vmap, functional, nn  # noqa: F401: _vmap registers its rules
+
+__all__ = ["__version__", "explain", "functional", "nn"]
+
+__version__: str = _ops.version()
+
+
+def explain(problem: str) -> str:
+    """What upconv does with a problem such as ``"2d n8 c64 o64 i256x256 k3x3 s2x2"``: per pass the kernel that
+    runs, why the others were declined, workspace and floor. A malformed or illegal problem raises RuntimeError."""
+    return _ops.explain(problem)

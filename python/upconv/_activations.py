@@ -1,0 +1,56 @@
+# The activations an epilogue knows: from torch modules to (number, a, b) and back to torch functions.
+# _autograd applies them when gradients are wanted; optimize asks which modules can be absorbed.
+"""Numbers are those of upconv::Activation in include/upconv/epilogue.hpp."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# name: (number, function of (y, a, b))
+_FUNCTIONS = (
+    lambda y, a, b: torch.relu(y),
+    lambda y, a, b: F.leaky_relu(y, a),
+    lambda y, a, b: F.elu(y, a),
+    lambda y, a, b: F.gelu(y),
+    lambda y, a, b: F.gelu(y, approximate="tanh"),
+    lambda y, a, b: F.silu(y),
+    lambda y, a, b: F.mish(y),
+    lambda y, a, b: torch.tanh(y),
+    lambda y, a, b: torch.sigmoid(y),
+    lambda y, a, b: F.hardtanh(y, a, b),
+    lambda y, a, b: F.hardswish(y),
+    lambda y, a, b: F.hardsigmoid(y),
+    lambda y, a, b: F.softplus(y, a, b),
+)
+
+
+def apply(y: torch.Tensor, epilogue) -> torch.Tensor:
+    """torch's own functions for a list of (number, a, b) triples laid end to end."""
+    for i in range(0, len(epilogue), 3):
+        y = _FUNCTIONS[int(epilogue[i])](y, epilogue[i + 1], epilogue[i + 2])
+    return y
+
+
+_STEPS = {
+    nn.ReLU: lambda m: (0, 0.0, 0.0),
+    nn.LeakyReLU: lambda m: (1, m.negative_slope, 0.0),
+    nn.ELU: lambda m: (2, m.alpha, 0.0),
+    nn.GELU: lambda m: (4 if m.approximate == "tanh" else 3, 0.0, 0.0),
+    nn.SiLU: lambda m: (5, 0.0, 0.0),
+    nn.Mish: lambda m: (6, 0.0, 0.0),
+    nn.Tanh: lambda m: (7, 0.0, 0.0),
+    nn.Sigmoid: lambda m: (8, 0.0, 0.0),
+    nn.Hardtanh: lambda m: (9, m.min_val, m.max_val),
+    nn.ReLU6: lambda m: (9, m.min_val, m.max_val),
+    nn.Hardswish: lambda m: (10, 0.0, 0.0),
+    nn.Hardsigmoid: lambda m: (11, 0.0, 0.0),
+    nn.Softplus: lambda m: (12, m.beta, m.threshold),
+}
+
+
+def step_of(module: nn.Module) -> tuple[float, float, float] | None:
+    """The epilogue step of an activation module, or None when there is none for exactly this class."""
+    make = _STEPS.get(type(module))
+    return None if make is None else tuple(float(v) for v in make(module))

@@ -1,0 +1,122 @@
+# Gradients of the operators. Each derivative is one of the other operators, so gradients of any order exist.
+# Registered when the package is imported; apply_conv_transpose is the eager shortcut that _call takes.
+"""Autograd formulas of the operators."""
+
+from __future__ import annotations
+
+import torch
+
+from . import _activations, _ops
+
+
+def _save(ctx, first, second, needs):
+    # The first operand's gradient needs the second operand and the other way round.
+    ctx.save_for_backward(first if needs[1] else None, second if needs[0] else None)
+
+
+def _setup_conv_transpose(ctx, inputs, output):
+    x, w, _, *ctx.geometry = inputs
+    ctx.x_shape, ctx.w_shape = x.shape, w.shape
+    _save(ctx, x, w, ctx.needs_input_grad)
+
+
+def _backward_conv_transpose(ctx, dy):
+    x, w = ctx.saved_tensors
+    need_x, need_w, need_b = ctx.needs_input_grad[:3]
+    dx = _ops.backward_input(dy, w, ctx.x_shape, *ctx.geometry) if need_x else None
+    dw = _ops.backward_weight(x, dy, ctx.w_shape, *ctx.geometry) if need_w else None
+    db = _ops.backward_bias(dy) if need_b else None
+    return dx, dw, db, None, None, None, None, None
+
+
+def _setup_backward_input(ctx, inputs, output):
+    dy, w, _, *ctx.geometry = inputs
+    ctx.w_shape = w.shape
+    _save(ctx, dy, w, ctx.needs_input_grad)
+
+
+def _backward_backward_input(ctx, g):
+    # dx is linear in dy and in w; its adjoint in dy is the operator itself.
+    dy, w = ctx.saved_tensors
+    ddy = _ops.conv_transpose(g, w, None, *ctx.geometry) if ctx.needs_input_grad[0] else None
+    dw = _ops.backward_weight(g, dy, ctx.w_shape, *ctx.geometry) if ctx.needs_input_grad[1] else None
+    return ddy, dw, None, None, None, None, None, None
+
+
+def _setup_backward_weight(ctx, inputs, output):
+    x, dy, _, *ctx.geometry = inputs
+    ctx.x_shape = x.shape
+    _save(ctx, x, dy, ctx.needs_input_grad)
+
+
+def _backward_backward_weight(ctx, g):
+    x, dy = ctx.saved_tensors
+    dx = _ops.backward_input(dy, g, ctx.x_shape, *ctx.geometry) if ctx.needs_input_grad[0] else None
+    ddy = _ops.conv_transpose(x, g, None, *ctx.geometry) if ctx.needs_input_grad[1] else None
+    return dx, ddy, None, None, None, None, None, None
+
+
+def _setup_backward_bias(ctx, inputs, output):
+    ctx.dy_shape = inputs[0].shape
+
+
+def _backward_backward_bias(ctx, g):
+    return g.reshape(1, -1, *[1] * (len(ctx.dy_shape) - 2)).expand(ctx.dy_shape)
+
+
+for _operator, _backward, _setup in (
+    (_ops.conv_transpose, _backward_conv_transpose, _setup_conv_transpose),
+    (_ops.backward_input, _backward_backward_input, _setup_backward_input),
+    (_ops.backward_weight, _backward_backward_weight, _setup_backward_weight),
+    (_ops.backward_bias, _backward_backward_bias, _setup_backward_bias),
+):
+    torch.library.register_autograd(_operator, _backward, setup_context=_setup, lib=_ops.registrations)
+
+
+def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilation, groups, epilogue):
+    """With gradients: the convolution, then torch's own activations, so gradients of any order are exact."""
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, w, b)):
+        y = _ops.conv_transpose(x, w, b, stride, padding, output_padding, dilation, groups)
+        return _activations.apply(y, epilogue)
+    with torch._C._AutoDispatchBelowAutograd():
+        return _ops.conv_transpose_epilogue.redispatch(
+            keyset & torch._C._after_autograd_keyset, x, w, b, stride, padding, output_padding, dilation, groups, epilogue
+        )
+
+
+_ops.registrations.impl(_ops.conv_transpose_epilogue, _epilogue_autograd, "Autograd", with_keyset=True)
+# The packed operators are only called where no gradient is wanted: nothing to do at the autograd key.
+for _operator in (_ops.forward_packed, _ops.backward_packed):
+    _ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
+
+
+class _ConvTranspose(torch.autograd.Function):
+    """The eager path with gradients: one packed operator forward, one backward."""
+
+    @staticmethod
+    def forward(ctx, x, w, b, geometry):
+        ctx.geometry = geometry
+        ctx.save_for_backward(x, w)
+        return _ops.forward_packed(x, w, b, geometry)
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, w = ctx.saved_tensors
+        need_x, need_w, need_b, _ = ctx.needs_input_grad
+        if not torch.is_grad_enabled():
+            return (*_ops.backward_packed(dy, x, w, ctx.geometry, need_x, need_w, need_b), None)
+        geometry = unpack(ctx.geometry)
+        dx = _ops.backward_input(dy, w, x.shape, *geometry) if need_x else None
+        dw = _ops.backward_weight(x, dy, w.shape, *geometry) if need_w else None
+        db = _ops.backward_bias(dy) if need_b else None
+        return dx, dw, db, None
+
+
+def unpack(geometry):
+    """(stride..., padding..., output_padding..., dilation..., groups) as the operators' five arguments."""
+    n = (len(geometry) - 1) // 4
+    return geometry[:n], geometry[n : 2 * n], geometry[2 * n : 3 * n], geometry[3 * n : -1], geometry[-1]
+
+
+# Function.apply of torch.autograd.Function rebinds arguments for functorch first; _call has ruled functorch out.
+apply_conv_transpose = super(torch.autograd.Function, _ConvTranspose).apply

@@ -1,0 +1,104 @@
+"""`upconv doctor`: what was found on this machine, and whether the engine computes what PyTorch computes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="say what was found: torch, the library, instruction set, threads, GPU",
+        description="Say which torch, library, instruction set and threads are in use and try each rank once. "
+        "Ends with 1 when something is broken.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command; prints one line a finding."""
+    try:
+        import upconv
+    except ImportError as error:
+        print(f"upconv itself does not load: {error}", file=sys.stderr)
+        return 1
+    failures = dict(tried())
+    bad = [rank for rank, wrong in failures.items() if wrong]
+    findings = {
+        **software(),
+        **machine(),
+        "gpu": gpu(),
+        **{k: f"WRONG: {v}" if v else "ok" for k, v in failures.items()},
+    }
+    width = max(map(len, findings))
+    for name, value in findings.items():
+        print(f"{name:<{width}}  {value}")
+    print(f"\nupconv {upconv.__version__}: " + (f"broken: {', '.join(bad)}" if bad else "works"))
+    return 1 if bad else 0
+
+
+def software() -> dict[str, str]:
+    import importlib.metadata
+    import platform
+
+    import torch
+    import upconv
+
+    def version(package: str) -> str:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return f"missing (pip install {package})"
+
+    return {
+        "upconv": f"{upconv.__version__} in {upconv.__path__[0]}",
+        "library": ", ".join(sorted(p for p in map(str, torch.ops.loaded_libraries) if "upconv" in p))
+        or "none loaded",
+        "torch": f"{torch.__version__} in {torch.__path__[0]}",
+        "python": f"{platform.python_version()} at {sys.executable}",
+        "rich, matplotlib": f"{version('rich')}, {version('matplotlib')} (demo and bench need them)",
+    }
+
+
+def machine() -> dict[str, str]:
+    import torch
+    from upconv.cli.environment import cpu_name, instruction_set, usable_cores
+
+    return {
+        "cpu": f"{cpu_name()}, {usable_cores()} cores usable",
+        "instruction set": f"{instruction_set()} (chosen at load)",
+        "threads": f"{torch.get_num_threads()} (torch.set_num_threads changes them for upconv too)",
+    }
+
+
+def gpu() -> str:
+    """What is plainly so: this build computes on the CPU only, whatever GPU the machine has."""
+    import torch
+
+    found = (
+        f"torch sees {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "torch sees no GPU"
+    )
+    return f"this build of upconv has no CUDA engine, so no GPU and no NVRTC is used ({found})"
+
+
+def tried():
+    """For each rank: '' when a small layer and its gradients equal PyTorch's, else what went wrong."""
+    import torch
+    import upconv
+
+    for rank in (1, 2, 3):
+        generator = torch.Generator().manual_seed(rank)
+        # Small integers: every sum is exact, so the two must agree to the bit.
+        x = torch.randint(-4, 5, (2, 4) + (5,) * rank, generator=generator).float()
+        w = torch.randint(-4, 5, (4, 3) + (3,) * rank, generator=generator).float()
+        results = []
+        try:
+            for source in (torch.nn.functional, upconv.functional):
+                tensors = [x.clone().requires_grad_(), w.clone().requires_grad_()]
+                y = getattr(source, f"conv_transpose{rank}d")(*tensors, stride=2, padding=1)
+                results.append([y, *torch.autograd.grad(y.sum(), tensors)])
+            same = all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+            yield f"{rank}d layer", "" if same else "the result differs from PyTorch's"
+        except Exception as error:
+            yield f"{rank}d layer", f"{type(error).__name__}: {error}"

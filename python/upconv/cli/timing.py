@@ -1,0 +1,36 @@
+"""Times several ways to do the same work in one process: interleaved, so that a slow spell of the machine hits all.
+
+Used by `upconv demo` and `upconv bench`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def once(call: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
+
+
+def interleaved(
+    calls: dict[str, Callable[[], object]], seconds: float, least: int = 3, most: int = 30, warmup: int = 1
+) -> dict[str, float]:
+    """Median milliseconds of each call. Rounds run every call once, in alternating order, for about `seconds`."""
+    for _ in range(warmup):
+        for call in calls.values():
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    end = time.perf_counter() + seconds
+    for done in range(most):
+        if done >= least and time.perf_counter() > end:
+            break
+        for name in order:
+            times[name].append(once(calls[name]))
+        order.reverse()
+    return {name: statistics.median(taken) for name, taken in times.items()}
