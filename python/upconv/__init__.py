@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from . import _ops, functional, nn
+from .optimize import optimize
 
-__all__ = ["__version__", "explain", "functional", "nn"]
+__all__ = ["__version__", "explain", "functional", "nn", "optimize"]
 
 __version__: str = _ops.version()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-from . import _ops, _routes
+from . import _activations, _ops, _routes
 from ._autograd import apply_conv_transpose, unpack
 
 _forward = _ops.forward_packed
@@ -46,6 +46,16 @@ def run(rank, x, w, b, geometry):
             return _complex(rank, x, w, b, geometry)
         _diagnose(f"conv_transpose{rank}d", x, w, b, geometry)
         raise
+
+
+def run_epilogue(rank, x, w, b, geometry, epilogue):
+    """`run` followed by the activations of ``epilogue``, (number, a, b) each; fused when no gradient is wanted."""
+    if x.dim() == rank + 1:
+        return run_epilogue(rank, x.unsqueeze(0), w, b, geometry, epilogue).squeeze(0)
+    wants_grad = _is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad))
+    if wants_grad or x.dim() != rank + 2 or x.is_complex() or (not _is_compiling() and forward_ad._current_level >= 0):
+        return _activations.apply(run(rank, x, w, b, geometry), epilogue)
+    return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
 
 
 def _in_full(rank, x, w, b, geometry):
