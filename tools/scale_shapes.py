@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import torch
-
 from upconv.cli.problem import Problem
 from upconv.cli.shapes import Shape, read_shapes, write_shapes
 
@@ -27,9 +26,16 @@ LEAST_LENGTH = {1: 128, 2: 16, 3: 8}  # an image or a sound must not shrink to i
 def measure(problem: Problem) -> float:
     """Median milliseconds that PyTorch's forward keeps one thread busy, after one warm-up; other load does not count."""
     module = getattr(torch.nn, f"ConvTranspose{problem.rank}d")(
-        problem.in_channels, problem.out_channels, problem.kernel, problem.stride, problem.padding,
-        problem.output_padding, problem.groups, problem.bias, problem.dilation,
-    )  # fmt: skip
+        problem.in_channels,
+        problem.out_channels,
+        problem.kernel,
+        problem.stride,
+        problem.padding,
+        problem.output_padding,
+        problem.groups,
+        problem.bias,
+        problem.dilation,
+    )
     x = torch.randn(problem.x_shape)
     times = []
     with torch.no_grad():
@@ -79,7 +85,9 @@ def fit(problem: Problem, target: float) -> tuple[Problem, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("shapes", type=Path, nargs="+", help="files such as tests/shapes/models.txt")
     parser.add_argument("--target", type=float, default=90.0, metavar="MS", help="aim at this (default: 90)")
     args = parser.parse_args()
@@ -88,7 +96,10 @@ def main() -> int:
         rows = []
         for shape in read_shapes(path):
             problem, took = fit(shape.problem, args.target)
-            print(f"{shape.id:<24} {shape.problem.short():<60} -> {problem.short():<60} {took:7.1f} ms", flush=True)
+            print(
+                f"{shape.id:<24} {shape.problem.short():<60} -> {problem.short():<60} {took:7.1f} ms",
+                flush=True,
+            )
             rows.append(Shape(shape.id, problem, shape.title))
         heading = (
             f"{path.name} with batch and input scaled so that PyTorch's forward takes 20 to 500 ms on one CPU thread.\n"

@@ -47,11 +47,15 @@ std::array<std::int64_t, max_rank + 2> output_sizes(const Problem& p) {
   return sizes;
 }
 
-Hyperparameters unpack(std::int64_t rank, Integers geometry) {
-  const std::size_t n = rank < 0 ? 0 : static_cast<std::size_t>(rank);
+Hyperparameters unpack(const Tensor& w, Integers geometry) {
+  const std::size_t n = geometry.size() / 4;
   if (geometry.size() != 4 * n + 1)
-    throw std::runtime_error("conv_transpose: expected " + std::to_string(4 * n + 1) + " hyperparameters for a weight of " +
-                             std::to_string(n + 2) + " dimensions, but got " + std::to_string(geometry.size()));
+    throw std::runtime_error("conv_transpose: expected 4 hyperparameters a dimension and groups, but got " +
+                             std::to_string(geometry.size()) + " numbers");
+  if (static_cast<std::size_t>(w.dim()) != n + 2)
+    throw std::runtime_error("conv_transpose" + std::to_string(n) + "d: expected a weight of " + std::to_string(n + 2) +
+                             " dimensions (in_channels, out_channels/groups, *kernel), but got one of " +
+                             std::to_string(w.dim()));
   const std::int64_t* g = geometry.data();
   return {{g, n}, {g + n, n}, {g + 2 * n, n}, {g + 3 * n, n}, g[4 * n]};
 }
@@ -173,12 +177,12 @@ Tensor conv_transpose_backward_bias(const Tensor& dy) {
 }
 
 Tensor forward_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry) {
-  return run_forward(x, w, b, unpack(w.dim() - 2, geometry), {});
+  return run_forward(x, w, b, unpack(w, geometry), {});
 }
 
 Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, Integers geometry, bool need_dx,
                           bool need_dw, bool need_db) {
-  const Hyperparameters h = unpack(w.dim() - 2, geometry);
+  const Hyperparameters h = unpack(w, geometry);
   Gradients g;
   if (need_dx) std::get<0>(g) = run_backward_input(dy, w, sizes_of(x), h);
   if (need_dw) std::get<1>(g) = run_backward_weight(x, dy, sizes_of(w), h);

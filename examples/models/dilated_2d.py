@@ -16,7 +16,13 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(
-            in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, bias=False
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            bias=False,
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

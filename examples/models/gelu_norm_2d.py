@@ -12,7 +12,13 @@ SIZES_ON_CPU = {"batch": 4, "height": 128, "width": 128}
 
 class Model(nn.Module):
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, groups: int, norm_groups: int
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        groups: int,
+        norm_groups: int,
     ) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride=stride, groups=groups)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import _ops, functional, nn
+from . import _ops, _vmap, functional, nn  # noqa: F401: _vmap registers its rules
 
 __all__ = ["__version__", "explain", "functional", "nn"]
 

@@ -1,11 +1,10 @@
 # Gradients of the operators. Each derivative is one of the other operators, so gradients of any order exist.
-# `conv_transpose` here is what functional and nn call: it picks the cheapest path that is right.
-"""Autograd formulas of the operators, and the dispatch of an eager call to the leanest of them."""
+# Registered when the package is imported; apply_conv_transpose is the eager shortcut that _call takes.
+"""Autograd formulas of the operators."""
 
 from __future__ import annotations
 
 import torch
-from torch.autograd import forward_ad
 
 from . import _activations, _ops
 
@@ -119,32 +118,5 @@ def unpack(geometry):
     return geometry[:n], geometry[n : 2 * n], geometry[2 * n : 3 * n], geometry[3 * n : -1], geometry[-1]
 
 
-# Function.apply of the base class first rebinds arguments for functorch, which the caller has ruled out.
-_apply = super(torch.autograd.Function, _ConvTranspose).apply
-_is_compiling = torch.compiler.is_compiling
-_transforms_active = torch._C._are_functorch_transforms_active
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_tracing = torch._C._get_tracing_state
-_autocast = torch._C._is_any_autocast_enabled
-_has_torch_function = torch._C._has_torch_function_variadic
-
-
-def conv_transpose(x, w, b, geometry):
-    """y of (N, C_in, \\*input) x, (C_in, C_out/groups, \\*kernel) w and packed hyperparameters."""
-    if (
-        _is_compiling()
-        or _transforms_active()
-        or _dispatch_modes()
-        or _autocast()
-        or forward_ad._current_level >= 0
-        or _tracing() is not None
-        or _has_torch_function(x, w, b)
-    ):
-        return _conv_transpose_in_full(x, w, b, geometry)
-    if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad)):
-        return _apply(x, w, b, geometry)
-    return _ops.forward_packed(x, w, b, geometry)
-
-
-def _conv_transpose_in_full(x, w, b, geometry):
-    return _ops.conv_transpose(x, w, b, *unpack(geometry))
+# Function.apply of torch.autograd.Function rebinds arguments for functorch first; _call has ruled functorch out.
+apply_conv_transpose = super(torch.autograd.Function, _ConvTranspose).apply

@@ -21,6 +21,8 @@ backward_packed = torch.ops.upconv._backward.default
 explain = torch.ops.upconv.explain.default
 version = torch.ops.upconv.version.default
 
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
 # Registrations live as long as this object.
 registrations = torch.library.Library("upconv", "FRAGMENT")
 

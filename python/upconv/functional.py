@@ -1,12 +1,12 @@
 # conv_transpose1d/2d/3d with torch.nn.functional's arguments in its order.
-# Called by users; upconv.nn goes to _autograd.conv_transpose directly.
+# Called by users; upconv.nn goes to _call directly.
 """Transposed convolutions as functions: ``torch.nn.functional.conv_transpose{1,2,3}d``, computed by upconv."""
 
 from __future__ import annotations
 
 import torch
 
-from ._autograd import conv_transpose
+from ._call import run
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -36,15 +36,7 @@ def _run(rank, name, x, w, b, stride, padding, output_padding, groups, dilation)
         *_tuple(dilation, rank, name, "dilation"),
         groups,
     )
-    dims = x.dim()
-    if dims == rank + 2:
-        return conv_transpose(x, w, b, geometry)
-    if dims != rank + 1:
-        raise RuntimeError(
-            f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {name}, "
-            f"but got input of size: {list(x.shape)}"
-        )
-    return conv_transpose(x.unsqueeze(0), w, b, geometry).squeeze(0)
+    return run(rank, x, w, b, geometry)
 
 
 def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ._autograd import conv_transpose
+from ._call import run
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -24,15 +24,7 @@ class _Forward:
                 input, output_size, self.stride, self.padding, self.kernel_size, rank, self.dilation
             )
         geometry = (*self.stride, *self.padding, *output_padding, *self.dilation, self.groups)
-        dims = input.dim()
-        if dims == rank + 2:
-            return conv_transpose(input, self.weight, self.bias, geometry)
-        if dims != rank + 1:
-            raise RuntimeError(
-                f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to conv_transpose{rank}d, "
-                f"but got input of size: {list(input.shape)}"
-            )
-        return conv_transpose(input.unsqueeze(0), self.weight, self.bias, geometry).squeeze(0)
+        return run(rank, input, self.weight, self.bias, geometry)
 
 
 class ConvTranspose1d(_Forward, nn.ConvTranspose1d):

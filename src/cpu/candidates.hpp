@@ -12,6 +12,8 @@ std::span<const Candidate> candidates(Pass pass);
 /// Vectors across channels: dense layers. Forward and backward_input; backward_weight.
 Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& request);
 Result<std::unique_ptr<PassKernel>> make_channels_weight(const Request& request);
+/// Vectors across positions: forward, dx and dw of layers with few channels a group.
+Result<std::unique_ptr<PassKernel>> make_positions(const Request& request);
 
 /// Plain loops, the definition written down: the oracle of the tests and the last candidate.
 Result<std::unique_ptr<PassKernel>> make_reference(const Request& request);

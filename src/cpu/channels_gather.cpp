@@ -40,7 +40,7 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
-constexpr std::int64_t source_tile_bytes = 192 << 10;
+constexpr std::int64_t source_tile_bytes = 256 << 10;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
 constexpr std::int64_t panel_bytes = 24 << 10;   // of a weight panel in the first-level cache
 constexpr std::int64_t enough_positions = 384;   // per tile, to pay for streaming the weights
@@ -184,7 +184,7 @@ class GatherPass final : public PassKernel {
     const auto span = [](const GatherDim& d) { return std::max<std::int64_t>(d.q_max - d.q_min, 1); };
     dd->tile = dh->tile = 1;
     dw->tile = std::min<std::int64_t>(span(*dw), 192);
-    while (dw->tile > 24 && source_of(*dw, dw->tile) * source_of(*dh, 1) * source_of(*dd, 1) > budget) dw->tile = ceil_div(dw->tile, 2);
+    while (dw->tile > 48 && source_of(*dw, dw->tile) * source_of(*dh, 1) * source_of(*dd, 1) > budget) dw->tile -= 6;
     dw->tile = ceil_div(span(*dw), ceil_div(span(*dw), dw->tile));
     // Grow H, then D, then the batch, while the source tile fits and work per tile is short.
     const auto grow = [&](GatherDim& d) {
@@ -227,7 +227,7 @@ class GatherPass final : public PassKernel {
     config_.v_split = ceil_div(blocks, splits) * block_;
     config_.v_tasks = ceil_div(config_.v, config_.v_split);
     const std::int64_t fit = std::max<std::int64_t>(dest_tile_bytes / (element_ * dest_positions) / block_, 1) * block_;
-    config_.v_chunk = std::min(config_.v_split, fit);
+    config_.v_chunk = round_up(ceil_div(config_.v_split, ceil_div(config_.v_split, fit)), block_);
     config_.dest_elements = round_up(dest_positions * config_.v_chunk, 16);
     config_.k_chunk = std::max<std::int64_t>(panel_bytes / (element_ * block_), 16);
   }

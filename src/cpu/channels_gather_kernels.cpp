@@ -87,7 +87,7 @@ bool line_used(const GatherConfig& c, int d, std::int64_t s) {
 }
 
 template <class S, class T>
-void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) {
+__attribute__((noinline)) void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) {
   const std::int64_t w0 = source_origin(c, box, 2), ew = c.dim[2].tile_source;
   const std::int64_t begin = maximum(0, -w0), end = maximum(begin, minimum(ew, c.dim[2].source_size - w0));
   const std::int64_t line = ew * c.pitch;
@@ -206,7 +206,7 @@ bool has_holes(const GatherConfig& c) {
 }
 
 template <class S, class T>
-void write_tile(const GatherConfig& c, const Box& box, const GatherTensors& t, std::int64_t v0, std::int64_t v1, T* tile,
+__attribute__((noinline)) void write_tile(const GatherConfig& c, const Box& box, const GatherTensors& t, std::int64_t v0, std::int64_t v1, T* tile,
                 const T* bias, const EpilogueSteps& steps) {
   std::int64_t o0[3];
   for (int d = 0; d < 3; ++d) o0[d] = c.dim[d].spread * box.q0[d] + c.dim[d].first_min;

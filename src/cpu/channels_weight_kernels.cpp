@@ -260,9 +260,42 @@ void weight_task(const WeightConfig& c, const S* x, const S* dy, T* partials, vo
 
 // ---- adding up -----------------------------------------------------------------------------------------------
 
-/// Writes the part of dw that one share holds: the slots' sums in order.
+/// A row of sums for one channel of A: taps x `width` channels of B, the slots added in order, as [tap][b].
+template <class T>
+void add_slots(const WeightConfig& c, const T* from, std::int64_t tap_step, std::int64_t taps, std::int64_t width, T* to) {
+  for (std::int64_t t = 0; t < taps; ++t, from += tap_step, to += width)
+    for (std::int64_t b = 0; b < width; b += lanes<T>) {
+      Vec<T> sum = load(from + b);
+      for (std::int64_t slot = 1; slot < c.slots; ++slot) sum += load(from + slot * c.sum_elements + b);
+      store(to + b, sum);
+    }
+}
+
+/// Stores [tap][b] sums of channel block b0 .. b0 + n into dw: to[b * w_b + tap].
+template <class S, class T>
+void store_taps(const WeightConfig& c, const Share& s, const T* sums, std::int64_t width, std::int64_t n, S* to,
+                std::int64_t w_b) {
+  const std::int64_t taps = s.t1 - s.t0;
+  const bool dense = c.w_tap[2] == 1;  // then all taps of a pair of channels are contiguous
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (dense) {
+      transpose(sums, width, reinterpret_cast<T*>(to) + s.t0, w_b, taps, n);
+      return;
+    }
+  }
+  for (std::int64_t t = 0; t < taps; ++t) {
+    const std::int64_t tap = s.t0 + t, kw = tap % c.dim[2].kernel, kh = tap / c.dim[2].kernel % c.dim[1].kernel,
+                       kd = tap / c.dim[2].kernel / c.dim[1].kernel;
+    S* at = to + kd * c.w_tap[0] + kh * c.w_tap[1] + kw * c.w_tap[2];
+    for (std::int64_t b = 0; b < n; ++b) narrow(sums[t * width + b], at[b * w_b]);
+  }
+}
+
+/// Writes the part of dw that one share holds.
 template <class S, class T>
 void reduce_share(const WeightConfig& c, const T* partials, S* dw, std::int64_t share) {
+  constexpr std::int64_t block = weight_block_n * lanes<T>;
+  T sums[128 * block];  // choose_ranges() takes at most 128 taps a share
   const Share s = share_of(c, share * c.slots);
   const T* from = partials + share * c.slots * c.sum_elements;
   const std::int64_t na = s.a1 - s.a0, nb = s.b1 - s.b0, width = padded_b<T>(nb);
@@ -270,18 +303,12 @@ void reduce_share(const WeightConfig& c, const T* partials, S* dw, std::int64_t 
   for (std::int64_t i = 0; i < row_blocks(na); ++i) {
     const Rows rows = row_block(na, i);
     for (std::int64_t a = rows.begin; a < rows.end; ++a)
-      for (std::int64_t b = 0; b < nb; ++b) {
-        const std::int64_t j = b / (weight_block_n * lanes<T>) * (weight_block_n * lanes<T>);
-        const std::int64_t vectors = width - j > lanes<T> ? 2 : 1;
-        const T* at = from + rows.begin * width + j * (rows.end - rows.begin) + (a - rows.begin) * vectors * lanes<T> + b - j;
-        S* to = dw + s.group * c.w_group + (s.a0 + a) * w_a + (s.b0 + b) * w_b;
-        for (std::int64_t tap = s.t0; tap < s.t1; ++tap, at += na * width) {
-          T sum = at[0];
-          for (std::int64_t slot = 1; slot < c.slots; ++slot) sum += at[slot * c.sum_elements];
-          const std::int64_t kw = tap % c.dim[2].kernel, kh = tap / c.dim[2].kernel % c.dim[1].kernel,
-                             kd = tap / c.dim[2].kernel / c.dim[1].kernel;
-          narrow(sum, to[kd * c.w_tap[0] + kh * c.w_tap[1] + kw * c.w_tap[2]]);
-        }
+      for (std::int64_t j = 0; j < nb; j += block) {
+        const std::int64_t lanes_here = width - j > lanes<T> ? block : lanes<T>;
+        const T* at = from + rows.begin * width + j * (rows.end - rows.begin) + (a - rows.begin) * lanes_here;
+        add_slots(c, at, na * width, s.t1 - s.t0, lanes_here, sums);
+        store_taps(c, s, sums, lanes_here, minimum(lanes_here, nb - j),
+                   dw + s.group * c.w_group + (s.a0 + a) * w_a + (s.b0 + j) * w_b, w_b);
       }
   }
 }

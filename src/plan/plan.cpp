@@ -2,6 +2,7 @@
 #include "upconv/plan.hpp"
 
 #include <array>
+#include <cstdint>
 #include <cstdio>
 #include <vector>
 
@@ -33,6 +34,7 @@ class CpuPlan final : public Plan {
 
   Status choose(const std::string& only) {
     static const Epilogue none;
+    if (!only.empty() && !known(only)) return invalid_argument("plan: there is no candidate named '" + only + "'");
     for (Pass pass : passes) {
       Choice& choice = choices_[index(pass)];
       const auto list = cpu::candidates(pass);
@@ -105,6 +107,13 @@ class CpuPlan final : public Plan {
  private:
   static std::size_t index(Pass pass) { return static_cast<std::size_t>(pass); }
 
+  static bool known(const std::string& name) {
+    for (Pass pass : passes)
+      for (const Candidate& c : cpu::candidates(pass))
+        if (c.name == name) return true;
+    return false;
+  }
+
   Status run(Pass pass, const PassTensors& tensors, const Launch& launch) const {
     Executor& executor = launch.executor ? *launch.executor : inline_executor();
     const PassKernel& kernel = *choices_[index(pass)].kernel;
@@ -112,6 +121,8 @@ class CpuPlan final : public Plan {
     if (need > 0 && (launch.workspace == nullptr || launch.workspace_bytes < need))
       return invalid_argument(std::string(to_string(pass)) + ": workspace of " + std::to_string(launch.workspace_bytes) +
                               " bytes is smaller than the " + std::to_string(need) + " that workspace_bytes() asks for");
+    if (need > 0 && reinterpret_cast<std::uintptr_t>(launch.workspace) % 64 != 0)
+      return invalid_argument(std::string(to_string(pass)) + ": the workspace must be aligned to 64 bytes");
     kernel.run(tensors, launch.workspace, executor);
     return {};
   }

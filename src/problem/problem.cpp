@@ -2,6 +2,7 @@
 // operator, value, rule.
 #include "upconv/problem.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <limits>
@@ -28,8 +29,8 @@ std::int64_t checked_product(std::int64_t a, std::int64_t b) {
 /// Output size of one dimension, computed without overflow; false when it leaves int64.
 bool output_dim(const Problem& p, int d, std::int64_t& out) {
   std::int64_t a = 0, b = 0, c = 0;
-  if (__builtin_mul_overflow(p.input[d] - 1, p.stride[d], &a)) return false;
-  if (__builtin_mul_overflow(p.kernel[d] - 1, p.dilation[d], &b)) return false;
+  if (__builtin_sub_overflow(p.input[d], 1, &a) || __builtin_mul_overflow(a, p.stride[d], &a)) return false;
+  if (__builtin_sub_overflow(p.kernel[d], 1, &b) || __builtin_mul_overflow(b, p.dilation[d], &b)) return false;
   if (__builtin_mul_overflow(p.padding[d], std::int64_t{2}, &c)) return false;
   return !__builtin_add_overflow(a, b, &a) && !__builtin_sub_overflow(a, c, &a) &&
          !__builtin_add_overflow(a, p.output_padding[d], &a) && !__builtin_add_overflow(a, 1, &out);
@@ -78,7 +79,9 @@ Status validate(const Problem& p) {
                        std::to_string(p.groups) + ")");
   for (int d = 0; d < p.rank; ++d)
     if (Status s = validate_dimension(p, d); !s.ok()) return s;
-  std::int64_t x = checked_product(p.batch, p.in_channels), y = checked_product(p.batch, p.out_channels);
+  // Element strides are computed for an empty batch too, so they must fit as for a batch of one.
+  const std::int64_t batch = std::max<std::int64_t>(p.batch, 1);
+  std::int64_t x = checked_product(batch, p.in_channels), y = checked_product(batch, p.out_channels);
   std::int64_t w = checked_product(p.in_channels, p.out_channels / p.groups);
   const Extent out = output_size(p);
   for (int d = 0; d < p.rank; ++d) {

@@ -25,7 +25,12 @@ def run(args: argparse.Namespace) -> int:
         return 1
     failures = dict(tried())
     bad = [rank for rank, wrong in failures.items() if wrong]
-    findings = {**software(), **machine(), "gpu": gpu(), **{k: f"WRONG: {v}" if v else "ok" for k, v in failures.items()}}
+    findings = {
+        **software(),
+        **machine(),
+        "gpu": gpu(),
+        **{k: f"WRONG: {v}" if v else "ok" for k, v in failures.items()},
+    }
     width = max(map(len, findings))
     for name, value in findings.items():
         print(f"{name:<{width}}  {value}")
@@ -38,7 +43,6 @@ def software() -> dict[str, str]:
     import platform
 
     import torch
-
     import upconv
 
     def version(package: str) -> str:
@@ -49,7 +53,8 @@ def software() -> dict[str, str]:
 
     return {
         "upconv": f"{upconv.__version__} in {upconv.__path__[0]}",
-        "library": ", ".join(sorted(p for p in map(str, torch.ops.loaded_libraries) if "upconv" in p)) or "none loaded",
+        "library": ", ".join(sorted(p for p in map(str, torch.ops.loaded_libraries) if "upconv" in p))
+        or "none loaded",
         "torch": f"{torch.__version__} in {torch.__path__[0]}",
         "python": f"{platform.python_version()} at {sys.executable}",
         "rich, matplotlib": f"{version('rich')}, {version('matplotlib')} (demo and bench need them)",
@@ -58,7 +63,6 @@ def software() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     import torch
-
     from upconv.cli.environment import cpu_name, instruction_set, usable_cores
 
     return {
@@ -72,14 +76,15 @@ def gpu() -> str:
     """What is plainly so: this build computes on the CPU only, whatever GPU the machine has."""
     import torch
 
-    found = f"torch sees {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "torch sees no GPU"
+    found = (
+        f"torch sees {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "torch sees no GPU"
+    )
     return f"this build of upconv has no CUDA engine, so no GPU and no NVRTC is used ({found})"
 
 
 def tried():
     """For each rank: '' when a small layer and its gradients equal PyTorch's, else what went wrong."""
     import torch
-
     import upconv
 
     for rank in (1, 2, 3):

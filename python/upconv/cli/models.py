@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-
 from upconv.cli.problem import Problem
 
 DTYPES = {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -54,7 +53,9 @@ def examples_folder() -> Path:
     for folder in (package / "examples", package.parents[1] / "examples" / "models"):
         if folder.is_dir():
             return folder
-    raise ModelFileError(f"the demo's model files are missing: neither {package}/examples nor a checkout has them")
+    raise ModelFileError(
+        f"the demo's model files are missing: neither {package}/examples nor a checkout has them"
+    )
 
 
 def load_model_file(path: Path) -> list[Variant]:
@@ -71,8 +72,10 @@ def load_model_file(path: Path) -> list[Variant]:
         raise ModelFileError(f"{path} does not import: {type(error).__name__}: {error}") from error
     missing = [name for name in ("Model", "get_inputs", "get_init_inputs") if not hasattr(module, name)]
     if missing:
-        raise ModelFileError(f"{path} does not define {', '.join(missing)}; a model file defines Model, get_inputs() "
-                             "and get_init_inputs()")  # fmt: skip
+        raise ModelFileError(
+            f"{path} does not define {', '.join(missing)}; a model file defines Model, get_inputs() "
+            "and get_init_inputs()"
+        )
     sizes = getattr(module, "SIZES_ON_CPU", {})
     variants = getattr(module, "VARIANTS", {"": {}})
     return [Variant(path, name, module, init, sizes) for name, init in variants.items()]
@@ -83,12 +86,16 @@ def convs_of(variant: Variant, **sizes: int) -> list[tuple[str, Problem]]:
     try:
         with torch.device("meta"):
             return transposed_convs(variant.build(), variant.inputs(**sizes))
-    except Exception:  # an operator without meta kernel, or inputs made on a device of their own: run it for real
+    except (
+        Exception
+    ):  # an operator without meta kernel, or inputs made on a device of their own: run it for real
         pass
     try:
         return transposed_convs(variant.build(), variant.inputs(**sizes))
     except Exception as error:
-        raise ModelFileError(f"{variant.file}: the model does not run: {type(error).__name__}: {error}") from error
+        raise ModelFileError(
+            f"{variant.file}: the model does not run: {type(error).__name__}: {error}"
+        ) from error
 
 
 def transposed_convs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> list[tuple[str, Problem]]:
@@ -96,7 +103,9 @@ def transposed_convs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> list
     seen: list[tuple[str, Problem]] = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.modules.conv._ConvTransposeNd):
-            module.register_forward_hook(lambda m, args, y, name=name: seen.append((name, _problem(m, args[0], y))))
+            module.register_forward_hook(
+                lambda m, args, y, name=name: seen.append((name, _problem(m, args[0], y)))
+            )
     with torch.no_grad():
         model(*inputs)
     return seen
@@ -106,11 +115,19 @@ def _problem(conv: torch.nn.modules.conv._ConvTransposeNd, x: torch.Tensor, y: t
     rank = len(conv.kernel_size)
     batch = x.shape[0] if x.dim() == rank + 2 else 1
     problem = Problem(
-        rank=rank, batch=batch, in_channels=conv.in_channels, out_channels=conv.out_channels,
-        input=tuple(x.shape[-rank:]), kernel=tuple(conv.kernel_size), stride=tuple(conv.stride),
-        padding=tuple(conv.padding), dilation=tuple(conv.dilation), groups=conv.groups,
-        bias=conv.bias is not None, dtype=DTYPES[x.dtype],
-    )  # fmt: skip
+        rank=rank,
+        batch=batch,
+        in_channels=conv.in_channels,
+        out_channels=conv.out_channels,
+        input=tuple(x.shape[-rank:]),
+        kernel=tuple(conv.kernel_size),
+        stride=tuple(conv.stride),
+        padding=tuple(conv.padding),
+        dilation=tuple(conv.dilation),
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        dtype=DTYPES[x.dtype],
+    )
     # What the layer was built with, or what a caller's output_size asked for: the output tells.
     extra = tuple(int(a) - b for a, b in zip(y.shape[-rank:], problem.output, strict=True))
     return Problem(**{**vars(problem), "output_padding": extra})

@@ -9,7 +9,14 @@ import math
 from dataclasses import dataclass, field
 
 DTYPE_BYTES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2}
-_EXTENTS = {"i": "input", "k": "kernel", "s": "stride", "p": "padding", "op": "output_padding", "d": "dilation"}
+_EXTENTS = {
+    "i": "input",
+    "k": "kernel",
+    "s": "stride",
+    "p": "padding",
+    "op": "output_padding",
+    "d": "dilation",
+}
 _NUMBERS = {"n": "batch", "c": "in_channels", "o": "out_channels", "g": "groups"}
 _LAYOUTS = {"xl": "x", "wl": "w", "yl": "y"}
 _DEFAULTS = {"input": 1, "kernel": 1, "stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
@@ -48,7 +55,13 @@ class Problem:
         return tuple(
             (i - 1) * s - 2 * p + d * (k - 1) + op + 1
             for i, k, s, p, op, d in zip(
-                self.input, self.kernel, self.stride, self.padding, self.output_padding, self.dilation, strict=True
+                self.input,
+                self.kernel,
+                self.stride,
+                self.padding,
+                self.output_padding,
+                self.dilation,
+                strict=True,
             )
         )
 
@@ -119,12 +132,16 @@ def _parse_sizes(word: str, rank: int, text: str) -> tuple[str, int | tuple[int,
     key = word[:2] if word.startswith("op") else word[:1]
     numbers = word[len(key) :].split("x")
     if key not in _EXTENTS | _NUMBERS or not all(n.removeprefix("-").isdecimal() for n in numbers):
-        raise ProblemError(f"{word!r} is no part of a problem such as '2d n8 c64 o64 i32x32 k3 s2 p1 b f32' (in {text!r})")
+        raise ProblemError(
+            f"{word!r} is no part of a problem such as '2d n8 c64 o64 i32x32 k3 s2 p1 b f32' (in {text!r})"
+        )
     sizes = tuple(map(int, numbers))
     if key in _NUMBERS:
         if len(sizes) != 1:
             raise ProblemError(f"{word!r}: {_NUMBERS[key]} is one number (in {text!r})")
         return _NUMBERS[key], sizes[0]
     if len(sizes) not in (1, rank):
-        raise ProblemError(f"{word!r}: {_EXTENTS[key]} of a {rank}d problem has 1 or {rank} numbers (in {text!r})")
+        raise ProblemError(
+            f"{word!r}: {_EXTENTS[key]} of a {rank}d problem has 1 or {rank} numbers (in {text!r})"
+        )
     return _EXTENTS[key], sizes * rank if len(sizes) == 1 else sizes

@@ -19,14 +19,22 @@ def add(commands) -> None:
         "against float64, time forward and forward + backward beside PyTorch in this process, and write a table, "
         "a chart and a report. Ends with 1 when a check fails.",
     )
-    parser.add_argument("--full", action="store_true", help="the full sizes (needs some 20 GB and many minutes)")
-    parser.add_argument("--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)")
+    parser.add_argument(
+        "--full", action="store_true", help="the full sizes (needs some 20 GB and many minutes)"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)"
+    )
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER", help="default: out/")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of both engines (default: torch's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and gradients (default: 0)")
     parser.add_argument("--only", metavar="MODEL,...", help=f"some of {', '.join(MODELS)}")
-    parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="scale space further, e.g. 0.25")
-    parser.add_argument("--seconds", type=float, default=4.5, metavar="S", help="time to measure a model (default: 4.5)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, metavar="F", help="scale space further, e.g. 0.25"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=4.5, metavar="S", help="time to measure a model (default: 4.5)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -34,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
     """The command; 0 when every check passed, 1 otherwise."""
     import torch
     from rich.console import Console
-
     from upconv.cli import UsageError
     from upconv.cli.models import examples_folder, load_model_file
 
@@ -59,20 +66,28 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_all(variants: list, args: argparse.Namespace, console) -> list:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from upconv.cli.demo.measure import STEPS, Result, measure
 
     results = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=STEPS * len(variants))
         for i, variant in enumerate(variants):
             progress.update(bar, description=variant.title)
             try:
                 result = measure(
-                    variant, full=args.full, scale=args.scale, seconds=args.seconds, seed=args.seed,
+                    variant,
+                    full=args.full,
+                    scale=args.scale,
+                    seconds=args.seconds,
+                    seed=args.seed,
                     tick=lambda steps, i=i: progress.update(bar, completed=STEPS * i + steps),
-                )  # fmt: skip
+                )
             except Exception as error:  # one model that breaks must not hide the others
                 result = Result(variant.title, variant.summary, failure=f"{type(error).__name__}: {error}")
             results.append(result)
@@ -100,7 +115,9 @@ def write_all(results: list, args: argparse.Namespace, console, took: float) -> 
     for r in results:
         if r.failure:
             console.print(f"[red]{r.title}: {r.failure}", highlight=False)
-    verdict = f"[red]{len(failed)} of {len(results)} models failed: {', '.join(failed)}" if failed else (
-        f"[green]{len(results)} models correct in output and gradients"
-    )  # fmt: skip
+    verdict = (
+        f"[red]{len(failed)} of {len(results)} models failed: {', '.join(failed)}"
+        if failed
+        else (f"[green]{len(results)} models correct in output and gradients")
+    )
     console.print(f"{verdict}[/], {took:.0f} s. Chart {png}, report {html}", highlight=False)

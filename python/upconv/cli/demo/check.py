@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-
-EPSILON = torch.finfo(torch.float32).eps
+from upconv.cli.accuracy import bound
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,13 @@ def compare(
         add(name, truth, [t[name] for t in (ours, peer)])
     terms = products(model, inputs[0], dy)
     return [
-        Tensor(name, *(d / largest[name] for d in difference[name]), bound=EPSILON * math.sqrt(terms[name]))
+        Tensor(name, *(d / largest[name] for d in difference[name]), bound=bound(terms[name]))
         for name in ours
     ]
 
 
 def products(model: torch.nn.Module, x: torch.Tensor, dy: torch.Tensor) -> dict[str, float]:
-    """How many products each element of a tensor sums up. A chain of K roundings errs by about 0.4 sqrt(K) epsilon
-    of the largest sum, so sqrt(K) epsilon passes a plain fp32 chain and fails TF32 or bf16 operands."""
+    """How many products each element of a tensor sums up; its bound follows."""
     convs = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.modules.conv._ConvTransposeNd)}
     taps = max(math.prod(m.kernel_size) / m.groups * m.in_channels for m in convs.values())
     taps_back = max(math.prod(m.kernel_size) / m.groups * m.out_channels for m in convs.values())

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-
 from upconv.cli.demo import check
 from upconv.cli.models import Variant, convs_of
 from upconv.cli.timing import interleaved, once

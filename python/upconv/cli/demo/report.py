@@ -45,11 +45,13 @@ def write(results: list[Result], facts: dict[str, str | int], command: str, char
         f'<p class="soft">{escape(str(facts["date"]))} &middot; {escape(str(facts["device"]))} &middot; '
         f"{facts['threads']} threads &middot; torch {escape(str(facts['torch']))}</p>",
         '<div class="facts">',
-        fact(f"{passed} of {len(results)}", "models correct in output and gradients", bad=passed < len(results)),
+        fact(
+            f"{passed} of {len(results)}", "models correct in output and gradients", bad=passed < len(results)
+        ),
         fact(mean([r.forward for r in results]), "forward, against PyTorch"),
         fact(mean([r.training for r in results]), "forward + backward"),
         "</div>",
-        '<p class="soft">Ratios are PyTorch\'s time over upconv\'s, geometric mean over the models: above 1, '
+        "<p class=\"soft\">Ratios are PyTorch's time over upconv's, geometric mean over the models: above 1, "
         "upconv is faster.</p>",
         "<h2>Models</h2>",
         table(results),
@@ -65,10 +67,12 @@ def write(results: list[Result], facts: dict[str, str | int], command: str, char
         *(explanation(r) for r in results),
         "<h2>Machine</h2>",
         '<div class="scroll"><table>',
-        *(f'<tr><td class="l soft">{escape(k.replace("_", " "))}</td><td class="l">{escape(str(v))}</td></tr>'
-          for k, v in {**facts, "command": command}.items()),
+        *(
+            f'<tr><td class="l soft">{escape(k.replace("_", " "))}</td><td class="l">{escape(str(v))}</td></tr>'
+            for k, v in {**facts, "command": command}.items()
+        ),
         "</table></div>",
-    ]  # fmt: skip
+    ]
     path.write_text(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>upconv demo</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -146,6 +150,4 @@ def errors(results: list[Result]) -> str:
 
 def explanation(result: Result) -> str:
     text = escape(result.explained.rstrip() or "no explanation: the model did not run")
-    return (
-        f"<details><summary>{escape(result.title)}</summary><p>{escape(result.summary)}</p><pre>{text}</pre></details>"
-    )
+    return f"<details><summary>{escape(result.title)}</summary><p>{escape(result.summary)}</p><pre>{text}</pre></details>"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 from rich.text import Text
-
 from upconv.cli import style
 from upconv.cli.demo.measure import Result, geometric_mean, ratio
 
@@ -14,12 +13,20 @@ def table(results: list[Result], facts: dict[str, str | int]) -> Table:
     """One row a model and variant, geometric means below; fits 80 columns."""
     out = Table(
         title=f"PyTorch eager → upconv, milliseconds ({facts['threads']} threads, {facts['instruction_set']}, fp32)",
-        title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_footer=True, leading=1, pad_edge=False,
-    )  # fmt: skip
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_footer=True,
+        leading=1,
+        pad_edge=False,
+    )
     out.add_column("model, x, scale", footer="geometric mean")
     out.add_column("device")
     out.add_column("error\n≤ bound", justify="right")
-    for what, times in (("forward", [r.forward for r in results]), ("fwd + bwd", [r.training for r in results])):
+    for what, times in (
+        ("forward", [r.forward for r in results]),
+        ("fwd + bwd", [r.training for r in results]),
+    ):
         ratios = [ratio(t) for t in times if t]
         out.add_column(f"{what}\nratio", justify="right", footer=times_text(ratios))
     out.add_column("first\ncall", justify="right")

@@ -1,0 +1,293 @@
+// See positions_plan.hpp. Everything here is decided by the problem alone, never by the number of workers, so that
+// results do not depend on it.
+#include "cpu/positions_plan.hpp"
+
+#include <algorithm>
+#include <map>
+
+namespace upconv::cpu {
+namespace {
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+/// A tap of one dimension as the source sees it: its plane, the offset there, and its place in the weight.
+struct Reach {
+  std::int64_t residue = 0, offset = 0, tap = 0;
+};
+
+/// Destination phases of one dimension that have their taps at the same places.
+struct DimClass {
+  std::vector<std::int64_t> phases;
+  std::vector<std::vector<Reach>> reach;  ///< per phase, same residues and offsets in each
+};
+
+std::vector<DimClass> forward_classes(const Geometry& g, int dim) {
+  std::map<std::vector<std::int64_t>, DimClass> by_offsets;
+  for (const Phase& phase : make_phases(g, dim)) {
+    std::vector<std::int64_t> key;
+    std::vector<Reach> reach;
+    for (const PhaseTap& t : phase.taps) {
+      key.push_back(t.offset);
+      reach.push_back({0, -t.offset, t.tap});
+    }
+    DimClass& c = by_offsets[key];
+    c.phases.push_back(phase.residue);
+    c.reach.push_back(reach);
+  }
+  std::vector<DimClass> classes;
+  for (auto& [key, c] : by_offsets) classes.push_back(std::move(c));
+  return classes;
+}
+
+std::vector<DimClass> gradient_classes(const Geometry& g, int dim) {
+  DimClass c;
+  c.phases = {0};
+  c.reach.emplace_back();
+  for (std::int64_t t = 0; t < g.kernel[dim]; ++t) {
+    const std::int64_t u = g.dilation[dim] * t - g.padding[dim], s = g.stride[dim];
+    const std::int64_t residue = (u % s + s) % s;
+    c.reach[0].push_back({residue, (u - residue) / s, t});
+  }
+  return {c};
+}
+
+/// Positions and offsets of one dimension, over all phases.
+void span(const Request& r, int dim, const std::vector<DimClass>& classes, PositionsTile& tile) {
+  if (r.pass == Pass::forward) {
+    const auto phases = make_phases(r.geometry, dim);
+    tile.begin[dim] = phases[0].q_begin, tile.end[dim] = phases[0].q_end;
+    for (const Phase& p : phases) {
+      if (p.q_begin >= p.q_end) continue;
+      tile.begin[dim] = std::min(tile.begin[dim], p.q_begin);
+      tile.end[dim] = std::max(tile.end[dim], p.q_end);
+    }
+  } else {
+    tile.begin[dim] = 0, tile.end[dim] = r.geometry.in[dim];
+  }
+  bool first = true;
+  std::int64_t low = 0, high = 0;
+  for (const DimClass& c : classes)
+    for (const auto& reach : c.reach)
+      for (const Reach& x : reach) {
+        low = first ? x.offset : std::min(low, x.offset);
+        high = first ? x.offset : std::max(high, x.offset);
+        first = false;
+      }
+  tile.low[dim] = low;
+  tile.extent[dim] = high - low;  // the halo; the tile's size is added once it is known
+}
+
+/// Bytes that tile and working set may take of the second-level cache, shared by source and destination.
+constexpr std::int64_t tile_bytes = 224 * 1024;
+
+/// Splits `n` into equal tiles of at most `most`.
+void split(std::int64_t n, std::int64_t most, std::int64_t& size, std::int64_t& count) {
+  count = ceil_div(n, std::max<std::int64_t>(1, most));
+  size = ceil_div(n, count);
+  count = ceil_div(n, size);
+}
+
+/// Chooses the box: full rows where they fit, then as many rows, planes and samples as the cache holds.
+void choose_tile(PositionsTables& t) {
+  PositionsJob& job = t.job;
+  PositionsTile& tile = job.tile;
+  std::int64_t n[3], halo[3];
+  for (int d = 0; d < 3; ++d) n[d] = std::max<std::int64_t>(1, tile.end[d] - tile.begin[d]), halo[d] = tile.extent[d];
+  const std::int64_t T = t.compute_size, channels = std::min<std::int64_t>(job.source.channels, 64);
+  const auto bytes = [&](std::int64_t tn, std::int64_t td, std::int64_t th, std::int64_t tw) {
+    return T * tn * (job.rows * td * th * tw + channels * job.residues * (td + halo[0]) * (th + halo[1]) * (tw + halo[2]));
+  };
+  const auto most = [&](auto&& cost, std::int64_t limit) {  // largest value whose cost fits, at least 1
+    std::int64_t low = 1, high = std::max<std::int64_t>(1, limit);
+    while (low < high) {
+      const std::int64_t middle = (low + high + 1) / 2;
+      if (cost(middle) <= tile_bytes) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  };
+  const std::int64_t widest = std::max<std::int64_t>(48, most([&](std::int64_t w) { return bytes(1, 1, 1, w); }, 1024));
+  split(n[2], widest, tile.size[3], tile.count[3]);
+  if (tile.count[3] > 1) tile.size[3] = round_up(tile.size[3], 16), tile.count[3] = ceil_div(n[2], tile.size[3]);
+  split(n[1], tile.count[3] > 1 && n[1] > 1 ? most([&](std::int64_t h) { return bytes(1, 1, h, tile.size[3]); }, n[1])
+                                            : most([&](std::int64_t h) { return bytes(1, 1, h, tile.size[3]); }, n[1]),
+        tile.size[2], tile.count[2]);
+  const bool planes = tile.count[2] == 1 && tile.count[3] == 1;
+  split(n[0], planes ? most([&](std::int64_t d) { return bytes(1, d, tile.size[2], tile.size[3]); }, n[0]) : 1,
+        tile.size[1], tile.count[1]);
+  const bool volumes = planes && tile.count[1] == 1 && n[0] * n[1] * n[2] < 256;
+  split(job.batch,
+        volumes ? most([&](std::int64_t b) { return bytes(b, tile.size[1], tile.size[2], tile.size[3]); },
+                       std::max<std::int64_t>(1, std::min<std::int64_t>(job.batch, 1024 / (n[0] * n[1] * n[2]))))
+                : 1,
+        tile.size[0], tile.count[0]);
+  for (int d = 0; d < 3; ++d) tile.extent[d] = tile.size[d + 1] + halo[d];
+}
+
+/// How far positions are laid end to end: the level with the fewest vectors, an eighth of a run counted as overhead.
+void choose_runs(PositionsTables& t) {
+  PositionsTile& tile = t.job.tile;
+  const std::int64_t* size = tile.size;
+  const std::int64_t row = tile.extent[2], plane = tile.extent[1] * row, volume = tile.extent[0] * plane;
+  const std::int64_t length[4] = {size[3], (size[2] - 1) * row + size[3], (size[1] - 1) * plane + (size[2] - 1) * row + size[3],
+                                  (size[0] - 1) * volume + (size[1] - 1) * plane + (size[2] - 1) * row + size[3]};
+  const std::int64_t runs[4] = {size[0] * size[1] * size[2], size[0] * size[1], size[0], 1};
+  const std::int64_t vector = 32 / t.compute_size;
+  int level = 0;
+  for (int i = 1; i < 4; ++i)
+    if (runs[i] * (ceil_div(length[i], vector) + 2) < runs[level] * (ceil_div(length[level], vector) + 2)) level = i;
+  tile.run_length = length[level];
+  const std::int64_t pitch = round_up(tile.run_length, 64 / t.compute_size);
+  tile.runs[0] = level < 3 ? size[0] : 1;
+  tile.runs[1] = level < 2 ? size[1] : 1;
+  tile.runs[2] = level < 1 ? size[2] : 1;
+  tile.source_run[0] = volume, tile.source_run[1] = plane, tile.source_run[2] = row;
+  tile.destination_run[2] = pitch;
+  tile.destination_run[1] = tile.runs[2] * pitch;
+  tile.destination_run[0] = tile.runs[1] * tile.destination_run[1];
+  tile.place[2] = level < 1 ? tile.destination_run[2] : row;
+  tile.place[1] = level < 2 ? tile.destination_run[1] : plane;
+  tile.place[0] = level < 3 ? tile.destination_run[0] : volume;
+  // An odd number of cache lines between rows keeps them out of each other's cache sets.
+  const std::int64_t line = 64 / t.compute_size;
+  tile.destination_pitch = tile.runs[0] * tile.destination_run[0];
+  if (tile.destination_pitch / line % 2 == 0) tile.destination_pitch += line;
+  tile.residue_pitch = size[0] * volume;
+  tile.channel_pitch = t.job.residues * tile.residue_pitch;
+}
+
+struct Product {
+  const DimClass* d[3];
+};
+
+/// Rows, blocks, offsets and tap places of every class (one per combination of the dimensions' classes).
+void fill_tables(const std::vector<DimClass> (&classes)[3], const WeightStrides& ws, PositionsTables& t) {
+  PositionsJob& job = t.job;
+  const PositionsTile& tile = job.tile;
+  std::map<std::array<std::int64_t, 3>, std::int32_t> plane;
+  for (std::size_t i = 0; i + 3 <= t.residues.size(); i += 3)
+    plane[{t.residues[i], t.residues[i + 1], t.residues[i + 2]}] = static_cast<std::int32_t>(i / 3);
+  const std::int64_t* step = job.destination.step;
+  t.phase_row.assign(static_cast<std::size_t>(step[0] * step[1] * step[2]), 0);
+  std::int32_t row = 0;
+  for (const DimClass& cd : classes[0])
+    for (const DimClass& ch : classes[1])
+      for (const DimClass& cw : classes[2]) {
+        const auto first_step = static_cast<std::int32_t>(t.offsets.size());
+        for (const Reach& d : cd.reach[0])
+          for (const Reach& h : ch.reach[0])
+            for (const Reach& w : cw.reach[0]) {
+              const std::int32_t p = plane.at({d.residue, h.residue, w.residue});
+              const std::int64_t local[3] = {d.offset - tile.low[0], h.offset - tile.low[1], w.offset - tile.low[2]};
+              t.offsets.push_back(static_cast<std::int32_t>(
+                  p * tile.residue_pitch + (local[0] * tile.extent[1] + local[1]) * tile.extent[2] + local[2]));
+              for (const std::int64_t v : {std::int64_t(p), d.offset, h.offset, w.offset})
+                t.step_position.push_back(static_cast<std::int32_t>(v));
+            }
+        const auto steps = static_cast<std::int32_t>(t.offsets.size()) - first_step;
+        const std::int32_t first_row = row;
+        for (std::size_t a = 0; a < cd.phases.size(); ++a)
+          for (std::size_t b = 0; b < ch.phases.size(); ++b)
+            for (std::size_t c = 0; c < cw.phases.size(); ++c) {
+              t.phase_row[static_cast<std::size_t>((cd.phases[a] * step[1] + ch.phases[b]) * step[2] + cw.phases[c])] = row;
+              const auto first_tap = static_cast<std::int32_t>(t.taps.size());
+              for (const Reach& d : cd.reach[a])
+                for (const Reach& h : ch.reach[b])
+                  for (const Reach& w : cw.reach[c])
+                    t.taps.push_back(d.tap * ws.tap[0] + h.tap * ws.tap[1] + w.tap * ws.tap[2]);
+              for (std::int32_t i = 0; i < job.destination.channels; ++i, ++row) t.rows.push_back({i, first_tap});
+            }
+        const std::int32_t count = row - first_row, parts = (count + 3) / 4;  // blocks of 4, 3, 2 or 1 rows
+        for (std::int32_t i = 0; i < parts; ++i) {
+          const std::int32_t begin = first_row + count * i / parts, end = first_row + count * (i + 1) / parts;
+          t.blocks.push_back({end - begin, begin, steps, first_step, job.panel});
+          job.panel += job.source.channels * steps * (end - begin);
+        }
+      }
+}
+
+void collect_residues(const std::vector<DimClass> (&classes)[3], PositionsTables& t) {
+  std::vector<std::int64_t> used[3];
+  for (int d = 0; d < 3; ++d) {
+    for (const DimClass& c : classes[d])
+      for (const Reach& r : c.reach[0]) used[d].push_back(r.residue);
+    std::sort(used[d].begin(), used[d].end());
+    used[d].erase(std::unique(used[d].begin(), used[d].end()), used[d].end());
+  }
+  for (std::int64_t a : used[0])
+    for (std::int64_t b : used[1])
+      for (std::int64_t c : used[2])
+        for (std::int64_t v : {a, b, c}) t.residues.push_back(static_cast<std::int32_t>(v));
+  t.job.residues = static_cast<std::int64_t>(t.residues.size() / 3);
+}
+
+/// Source channels held at once, positions done at once: what keeps the local tile in the second-level cache and
+/// what the kernel rereads in the first.
+void choose_blocking(PositionsTables& t) {
+  PositionsJob& job = t.job;
+  const std::int64_t T = t.compute_size, per_channel = job.tile.channel_pitch * T;
+  const std::int64_t fit = std::clamp<std::int64_t>(tile_bytes / std::max<std::int64_t>(1, per_channel), 1, job.source.channels);
+  job.channel_block = ceil_div(job.source.channels, ceil_div(job.source.channels, fit));
+  job.tile.source_elements = job.channel_block * job.tile.channel_pitch + 256 / T;
+  const std::int64_t panel_bytes = job.panel / std::max<std::int64_t>(1, job.source.channels) * job.channel_block * T;
+  job.blocks_outside = panel_bytes > 24 * 1024;
+  const std::int64_t lines = job.channel_block * std::max<std::int64_t>(1, static_cast<std::int64_t>(t.offsets.size()));
+  // A short product needs long stretches to pay for its call, a long one short stretches to stay in the cache.
+  job.chunk = job.blocks_outside ? job.tile.run_length : std::clamp<std::int64_t>(8192 / lines / 96 * 96, 96, 1 << 20);
+}
+
+}  // namespace
+
+PositionsTensor positions_tensor(const Geometry& g, Layout layout, bool of_output) {
+  PositionsTensor t;
+  t.channels = of_output ? g.co : g.ci;
+  const std::int64_t all = t.channels * g.groups;
+  const auto& size = of_output ? g.out : g.in;
+  for (int d = 0; d < 3; ++d) t.size[d] = size[d], t.step[d] = 1;
+  const std::int64_t unit = layout == Layout::channels_last ? all : 1;
+  t.d[2] = unit, t.d[1] = size[2] * unit, t.d[0] = size[1] * t.d[1];
+  t.n = size[0] * size[1] * size[2] * all;
+  t.c = layout == Layout::channels_last ? 1 : size[0] * size[1] * size[2];
+  return t;
+}
+
+void build_positions(const Request& r, PositionsTables& t) {
+  const Geometry& g = r.geometry;
+  const bool forward = r.pass == Pass::forward;
+  PositionsJob& job = t.job;
+  t.compute_size = r.problem.dtype == DType::f64 ? 8 : 4;
+  job.batch = g.batch, job.groups = g.groups;
+  job.source = forward ? positions_tensor(g, r.problem.x_layout, false) : positions_tensor(g, r.problem.y_layout, true);
+  job.destination = forward ? positions_tensor(g, r.problem.y_layout, true) : positions_tensor(g, r.problem.x_layout, false);
+  PositionsTensor& strided = forward ? job.destination : job.source;
+  for (int d = 0; d < 3; ++d) {
+    strided.step[d] = g.stride[d];
+    if (forward) strided.shift[d] = g.padding[d];
+  }
+  std::vector<DimClass> classes[3];
+  for (int d = 0; d < 3; ++d) {
+    classes[d] = forward ? forward_classes(g, d) : gradient_classes(g, d);
+    span(r, d, classes[d], job.tile);
+  }
+  collect_residues(classes, t);
+  job.rows = job.destination.channels * job.destination.step[0] * job.destination.step[1] * job.destination.step[2];
+  choose_tile(t);
+  choose_runs(t);
+  const WeightStrides ws = weight_strides(r.problem, g);
+  job.w_group = g.ci * ws.ci;
+  job.w_channel = forward ? ws.ci : ws.co;
+  job.w_row = forward ? ws.co : ws.ci;
+  fill_tables(classes, ws, t);
+  choose_blocking(t);
+  job.epilogue = flatten(r.epilogue);
+  job.blocks = static_cast<std::int64_t>(t.blocks.size());
+  job.block = t.blocks.data(), job.row = t.rows.data(), job.offsets = t.offsets.data();
+  job.step_position = t.step_position.data(), job.taps = t.taps.data(), job.residue = t.residues.data();
+  job.phase_row = t.phase_row.data();
+  const std::int64_t elements = job.tile.source_elements + job.rows * job.tile.destination_pitch + 64 + job.rows +
+                                job.destination.step[2] * 2 + 4 * job.tile.run_length + job.tile.size[3] * job.destination.step[2];
+  t.scratch_bytes = round_up(elements * t.compute_size + 8 * job.destination.step[2], 64) + 512;
+}
+
+}  // namespace upconv::cpu
