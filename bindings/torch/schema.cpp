@@ -22,7 +22,7 @@ constexpr const char* schemas[] = {
     "conv_transpose_backward_weight(Tensor x, Tensor dy, SymInt[] weight_size, " UPCONV_GEOMETRY ") -> Tensor",
     "conv_transpose_backward_bias(Tensor dy) -> Tensor",
     "_forward(Tensor x, Tensor w, Tensor? b, int[] geometry) -> Tensor",
-    "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor?, Tensor?, Tensor?)",
+    "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor, Tensor, Tensor)",
     "explain(str problem) -> str",
     "version() -> str",
     "_fma_peak(float seconds) -> float",
