@@ -30,17 +30,31 @@ void pack_line(const S* from, std::int64_t step, std::int64_t valid, std::int64_
   for (std::int64_t v = 0; v < width; v += lanes<T>) probe += load(to + v) * T(0);
 }
 
-/// How many k of a block of channels are transposed at a time, when the taps lie dense in w.
-inline constexpr std::int64_t turned_lines = 64;
+/// The same for a line that is already contiguous and padded.
+template <class T>
+void copy_line(const T* from, std::int64_t width, T* to, Vec<T>& probe) {
+  for (std::int64_t v = 0; v < width; v += lanes<T>) {
+    const Vec<T> values = load(from + v);
+    store(to + v, values);
+    probe += values * T(0);
+  }
+}
+
+/// Panel lines (of one k and one tap) that are transposed at a time, when the taps lie dense in w. Enough that each
+/// tap's part of the panel is then written in runs of some lines.
+inline constexpr std::int64_t turned_lines = 256;
 
 /// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are contiguous.
 template <class T>
 void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std::int64_t valid, std::int64_t width, T* turned) {
   if (c.w_k == c.taps) {  // (k, tap) contiguous for a channel
+    for (std::int64_t v = 0; v < valid; ++v) fetch_ahead<0>(from + v * c.w_v + k_count * c.taps, k_count * c.taps);
     transpose(from, c.w_v, turned, width, valid, k_count * c.taps);
   } else {
-    for (std::int64_t k = 0; k < k_count; ++k)
+    for (std::int64_t k = 0; k < k_count; ++k) {
+      fetch_ahead<0>(from + (k + k_count) * c.w_k, valid * c.taps);
       transpose(from + k * c.w_k, c.w_v, turned + k * c.taps * width, width, valid, c.taps);
+    }
   }
 }
 
@@ -67,7 +81,7 @@ bool pack_block(const GatherConfig& c, const S* w, std::int64_t group, std::int6
       for (std::int64_t t = 0; t < phase.n_taps; ++t, to += c.k * width)
         for (std::int64_t k = k0; k < k1; ++k)
           if (turn)
-            pack_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, 1, width, width, to + k * width, probe);
+            copy_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, width, to + k * width, probe);
           else
             pack_line(from + k * c.w_k + phase.tap_weight[t], c.w_v, valid, width, to + k * width, probe);
     }
