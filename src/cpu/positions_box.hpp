@@ -83,7 +83,12 @@ struct Box {
   void copy_row(const S* from, std::int64_t start, const std::int32_t* planes, T* out) const {
     const PositionsTensor& x = job.source;
     const std::int64_t width = job.tile.extent[2], step = x.step[2];
-    for (std::int64_t r = 0; r < step; ++r) part[r] = planes[r] < 0 ? nullptr : out + planes[r] * job.tile.residue_pitch;
+    bool used = false;
+    for (std::int64_t r = 0; r < step; ++r) {
+      part[r] = planes[r] < 0 ? nullptr : out + planes[r] * job.tile.residue_pitch;
+      used |= planes[r] >= 0;
+    }
+    if (!used) return;
     if (!from) {
       for (std::int64_t r = 0; r < step; ++r)
         if (part[r]) zero_row(part[r], width);
