@@ -237,20 +237,20 @@ bool pack(const PositionsJob& job, const void* weights, void* panels, std::int64
   const PositionsBlock& b = job.block[block];
   const S* w = static_cast<const S*>(weights) + group * job.w_group;
   T* out = static_cast<T*>(panels) + group * job.panel + b.panel;
-  T poison = T(0);  // 0 * w is 0 for finite weights, NaN for others
+  const std::int64_t* taps[4];
+  const S* from[4];
   for (std::int64_t r = 0; r < b.rows; ++r) {
     const PositionsRow& row = job.row[b.row + r];
-    const std::int64_t* taps = job.taps + row.first_tap;
-    for (std::int64_t c = 0; c < job.source.channels; ++c) {
-      const S* from = w + c * job.w_channel + row.channel * job.w_row;
-      T* to = out + c * b.steps * b.rows + r;
-      for (std::int64_t s = 0; s < b.steps; ++s) {
-        const T v = widen(from[taps[s]]);
-        to[s * b.rows] = v;
+    taps[r] = job.taps + row.first_tap, from[r] = w + row.channel * job.w_row;
+  }
+  T poison = T(0);  // 0 * w is 0 for finite weights, NaN for others
+  for (std::int64_t c = 0; c < job.source.channels; ++c)
+    for (std::int64_t s = 0; s < b.steps; ++s)
+      for (std::int64_t r = 0; r < b.rows; ++r) {
+        const T v = widen(from[r][c * job.w_channel + taps[r][s]]);
+        *out++ = v;
         poison += v * T(0);
       }
-    }
-  }
   return poison == T(0);
 }
 
