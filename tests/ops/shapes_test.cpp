@@ -1,8 +1,9 @@
 // Every named problem of tests/shapes through every candidate and pass. Edges run as written; the layers of public
 // models keep their window, groups and ratios but lose channels and positions until the oracle is quick.
+#include "ops/shapes.hpp"
+
 #include <gtest/gtest.h>
 
-#include "ops/shapes.hpp"
 #include "ops/trial.hpp"
 
 namespace upconv::test {
@@ -34,7 +35,8 @@ void check_row(const Row& row, std::uint64_t number) {
 
 /// Groups as they are or 4 at most, channels per group and positions halved in turn, batch 2 at most.
 Problem scaled(Problem p, double budget) {
-  std::int64_t groups = p.groups == p.in_channels ? std::min<std::int64_t>(p.groups, 19) : std::min<std::int64_t>(p.groups, 4);
+  std::int64_t groups =
+      p.groups == p.in_channels ? std::min<std::int64_t>(p.groups, 19) : std::min<std::int64_t>(p.groups, 4);
   std::int64_t ci = p.in_channels / p.groups, co = p.out_channels / p.groups;
   p.batch = std::min<std::int64_t>(p.batch, 2);
   p.groups = groups;
@@ -67,7 +69,8 @@ TEST_P(Edges, EveryCandidateAgreesWithTheOracle) {
 std::vector<std::string> sections() {
   std::vector<std::string> names;
   for (const Row& row : read_shapes("edges.txt"))
-    if (const std::string s = row.id.substr(0, row.id.find('/')); names.empty() || names.back() != s) names.push_back(s);
+    if (const std::string s = row.id.substr(0, row.id.find('/')); names.empty() || names.back() != s)
+      names.push_back(s);
   return names;
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, Edges, testing::ValuesIn(sections()), [](const auto& info) { return info.param; });
