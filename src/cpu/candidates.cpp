@@ -15,6 +15,7 @@ std::span<const Candidate> candidates(Pass pass) {
       {"cpu_reference", make_reference},
   };
   static const Candidate bias[] = {
+      {"cpu_bias_sum", make_bias_sum},
       {"cpu_reference", make_reference},
   };
   switch (pass) {

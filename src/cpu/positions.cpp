@@ -1,12 +1,11 @@
 // The candidate "cpu_positions": decides whether it is the right one, and runs its kernels over the workers.
 // Tasks write disjoint parts of the result and do not depend on the number of workers, so neither do the bits.
 #include <algorithm>
-#include <atomic>
-#include <cstring>
 
 #include "cpu/candidates.hpp"
 #include "cpu/per_isa.hpp"
 #include "cpu/positions_plan.hpp"
+#include "cpu/share_out.hpp"
 
 UPCONV_DECLARE_PER_ISA(upconv::cpu::PositionsKernels, positions_kernels)
 UPCONV_DECLARE_PER_ISA(upconv::cpu::PositionsWeightKernels, positions_weight_kernels)
@@ -15,30 +14,6 @@ namespace upconv::cpu {
 namespace {
 
 std::size_t round_up(std::size_t n) { return (n + 63) / 64 * 64; }
-
-/// Calls body(first, end, worker) over shares of [0, n), handed out as workers become free. Work too small for a
-/// thread to be woken stays on this one.
-template <class F>
-void share_out(Executor& executor, std::int64_t n, double operations, F&& body) {
-  const int workers = operations < 2e5 ? 1 : static_cast<int>(std::min<std::int64_t>(executor.workers(), n));
-  if (workers <= 1) {
-    if (n > 0) body(0, n, 0);
-    return;
-  }
-  struct Shared {
-    F& body;
-    std::int64_t n, grain;
-    std::atomic<std::int64_t> next{0};
-  } shared{body, n, std::max<std::int64_t>(1, n / (workers * 8))};
-  executor.run(workers, [](void* context, int worker) {
-    Shared& s = *static_cast<Shared*>(context);
-    for (;;) {
-      const std::int64_t first = s.next.fetch_add(s.grain, std::memory_order_relaxed);
-      if (first >= s.n) return;
-      s.body(first, std::min(s.n, first + s.grain), worker);
-    }
-  }, &shared);
-}
 
 class Positions final : public PassKernel {
  public:

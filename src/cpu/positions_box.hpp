@@ -55,14 +55,18 @@ struct Box {
   }
 
   /// Source channels [first, first + count) of the group, in memory order, every row split into its residues, zeros
-  /// outside the tensor.
+  /// outside the tensor and wherever else a vector may reach (dw multiplies those zeros by zeros of x).
   void copy_source(std::int64_t first, std::int64_t count) const {
     const PositionsTile& t = job.tile;
     const PositionsTensor& x = job.source;
     const std::int64_t start[3] = {origin[0] + t.low[0], origin[1] + t.low[1], origin[2] + t.low[2]};
     for (std::int64_t c = 0; c < count; ++c)
-      for (std::int64_t n = 0; n < t.size[0] && sample + n < job.batch; ++n) {
+      for (std::int64_t n = 0; n < t.size[0]; ++n) {
         T* out = tile + c * t.channel_pitch + n * t.source_run[0];
+        if (sample + n >= job.batch) {
+          for (std::int64_t r = 0; r < job.residues; ++r) zero_row(out + r * t.residue_pitch, t.source_run[0]);
+          continue;
+        }
         const S* from = source + (sample + n) * x.n + (group * x.channels + first + c) * x.c;
         for (std::int64_t d = 0; d < t.extent[0]; ++d)
           for (std::int64_t rd = 0; rd < x.step[0]; ++rd) {
@@ -77,13 +81,19 @@ struct Box {
               }
           }
       }
+    zero_row(tile + count * t.channel_pitch, t.source_elements - job.channel_block * t.channel_pitch);
   }
 
   /// One source row (null: all zero) from position `start` on, to its residue planes.
   void copy_row(const S* from, std::int64_t start, const std::int32_t* planes, T* out) const {
     const PositionsTensor& x = job.source;
     const std::int64_t width = job.tile.extent[2], step = x.step[2];
-    for (std::int64_t r = 0; r < step; ++r) part[r] = planes[r] < 0 ? nullptr : out + planes[r] * job.tile.residue_pitch;
+    bool used = false;
+    for (std::int64_t r = 0; r < step; ++r) {
+      part[r] = planes[r] < 0 ? nullptr : out + planes[r] * job.tile.residue_pitch;
+      used |= planes[r] >= 0;
+    }
+    if (!used) return;
     if (!from) {
       for (std::int64_t r = 0; r < step; ++r)
         if (part[r]) zero_row(part[r], width);
