@@ -117,7 +117,9 @@ TEST(Validation, EveryRuleNamesOperatorValueAndRule) {
       {"2d i5x-3 k3", {"non-zero spatial", "(5, -3)"}},
       {"1d i5 k1 p3", {"conv_transpose1d", "output size", "(-1)", "too small", "padding (3)"}},
       {"2d i5x4 k1x2 p0x4", {"output size (5, -3)", "too small"}},
-      {"1d i3 k1 p1 s1", {}},  // one output is enough
+      {"1d i3 k1 p1 s1", {}},      // one output is enough
+      {"2d i5 k3 s2 d3 op2", {}},  // smaller than one of the two is enough
+      {"2d i5 k3 s3 d1 op2", {}},
       {"1d i2 k1 p1 s1", {"output size (0)", "too small"}},
       {"1d i9223372036854775807 k3 s2", {"conv_transpose1d", "output size", "64 bits"}},
       {"1d i3 k9223372036854775807 d2", {"64 bits"}},
