@@ -1,10 +1,10 @@
 // Every named problem of tests/shapes through every candidate and pass. Edges run as written; the layers of public
 // models keep their window, groups and ratios but lose channels and positions until the oracle is quick.
-#include "ops/expect.hpp"
 #include "ops/shapes.hpp"
 
 #include <gtest/gtest.h>
 
+#include "ops/expect.hpp"
 #include "ops/trial.hpp"
 
 namespace upconv::test {
