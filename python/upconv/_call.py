@@ -69,8 +69,6 @@ def _in_full(rank, x, w, b, geometry):
         )
     if x.is_complex() and w.is_complex():
         return _complex(rank, x, w, b, geometry)
-    if not _is_compiling() and forward_ad._current_level >= 0:
-        return _with_tangents(x, w, b, unpack(geometry))
     return _routes.conv_transpose(x, w, b, *unpack(geometry))
 
 
@@ -80,22 +78,6 @@ def _complex(rank, x, w, b, geometry):
     imag = run(rank, x.real, w.imag, None, geometry) + run(rank, x.imag, w.real, None, geometry)
     y = torch.complex(real, imag)
     return y if b is None else y + b.reshape(-1, *[1] * rank)
-
-
-def _with_tangents(x, w, b, arguments):
-    """Forward-mode derivatives: y is linear in x, in w and in b."""
-    x, dx = forward_ad.unpack_dual(x)
-    w, dw = forward_ad.unpack_dual(w)
-    b, db = (None, None) if b is None else forward_ad.unpack_dual(b)
-    y = _routes.conv_transpose(x, w, b, *arguments)
-    terms = []
-    if dx is not None:
-        terms.append(_routes.conv_transpose(dx, w, None, *arguments))
-    if dw is not None:
-        terms.append(_routes.conv_transpose(x, dw, None, *arguments))
-    if db is not None:
-        terms.append(db.reshape(-1, *[1] * (w.dim() - 2)).expand_as(y))
-    return forward_ad.make_dual(y, sum(terms[1:], terms[0])) if terms else y
 
 
 def _diagnose(name, x, w, b, geometry):

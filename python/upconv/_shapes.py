@@ -37,7 +37,13 @@ def output_shape(x, w, b, stride, padding, output_padding, dilation, groups):
         f"but got weight of size {list(w.shape)}",
     )
     out_channels = w.shape[1] * groups
-    torch._check(x.dtype == w.dtype, lambda: f"{name}: input type ({x.dtype}) and weight type ({w.dtype}) should be the same")
+    for what, t in (("weight", w), ("bias", b)):
+        if t is not None:
+            torch._check(
+                x.dtype == t.dtype and x.device == t.device,
+                lambda what=what, t=t: f"{name}: input type ({x.dtype} on {x.device}) and {what} type ({t.dtype} on "
+                f"{t.device}) should be the same",
+            )
     if b is not None:
         torch._check(
             b.dim() == 1 and b.shape[0] == out_channels,

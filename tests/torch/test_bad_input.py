@@ -82,10 +82,9 @@ def test_sizes_beyond_64_bits_are_refused_not_allocated():
         U.conv_transpose1d(huge, t(1, 1, 3), stride=2**40)
 
 
-def test_mixed_devices_follow_the_dispatcher():
-    # As torch: meta wins, and only shapes come out.
-    y = U.conv_transpose1d(X, W.to("meta"), stride=2)
-    assert y.device.type == "meta" and y.shape == (2, 3, 11)
+def test_mixed_devices_are_refused():
+    with pytest.raises(RuntimeError, match=r"conv_transpose1d: input type .*cpu.* weight type .*meta.* should be the same"):
+        U.conv_transpose1d(X, W.to("meta"), stride=2)
 
 
 def test_cuda_tensors_get_one_clear_sentence():
