@@ -180,6 +180,11 @@ Tensor forward_packed(const Tensor& x, const Tensor& w, const std::optional<Tens
   return run_forward(x, w, b, unpack(w, geometry), {});
 }
 
+Tensor forward_epilogue_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry,
+                               const std::vector<double>& epilogue) {
+  return run_forward(x, w, b, unpack(w, geometry), make_epilogue(epilogue));
+}
+
 Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, Integers geometry, bool need_dx,
                           bool need_dw, bool need_db) {
   const Hyperparameters h = unpack(w, geometry);

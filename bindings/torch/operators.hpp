@@ -33,6 +33,8 @@ Tensor conv_transpose_backward_bias(const Tensor& dy);
 /// output_padding..., dilation..., groups), and the gradients in one call (an empty tensor for one that is not wanted). Reading fewer lists is what makes a tiny
 /// call as cheap as torch's own.
 Tensor forward_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry);
+Tensor forward_epilogue_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry,
+                               const std::vector<double>& epilogue);
 using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, Integers geometry, bool need_dx,
                           bool need_dw, bool need_db);

@@ -129,7 +129,7 @@ def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilatio
 
 _ops.registrations.impl(_ops.conv_transpose_epilogue, _epilogue_autograd, "Autograd", with_keyset=True)
 # The packed operators are only called where no gradient is wanted: nothing to do at the autograd key.
-for _operator in (_ops.forward_packed, _ops.backward_packed):
+for _operator in (_ops.forward_packed, _ops.forward_epilogue_packed, _ops.backward_packed):
     _ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
 
 

@@ -28,15 +28,7 @@ def run(rank, x, w, b, geometry):
     if _is_compiling():
         return _in_full(rank, x, w, b, geometry)
     try:
-        if (
-            x.dim() != rank + 2
-            or _transforms_active()
-            or _dispatch_modes()
-            or _autocast()
-            or forward_ad._current_level >= 0
-            or _tracing_state() is not None
-            or _has_torch_function(x, w, b)
-        ):
+        if x.dim() != rank + 2 or _watched(x, w, b):
             return _in_full(rank, x, w, b, geometry)
         if _is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad)):
             return apply_conv_transpose(x, w, b, geometry)
@@ -50,12 +42,28 @@ def run(rank, x, w, b, geometry):
 
 def run_epilogue(rank, x, w, b, geometry, epilogue):
     """`run` followed by the activations of ``epilogue``, (number, a, b) each; fused when no gradient is wanted."""
-    if x.dim() == rank + 1:
-        return run_epilogue(rank, x.unsqueeze(0), w, b, geometry, epilogue).squeeze(0)
     wants_grad = _is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad))
-    if wants_grad or x.dim() != rank + 2 or x.is_complex() or (not _is_compiling() and forward_ad._current_level >= 0):
+    if wants_grad or x.dim() != rank + 2 or x.is_complex():
         return _activations.apply(run(rank, x, w, b, geometry), epilogue)
-    return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+    if _is_compiling():
+        return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+    if forward_ad._current_level >= 0:
+        return _activations.apply(run(rank, x, w, b, geometry), epilogue)
+    if _watched(x, w, b):
+        return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+    return _ops.forward_epilogue_packed(x, w, b, geometry, epilogue)
+
+
+def _watched(x, w, b):
+    """Whether a transform, tracer, mode, subclass or autocast has to see the registered operator."""
+    return (
+        _transforms_active()
+        or _dispatch_modes()
+        or _autocast()
+        or forward_ad._current_level >= 0
+        or _tracing_state() is not None
+        or _has_torch_function(x, w, b)
+    )
 
 
 def _in_full(rank, x, w, b, geometry):
