@@ -123,7 +123,16 @@ def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilatio
         return _activations.apply(y, epilogue)
     with torch._C._AutoDispatchBelowAutograd():
         return _ops.conv_transpose_epilogue.redispatch(
-            keyset & torch._C._after_autograd_keyset, x, w, b, stride, padding, output_padding, dilation, groups, epilogue
+            keyset & torch._C._after_autograd_keyset,
+            x,
+            w,
+            b,
+            stride,
+            padding,
+            output_padding,
+            dilation,
+            groups,
+            epilogue,
         )
 
 

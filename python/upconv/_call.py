@@ -100,7 +100,9 @@ def _diagnose(name, x, w, b, geometry):
     for i, what in enumerate(("stride", "padding", "output_padding", "dilation")):
         for value in lists[i * n : (i + 1) * n]:
             if not isinstance(value, (int, torch.SymInt)):
-                raise TypeError(f"{name}(): argument '{what}' must be tuple of ints, not {type(value).__name__}") from None
+                raise TypeError(
+                    f"{name}(): argument '{what}' must be tuple of ints, not {type(value).__name__}"
+                ) from None
     if not isinstance(groups, (int, torch.SymInt)):
         raise TypeError(f"{name}(): argument 'groups' must be int, not {type(groups).__name__}") from None
     if x.dtype == w.dtype and x.dtype not in _ops.DTYPES:

@@ -35,7 +35,7 @@ def gradients(x, w, b, dy, **how):
         leaves = [None if t is None else transform(t).requires_grad_() for t in double(x, w, b)]
         y = f(*leaves, **how)
         values += torch.autograd.grad(y, [t for t in leaves if t is not None], transform(double(dy)[0]))
-    return list(zip(exact, sizes))
+    return list(zip(exact, sizes, strict=True))
 
 
 def assert_near(actual, exact, size, terms, what=""):

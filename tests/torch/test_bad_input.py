@@ -22,7 +22,8 @@ CASES = [
     ("channels not divisible by groups", (X, W), dict(groups=3), ["conv_transpose1d", "groups=3", "[4, 3, 3]"]),
     ("zero groups", (X, W), dict(groups=0), ["conv_transpose1d", "groups=0", "non-positive"]),
     ("negative groups", (X, W), dict(groups=-1), ["conv_transpose1d", "groups=-1", "non-positive"]),
-    ("output_padding = stride", (X, W), dict(output_padding=1), ["conv_transpose1d", "output_padding (1)", "stride (1)"]),
+    ("output_padding = stride", (X, W), dict(output_padding=1),
+     ["conv_transpose1d", "output_padding (1)", "stride (1)"]),
     ("output_padding > both", (X, W), dict(output_padding=5, stride=3, dilation=4),
      ["output_padding (5)", "stride (3)", "dilation (4)"]),
     ("zero stride", (X, W), dict(stride=0), ["conv_transpose1d", "stride", "(0)", "greater than zero"]),
@@ -54,9 +55,9 @@ CASES = [
 
 @pytest.mark.parametrize(("arguments", "keywords", "words"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_raises_as_torch_does(arguments, keywords, words):
-    with pytest.raises(Exception) as theirs:  # noqa: B017, PT011: its kind is what is compared
+    with pytest.raises(Exception) as theirs:  # noqa: B017
         F.conv_transpose1d(*arguments, **keywords)
-    with pytest.raises(Exception) as ours:  # noqa: B017, PT011
+    with pytest.raises(Exception) as ours:
         U.conv_transpose1d(*arguments, **keywords)
     assert type(ours.value) is type(theirs.value), f"{ours.value!r} where torch raises {theirs.value!r}"
     for word in words:
@@ -83,7 +84,9 @@ def test_sizes_beyond_64_bits_are_refused_not_allocated():
 
 
 def test_mixed_devices_are_refused():
-    with pytest.raises(RuntimeError, match=r"conv_transpose1d: input type .*cpu.* weight type .*meta.* should be the same"):
+    with pytest.raises(
+        RuntimeError, match=r"conv_transpose1d: input type .*cpu.* weight type .*meta.* should be the same"
+    ):
         U.conv_transpose1d(X, W.to("meta"), stride=2)
 
 
@@ -94,7 +97,8 @@ def test_cuda_tensors_get_one_clear_sentence():
 
 
 @pytest.mark.parametrize(
-    ("dy", "what"), [((2, 3, 8), "[2, 3, 7]"), ((2, 4, 7), "[2, 3, 7]"), ((1, 3, 7), "[2, 3, 7]"), ((2, 3), "[2, 3, 7]")]
+    ("dy", "what"),
+    [((2, 3, 8), "[2, 3, 7]"), ((2, 4, 7), "[2, 3, 7]"), ((1, 3, 7), "[2, 3, 7]"), ((2, 3), "[2, 3, 7]")],
 )
 def test_output_gradient_of_another_shape(dy, what):
     geometry = ([1], [0], [0], [1], 1)
@@ -106,7 +110,9 @@ def test_output_gradient_of_another_shape(dy, what):
             call()
 
 
-@pytest.mark.parametrize("epilogue", [[3.0], [99.0, 0.0, 0.0], [float("nan"), 0.0, 0.0], [9.0, 1.0, -1.0], [12.0, 0.0, 1.0]])
+@pytest.mark.parametrize(
+    "epilogue", [[3.0], [99.0, 0.0, 0.0], [float("nan"), 0.0, 0.0], [9.0, 1.0, -1.0], [12.0, 0.0, 1.0]]
+)
 def test_epilogues_that_are_none(epilogue):
     with pytest.raises(RuntimeError, match=r"conv_transpose_epilogue|hardtanh|softplus"):
         torch.ops.upconv.conv_transpose_epilogue(X, W, None, [1], [0], [0], [1], 1, epilogue)

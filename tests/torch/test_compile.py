@@ -30,7 +30,7 @@ def assert_same_step(compiled, eager, x):
     torch.testing.assert_close(y1, y2)
     g1 = torch.autograd.grad(y1.square().sum(), [x1, *eager.parameters()])
     g2 = torch.autograd.grad(y2.square().sum(), [x2, *eager.parameters()])
-    for a, b in zip(g1, g2):
+    for a, b in zip(g1, g2, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -94,7 +94,7 @@ def test_make_fx_records_the_operators():
     names = {str(n.target) for n in graph.graph.nodes if n.op == "call_function"}
     assert {"upconv.conv_transpose.default", "upconv.conv_transpose_backward_input.default",
             "upconv.conv_transpose_backward_weight.default"} <= names  # fmt: skip
-    for a, b in zip(graph(x, w), step(x, w)):
+    for a, b in zip(graph(x, w), step(x, w), strict=True):
         torch.testing.assert_close(a, b)
 
 

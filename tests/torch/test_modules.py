@@ -62,14 +62,17 @@ def test_output_size(theirs, ours, rank):
 
 @each_pair
 def test_wrong_arguments_are_torchs(theirs, ours, rank):
-    for arguments, keywords in (((4, 6, 3), dict(groups=3)), ((4, 6, 3), dict(padding_mode="reflect")), ((4, 5, 3), dict(groups=2)), ((4, 6, 3), dict(groups=0))):  # fmt: skip
+    wrong = [((4, 6, 3), {"groups": 3}), ((4, 5, 3), {"groups": 2}), ((4, 6, 3), {"groups": 0})]
+    for arguments, keywords in [*wrong, ((4, 6, 3), {"padding_mode": "reflect"})]:
         with pytest.raises(ValueError) as expected:
             theirs(*arguments, **keywords)
         with pytest.raises(ValueError) as found:
             ours(*arguments, **keywords)
         assert str(found.value) == str(expected.value)
     module = ours(2, 2, 3)
-    with pytest.raises(RuntimeError, match=rf"{rank + 1}D \(unbatched\) or {rank + 2}D \(batched\) input to conv_transpose{rank}d"):
+    with pytest.raises(
+        RuntimeError, match=rf"{rank + 1}D \(unbatched\) or {rank + 2}D \(batched\) input to conv_transpose{rank}d"
+    ):
         module(torch.randn(2))
     module.padding_mode = "circular"
     with pytest.raises(ValueError, match="padding mode"):
@@ -121,7 +124,7 @@ def test_training_step_matches(theirs, ours, rank):
     optimizers = [torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9) for m in (a, b)]
     for _ in range(3):
         x = torch.randn(2, 3, *[4] * rank, dtype=torch.float64)
-        for m, optimizer in zip((a, b), optimizers):
+        for m, optimizer in zip((a, b), optimizers, strict=True):
             optimizer.zero_grad()
             m(x).square().mean().backward()
             optimizer.step()
@@ -132,7 +135,10 @@ def test_training_step_matches(theirs, ours, rank):
 @each_pair
 def test_conversions(theirs, ours, rank):
     module = ours(4, 6, 3)
-    assert module.half().weight.dtype == torch.float16 and module(torch.randn(1, 4, *[4] * rank).half()).dtype == torch.float16
+    assert (
+        module.half().weight.dtype == torch.float16
+        and module(torch.randn(1, 4, *[4] * rank).half()).dtype == torch.float16
+    )
     assert module.double()(torch.randn(1, 4, *[4] * rank).double()).dtype == torch.float64
     if rank == 2:
         module = module.float().to(memory_format=torch.channels_last)

@@ -32,7 +32,10 @@ def test_opcheck(name):
     arguments = calls()[name]
     results = torch.library.opcheck(getattr(ops, name).default, arguments)
     assert set(results.values()) == {"SUCCESS"}
-    last = [a.to(memory_format=torch.channels_last).detach() if torch.is_tensor(a) and a.dim() == 4 else a for a in arguments]
+    last = [
+        a.to(memory_format=torch.channels_last).detach() if torch.is_tensor(a) and a.dim() == 4 else a
+        for a in arguments
+    ]
     assert set(torch.library.opcheck(getattr(ops, name).default, last).values()) == {"SUCCESS"}
 
 
@@ -52,7 +55,7 @@ def test_first_and_second_derivatives_of_operators(name):
 
     def call(*tensors):
         full = list(arguments)
-        for i, value in zip(at, tensors):
+        for i, value in zip(at, tensors, strict=True):
             full[i] = value
         return operator(*full)
 
@@ -79,7 +82,7 @@ def test_derivatives_of_functional(rank):
 @pytest.mark.parametrize("registered", [False, True], ids=["eager path", "registered operator"])
 def test_only_wanted_gradients_are_computed(wanted, registered):
     x, w, b, dy = operands()
-    leaves = [t.detach().requires_grad_(bool(need)) for t, need in zip((x, w, b), wanted)]
+    leaves = [t.detach().requires_grad_(bool(need)) for t, need in zip((x, w, b), wanted, strict=True)]
     if registered:
         y = ops.conv_transpose(*leaves, *GEOMETRY)
     else:
@@ -103,10 +106,16 @@ def test_only_wanted_gradients_are_computed(wanted, registered):
         if name == "_backward":
             asked.update(i for i in range(3) if args[4 + i])
         else:
-            asked.add(["conv_transpose_backward_input", "conv_transpose_backward_weight", "conv_transpose_backward_bias"].index(name))
+            asked.add(
+                [
+                    "conv_transpose_backward_input",
+                    "conv_transpose_backward_weight",
+                    "conv_transpose_backward_bias",
+                ].index(name)
+            )
     assert asked == {i for i in range(3) if wanted[i]}
     full = torch.autograd.grad(ops.conv_transpose(x, w, b, *GEOMETRY), (x, w, b), dy.detach())
-    for leaf, need, expected in zip(leaves, wanted, full):
+    for leaf, need, expected in zip(leaves, wanted, full, strict=True):
         assert (leaf.grad is None) == (not need)
         if need:
             torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=1e-12)

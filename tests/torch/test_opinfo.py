@@ -14,7 +14,7 @@ POSITIONAL = ("stride", "padding", "output_padding", "groups", "dilation")
 def arguments(sample):
     w, *rest = sample.args
     b = rest[0] if rest else sample.kwargs.get("bias")
-    how = dict(zip(POSITIONAL, rest[1:]))
+    how = dict(zip(POSITIONAL, rest[1:], strict=False))
     how.update({k: v for k, v in sample.kwargs.items() if k != "bias"})
     return sample.input, w, b, how
 

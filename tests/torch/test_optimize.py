@@ -105,7 +105,7 @@ def test_the_bare_layer_and_a_model_without_any():
     assert type(fast) is upconv.nn.ConvTranspose3d and actions(fast) == {"(model)": "replaced"}
     none = upconv.optimize(nn.Linear(2, 2))
     assert "no ConvTranspose" in str(none.upconv_report)
-    with pytest.raises(TypeError, match="'model' must be a torch.nn.Module, not function"):
+    with pytest.raises(TypeError, match=r"'model' must be a torch\.nn\.Module, not function"):
         upconv.optimize(lambda x: x)
 
 
@@ -250,7 +250,9 @@ def test_nested_in_lists_and_blocks():
     class Decoder(nn.Module):
         def __init__(self):
             super().__init__()
-            self.stages = nn.ModuleList([nn.ConvTranspose1d(3, 3, 4, 2), nn.SiLU(), nn.ConvTranspose1d(3, 3, 4, 2), nn.Tanh()])
+            self.stages = nn.ModuleList(
+                [nn.ConvTranspose1d(3, 3, 4, 2), nn.SiLU(), nn.ConvTranspose1d(3, 3, 4, 2), nn.Tanh()]
+            )
             self.head = nn.Sequential(nn.Sequential(nn.ConvTranspose1d(3, 1, 2)), nn.Sigmoid())
 
         def forward(self, x):

@@ -28,12 +28,14 @@ CASES = [
     (3, 2, 8, 4, (2, 3, 4), (2, 2, 2), dict(stride=2, groups=4)),
     (3, 1, 3, 3, (4, 3, 2), (1, 3, 2), dict(stride=(1, 2, 3), padding=(0, 1, 1), dilation=(2, 1, 2))),
 ]
-IDS = [f"{c[0]}d-c{c[2]}o{c[3]}-k{'x'.join(map(str, c[5]))}-" + "-".join(f"{k}{v}" for k, v in c[6].items()) for c in CASES]
+IDS = [
+    f"{c[0]}d-c{c[2]}o{c[3]}-k{'x'.join(map(str, c[5]))}-" + "-".join(f"{k}{v}" for k, v in c[6].items()) for c in CASES
+]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
 def make(case, dtype, bias=True):
-    rank, batch, channels, out, size, kernel, how = case
+    _, batch, channels, out, size, kernel, how = case
     x = torch.randn(batch, channels, *size).to(dtype)
     w = torch.randn(channels, out // how.get("groups", 1), *kernel).to(dtype)
     return x, w, torch.randn(out).to(dtype) if bias else None, how
@@ -56,10 +58,10 @@ def test_forward_and_gradients(case, dtype):
     positions = dy.numel() // dy.shape[1]
     out = case[3] // case[6].get("groups", 1) * torch.Size(case[5]).numel()
     for name, actual, (exact, size), n in zip(
-        ("dx", "dw", "db"), found, gradients(x, w, b, dy, **how), (out, positions, positions)
+        ("dx", "dw", "db"), found, gradients(x, w, b, dy, **how), (out, positions, positions), strict=True
     ):
         assert_near(actual, exact, size, n, name)
-    for leaf, original in zip(leaves, (x, w, b)):
+    for leaf, original in zip(leaves, (x, w, b), strict=True):
         assert torch.equal(leaf, original), "an input was changed"
 
 
@@ -78,7 +80,7 @@ def test_channels_last(case, which):
         assert y.stride() == PEERS[2](x, w, b, **how).stride()
     assert_near(y, *forward(x, w, b, **how), terms(case), "y")
     dy = torch.randn_like(y)
-    for actual, (exact, size) in zip(torch.autograd.grad(y, leaves, dy), gradients(x, w, b, dy, **how)):
+    for actual, (exact, size) in zip(torch.autograd.grad(y, leaves, dy), gradients(x, w, b, dy, **how), strict=True):
         assert_near(actual, exact, size, dy.numel())
 
 

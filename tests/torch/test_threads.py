@@ -13,7 +13,7 @@ def test_many_threads_many_shapes():
     xs = [torch.randn(1 + i % 3, 4, 5 + i % 11) for i in range(66)]
     with ThreadPoolExecutor(8) as pool:
         ys = list(pool.map(lambda x: U.conv_transpose1d(x, w, b, stride=2), xs * 4))
-    for x, y in zip(xs * 4, ys):
+    for x, y in zip(xs * 4, ys, strict=True):
         assert_near(y, *forward(x, w, b, stride=2), 16)
 
 
@@ -42,7 +42,7 @@ def test_thread_count_is_torchs_and_changes_no_bit(rank):
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
-        for one, another in zip(results[0], other):
+        for one, another in zip(results[0], other, strict=True):
             assert torch.equal(one, another)
 
 

@@ -12,7 +12,7 @@ BATCHED = [(0, 0, 0), (0, None, None), (None, 0, None), (None, None, 0), (0, 0, 
 
 def operands(in_dims=(0, 0, 0)):
     x, w, b = (torch.randn(s, dtype=torch.double) for s in ((3, 2, 4, 5), (3, 4, 2, 3), (3, 4)))
-    return [t[0] if d is None else t.movedim(0, d) for t, d in zip((x, w, b), in_dims)]
+    return [t[0] if d is None else t.movedim(0, d) for t, d in zip((x, w, b), in_dims, strict=True)]
 
 
 def close(actual, expected):
@@ -40,7 +40,7 @@ def test_vmap(in_dims):
 def test_vmap_of_the_epilogue():
     x, w, b = operands()
     for in_dims in BATCHED[:6]:
-        arguments = [t if d == 0 else t[0] for t, d in zip((x, w, b), in_dims)]
+        arguments = [t if d == 0 else t[0] for t, d in zip((x, w, b), in_dims, strict=True)]
         y = vmap(
             lambda *t: torch.ops.upconv.conv_transpose_epilogue(*t, [2], [1], [0], [1], 2, [0.0, 0.0, 0.0]), in_dims
         )(*arguments)
