@@ -55,7 +55,8 @@ std::string version() { return UPCONV_VERSION; }
 double fma_peak(double seconds) { return cpu::fma_peak(seconds); }
 
 [[noreturn]] void no_cuda(StableIValue*, std::uint64_t, std::uint64_t) {
-  throw std::runtime_error("upconv " UPCONV_VERSION " has no CUDA engine yet: move the tensors to the CPU, or keep "
+  throw std::runtime_error("upconv " UPCONV_VERSION
+                           " has no CUDA engine yet: move the tensors to the CPU, or keep "
                            "torch.nn.functional.conv_transpose for CUDA tensors");
 }
 
@@ -78,8 +79,9 @@ STABLE_TORCH_LIBRARY_IMPL(upconv, CPU, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(upconv, CUDA, m) {
-  for (const char* name : {"conv_transpose", "conv_transpose_epilogue", "conv_transpose_backward_input",
-                           "conv_transpose_backward_weight", "conv_transpose_backward_bias", "_forward", "_forward_epilogue", "_backward"})
+  for (const char* name :
+       {"conv_transpose", "conv_transpose_epilogue", "conv_transpose_backward_input", "conv_transpose_backward_weight",
+        "conv_transpose_backward_bias", "_forward", "_forward_epilogue", "_backward"})
     m.impl(name, &upconv::binding::no_cuda);
 }
 
