@@ -55,7 +55,7 @@ CASES = [
 
 @pytest.mark.parametrize(("arguments", "keywords", "words"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_raises_as_torch_does(arguments, keywords, words):
-    with pytest.raises(Exception) as theirs:  # noqa: B017
+    with pytest.raises(Exception) as theirs:
         F.conv_transpose1d(*arguments, **keywords)
     with pytest.raises(Exception) as ours:
         U.conv_transpose1d(*arguments, **keywords)
