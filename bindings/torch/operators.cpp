@@ -183,11 +183,11 @@ Tensor forward_packed(const Tensor& x, const Tensor& w, const std::optional<Tens
 Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, Integers geometry, bool need_dx,
                           bool need_dw, bool need_db) {
   const Hyperparameters h = unpack(w, geometry);
-  Gradients g;
-  if (need_dx) std::get<0>(g) = run_backward_input(dy, w, sizes_of(x), h);
-  if (need_dw) std::get<1>(g) = run_backward_weight(x, dy, sizes_of(w), h);
-  if (need_db) std::get<2>(g) = conv_transpose_backward_bias(dy);
-  return g;
+  const std::int64_t nothing = 0;
+  const auto empty = [&] { return allocate(&nothing, 1, Layout::channels_first, DType::f32); };
+  return {need_dx ? run_backward_input(dy, w, sizes_of(x), h) : empty(),
+          need_dw ? run_backward_weight(x, dy, sizes_of(w), h) : empty(),
+          need_db ? conv_transpose_backward_bias(dy) : empty()};
 }
 
 }  // namespace upconv::binding

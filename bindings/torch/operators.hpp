@@ -30,10 +30,10 @@ Tensor conv_transpose_backward_weight(const Tensor& x, const Tensor& dy, Integer
 Tensor conv_transpose_backward_bias(const Tensor& dy);
 
 /// The same without autograd, for python/upconv/_autograd.py: the hyperparameters in one list, (stride..., padding...,
-/// output_padding..., dilation..., groups), and the gradients in one call. Reading fewer lists is what makes a tiny
+/// output_padding..., dilation..., groups), and the gradients in one call (an empty tensor for one that is not wanted). Reading fewer lists is what makes a tiny
 /// call as cheap as torch's own.
 Tensor forward_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry);
-using Gradients = std::tuple<std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>;
+using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, Integers geometry, bool need_dx,
                           bool need_dw, bool need_db);
 

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/fma_peak.hpp"
 #include "operators.hpp"
 #include "upconv/plan.hpp"
 #include "upconv/version.hpp"
@@ -21,9 +22,10 @@ constexpr const char* schemas[] = {
     "conv_transpose_backward_weight(Tensor x, Tensor dy, SymInt[] weight_size, " UPCONV_GEOMETRY ") -> Tensor",
     "conv_transpose_backward_bias(Tensor dy) -> Tensor",
     "_forward(Tensor x, Tensor w, Tensor? b, int[] geometry) -> Tensor",
-    "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor?, Tensor?, Tensor?)",
+    "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor, Tensor, Tensor)",
     "explain(str problem) -> str",
     "version() -> str",
+    "_fma_peak(float seconds) -> float",
 };
 
 /// A str argument. (The header-only conversion of the stable ABI leaks its copy.)
@@ -47,6 +49,9 @@ void explain(StableIValue* stack, std::uint64_t, std::uint64_t) {
 }
 
 std::string version() { return UPCONV_VERSION; }
+
+/// What `upconv bench` divides by; see src/cpu/fma_peak.hpp.
+double fma_peak(double seconds) { return cpu::fma_peak(seconds); }
 
 [[noreturn]] void no_cuda(StableIValue*, std::uint64_t, std::uint64_t) {
   throw std::runtime_error("upconv " UPCONV_VERSION " has no CUDA engine yet: move the tensors to the CPU, or keep "
@@ -79,4 +84,5 @@ STABLE_TORCH_LIBRARY_IMPL(upconv, CUDA, m) {
 STABLE_TORCH_LIBRARY_IMPL(upconv, CompositeExplicitAutograd, m) {
   m.impl("explain", &upconv::binding::explain);
   m.impl("version", TORCH_BOX(&upconv::binding::version));
+  m.impl("_fma_peak", TORCH_BOX(&upconv::binding::fma_peak));
 }

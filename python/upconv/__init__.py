@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from . import _ops, _vmap, functional, nn  # noqa: F401: _vmap registers its rules
+from . import _ops, functional, nn
+from .optimize import optimize
 
-__all__ = ["__version__", "explain", "functional", "nn"]
+__all__ = ["__version__", "explain", "functional", "nn", "optimize"]
 
 __version__: str = _ops.version()
 

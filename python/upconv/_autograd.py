@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from . import _activations, _ops
+from . import _activations, _ops, _routes, _vmap
 
 
 def _save(ctx, first, second, needs):
@@ -23,9 +23,9 @@ def _setup_conv_transpose(ctx, inputs, output):
 def _backward_conv_transpose(ctx, dy):
     x, w = ctx.saved_tensors
     need_x, need_w, need_b = ctx.needs_input_grad[:3]
-    dx = _ops.backward_input(dy, w, ctx.x_shape, *ctx.geometry) if need_x else None
-    dw = _ops.backward_weight(x, dy, ctx.w_shape, *ctx.geometry) if need_w else None
-    db = _ops.backward_bias(dy) if need_b else None
+    dx = _routes.backward_input(dy, w, ctx.x_shape, *ctx.geometry) if need_x else None
+    dw = _routes.backward_weight(x, dy, ctx.w_shape, *ctx.geometry) if need_w else None
+    db = _routes.backward_bias(dy) if need_b else None
     return dx, dw, db, None, None, None, None, None
 
 
@@ -38,8 +38,8 @@ def _setup_backward_input(ctx, inputs, output):
 def _backward_backward_input(ctx, g):
     # dx is linear in dy and in w; its adjoint in dy is the operator itself.
     dy, w = ctx.saved_tensors
-    ddy = _ops.conv_transpose(g, w, None, *ctx.geometry) if ctx.needs_input_grad[0] else None
-    dw = _ops.backward_weight(g, dy, ctx.w_shape, *ctx.geometry) if ctx.needs_input_grad[1] else None
+    ddy = _routes.conv_transpose(g, w, None, *ctx.geometry) if ctx.needs_input_grad[0] else None
+    dw = _routes.backward_weight(g, dy, ctx.w_shape, *ctx.geometry) if ctx.needs_input_grad[1] else None
     return ddy, dw, None, None, None, None, None, None
 
 
@@ -51,8 +51,8 @@ def _setup_backward_weight(ctx, inputs, output):
 
 def _backward_backward_weight(ctx, g):
     x, dy = ctx.saved_tensors
-    dx = _ops.backward_input(dy, g, ctx.x_shape, *ctx.geometry) if ctx.needs_input_grad[0] else None
-    ddy = _ops.conv_transpose(x, g, None, *ctx.geometry) if ctx.needs_input_grad[1] else None
+    dx = _routes.backward_input(dy, g, ctx.x_shape, *ctx.geometry) if ctx.needs_input_grad[0] else None
+    ddy = _routes.conv_transpose(x, g, None, *ctx.geometry) if ctx.needs_input_grad[1] else None
     return dx, ddy, None, None, None, None, None, None
 
 
@@ -64,19 +64,34 @@ def _backward_backward_bias(ctx, g):
     return g.reshape(1, -1, *[1] * (len(ctx.dy_shape) - 2)).expand(ctx.dy_shape)
 
 
-for _operator, _backward, _setup in (
-    (_ops.conv_transpose, _backward_conv_transpose, _setup_conv_transpose),
-    (_ops.backward_input, _backward_backward_input, _setup_backward_input),
-    (_ops.backward_weight, _backward_backward_weight, _setup_backward_weight),
-    (_ops.backward_bias, _backward_backward_bias, _setup_backward_bias),
+def _function(route, setup, formula):
+    """The autograd.Function that stands for an operator under torch.func."""
+    return type(
+        f"Differentiable_{route.operator._opname}",
+        (torch.autograd.Function,),
+        {
+            "forward": staticmethod(route.operator),
+            "setup_context": staticmethod(setup),
+            "backward": staticmethod(formula),
+            "vmap": staticmethod(_vmap.RULES[route.operator]),
+        },
+    )
+
+
+for _route, _setup, _formula in (
+    (_routes.conv_transpose, _setup_conv_transpose, _backward_conv_transpose),
+    (_routes.backward_input, _setup_backward_input, _backward_backward_input),
+    (_routes.backward_weight, _setup_backward_weight, _backward_backward_weight),
+    (_routes.backward_bias, _setup_backward_bias, _backward_backward_bias),
 ):
-    torch.library.register_autograd(_operator, _backward, setup_context=_setup, lib=_ops.registrations)
+    torch.library.register_autograd(_route.operator, _formula, setup_context=_setup, lib=_ops.registrations)
+    _route.function = _function(_route, _setup, _formula)
 
 
 def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilation, groups, epilogue):
     """With gradients: the convolution, then torch's own activations, so gradients of any order are exact."""
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, w, b)):
-        y = _ops.conv_transpose(x, w, b, stride, padding, output_padding, dilation, groups)
+        y = _routes.conv_transpose(x, w, b, stride, padding, output_padding, dilation, groups)
         return _activations.apply(y, epilogue)
     with torch._C._AutoDispatchBelowAutograd():
         return _ops.conv_transpose_epilogue.redispatch(
@@ -88,6 +103,9 @@ _ops.registrations.impl(_ops.conv_transpose_epilogue, _epilogue_autograd, "Autog
 # The packed operators are only called where no gradient is wanted: nothing to do at the autograd key.
 for _operator in (_ops.forward_packed, _ops.backward_packed):
     _ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
+
+
+_transforms_active = torch._C._are_functorch_transforms_active
 
 
 class _ConvTranspose(torch.autograd.Function):
@@ -103,12 +121,13 @@ class _ConvTranspose(torch.autograd.Function):
     def backward(ctx, dy):
         x, w = ctx.saved_tensors
         need_x, need_w, need_b, _ = ctx.needs_input_grad
-        if not torch.is_grad_enabled():
-            return (*_ops.backward_packed(dy, x, w, ctx.geometry, need_x, need_w, need_b), None)
+        if not (torch.compiler.is_compiling() or torch.is_grad_enabled() or _transforms_active()):
+            dx, dw, db = _ops.backward_packed(dy, x, w, ctx.geometry, need_x, need_w, need_b)
+            return dx if need_x else None, dw if need_w else None, db if need_b else None, None
         geometry = unpack(ctx.geometry)
-        dx = _ops.backward_input(dy, w, x.shape, *geometry) if need_x else None
-        dw = _ops.backward_weight(x, dy, w.shape, *geometry) if need_w else None
-        db = _ops.backward_bias(dy) if need_b else None
+        dx = _routes.backward_input(dy, w, x.shape, *geometry) if need_x else None
+        dw = _routes.backward_weight(x, dy, w.shape, *geometry) if need_w else None
+        db = _routes.backward_bias(dy) if need_b else None
         return dx, dw, db, None
 
 

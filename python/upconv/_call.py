@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-from . import _ops
+from . import _activations, _ops, _routes
 from ._autograd import apply_conv_transpose, unpack
 
 _forward = _ops.forward_packed
@@ -48,6 +48,16 @@ def run(rank, x, w, b, geometry):
         raise
 
 
+def run_epilogue(rank, x, w, b, geometry, epilogue):
+    """`run` followed by the activations of ``epilogue``, (number, a, b) each; fused when no gradient is wanted."""
+    if x.dim() == rank + 1:
+        return run_epilogue(rank, x.unsqueeze(0), w, b, geometry, epilogue).squeeze(0)
+    wants_grad = _is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad))
+    if wants_grad or x.dim() != rank + 2 or x.is_complex() or (not _is_compiling() and forward_ad._current_level >= 0):
+        return _activations.apply(run(rank, x, w, b, geometry), epilogue)
+    return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+
+
 def _in_full(rank, x, w, b, geometry):
     """Through the registered operator, which every tracer, transform and autocast knows."""
     if x.dim() == rank + 1:
@@ -61,7 +71,7 @@ def _in_full(rank, x, w, b, geometry):
         return _complex(rank, x, w, b, geometry)
     if not _is_compiling() and forward_ad._current_level >= 0:
         return _with_tangents(x, w, b, unpack(geometry))
-    return _ops.conv_transpose(x, w, b, *unpack(geometry))
+    return _routes.conv_transpose(x, w, b, *unpack(geometry))
 
 
 def _complex(rank, x, w, b, geometry):
@@ -77,12 +87,12 @@ def _with_tangents(x, w, b, arguments):
     x, dx = forward_ad.unpack_dual(x)
     w, dw = forward_ad.unpack_dual(w)
     b, db = (None, None) if b is None else forward_ad.unpack_dual(b)
-    y = _ops.conv_transpose(x, w, b, *arguments)
+    y = _routes.conv_transpose(x, w, b, *arguments)
     terms = []
     if dx is not None:
-        terms.append(_ops.conv_transpose(dx, w, None, *arguments))
+        terms.append(_routes.conv_transpose(dx, w, None, *arguments))
     if dw is not None:
-        terms.append(_ops.conv_transpose(x, dw, None, *arguments))
+        terms.append(_routes.conv_transpose(x, dw, None, *arguments))
     if db is not None:
         terms.append(db.reshape(-1, *[1] * (w.dim() - 2)).expand_as(y))
     return forward_ad.make_dual(y, sum(terms[1:], terms[0])) if terms else y

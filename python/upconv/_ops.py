@@ -68,9 +68,9 @@ def _(x, w, b, geometry):
 @torch.library.register_fake("upconv::_backward")
 def _(dy, x, w, geometry, dx, dw, db):
     return (
-        _empty(dy, x.shape, result_layout(dy, w)) if dx else None,
-        _empty(x, w.shape, torch.contiguous_format) if dw else None,
-        dy.new_empty(dy.shape[1]) if db else None,
+        _empty(dy, x.shape, result_layout(dy, w)) if dx else torch.empty(0, device=dy.device),
+        _empty(x, w.shape, torch.contiguous_format) if dw else torch.empty(0, device=dy.device),
+        dy.new_empty(dy.shape[1]) if db else torch.empty(0, device=dy.device),
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from . import _ops
+from . import _ops, _routes
 
 
 def _front(tensor, dim, size):
@@ -51,10 +51,10 @@ def _backward_input_rule(info, in_dims, dy, w, input_size, stride, padding, outp
     geometry = (stride, padding, output_padding, dilation)
     if w_dim is None:
         dy = _front(dy, dy_dim, n).flatten(0, 1)
-        return _out_of_batch(_ops.backward_input(dy, w, [n * batch, channels, *spatial], *geometry, groups), n)
+        return _out_of_batch(_routes.backward_input(dy, w, [n * batch, channels, *spatial], *geometry, groups), n)
     dy = _into_channels(dy, dy_dim, n)
     w = _front(w, w_dim, n).flatten(0, 1)
-    dx = _ops.backward_input(dy, w, [batch, n * channels, *spatial], *geometry, groups * n)
+    dx = _routes.backward_input(dy, w, [batch, n * channels, *spatial], *geometry, groups * n)
     return _out_of_channels(dx, n)
 
 
@@ -62,22 +62,23 @@ def _backward_weight_rule(info, in_dims, x, dy, weight_size, stride, padding, ou
     n = info.batch_size
     x, dy = _into_channels(x, in_dims[0], n), _into_channels(dy, in_dims[1], n)
     in_channels, *rest = weight_size
-    dw = _ops.backward_weight(
+    dw = _routes.backward_weight(
         x, dy, [n * in_channels, *rest], stride, padding, output_padding, dilation, groups * n
     )
     return dw.unflatten(0, (n, in_channels)), 0
 
 
 def _backward_bias_rule(info, in_dims, dy):
-    db = _ops.backward_bias(_into_channels(dy, in_dims[0], info.batch_size))
+    db = _routes.backward_bias(_into_channels(dy, in_dims[0], info.batch_size))
     return db.unflatten(0, (info.batch_size, -1)), 0
 
 
-for _operator, _rule in (
-    (_ops.conv_transpose, _forward_rule(_ops.conv_transpose)),
-    (_ops.conv_transpose_epilogue, _forward_rule(_ops.conv_transpose_epilogue)),
-    (_ops.backward_input, _backward_input_rule),
-    (_ops.backward_weight, _backward_weight_rule),
-    (_ops.backward_bias, _backward_bias_rule),
-):
+RULES = {
+    _ops.conv_transpose: _forward_rule(_routes.conv_transpose),
+    _ops.conv_transpose_epilogue: _forward_rule(_ops.conv_transpose_epilogue),
+    _ops.backward_input: _backward_input_rule,
+    _ops.backward_weight: _backward_weight_rule,
+    _ops.backward_bias: _backward_bias_rule,
+}
+for _operator, _rule in RULES.items():
     torch.library.register_vmap(_operator, _rule, lib=_ops.registrations)

@@ -1,6 +1,10 @@
 # ConvTranspose1d/2d/3d as torch.nn has them, computed by upconv: same constructor, parameters, state_dict and repr.
 # Called by users and by optimize.
-"""Drop-in modules for ``torch.nn.ConvTranspose{1,2,3}d``."""
+"""Drop-in modules for ``torch.nn.ConvTranspose{1,2,3}d``.
+
+Everything but the computation is torch.nn's own: arguments, initialisation for a seed, parameters, ``state_dict``,
+``repr``, ``output_size``, unbatched input, and what is raised when an argument is wrong.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +16,45 @@ __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
 
 class _Forward:
-    """The forward of all three; everything else is torch.nn's."""
+    """The forward of all three."""
 
     def forward(self, input, output_size=None):
         if self.padding_mode != "zeros":
             raise ValueError(f"Only `zeros` padding mode is supported for {type(self).__name__}")
-        rank = len(self.kernel_size)
         output_padding = self.output_padding
         if output_size is not None:
             output_padding = self._output_padding(
-                input, output_size, self.stride, self.padding, self.kernel_size, rank, self.dilation
+                input, output_size, self.stride, self.padding, self.kernel_size, len(self.kernel_size), self.dilation
             )
-        geometry = (*self.stride, *self.padding, *output_padding, *self.dilation, self.groups)
-        return run(rank, input, self.weight, self.bias, geometry)
+        return self._run(input, (*self.stride, *self.padding, *output_padding, *self.dilation, self.groups))
+
+    def _run(self, input, geometry):
+        return run(len(self.kernel_size), input, self.weight, self.bias, geometry)
 
 
 class ConvTranspose1d(_Forward, nn.ConvTranspose1d):
-    """``torch.nn.ConvTranspose1d`` computed by upconv: (N, C_in, L_in) or (C_in, L_in) to (N, C_out, L_out)."""
+    """``torch.nn.ConvTranspose1d`` computed by upconv.
+
+    Input (N, C_in, L_in) or (C_in, L_in); output (N, C_out, L_out) or (C_out, L_out), where
+    ``L_out = (L_in - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1``.
+    Weight (C_in, C_out / groups, kernel_size), bias (C_out,). Raises RuntimeError naming the operator, the value and
+    the rule when shapes, dtypes or devices do not fit, ValueError for an ``output_size`` out of range.
+    """
 
 
 class ConvTranspose2d(_Forward, nn.ConvTranspose2d):
-    """``torch.nn.ConvTranspose2d`` computed by upconv: (N, C_in, H, W) or (C_in, H, W) to (N, C_out, H_out, W_out)."""
+    """``torch.nn.ConvTranspose2d`` computed by upconv.
+
+    Input (N, C_in, H, W) or (C_in, H, W); output (N, C_out, H_out, W_out) or unbatched, each size as in
+    :class:`ConvTranspose1d`. Weight (C_in, C_out / groups, kH, kW), bias (C_out,). channels_last input gives
+    channels_last output. Errors as :class:`ConvTranspose1d`.
+    """
 
 
 class ConvTranspose3d(_Forward, nn.ConvTranspose3d):
-    """``torch.nn.ConvTranspose3d`` computed by upconv: (N, C_in, D, H, W) or unbatched, to (N, C_out, ...)."""
+    """``torch.nn.ConvTranspose3d`` computed by upconv.
+
+    Input (N, C_in, D, H, W) or (C_in, D, H, W); output (N, C_out, D_out, H_out, W_out) or unbatched, each size as in
+    :class:`ConvTranspose1d`. Weight (C_in, C_out / groups, kD, kH, kW), bias (C_out,). channels_last_3d input gives
+    channels_last_3d output. Errors as :class:`ConvTranspose1d`.
+    """

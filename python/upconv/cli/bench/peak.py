@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from upconv.cli.timing import once
 
-FMA_HOW = "independent fused multiply-adds in registers, best of 5 runs of 50 ms, every thread at once"
+FMA_HOW = "multiply-adds in registers, best of 5 runs of 50 ms of processor time, all threads at once"
 MATMUL_HOW = "best of 5 float32 matrix products 2048 x 2048 (the library exports no FMA loop)"
 COPY_HOW = "torch copy of 256 MiB, best of 7, read + written bytes"
 

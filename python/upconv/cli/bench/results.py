@@ -7,6 +7,9 @@ import math
 import os
 from pathlib import Path
 
+from upconv.cli.bench.measure import figure, floor_of
+from upconv.cli.problem import parse_problem
+
 META = {
     "device": str,
     "torch": str,
@@ -83,26 +86,31 @@ def _fields(holder: dict, fields: dict, place: str) -> None:
 
 
 def merge(results: dict, meta: dict, rows: list[dict], order: list[str]) -> dict:
-    """`results` with `rows` replaced or added, in the order of the shape files, then of pass and threads."""
+    """`results` with `rows` replaced or added, in the order of the shape files, then of threads and pass.
+
+    A peak is the best ever measured on this device, and every row's floor follows it."""
     kept = {key(row): row for row in [*results.get("rows", []), *rows]}
     place = {name: i for i, name in enumerate(order)}
-    merged = sorted(
-        kept.values(),
-        key=lambda r: (
-            place.get(r["id"], len(place)),
-            r["id"],
-            r["dtype"],
-            r["layout"],
-            r["threads"],
-            PASSES.index(r["pass"]),
-        ),
-    )
-    threads = sorted({row["threads"] for row in merged})
-    peaks = {
-        name: {**results.get("meta", {}).get(name, {}), **meta[name]}
-        for name in ("fma_peak_gflops", "copy_gbps")
-    }
-    return {"meta": {**meta, **peaks, "threads": threads}, "rows": merged}
+
+    def rank(row: dict) -> tuple:
+        at = place.get(row["id"], len(place))
+        return at, row["id"], row["dtype"], row["layout"], row["threads"], PASSES.index(row["pass"])
+
+    merged = sorted(kept.values(), key=rank)
+    before = results.get("meta", {})
+    if before.get("device") == meta["device"] and before.get("isa") == meta["isa"]:
+        meta = {**meta, **{name: _best(before[name], meta[name]) for name in ("fma_peak_gflops", "copy_gbps")}}
+    meta["threads"] = sorted({row["threads"] for row in merged})
+    for row in merged:
+        if str(row["threads"]) in meta["fma_peak_gflops"]:
+            floor, row["floor_by"] = floor_of(parse_problem(row["problem"]), row["pass"], row["threads"], meta)
+            row["floor_ms"] = figure(floor)
+    return {"meta": meta, "rows": merged}
+
+
+def _best(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    """For each thread count the larger of two rates."""
+    return {n: max(a.get(n, 0.0), b.get(n, 0.0)) for n in sorted({*a, *b}, key=int)}
 
 
 def write(results: dict, path: Path) -> None:

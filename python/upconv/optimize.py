@@ -1,0 +1,198 @@
+# upconv.optimize: a model's ConvTranspose modules become upconv's, with the activation after them fused in.
+# What is not understood stays as it was, and the report says why.
+"""Swapping upconv into a model."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn as torch_nn
+from torch.nn.utils import parametrize
+
+from . import _activations, _fused, _ops, _pairs, nn
+from ._report import Report
+
+__all__ = ["optimize"]
+
+_REPLACEMENTS = {
+    torch_nn.ConvTranspose1d: nn.ConvTranspose1d,
+    torch_nn.ConvTranspose2d: nn.ConvTranspose2d,
+    torch_nn.ConvTranspose3d: nn.ConvTranspose3d,
+}
+
+
+def optimize(model: torch_nn.Module, example_inputs=None, *, inplace: bool = False) -> torch_nn.Module:
+    """A model that computes what ``model`` computes, with its transposed convolutions run by upconv.
+
+    The result is a copy of the module structure that **shares** the parameters and buffers, has the same
+    ``state_dict`` keys, and carries ``upconv_report``: print it to see what was done and what was left, and why.
+    A ConvTranspose directly followed by an activation module (and by nothing else) becomes one module; calls that
+    want gradients still run the two apart, so training is unchanged.
+
+    Args:
+        model: any ``nn.Module``; it is left alone unless ``inplace``.
+        example_inputs: a tensor or a tuple of arguments. With it the pairs to fuse are confirmed by running the
+            model once, and the result is compared; a model that would compute something else is returned as it was.
+        inplace: swap the modules in ``model`` itself.
+
+    Raises:
+        TypeError: ``model`` is no ``nn.Module``.
+    """
+    if not isinstance(model, torch_nn.Module):
+        raise TypeError(f"optimize(): argument 'model' must be a torch.nn.Module, not {type(model).__name__}")
+    report = Report()
+    inputs = None
+    if example_inputs is not None:
+        inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    try:
+        optimized = model if inplace else _share(model)
+    except Exception as error:  # deepcopy runs the model's own code
+        report.notes.append(f"the model cannot be copied ({type(error).__name__}: {error}); pass inplace=True")
+        model.upconv_report = report
+        return model
+    expected = None if inputs is None else _run(model, inputs)
+    undo = _swap(optimized, inputs, report)
+    if inputs is not None and not _agrees(expected, _run(optimized, inputs), report):
+        undo()
+    optimized.upconv_report = report
+    return optimized
+
+
+def _share(model: torch_nn.Module) -> torch_nn.Module:
+    """A copy of the structure whose tensors are the model's own."""
+    memo = {id(t): t for m in model.modules() for held in (m._parameters, m._buffers, vars(m)) for t in held.values()
+            if isinstance(t, torch.Tensor)}  # fmt: skip
+    return copy.deepcopy(model, memo)
+
+
+def _swap(model, inputs, report):
+    """Replaces what can be replaced and returns a function that takes it all back."""
+    undo = []
+    swapped, reasons = {}, {}
+    for name, module in model.named_modules():
+        if not isinstance(module, torch_nn.modules.conv._ConvTransposeNd):
+            continue
+        replacement, reason = _replacement(module)
+        if replacement is None:
+            report.add(name, type(module).__name__, "left", reason)
+        else:
+            swapped[name] = module
+            reasons[name] = reason
+            undo.append((setattr, module, "__class__", type(module)))
+            module.__class__ = replacement
+    fusible = {name for name, module in swapped.items() if type(module) in _fused.ACTIVATED}
+    pairs, declined = _pairs.find(model, fusible)
+    if inputs is not None and pairs:
+        with _evaluating(model):
+            declined.update(_pairs.confirm(model, pairs, inputs))
+    fused = {}
+    for pair in pairs:
+        if pair.convolution not in declined:
+            fused[pair.convolution] = _fuse(model, pair, undo)
+    for name, module in swapped.items():
+        kind = next(c.__name__ for c in type(module).__mro__ if c in _REPLACEMENTS)
+        if name in fused:
+            report.add(name, kind, "fused", f"with {fused[name]}")
+        else:
+            notes = [reasons[name], f"not fused: {declined[name]}" if name in declined else ""]
+            report.add(name, kind, "replaced", "; ".join(n for n in notes if n))
+    report.rows.sort(key=lambda row: row.name)
+
+    def take_back():
+        for action, *arguments in reversed(undo):
+            action(*arguments)
+
+    return take_back
+
+
+def _replacement(module) -> tuple[type | None, str]:
+    """The class to put in, or None and the reason."""
+    kind = type(module)
+    if kind in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d):
+        return kind, "was upconv's already"
+    parametrized = parametrize.is_parametrized(module) and len(kind.__bases__) == 1 and kind.__bases__[0] in _REPLACEMENTS
+    if kind not in _REPLACEMENTS and not parametrized:
+        return None, f"{kind.__name__} is not torch.nn's own class and may compute something else"
+    if "forward" in vars(module):
+        return None, "its forward was replaced on the instance"
+    tensors = [*module.parameters(), *module.buffers()]
+    for tensor in tensors:
+        if isinstance(tensor, torch_nn.parameter.UninitializedTensorMixin):
+            return None, "its parameters are not initialised yet"
+        if tensor.device.type not in ("cpu", "meta"):
+            return None, f"its parameters are on {tensor.device}, and upconv has no engine for that yet"
+        if tensor.dtype not in _ops.DTYPES:
+            return None, f"its parameters are {tensor.dtype}"
+    if parametrized:
+        members = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}
+        return type(kind.__name__, (_REPLACEMENTS[kind.__bases__[0]],), members), "parametrized"
+    return _REPLACEMENTS[kind], ""
+
+
+def _fuse(model, pair, undo) -> str:
+    convolution = model.get_submodule(pair.convolution)
+    activation = model.get_submodule(pair.activation)
+    parent_name, _, child = pair.activation.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    undo.append((setattr, convolution, "__class__", type(convolution)))
+    undo.append((parent._modules.__setitem__, child, activation))
+    convolution.__class__ = _fused.ACTIVATED[type(convolution)]
+    convolution.epilogue = _activations.step_of(activation)
+    convolution.activation = repr(activation)
+    parent._modules[child] = _fused.Absorbed(repr(activation), pair.convolution)
+    return f"{activation!r} ({pair.activation})"
+
+
+class _evaluating:
+    """Every module in eval mode, random state kept; as it was afterwards."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __enter__(self):
+        self.modes = [(module, module.training) for module in self.model.modules()]
+        self.random = torch.random.get_rng_state()
+        self.model.eval()
+
+    def __exit__(self, *exception):
+        torch.random.set_rng_state(self.random)
+        for module, mode in self.modes:
+            module.training = mode
+
+
+def _run(model, inputs):
+    with _evaluating(model), torch.no_grad():
+        return model(*inputs)
+
+
+def _agrees(expected, actual, report) -> bool:
+    """Compares every floating-point tensor of two results; anything else must not differ in kind."""
+    worst = 0.0
+    for a, b in zip(_tensors(expected), _tensors(actual), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            report.rows.clear()
+            report.notes.append(f"returned as it was: a result of {tuple(a.shape)} became {tuple(b.shape)}")
+            return False
+        if a.is_floating_point() and a.numel():
+            a, b = a.double(), b.double()
+            scale = a[a.isfinite()].abs().max().item() if a.isfinite().any() else 1.0
+            same = torch.isclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
+            worst = max(worst, (torch.where(same, 0.0, (a - b).abs() / max(scale, 1e-30))).max().item())
+    allowed = 1e-4 if all(t.dtype in (torch.float32, torch.float64) for t in _tensors(expected)) else 3e-2
+    if not worst <= allowed:
+        report.rows.clear()
+        report.notes.append(f"returned as it was: with the example inputs the result differed by {worst:.1e}")
+        return False
+    report.notes.append(f"checked with the example inputs: largest difference {worst:.1e} of the largest value")
+    return True
+
+
+def _tensors(value):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in _tensors(v)]
+    if isinstance(value, (tuple, list)):
+        return [t for v in value for t in _tensors(v)]
+    return []
