@@ -33,12 +33,22 @@ struct GatherTap {
   std::int64_t shift;
 };
 
+/// Part of a class: for q in [q_begin, q_end) exactly the taps [tap_begin, tap_end) of the class read inside the source.
+struct GatherSegment {
+  std::int64_t q_begin, q_end;
+  std::int64_t tap_begin, tap_end;
+};
+
 /// Destination coordinates of one dimension that share their taps: spread*q + first for q in [q_begin, q_end).
+/// Taps are ordered by rising shift.
 struct GatherClass {
   std::int64_t first;
   std::int64_t q_begin, q_end;
   const GatherTap* taps;
   std::int64_t n_taps;
+  const GatherSegment* segments;  ///< no product reads outside the source
+  std::int64_t n_segments;
+  GatherSegment whole;            ///< every tap everywhere: reads the tile's zeros beyond the source
 };
 
 struct GatherDim {
@@ -53,6 +63,7 @@ struct GatherDim {
   std::int64_t tile;         ///< q per tile
   std::int64_t tiles;
   std::int64_t tile_source;  ///< source coordinates a tile reads
+  bool by_segments;          ///< border positions are worth their own products; otherwise they read zeros
 };
 
 /// One output phase (a class of each dimension) with at least one tap, and where its weight panels begin.
@@ -62,7 +73,6 @@ struct GatherPhase {
   std::int64_t panel;                 ///< elements from the group's panel begin
   const std::int64_t* tap_source;     ///< per tap: element offset in the source tile
   const std::int64_t* tap_weight;     ///< per tap: element offset in w
-  const std::int64_t* tap_shift;      ///< per tap: 3 shifts (d, h, w)
 };
 
 /// Everything about a forward or backward_input pass; immutable, owned by the planner.
@@ -74,6 +84,9 @@ struct GatherConfig {
   const GatherPhase* phases;
   std::int64_t n_phases;
   std::int64_t max_taps;
+  std::int64_t taps;               ///< of the whole kernel
+  bool dense_taps;                 ///< the taps of a pair of channels are contiguous in w, in kernel order
+  bool fold;                       ///< taps along w are contiguous in the source tile: one run of k * taps
   std::int64_t w_group, w_k, w_v;  ///< weight element strides of a group, a source and a destination channel
   std::int64_t group_panel;        ///< elements of all panels of a group
   std::int64_t tile_batch, batch_tiles;
@@ -82,7 +95,8 @@ struct GatherConfig {
   std::int64_t v_chunk;            ///< destination channels of the local destination tile
   std::int64_t k_chunk;            ///< products per pass over the register tile
   std::int64_t source_elements, dest_elements, positions;  ///< sizes of a worker's scratch
-  bool padded;                     ///< some tap of some output reads beyond the source
+  bool reads_zeros;                ///< some product reads beyond the source: not if a weight is inf or NaN
+  bool holes, holes_exact;         ///< some destination positions get no product (by_segments, all by segments)
   const EpilogueStep* steps;
   std::int64_t n_steps;
 };

@@ -149,6 +149,19 @@ static inline void finish_row(T* row, std::int64_t n, T bias, const EpilogueStep
   if (steps.count > 0) apply_epilogue(steps, row, n);
 }
 
+/// `count` positions of a line that all hold values[c] in channel c.
+template <class S, class T>
+static inline void fill_line(S* dst, const TensorView& view, std::int64_t channels, std::int64_t count, const T* values) {
+  for (std::int64_t c = 0; c < channels; ++c) {
+    S value;
+    narrow(values[c], value);
+    if (view.w == 1)
+      for (std::int64_t i = 0; i < count; ++i) dst[c * view.c + i] = value;
+    else
+      for (std::int64_t i = 0; i < count; ++i) dst[i * view.w + c] = value;
+  }
+}
+
 /// The reverse of read_line for results: dst gets bias[c] + tile, through the epilogue, narrowed.
 /// bias may be null. `tile` is scratch afterwards.
 template <class S, class T>
