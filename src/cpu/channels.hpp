@@ -66,11 +66,11 @@ struct GatherDim {
   bool by_segments;          ///< border positions are worth their own products; otherwise they read zeros
 };
 
-/// One output phase (a class of each dimension) with at least one tap, and where its weight panels begin.
+/// One output phase: a class of each dimension, with at least one tap.
 struct GatherPhase {
   std::int64_t cls[3];
   std::int64_t n_taps;
-  std::int64_t panel;                 ///< elements from the group's panel begin
+  std::int64_t taps_before;           ///< of the phases before it: where its weight panels begin
   const std::int64_t* tap_source;     ///< per tap: element offset in the source tile
   const std::int64_t* tap_weight;     ///< per tap: element offset in w
 };
@@ -88,13 +88,15 @@ struct GatherConfig {
   bool dense_taps;                 ///< the taps of a pair of channels are contiguous in w, in kernel order
   bool fold;                       ///< taps along w are contiguous in the source tile: one run of k * taps
   std::int64_t w_group, w_k, w_v;  ///< weight element strides of a group, a source and a destination channel
-  std::int64_t group_panel;        ///< elements of all panels of a group
+  std::int64_t v_padded;           ///< v rounded up to whole vector blocks, as panels hold it
+  std::int64_t all_taps;           ///< of all phases
+  bool pack_in_task;               ///< few tiles: each task packs its own panels instead of all being packed first
   std::int64_t tile_batch, batch_tiles;
   std::int64_t pitch;              ///< elements between source positions in the tile
   std::int64_t v_split, v_tasks;   ///< destination channels a task computes (a multiple of the vector block)
   std::int64_t v_chunk;            ///< destination channels of the local destination tile
   std::int64_t k_chunk;            ///< products per pass over the register tile
-  std::int64_t source_elements, dest_elements, positions;  ///< sizes of a worker's scratch
+  std::int64_t source_elements, dest_elements, panel_elements, positions;  ///< sizes of a worker's scratch
   bool reads_zeros;                ///< some product reads beyond the source: not if a weight is inf or NaN
   bool holes, holes_exact;         ///< some destination positions get no product (by_segments, all by segments)
   const EpilogueStep* steps;

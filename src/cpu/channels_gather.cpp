@@ -42,10 +42,11 @@ std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b <
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
-constexpr std::int64_t source_tile_bytes = 256 << 10;
+constexpr std::int64_t source_tile_bytes = 1 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 40 << 10;   // of a weight panel in the first-level cache
+constexpr std::int64_t panel_bytes = 24 << 10;   // of a weight panel in the first-level cache
 constexpr std::int64_t enough_positions = 384;   // per tile, to pay for streaming the weights
+constexpr std::int64_t enough_tasks = 16;        // to keep a few cores busy to the end
 
 /// The configuration and the arrays it points into.
 class GatherPass final : public PassKernel {
@@ -106,7 +107,8 @@ class GatherPass final : public PassKernel {
     job.tasks = config_.groups * config_.batch_tiles * config_.dim[0].tiles * config_.dim[1].tiles *
                 config_.dim[2].tiles * config_.v_tasks;
     if (job.tasks == 0) return;
-    executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.parts)), Job::pack, &job);
+    if (!config_.pack_in_task)
+      executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.parts)), Job::pack, &job);
     job.next = 0;
     executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.tasks)), Job::work, &job);
   }
@@ -136,11 +138,12 @@ class GatherPass final : public PassKernel {
   };
 
   std::size_t panels_bytes() const {
-    return static_cast<std::size_t>(round_up(config_.groups * config_.group_panel * element_, 4096));
+    if (config_.pack_in_task) return 0;
+    return static_cast<std::size_t>(round_up(config_.groups * config_.v_padded * config_.all_taps * config_.k * element_, 4096));
   }
   std::size_t scratch_bytes() const {
     return static_cast<std::size_t>(
-        round_up((config_.source_elements + config_.dest_elements + 2 * config_.v_chunk) * element_ +
+        round_up((config_.source_elements + config_.dest_elements + 2 * config_.v_chunk + config_.panel_elements) * element_ +
                      16 * config_.max_taps + 8 * config_.positions,
                  4096));
   }
@@ -297,11 +300,14 @@ class GatherPass final : public PassKernel {
   }
 
   void choose_channels(std::int64_t dest_positions) {
-    const std::int64_t blocks = ceil_div(config_.v, block_);
+    const std::int64_t blocks = ceil_div(config_.v, block_), lanes = block_ / isa_.block_n, tail = config_.v % block_;
+    config_.v_padded = config_.v - tail + (tail == 0 ? 0 : tail <= lanes ? lanes : block_);
+    std::int64_t tiles = config_.batch_tiles;
+    for (const GatherDim& d : config_.dim) tiles *= d.tiles;
+    config_.pack_in_task = tiles <= 1;
     // Channels are shared out between tasks only when there would be too few tasks for a few cores.
-    std::int64_t tasks = config_.groups * config_.batch_tiles;
-    for (const GatherDim& d : config_.dim) tasks *= d.tiles;
-    const std::int64_t splits = std::clamp<std::int64_t>(ceil_div(16, std::max<std::int64_t>(tasks, 1)), 1, blocks);
+    const std::int64_t splits = std::clamp<std::int64_t>(
+        ceil_div(enough_tasks, std::max<std::int64_t>(config_.groups * tiles, 1)), 1, blocks);
     config_.v_split = ceil_div(blocks, splits) * block_;
     config_.v_tasks = ceil_div(config_.v, config_.v_split);
     const std::int64_t fit = std::max<std::int64_t>(dest_tile_bytes / (element_ * dest_positions) / block_, 1) * block_;
@@ -312,11 +318,6 @@ class GatherPass final : public PassKernel {
 
   void make_phases(const WeightStrides& ws) {
     const auto& dim = config_.dim;
-    std::int64_t panel = 0;
-    const std::int64_t padded_v = [&] {
-      const std::int64_t lanes = block_ / isa_.block_n, tail = config_.v % block_;
-      return config_.v - tail + (tail == 0 ? 0 : tail <= lanes ? lanes : block_);
-    }();
     for (std::int64_t a = 0; a < dim[0].n_classes; ++a)
       for (std::int64_t b = 0; b < dim[1].n_classes; ++b)
         for (std::int64_t c = 0; c < dim[2].n_classes; ++c) {
@@ -334,8 +335,8 @@ class GatherPass final : public PassKernel {
             sources_.push_back(at * config_.pitch);
             weights_.push_back(weight);
           }
-          phases_.push_back({{a, b, c}, n, panel, nullptr, nullptr});
-          panel += n * config_.k * padded_v;
+          phases_.push_back({{a, b, c}, n, config_.all_taps, nullptr, nullptr});
+          config_.all_taps += n;
           config_.max_taps = std::max(config_.max_taps, n);
         }
     std::size_t tap = 0;
@@ -346,7 +347,7 @@ class GatherPass final : public PassKernel {
     }
     config_.phases = phases_.data();
     config_.n_phases = static_cast<std::int64_t>(phases_.size());
-    config_.group_panel = panel;
+    if (config_.pack_in_task) config_.panel_elements = round_up(config_.all_taps * config_.k * block_, 16);
   }
 
   const GatherIsa& isa_;

@@ -30,27 +30,41 @@ void pack_line(const S* from, std::int64_t step, std::int64_t valid, std::int64_
   for (std::int64_t v = 0; v < width; v += lanes<T>) probe += load(to + v) * T(0);
 }
 
-/// How many k of a block of channels are transposed at a time, when the taps lie dense in w.
-inline constexpr std::int64_t turned_lines = 64;
+/// The same for a line that is already contiguous and padded.
+template <class T>
+void copy_line(const T* from, std::int64_t width, T* to, Vec<T>& probe) {
+  for (std::int64_t v = 0; v < width; v += lanes<T>) {
+    const Vec<T> values = load(from + v);
+    store(to + v, values);
+    probe += values * T(0);
+  }
+}
+
+/// Panel lines (of one k and one tap) that are transposed at a time, when the taps lie dense in w. Enough that each
+/// tap's part of the panel is then written in runs of some lines.
+inline constexpr std::int64_t turned_lines = 256;
 
 /// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are contiguous.
 template <class T>
 void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std::int64_t valid, std::int64_t width, T* turned) {
   if (c.w_k == c.taps) {  // (k, tap) contiguous for a channel
+    for (std::int64_t v = 0; v < valid; ++v) fetch_ahead<0>(from + v * c.w_v + k_count * c.taps, k_count * c.taps);
     transpose(from, c.w_v, turned, width, valid, k_count * c.taps);
   } else {
-    for (std::int64_t k = 0; k < k_count; ++k)
+    for (std::int64_t k = 0; k < k_count; ++k) {
+      fetch_ahead<0>(from + (k + k_count) * c.w_k, valid * c.taps);
       transpose(from + k * c.w_k, c.w_v, turned + k * c.taps * width, width, valid, c.taps);
+    }
   }
 }
 
+/// Packs all phases of the block of channels [v0, v0 + width) of a group: [phase][tap][k][width]. Returns whether all
+/// its weights are finite.
 template <class S, class T>
-bool pack_block(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
+bool pack_block(const GatherConfig& c, const S* w, std::int64_t group, std::int64_t v0, T* panel) {
   constexpr std::int64_t block = block_n * lanes<T>;
-  const std::int64_t blocks = (c.v + block - 1) / block, group = part / blocks, v0 = part % blocks * block;
   const std::int64_t width = block_width<T>(v0, c.v), valid = minimum(width, c.v - v0);
   const S* from = w + group * c.w_group + v0 * c.w_v;
-  T* panel = panels + group * c.group_panel;
   Vec<T> probe{};  // 0 * value summed: NaN as soon as one value is not finite
   const bool turn = sizeof(S) == sizeof(T) && c.dense_taps && c.taps <= turned_lines;
   const std::int64_t k_step = turn ? maximum(1, turned_lines / c.taps) : 1;
@@ -61,13 +75,13 @@ bool pack_block(const GatherConfig& c, const S* w, T* panels, std::int64_t part)
     if constexpr (sizeof(S) == sizeof(T)) {
       if (turn) turn_block(c, reinterpret_cast<const T*>(from) + k0 * c.w_k, k1 - k0, valid, width, turned);
     }
+    T* to = panel;
     for (std::int64_t p = 0; p < c.n_phases; ++p) {
       const GatherPhase& phase = c.phases[p];
-      T* to = panel + phase.panel + v0 * phase.n_taps * c.k;
       for (std::int64_t t = 0; t < phase.n_taps; ++t, to += c.k * width)
         for (std::int64_t k = k0; k < k1; ++k)
           if (turn)
-            pack_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, 1, width, width, to + k * width, probe);
+            copy_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, width, to + k * width, probe);
           else
             pack_line(from + k * c.w_k + phase.tap_weight[t], c.w_v, valid, width, to + k * width, probe);
     }
@@ -75,6 +89,18 @@ bool pack_block(const GatherConfig& c, const S* w, T* panels, std::int64_t part)
   bool finite = true;
   for (int i = 0; i < lanes<T>; ++i) finite &= probe[i] == T(0);
   return finite;
+}
+
+/// Where the panels of a block of channels begin when all are packed.
+std::int64_t panel_at(const GatherConfig& c, std::int64_t group, std::int64_t v0) {
+  return (group * c.v_padded + v0) * c.all_taps * c.k;
+}
+
+template <class S, class T>
+bool pack_part(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
+  constexpr std::int64_t block = block_n * lanes<T>;
+  const std::int64_t blocks = (c.v + block - 1) / block, group = part / blocks, v0 = part % blocks * block;
+  return pack_block(c, w, group, v0, panels + panel_at(c, group, v0));
 }
 
 // ---- one task ------------------------------------------------------------------------------------------------
@@ -178,6 +204,7 @@ struct Scratch {
   T* source;
   T* dest;
   T* bias;
+  T* panel;  ///< of one block of channels, when tasks pack their own
   std::int64_t* run_source;
   std::int64_t* run_panel;
   std::int32_t* a;
@@ -225,10 +252,10 @@ void multiply_pieces(const GatherConfig& c, const Scratch<T>& s, T* dest, std::i
                          panel, vectors, r > 0 || k > 0);
 }
 
-/// All products of a phase for channels [v0, v1) of the group.
+/// All products of a phase for a block of channels; `dest` is the block's place in the destination tile.
 template <class T>
-void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, const T* panels, bool exact,
-               std::int64_t v0, std::int64_t v1, const Scratch<T>& s) {
+void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, const T* panel, std::int64_t width,
+               bool exact, const Scratch<T>& s, T* dest) {
   const GatherSegment* first[3];
   std::int64_t n[3];
   for (int d = 0; d < 3; ++d) {
@@ -242,13 +269,21 @@ void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, 
     const std::int64_t count = list_positions(c, box, phase, segment, s.a, s.to);
     if (count == 0) continue;
     const KRuns runs = list_runs(c, phase, segment, s);
-    if (runs.count == 0) continue;
-    for (std::int64_t v = v0; v < v1;) {
-      const std::int64_t width = block_width<T>(v, c.v);
-      multiply_pieces(c, s, s.dest + (v - v0), count, runs, panels + phase.panel + v * phase.n_taps * c.k,
-                      int(width / lanes<T>));
-      v += width;
-    }
+    if (runs.count > 0) multiply_pieces(c, s, dest, count, runs, panel, int(width / lanes<T>));
+  }
+}
+
+/// All products for channels [v0, v1) of the group, a block at a time.
+template <class S, class T>
+void run_channels(const GatherConfig& c, const Box& box, const S* w, const T* panels, bool exact, std::int64_t v0,
+                  std::int64_t v1, const Scratch<T>& s) {
+  for (std::int64_t v = v0; v < v1;) {
+    const std::int64_t width = block_width<T>(v, c.v);
+    const T* panel = c.pack_in_task ? s.panel : panels + panel_at(c, box.group, v);
+    if (c.pack_in_task) exact = !pack_block(c, w, box.group, v, s.panel) && c.reads_zeros;
+    for (std::int64_t p = 0; p < c.n_phases; ++p)
+      run_phase(c, box, c.phases[p], panel + c.phases[p].taps_before * c.k * width, width, exact, s, s.dest + (v - v0));
+    v += width;
   }
 }
 
@@ -291,7 +326,8 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
   s.source = static_cast<T*>(scratch);
   s.dest = s.source + c.source_elements;
   s.bias = s.dest + c.dest_elements;  // v_chunk values, then as many of what a position without products gets
-  s.run_source = reinterpret_cast<std::int64_t*>(s.bias + 2 * c.v_chunk);
+  s.panel = s.bias + 2 * c.v_chunk;
+  s.run_source = reinterpret_cast<std::int64_t*>(s.panel + c.panel_elements);
   s.run_panel = s.run_source + c.max_taps;
   s.a = reinterpret_cast<std::int32_t*>(s.run_panel + c.max_taps);
   s.to = s.a + c.positions;
@@ -301,9 +337,9 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
   read_tile(c, box, static_cast<const S*>(t.source), s.source);
   for (std::int64_t v0 = box.v_begin; v0 < box.v_end; v0 += c.v_chunk) {
     const std::int64_t v1 = minimum(v0 + c.v_chunk, box.v_end);
-    if (exact ? c.holes_exact : c.holes) std::memset(s.dest, 0, std::size_t(c.dest_elements) * sizeof(T));
-    for (std::int64_t p = 0; p < c.n_phases; ++p)
-      run_phase(c, box, c.phases[p], panels + box.group * c.group_panel, exact, v0, v1, s);
+    if (exact || c.pack_in_task ? c.holes_exact : c.holes)
+      std::memset(s.dest, 0, std::size_t(c.dest_elements) * sizeof(T));
+    run_channels(c, box, static_cast<const S*>(t.w), panels, exact, v0, v1, s);
     for (std::int64_t v = v0; v < v1; ++v) {
       const T b = t.bias ? T(widen(static_cast<const S*>(t.bias)[box.group * c.v + v])) : T(0);
       s.bias[v - v0] = s.bias[c.v_chunk + v - v0] = b;
@@ -317,10 +353,10 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
 
 bool pack(const GatherConfig& c, const void* w, void* panels, std::int64_t part) {
   switch (c.source.dtype) {
-    case DType::f32: return pack_block(c, static_cast<const float*>(w), static_cast<float*>(panels), part);
-    case DType::f64: return pack_block(c, static_cast<const double*>(w), static_cast<double*>(panels), part);
-    case DType::f16: return pack_block(c, static_cast<const Half*>(w), static_cast<float*>(panels), part);
-    case DType::bf16: return pack_block(c, static_cast<const BFloat*>(w), static_cast<float*>(panels), part);
+    case DType::f32: return pack_part(c, static_cast<const float*>(w), static_cast<float*>(panels), part);
+    case DType::f64: return pack_part(c, static_cast<const double*>(w), static_cast<double*>(panels), part);
+    case DType::f16: return pack_part(c, static_cast<const Half*>(w), static_cast<float*>(panels), part);
+    case DType::bf16: return pack_part(c, static_cast<const BFloat*>(w), static_cast<float*>(panels), part);
   }
   return true;
 }

@@ -79,9 +79,23 @@ static inline void transpose_square(const float* in, std::int64_t in_pitch, floa
 }
 #endif
 
+/// A few rows interleaved, without gaps; the compiler vectorises each count.
+template <int Rows, class T>
+static inline void interleave(const T* in, std::int64_t in_pitch, T* out, std::int64_t cols) {
+  for (std::int64_t c = 0; c < cols; ++c)
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r) out[c * Rows + r] = in[r * in_pitch + c];
+}
+
 /// out[c][r] = in[r][c] for `rows` x `cols` elements.
 static inline void transpose(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch,
                              std::int64_t rows, std::int64_t cols) {
+  if (rows == out_pitch && rows < 4) {
+    if (rows == 1) std::memcpy(out, in, std::size_t(cols) * sizeof(float));
+    if (rows == 2) interleave<2>(in, in_pitch, out, cols);
+    if (rows == 3) interleave<3>(in, in_pitch, out, cols);
+    return;
+  }
   std::int64_t r = 0;
   for (; r + transpose_block <= rows; r += transpose_block) {
     std::int64_t c = 0;
