@@ -254,7 +254,8 @@ class GatherPass final : public PassKernel {
       for (std::int64_t t = 1; t < c.n_taps; ++t) consecutive &= c.taps[t].shift == c.taps[t - 1].shift + 1;
     config_.fold = consecutive && config_.k < 16;
     config_.pitch = config_.fold ? config_.k : round_up(config_.k, 4);
-    if (config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;  // keep positions out of one cache set
+    // Keep the positions of a register tile out of one cache set.
+    if (config_.dim[2].step * config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;
   }
 
   /// Local tiles: full rows where they fit, then rows, planes and samples until there is enough work per tile.
