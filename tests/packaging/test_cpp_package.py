@@ -103,7 +103,8 @@ def test_a_shared_library_exports_the_public_api_only(prefix):
     names = [line.split(maxsplit=2)[2] for line in listing.splitlines()]
     assert any("upconv::Plan::create" in name for name in names)
     internals = ("upconv::cpu::", "upconv::base::", "upconv::v3::", "upconv::v4::", "make_phases", "make_geometry")
-    assert [name for name in names if any(word in name for word in internals)] == []
+    allowed = "upconv::cpu::fma_peak"  # not in an installed header; the torch binding calls it for `upconv bench`
+    assert [n for n in names if any(word in n for word in internals) and not n.startswith(allowed)] == []
 
 
 def test_only_the_library_is_installed(prefix):
