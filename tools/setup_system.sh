@@ -72,5 +72,8 @@ if [ "$(id -u)" -ne 0 ]; then
   if [ ! -t 0 ]; then as_root+=(-n); fi
 fi
 export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
+if ! "${as_root[@]}" apt-get update -qq ||
+  ! "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"; then
+  echo "setup: could not install them; as root, run: apt-get install ${missing[*]}" >&2
+  exit 1
+fi
