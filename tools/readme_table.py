@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the README's results table from bench/results/cpu.json; with --check only say whether it matches (CI)."""
+"""Write the README's results table from bench/results/cpu.json; --check only says whether it matches (CI)."""
 
 from __future__ import annotations
 

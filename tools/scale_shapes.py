@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Scale a shape file for CPUs: every row's input so that PyTorch's forward takes about --target ms on one thread.
+"""Scale a shape file for CPUs: each row so that PyTorch's forward takes about --target ms on one thread.
 
 Run once by hand; its result (tests/shapes/*-cpu.txt) is data that `upconv bench --device cpu` reads.
 Channels, kernel, stride, padding, dilation and groups never change. Rows that are too long lose batch first
-(down to 2, or to what the target needs), then length in every dimension alike; rows that are too short gain length.
+(down to 2, or to what the target needs), then length in every dimension alike; short rows gain length.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEAST_LENGTH = {1: 128, 2: 16, 3: 8}  # an image or a sound must not shrink to i
 
 
 def measure(problem: Problem) -> float:
-    """Median milliseconds that PyTorch's forward keeps one thread busy, after one warm-up; other load does not count."""
+    """Median milliseconds that PyTorch's forward keeps one thread busy; other load does not count."""
     module = getattr(torch.nn, f"ConvTranspose{problem.rank}d")(
         problem.in_channels,
         problem.out_channels,
@@ -60,7 +60,7 @@ def scaled(problem: Problem, work: float) -> Problem:
 
 
 def length(size: int, ratio: float) -> int:
-    """size * ratio, kept a multiple of 8 (or of 2 below 16) when size is even, so that no row turns odd by scaling."""
+    """size * ratio, kept a multiple of 8 (or of 2 below 16) when size is even, so that no row turns odd."""
     wanted = size * ratio
     if size % 2 == 0 or ratio > 4:
         step = 8 if wanted >= 16 else 2
@@ -102,8 +102,8 @@ def main() -> int:
             )
             rows.append(Shape(shape.id, problem, shape.title))
         heading = (
-            f"{path.name} with batch and input scaled so that PyTorch's forward takes 20 to 500 ms on one CPU thread.\n"
-            "Written by tools/scale_shapes.py; everything else about a row is as in the original."
+            f"{path.name} with batch and input scaled so that PyTorch's forward takes 20 to 500 ms.\n"
+            "Begun by tools/scale_shapes.py; everything else about a row is as in the original."
         )
         write_shapes(path.with_name(f"{path.stem}-cpu.txt"), heading, rows)
     return 0

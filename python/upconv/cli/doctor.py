@@ -10,7 +10,7 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="say what was found: torch, the library, instruction set, threads, GPU",
-        description="Say which torch, library, instruction set and threads are in use and try each rank once. "
+        description="Say which torch, library, instruction set and threads are in use, and try each rank. "
         "Ends with 1 when something is broken.",
     )
     parser.set_defaults(run=run)
@@ -43,6 +43,7 @@ def software() -> dict[str, str]:
     import platform
 
     import torch
+
     import upconv
 
     def version(package: str) -> str:
@@ -63,6 +64,7 @@ def software() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     import torch
+
     from upconv.cli.environment import cpu_name, instruction_set, usable_cores
 
     return {
@@ -85,6 +87,7 @@ def gpu() -> str:
 def tried():
     """For each rank: '' when a small layer and its gradients equal PyTorch's, else what went wrong."""
     import torch
+
     import upconv
 
     for rank in (1, 2, 3):

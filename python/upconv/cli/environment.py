@@ -36,7 +36,7 @@ def instruction_set() -> str:
 
 
 def commit(folder: Path) -> str:
-    """Short commit of the checkout in `folder`, '-dirty' after it when sources differ; '' outside a checkout."""
+    """Short commit of the checkout in `folder`, with '-dirty' when sources differ; '' outside a checkout."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)

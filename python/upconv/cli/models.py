@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+
 from upconv.cli.problem import Problem
 
 DTYPES = {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -48,7 +49,7 @@ class Variant:
 
 
 def examples_folder() -> Path:
-    """Where the demo's models lie: examples/models of a checkout, installed as upconv/examples by the wheel."""
+    """Where the demo's models lie: examples/models of a checkout, which a wheel has as upconv/examples."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "examples", package.parents[1] / "examples" / "models"):
         if folder.is_dir():
@@ -82,7 +83,7 @@ def load_model_file(path: Path) -> list[Variant]:
 
 
 def convs_of(variant: Variant, **sizes: int) -> list[tuple[str, Problem]]:
-    """Name and problem of each transposed convolution of a variant, without computing it where torch can avoid that."""
+    """Name and problem of each transposed convolution of a variant, computing nothing where torch can."""
     try:
         with torch.device("meta"):
             return transposed_convs(variant.build(), variant.inputs(**sizes))
@@ -99,7 +100,7 @@ def convs_of(variant: Variant, **sizes: int) -> list[tuple[str, Problem]]:
 
 
 def transposed_convs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> list[tuple[str, Problem]]:
-    """Name and problem of every transposed convolution that a forward of `model` runs, in the order of running."""
+    """Name and problem of every transposed convolution that a forward of `model` runs, in its order."""
     seen: list[tuple[str, Problem]] = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.modules.conv._ConvTransposeNd):

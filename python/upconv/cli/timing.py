@@ -1,4 +1,4 @@
-"""Times several ways to do the same work in one process: interleaved, so that a slow spell of the machine hits all.
+"""Times several ways to do the same work: interleaved, so that a slow spell of the machine hits all alike.
 
 Used by `upconv demo` and `upconv bench`.
 """
@@ -20,7 +20,7 @@ def once(call: Callable[[], object]) -> float:
 def interleaved(
     calls: dict[str, Callable[[], object]], seconds: float, least: int = 3, most: int = 30, warmup: int = 1
 ) -> dict[str, float]:
-    """Median milliseconds of each call. Rounds run every call once, in alternating order, for about `seconds`."""
+    """Median milliseconds of each call. Rounds run all once, in alternating order, for about `seconds`."""
     for _ in range(warmup):
         for call in calls.values():
             call()

@@ -1,4 +1,4 @@
-"""`upconv bench`: every row of the shape files, each pass and thread count, upconv beside PyTorch in this process."""
+"""`upconv bench`: every row of the shape files, every pass and thread count, upconv beside PyTorch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure KernelBench and model layers beside PyTorch, write results, chart and README table",
-        description="Measure each problem of the shape files: forward, dx, dw and both, PyTorch eager and upconv in "
-        "turn in this process, with errors against float64 and the share of the machine's measured peak. Results are "
-        "merged into the file after every problem, so an interrupted run loses nothing: --resume goes on. Ends with "
-        "1 when a result is beyond its error bound or a problem failed.",
+        description="Measure each problem of the shape files: forward, dx, dw and both, PyTorch eager "
+        "and upconv in turn in this process, with errors against float64 and the share of the machine's measured peak. "
+        "Results are merged into the file after every problem, so an interrupted run loses nothing: --resume "
+        "goes on. Ends with 1 when a result is beyond its error bound or a problem failed.",
     )
     parser.add_argument(
         "--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)"
@@ -77,6 +77,7 @@ def numbers(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> int:
     """The command; 0, 1 when a row is wrong or failed, 2 for what cannot be understood."""
     from rich.console import Console
+
     from upconv.cli import UsageError
     from upconv.cli.bench.results import ResultsError
     from upconv.cli.problem import ProblemError
@@ -145,6 +146,7 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+
     from upconv.cli.bench import results
     from upconv.cli.bench.measure import Settings, measure
 
@@ -152,12 +154,12 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
     settings = Settings(
         args.threads, passes, args.layout, args.seconds or (0.1 if args.quick else 0.5), check=not args.quick
     )
-    console.print("measuring the machine's peak ...", end="\r")
-    meta = describe(args)
+    with console.status("measuring the machine's peak"):
+        meta = describe(args)
     console.print(
         f"{meta['device']}, {meta['isa']}, torch {meta['torch']}, upconv {meta['commit']}: peak "
         + ", ".join(
-            f"{g:.0f} GFLOP/s and {meta['copy_gbps'][n]:.0f} GB/s at {n} threads"
+            f"{g:.0f} GFLOP/s and {meta['copy_gbps'][n]:.0f} GB/s on {n} thread{'s' * (n != '1')}"
             for n, g in meta["fma_peak_gflops"].items()
         ),
         highlight=False,
@@ -189,7 +191,7 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
 
 
 def known_order(held: dict, shapes: list) -> list[str]:
-    """Ids in the order of the full shape files where they are known, so that --only does not reshuffle the file."""
+    """Ids in the order of the full shape files, so that --only does not reshuffle the results."""
     from upconv.cli import UsageError
     from upconv.cli.shapes import read_shapes
 
@@ -221,6 +223,7 @@ def is_done(shape, settings, held: dict, meta: dict) -> bool:
 def describe(args: argparse.Namespace) -> dict:
     """The file's meta: machine, versions, peaks."""
     import torch
+
     from upconv.cli.bench.peak import machine_peak
     from upconv.cli.environment import commit, environment
 

@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
 from upconv.cli import style
 from upconv.cli.bench.summary import LEAST, PEER, mean, of_peak, ratio
 
@@ -52,7 +53,8 @@ def draw(results: dict, path: Path, dtype: str = "float32", layout: str = "nchw"
 def caption(meta: dict, threads: int, dtype: str) -> str:
     n = str(threads)
     return (
-        f"{meta['device']}, {n} threads, torch {meta['torch']}, upconv {meta['commit']}, {dtype}, {meta['date']}. "
+        f"{meta['device']}, {n} threads, torch {meta['torch']}, upconv {meta['commit']}, {dtype}, "
+        f"{meta['date']}. "
         f"Peak: {meta['fma_peak_gflops'][n]:.0f} GFLOP/s, {meta['copy_gbps'][n]:.0f} GB/s. "
         "Beside each row: PyTorch's time over upconv's."
     )

@@ -1,4 +1,4 @@
-"""Measures one problem: every pass, PyTorch and upconv interleaved in this process, with errors against float64.
+"""Measures one problem: every pass, PyTorch and upconv interleaved, with errors against float64.
 
 Called by `upconv bench` once a row of the shape files; returns rows for the results file.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
 from upconv.cli.accuracy import bound, relative_error
 from upconv.cli.bench.peak import floor_ms
 from upconv.cli.problem import DTYPE_BYTES, Problem
@@ -77,7 +78,7 @@ def random_data(problem: Problem, seed: int, layout: str) -> Data:
 
 
 def convolution(source, problem: Problem) -> Callable[..., torch.Tensor]:
-    """conv_transpose{rank}d of torch.nn.functional or upconv.functional with the problem's hyperparameters."""
+    """conv_transpose{rank}d of torch.nn.functional or upconv.functional, as the problem has it."""
     function = getattr(source, f"conv_transpose{problem.rank}d")
     p = problem
 
@@ -152,7 +153,7 @@ def measure(
 
 
 def errors_of(problem: Problem, data: Data, applied: dict, settings: Settings) -> dict[str, dict]:
-    """For each pass: max_abs_err, rel_err and their bound, and PyTorch's own rel_err, against torch in float64."""
+    """For each pass max_abs_err, rel_err, its bound and PyTorch's own rel_err, against torch in float64."""
     torch.set_num_threads(max(settings.threads))
     exact = data.to(torch.float64)
     truth = pass_results(convolution(torch.nn.functional, problem), exact)
@@ -188,7 +189,7 @@ def pass_results(apply: Callable[..., torch.Tensor], data: Data) -> dict[str, to
 
 
 def floor_of(problem: Problem, name: str, threads: int, meta: dict) -> tuple[float, str]:
-    """Least time of a pass. `backward` is dx and dw: twice the products; x, w, dy in and dx, dw out, each once."""
+    """Least time of a pass. `backward` is dx and dw: twice the products; x, w, dy, dx, dw once each."""
     if name != "backward":
         return floor_ms(problem.flop, problem.min_bytes, threads, meta)
     once_each = math.prod(problem.x_shape) + math.prod(problem.w_shape)
@@ -217,5 +218,5 @@ def plan_workspace(plan: dict[str, tuple[str, float]], name: str) -> float:
 
 
 def figure(value: float) -> float | None:
-    """Four significant digits: results are read and compared by people. JSON has no NaN: null stands for it."""
+    """Four significant digits, for people to read and compare. JSON has no NaN: null stands for it."""
     return float(f"{value:.4g}") if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What a results file says against the project's targets. Used by `upconv bench` for its last table, and the README."""
+"""What a results file says against the project's targets. Used by `upconv bench` and the README's table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rich import box
 from rich.table import Table
+
 from upconv.cli import style
 
 PEER = "torch_eager"

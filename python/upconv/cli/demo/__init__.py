@@ -1,4 +1,4 @@
-"""`upconv demo`: five real models through upconv.optimize(), checked against float64 and timed beside PyTorch."""
+"""`upconv demo`: five models through upconv.optimize(), checked against float64, timed beside PyTorch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="run five real models: check them against float64, time them beside PyTorch, write a report",
-        description="Swap the transposed convolutions of five models for upconv's, check output and every gradient "
-        "against float64, time forward and forward + backward beside PyTorch in this process, and write a table, "
-        "a chart and a report. Ends with 1 when a check fails.",
+        description="Swap the transposed convolutions of five models for upconv's, check output and every "
+        "gradient against float64, time forward and forward + backward beside PyTorch in this process, and "
+        "write a table, a chart and a report. Ends with 1 when a check fails.",
     )
     parser.add_argument(
         "--full", action="store_true", help="the full sizes (needs some 20 GB and many minutes)"
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """The command; 0 when every check passed, 1 otherwise."""
     import torch
     from rich.console import Console
+
     from upconv.cli import UsageError
     from upconv.cli.models import examples_folder, load_model_file
 
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_all(variants: list, args: argparse.Namespace, console) -> list:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     from upconv.cli.demo.measure import STEPS, Result, measure
 
     results = []

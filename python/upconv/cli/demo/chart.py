@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
 from upconv.cli import style
 from upconv.cli.demo.measure import Result, ratio
 

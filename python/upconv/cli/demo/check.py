@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
 from upconv.cli.accuracy import bound
 
 
@@ -30,7 +31,7 @@ class Tensor:
 
 
 def run(model: torch.nn.Module, inputs: list[torch.Tensor], dy: torch.Tensor | None, seed: int):
-    """Forward and backward; returns name -> tensor ('output', 'dx', and each parameter's gradient), and dy."""
+    """Forward and backward; returns name -> tensor ('output', 'dx', each parameter's gradient), and dy."""
     x = [t.detach().requires_grad_() for t in inputs]
     y = model(*x)
     if dy is None:
@@ -49,7 +50,7 @@ def compare(
     peer: dict[str, torch.Tensor],
     tick: Callable[[float], None] = lambda fraction: None,
 ) -> list[Tensor]:
-    """Errors of `ours` and of `peer` (results of `run`) against `model` in float64 on the same inputs and dy."""
+    """Errors of `ours` and of `peer` (results of `run`) against `model` in float64, same inputs and dy."""
     exact = copy.deepcopy(model).double()
     batch = dy.shape[0]
     difference = {name: [0.0, 0.0] for name in ours}
