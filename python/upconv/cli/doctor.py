@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+STABLE_ABI_TARGET = (
+    "2.10"  # TORCH_TARGET_VERSION in bindings/torch/CMakeLists.txt; the wheel asks for the same
+)
+
 
 def add(commands) -> None:
     parser = commands.add_parser(
@@ -57,6 +61,7 @@ def software() -> dict[str, str]:
         "library": ", ".join(sorted(p for p in map(str, torch.ops.loaded_libraries) if "upconv" in p))
         or "none loaded",
         "torch": f"{torch.__version__} in {torch.__path__[0]}",
+        "stable ABI": f"built for LibTorch's stable ABI, target {STABLE_ABI_TARGET}: any torch from there on",
         "python": f"{platform.python_version()} at {sys.executable}",
         "rich, matplotlib": f"{version('rich')}, {version('matplotlib')} (demo and bench need them)",
     }

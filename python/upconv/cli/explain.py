@@ -17,7 +17,7 @@ def add(commands) -> None:
         "workspace and the least work and traffic.",
         epilog=f"A problem is a line such as '{EXAMPLE}': rank, batch, channels in and out, input, kernel, "
         "stride, padding, op (output_padding), d (dilation), g (groups), b (bias), f32 | f64 | bf16 | f16, "
-        "and xl wl yl for channels_last tensors. A model file defines Model, get_inputs() and get_init_inputs().",
+        "and xl wl yl for channels_last. A model file defines Model, get_inputs() and get_init_inputs().",
     )
     parser.add_argument("what", nargs="+", metavar="PROBLEM | FILE.py", help=f'for instance "{EXAMPLE}"')
     parser.set_defaults(run=run)

@@ -15,9 +15,9 @@ def add(commands) -> None:
         "bench",
         help="measure KernelBench and model layers beside PyTorch, write results, chart and README table",
         description="Measure each problem of the shape files: forward, dx, dw and both, PyTorch eager "
-        "and upconv in turn in this process, with errors against float64 and the share of the machine's measured peak. "
-        "Results are merged into the file after every problem, so an interrupted run loses nothing: --resume "
-        "goes on. Ends with 1 when a result is beyond its error bound or a problem failed.",
+        "and upconv in turn in this process, with errors against float64 and the share of the "
+        "machine's peak. Results are merged into the file after every problem, so an interrupted run loses "
+        "nothing: --resume goes on. Ends with 1 when a result is beyond its error bound or a problem failed.",
     )
     parser.add_argument(
         "--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)"

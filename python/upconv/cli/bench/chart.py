@@ -53,7 +53,7 @@ def draw(results: dict, path: Path, dtype: str = "float32", layout: str = "nchw"
 def caption(meta: dict, threads: int, dtype: str) -> str:
     n = str(threads)
     return (
-        f"{meta['device']}, {n} threads, torch {meta['torch']}, upconv {meta['commit']}, {dtype}, "
+        f"{meta['device']}, {style.threads(n)}, torch {meta['torch']}, upconv {meta['commit']}, {dtype}, "
         f"{meta['date']}. "
         f"Peak: {meta['fma_peak_gflops'][n]:.0f} GFLOP/s, {meta['copy_gbps'][n]:.0f} GB/s. "
         "Beside each row: PyTorch's time over upconv's."

@@ -46,9 +46,11 @@ def render(results: dict) -> str:
     n = str(threads)
     lines += [
         "",
-        f"Measured by `upconv bench` on {meta['device'].removeprefix('cpu: ')} ({n} threads, {meta['isa']}, "
+        f"Measured by `upconv bench` on {meta['device'].removeprefix('cpu: ')} "
+        f"({style.threads(n)}, {meta['isa']}, "
         f"{meta['fma_peak_gflops'][n]:.0f} GFLOP/s peak), torch {meta['torch']}, {meta['date'][:10]}, "
-        "float32, sizes scaled for a CPU; ratio = PyTorch's time over upconv's. Every row: `bench/results/cpu.json`.",
+        "float32, sizes scaled for a CPU; ratio = PyTorch's time over upconv's. Every row: "
+        "`bench/results/cpu.json`.",
     ]
     return "\n".join(lines)
 

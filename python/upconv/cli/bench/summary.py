@@ -83,7 +83,7 @@ def table(summaries: list[Summary], title: str) -> Table:
     out.add_column("")
     out.add_column("target", justify="right")
     for s in summaries:
-        out.add_column(f"{s.threads} thread{'s' * (s.threads > 1)}", justify="right")
+        out.add_column(style.threads(s.threads), justify="right")
 
     def line(name: str, target: str, cell) -> None:
         out.add_row(name, target, *(cell(s) for s in summaries))

@@ -99,6 +99,7 @@ def measure_all(variants: list, args: argparse.Namespace, console) -> list:
 
 def write_all(results: list, args: argparse.Namespace, console, took: float) -> None:
     """Table on the terminal, chart and report in the folder, verdict last."""
+    from upconv.cli import style
     from upconv.cli.demo import chart, report
     from upconv.cli.demo.table import table
     from upconv.cli.environment import environment
@@ -108,7 +109,8 @@ def write_all(results: list, args: argparse.Namespace, console, took: float) -> 
     png, html = args.out / "demo.png", args.out / "demo.html"
     sizes = "full sizes" if args.full else "sizes scaled down for a CPU"
     caption = (
-        f"{facts['device']}, {facts['threads']} threads, {facts['instruction_set']}, torch {facts['torch']}, "
+        f"{facts['device']}, {style.threads(facts['threads'])}, {facts['instruction_set']}, "
+        f"torch {facts['torch']}, "
         f"upconv {facts['upconv']}, float32, {sizes}, {facts['date']}"
     )
     chart.draw(results, caption, png)

@@ -61,9 +61,9 @@ def scale_text(full: tuple[int, ...], used: tuple[int, ...]) -> str:
     """How the run differs from the full size, in words for the table."""
     if full == used:
         return "full size"
-    batch = f"batch {used[0]} of {full[0]}, " if used[0] != full[0] else ""
+    batch = f"batch {used[0]}/{full[0]}, " if used[0] != full[0] else ""
     fractions = sorted({f"{b / a:.2g}" for a, b in zip(full[2:], used[2:], strict=True)})
-    return f"{batch}space x {' to '.join(fractions)}"
+    return f"{batch}space x{'-'.join(fractions)}"
 
 
 def measure(

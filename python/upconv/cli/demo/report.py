@@ -16,7 +16,7 @@ CSS = """
 :root { color-scheme: light; --ink: #1d2530; --faint: #e4e8ee; --soft: #5b6573; --bad: #c9372c; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #f6f8fa; color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 32px 24px 64px; }
+main { max-width: 1280px; margin: 0 auto; padding: 32px 24px 64px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 40px 0 8px; }
 p { margin: 4px 0 12px; max-width: 76ch; } .soft { color: var(--soft); }
 .facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0 8px; }
@@ -25,7 +25,7 @@ p { margin: 4px 0 12px; max-width: 76ch; } .soft { color: var(--soft); }
 .fact b { display: block; font-size: 24px; line-height: 1.2; } .fact.bad b { color: var(--bad); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { padding: 8px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--faint); }
+th, td { padding: 8px 9px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--faint); }
 tr:last-child td { border-bottom: 0; } th { font-weight: 600; color: var(--soft); font-size: 13px; }
 th.l, td.l { text-align: left; } td.wrap { white-space: normal; min-width: 180px; }
 td .soft { font-size: 12px; }
@@ -45,7 +45,7 @@ def write(results: list[Result], facts: dict[str, str | int], command: str, char
     body = [
         "<h1>upconv demo</h1>",
         f'<p class="soft">{escape(str(facts["date"]))} &middot; {escape(str(facts["device"]))} &middot; '
-        f"{facts['threads']} threads &middot; torch {escape(str(facts['torch']))}</p>",
+        f"{style.threads(facts['threads'])} &middot; torch {escape(str(facts['torch']))}</p>",
         '<div class="facts">',
         fact(
             f"{passed} of {len(results)}", "models correct in output and gradients", bad=passed < len(results)
@@ -62,8 +62,8 @@ def write(results: list[Result], facts: dict[str, str | int], command: str, char
         f'<h2>Chart</h2><img alt="Bars of the times in the table" src="data:image/png;base64,{image}">',
         "<h2>Errors against float64</h2>",
         "<p>Largest difference from the same model in float64, relative to the tensor's largest value. The "
-        "bound is (1 + &radic;K) &times; 2<sup>-23</sup> where K products make one element: a plain fp32 chain "
-        "stays below it, operands rounded to TF32 or bf16 do not.</p>",
+        "bound is (1 + &radic;K) &times; 2<sup>-23</sup> where K products make one element: a plain fp32 "
+        "chain stays below it, operands rounded to TF32 or bf16 do not.</p>",
         errors(results),
         "<h2>What was chosen, and why</h2>",
         *(explanation(r) for r in results),
@@ -120,9 +120,10 @@ def verdict(result: Result) -> str:
         return f'<td class="l wrap failed">failed: {escape(result.failure)}</td>'
     worst = result.worst
     word = '<span class="ok">passed</span>' if result.passed else '<span class="failed">failed</span>'
+    sign = "&le;" if worst.passed else "&gt;"
     return (
-        f'<td class="l">{word}<br><span class="soft">worst {escape(worst.name)}: {worst.error:.1e}, '
-        f"bound {worst.bound:.1e}</span></td>"
+        f'<td class="l">{word}<br><span class="soft">{escape(worst.name)} {worst.error:.1e} {sign} '
+        f"{worst.bound:.1e}</span></td>"
     )
 
 

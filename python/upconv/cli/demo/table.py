@@ -13,7 +13,7 @@ from upconv.cli.demo.measure import Result, geometric_mean, ratio
 def table(results: list[Result], facts: dict[str, str | int]) -> Table:
     """One row a model and variant, geometric means below; fits 80 columns."""
     out = Table(
-        title=f"PyTorch → upconv, ms ({facts['threads']} threads, {facts['instruction_set']}, fp32)",
+        title=f"PyTorch → upconv, ms ({style.threads(facts['threads'])}, {facts['instruction_set']}, fp32)",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
