@@ -84,25 +84,42 @@ def fit(problem: Problem, target: float) -> tuple[Problem, float]:
     return best, tried[best]
 
 
+def check(path: Path) -> int:
+    """Print the rows of a scaled file that take less than 20 or more than 500 ms; how many there are."""
+    outside = 0
+    for shape in read_shapes(path):
+        took = measure(shape.problem)
+        if not 20 <= took <= 500:
+            outside += 1
+            print(f"{shape.id:<24} {shape.problem.short():<60} {took:7.1f} ms", flush=True)
+    print(f"{path}: {outside} rows outside 20 to 500 ms")
+    return outside
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("shapes", type=Path, nargs="+", help="files such as tests/shapes/models.txt")
     parser.add_argument("--target", type=float, default=90.0, metavar="MS", help="aim at this (default: 90)")
+    parser.add_argument(
+        "--check", action="store_true", help="measure scaled files, end with 1 if a row is out of range"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.check:
+        return 1 if sum(check(path) for path in args.shapes) else 0
     for path in args.shapes:
         rows = []
         for shape in read_shapes(path):
             problem, took = fit(shape.problem, args.target)
             print(
-                f"{shape.id:<24} {shape.problem.short():<60} -> {problem.short():<60} {took:7.1f} ms",
+                f"{shape.id:<24} {shape.problem.short():<56} -> {problem.short():<56} {took:7.1f} ms",
                 flush=True,
             )
             rows.append(Shape(shape.id, problem, shape.title))
         heading = (
-            f"{path.name} with batch and input scaled so that PyTorch's forward takes 20 to 500 ms.\n"
+            f"{path.name} with batch and input scaled so that PyTorch's forward takes 20 to 500 ms on one thread.\n"
             "Begun by tools/scale_shapes.py; everything else about a row is as in the original."
         )
         write_shapes(path.with_name(f"{path.stem}-cpu.txt"), heading, rows)

@@ -1,4 +1,4 @@
-"""The benchmark writes results that check, merges and resumes without losing a row, and keeps the README true."""
+"""The benchmark writes results that check, merges, resumes without losing a row, keeps the README true."""
 
 import copy
 import json
@@ -138,13 +138,17 @@ def test_list_measures_nothing(place, capsys):
 
 
 def row(name="L1/1", what="forward", threads=1, ours=1.0, peer=2.0, floor=0.5, **more) -> dict:
-    return {"id": name, "problem": "2d n1 c8 o8 i8x8 k3 f32", "pass": what, "dtype": "float32", "layout": "nchw",
-            "threads": threads, "upconv_ms": ours, "peers_ms": {"torch_eager": peer}, "floor_ms": floor,
-            "floor_by": "operations", "kernel": "cpu_channels", **more}  # fmt: skip
+    return {
+        "id": name, "problem": "2d n1 c8 o8 i8x8 k3 f32", "pass": what, "dtype": "float32", "layout": "nchw",
+        "threads": threads, "upconv_ms": ours, "peers_ms": {"torch_eager": peer}, "floor_ms": floor,
+        "floor_by": "operations", "kernel": "cpu_channels", **more,
+    }  # fmt: skip
 
 
-META = {"device": "cpu: some", "isa": "v3", "torch": "2", "commit": "c", "date": "2026-01-02 03:04 UTC", "threads": [1],
-        "fma_peak_gflops": {"1": 100.0}, "copy_gbps": {"1": 10.0}}  # fmt: skip
+META = {
+    "device": "cpu: some", "isa": "v3", "torch": "2", "commit": "c", "date": "2026-01-02 03:04 UTC",
+    "threads": [1], "fma_peak_gflops": {"1": 100.0}, "copy_gbps": {"1": 10.0},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        if self.open and self.open[-1] != "style":
+            self.text += data
 
 
 def test_all_models_pass(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""explain names kernels for problems and model files; doctor tells what it found and notices a broken engine."""
+"""explain names kernels for problems and model files; doctor says what it found, notices a broken engine."""
 
 import pytest
 import torch

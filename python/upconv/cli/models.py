@@ -114,6 +114,8 @@ def transposed_convs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> list
 
 def _problem(conv: torch.nn.modules.conv._ConvTransposeNd, x: torch.Tensor, y: torch.Tensor) -> Problem:
     rank = len(conv.kernel_size)
+    if x.shape[-rank - 1] != conv.in_channels:  # which the meta device lets pass
+        raise ValueError(f"{conv} got an input of shape {tuple(x.shape)}")
     batch = x.shape[0] if x.dim() == rank + 2 else 1
     problem = Problem(
         rank=rank,

@@ -68,7 +68,7 @@ def panel(ax, title: str, rows: list[dict], ids: list[str]) -> None:
     ax.hlines(y, ours, peer, color=style.FAINT, linewidth=2.5, zorder=1)
     ax.scatter(peer, y, s=22, color=style.TORCH, label="PyTorch", zorder=2)
     ax.scatter(ours, y, s=22, color=style.UPCONV, label="upconv", zorder=3)
-    right = max(100.0, *ours, *peer)
+    right = max([100.0, *ours, *peer])
     for r, at in zip(rows, y, strict=True):
         ax.text(
             right * 1.13,
