@@ -119,7 +119,7 @@ def main() -> int:
             )
             rows.append(Shape(shape.id, problem, shape.title))
         heading = (
-            f"{path.name} with batch and input scaled so that PyTorch's forward takes 20 to 500 ms on one thread.\n"
+            f"{path.name}, batch and input scaled so that PyTorch's forward takes 20 to 500 ms (1 thread).\n"
             "Begun by tools/scale_shapes.py; everything else about a row is as in the original."
         )
         write_shapes(path.with_name(f"{path.stem}-cpu.txt"), heading, rows)

@@ -22,7 +22,7 @@ class Tensor:
 
     name: str
     error: float
-    peer_error: float
+    peer_error: float | None
     bound: float
 
     @property
@@ -50,10 +50,11 @@ def compare(
     peer: dict[str, torch.Tensor],
     tick: Callable[[float], None] = lambda fraction: None,
 ) -> list[Tensor]:
-    """Errors of `ours` and of `peer` (results of `run`) against `model` in float64, same inputs and dy."""
+    """Errors of `ours` and of `peer` (results of `run`; empty to leave it out) against `model` in float64."""
     exact = copy.deepcopy(model).double()
     batch = dy.shape[0]
-    difference = {name: [0.0, 0.0] for name in ours}
+    engines = [results for results in (ours, peer) if results]
+    difference = {name: [0.0] * len(engines) for name in ours}
     largest = dict.fromkeys(ours, 0.0)
     summed: dict[str, torch.Tensor] = {}
 
@@ -67,16 +68,17 @@ def compare(
         sample, _ = run(exact, [x[n : n + 1].double() for x in inputs], dy[n : n + 1].double(), 0)
         for name, truth in sample.items():
             if name == "output" or name.startswith("dx"):
-                add(name, truth, [t[name][n : n + 1] for t in (ours, peer)])
+                add(name, truth, [t[name][n : n + 1] for t in engines])
             else:
                 summed[name] = summed[name] + truth if name in summed else truth
         tick((n + 1) / batch)
     for name, truth in summed.items():
-        add(name, truth, [t[name] for t in (ours, peer)])
+        add(name, truth, [t[name] for t in engines])
     terms = products(model, inputs[0], dy)
+    relative = {name: [d / largest[name] for d in both] for name, both in difference.items()}
     return [
-        Tensor(name, *(d / largest[name] for d in difference[name]), bound=bound(terms[name]))
-        for name in ours
+        Tensor(name, errors[0], errors[1] if peer else None, bound(terms[name]))
+        for name, errors in relative.items()
     ]
 
 

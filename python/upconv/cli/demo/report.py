@@ -145,10 +145,11 @@ def errors(results: list[Result]) -> str:
     for r in results:
         for i, t in enumerate(r.tensors):
             word = '<span class="ok">passed</span>' if t.passed else '<span class="failed">failed</span>'
+            peer = "&ndash;" if t.peer_error is None else f"{t.peer_error:.1e}"
             rows.append(
                 f'<tr><td class="l">{escape(r.title) if i == 0 else ""}</td>'
                 f'<td class="l"><code>{escape(t.name)}</code></td>'
-                f"<td>{t.error:.1e}</td><td>{t.peer_error:.1e}</td><td>{t.bound:.1e}</td>"
+                f"<td>{t.error:.1e}</td><td>{peer}</td><td>{t.bound:.1e}</td>"
                 f'<td class="l">{word}</td></tr>'
             )
     return "\n".join([*rows, "</table></div>"])
