@@ -1,6 +1,8 @@
 // Layout of torch tensors: which are dense and how, what torch would choose for a result, allocation.
 #include "operand.hpp"
 
+#include "large_pages.hpp"
+
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 #include <array>
@@ -102,7 +104,9 @@ Tensor allocate(const std::int64_t* sizes, int dims, Layout layout, DType dtype)
   require(aoti_torch_empty_strided(dims, sizes, strides.data(), torch_dtype(dtype), aoti_torch_device_type_cpu(), 0,
                                    &handle),
           "allocate a tensor");
-  return Tensor(handle);
+  const Tensor tensor(handle);
+  prefer_large_pages(tensor.mutable_data_ptr(), static_cast<std::size_t>(tensor.numel() * size_of(dtype)));
+  return tensor;
 }
 
 DType dtype_of(const char* operator_name, const char* tensor_name, const Tensor& tensor) {

@@ -10,6 +10,7 @@ std::span<const Candidate> candidates(Pass pass) {
       {"cpu_reference", make_reference},
   };
   static const Candidate weight[] = {
+      {"cpu_positions", make_positions},
       {"cpu_channels", make_channels_weight},
       {"cpu_reference", make_reference},
   };

@@ -42,7 +42,7 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
 constexpr std::int64_t source_tile_bytes = 256 << 10;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 24 << 10;   // of a weight panel in the first-level cache
+constexpr std::int64_t panel_bytes = 40 << 10;   // of a weight panel in the first-level cache
 constexpr std::int64_t enough_positions = 384;   // per tile, to pay for streaming the weights
 
 /// The configuration and the arrays it points into.

@@ -34,6 +34,7 @@ static void multiply(const T* a, const std::int32_t* a_offset, const KRuns& runs
     const T* p[MR];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m) p[m] = a + a_offset[m] + runs.source[r] + runs.begin;
+#pragma GCC unroll 4
     for (std::int64_t k = 0; k < runs.length; ++k) {
       Vec<T> bv[NV];
 #pragma GCC unroll 4

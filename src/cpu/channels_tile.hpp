@@ -32,10 +32,64 @@ static inline void transpose4(const float* in, std::int64_t in_pitch, float* out
   *(QuadU*)(out + 3 * out_pitch) = UPCONV_SHUFFLE(b, d, 2, 3, 6, 7);
 }
 
+#if UPCONV_VECTOR_BYTES >= 32
+typedef float Oct __attribute__((vector_size(32)));
+typedef float OctU __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int OctI __attribute__((vector_size(32)));
+
+#if defined(__clang__)
+#define UPCONV_SHUFFLE8(a, b, i0, i1, i2, i3, i4, i5, i6, i7) \
+  __builtin_shufflevector(a, b, i0, i1, i2, i3, i4, i5, i6, i7)
+#else
+#define UPCONV_SHUFFLE8(a, b, i0, i1, i2, i3, i4, i5, i6, i7) \
+  __builtin_shuffle(a, b, (OctI){i0, i1, i2, i3, i4, i5, i6, i7})
+#endif
+
+/// The same for an 8x8 block: pairs interleaved within 128-bit halves, then halves exchanged.
+static inline void transpose8(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch) {
+  Oct r[8], s[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) r[i] = *(const OctU*)(in + i * in_pitch);
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    s[i] = UPCONV_SHUFFLE8(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    s[i + 1] = UPCONV_SHUFFLE8(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = UPCONV_SHUFFLE8(s[i], s[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+    r[i + 1] = UPCONV_SHUFFLE8(s[i], s[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    r[i + 2] = UPCONV_SHUFFLE8(s[i + 1], s[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+    r[i + 3] = UPCONV_SHUFFLE8(s[i + 1], s[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    *(OctU*)(out + i * out_pitch) = UPCONV_SHUFFLE8(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    *(OctU*)(out + (i + 4) * out_pitch) = UPCONV_SHUFFLE8(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+inline constexpr std::int64_t transpose_block = 8;
+static inline void transpose_square(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch) {
+  transpose8(in, in_pitch, out, out_pitch);
+}
+#else
+inline constexpr std::int64_t transpose_block = 4;
+static inline void transpose_square(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch) {
+  transpose4(in, in_pitch, out, out_pitch);
+}
+#endif
+
 /// out[c][r] = in[r][c] for `rows` x `cols` elements.
 static inline void transpose(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch,
                              std::int64_t rows, std::int64_t cols) {
   std::int64_t r = 0;
+  for (; r + transpose_block <= rows; r += transpose_block) {
+    std::int64_t c = 0;
+    for (; c + transpose_block <= cols; c += transpose_block)
+      transpose_square(in + r * in_pitch + c, in_pitch, out + c * out_pitch + r, out_pitch);
+    for (; c < cols; ++c)
+      for (std::int64_t i = 0; i < transpose_block; ++i) out[c * out_pitch + r + i] = in[(r + i) * in_pitch + c];
+  }
   for (; r + 4 <= rows; r += 4) {
     std::int64_t c = 0;
     for (; c + 4 <= cols; c += 4) transpose4(in + r * in_pitch + c, in_pitch, out + c * out_pitch + r, out_pitch);
@@ -51,6 +105,14 @@ static inline void transpose(const double* in, std::int64_t in_pitch, double* ou
     for (std::int64_t r = 0; r < rows; ++r) out[c * out_pitch + r] = in[r * in_pitch + c];
 }
 
+/// Asks for `bytes` from p on. Channels of a planar tensor are far apart and a line is short: no hardware prefetcher
+/// sees it coming.
+template <int ForWriting, class S>
+static inline void fetch_ahead(const S* p, std::int64_t count) {
+  const char* at = reinterpret_cast<const char*>(p);
+  for (std::int64_t i = 0; i < count * std::int64_t(sizeof(S)); i += 64) __builtin_prefetch(at + i, ForWriting);
+}
+
 inline constexpr std::int64_t line_chunk = 64;  // positions handled at a time when a line needs a temporary
 
 /// `count` positions of one line, `channels` channels: tile[i * pitch + c] = src[i * view.w + c * view.c], widened.
@@ -62,7 +124,11 @@ static inline void read_line(const S* src, const TensorView& view, std::int64_t 
     return;
   }
   if constexpr (sizeof(S) == sizeof(T)) {
-    transpose(reinterpret_cast<const T*>(src), view.c, tile, pitch, channels, count);
+    for (std::int64_t c = 0; c < channels; c += 8) {
+      for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<0>(src + j * view.c, count);
+      transpose(reinterpret_cast<const T*>(src) + c * view.c, view.c, tile + c, pitch, channels - c < 8 ? channels - c : 8,
+                count);
+    }
   } else {
     T rows[4 * line_chunk];
     for (std::int64_t c = 0; c < channels; c += 4) {
@@ -100,7 +166,10 @@ static inline void write_line(S* dst, const TensorView& view, std::int64_t chann
   }
   if constexpr (sizeof(S) == sizeof(T)) {
     if (!bias && steps.count == 0) {
-      transpose(tile, pitch, reinterpret_cast<T*>(dst), view.c, count, channels);
+      for (std::int64_t c = 0; c < channels; c += 8) {
+        for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<1>(dst + j * view.c, count);
+        transpose(tile + c, pitch, reinterpret_cast<T*>(dst) + c * view.c, view.c, count, channels - c < 8 ? channels - c : 8);
+      }
       return;
     }
   }

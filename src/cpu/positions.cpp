@@ -9,6 +9,7 @@
 #include "cpu/positions_plan.hpp"
 
 UPCONV_DECLARE_PER_ISA(upconv::cpu::PositionsKernels, positions_kernels)
+UPCONV_DECLARE_PER_ISA(upconv::cpu::PositionsWeightKernels, positions_weight_kernels)
 
 namespace upconv::cpu {
 namespace {
@@ -60,8 +61,7 @@ class Positions final : public PassKernel {
     share_out(executor, blocks, double(job.groups * job.panel) * 8.0, [&](std::int64_t i, std::int64_t end, int) {
       for (; i < end; ++i) finite[i] = kernels_->pack(job, t.w, panels, i / job.blocks, i % job.blocks);
     });
-    const std::int64_t* count = job.tile.count;
-    share_out(executor, job.groups * count[0] * count[1] * count[2] * count[3], operations_,
+    share_out(executor, job.groups * boxes_of(job), operations_,
               [&](std::int64_t i, std::int64_t end, int worker) {
                 for (; i < end; ++i)
                   kernels_->run(job, forward_ ? t.x : t.dy, panels, finite, forward_ ? t.b : nullptr,
@@ -91,26 +91,71 @@ class Positions final : public PassKernel {
   PositionsTables tables_;
 };
 
+class PositionsWeight final : public PassKernel {
+ public:
+  explicit PositionsWeight(const Request& r)
+      : operations_(flop(r.problem)), kernels_(&UPCONV_PER_ISA(positions_weight_kernels)[static_cast<int>(r.problem.dtype)]) {
+    build_positions(r, tables_);
+  }
+
+  std::size_t workspace_bytes(int workers) const override {
+    return partial_bytes() + static_cast<std::size_t>(workers) * static_cast<std::size_t>(tables_.scratch_bytes);
+  }
+
+  void run(const PassTensors& t, void* workspace, Executor& executor) const override {
+    const PositionsJob& job = tables_.job;
+    char* scratch = static_cast<char*>(workspace) + partial_bytes();
+    share_out(executor, job.groups * job.row_parts * job.slots, operations_,
+              [&](std::int64_t i, std::int64_t end, int worker) {
+                for (; i < end; ++i) kernels_->run(job, t.x, t.dy, workspace, i, scratch + worker * tables_.scratch_bytes);
+              });
+    share_out(executor, job.groups * job.rows, double(partial_bytes()), [&](std::int64_t i, std::int64_t end, int) {
+      for (; i < end; ++i) kernels_->reduce(job, workspace, t.dw, i);
+    });
+  }
+
+  std::string detail() const override {
+    const PositionsTile& t = tables_.job.tile;
+    std::string s = to_string(active_isa()) + ", tile ";
+    for (int i = 0; i < 4; ++i) s += (i ? "x" : "") + std::to_string(t.size[i]);
+    return s + " of n, d, h, w, runs of " + std::to_string(t.run_length) + " positions, " +
+           std::to_string(tables_.job.row_parts) + " parts of a group's input channels, " +
+           std::to_string(tables_.job.slots) + " partial sums";
+  }
+
+ private:
+  std::size_t partial_bytes() const {
+    const PositionsJob& job = tables_.job;
+    return round_up(static_cast<std::size_t>(job.slots * job.groups * job.rows * job.source.channels * job.steps *
+                                             tables_.compute_size));
+  }
+
+  double operations_;
+  const PositionsWeightKernels* kernels_;
+  PositionsTables tables_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<PassKernel>> make_positions(const Request& r) {
   const Geometry& g = r.geometry;
   if (r.pass == Pass::backward_bias) return unsupported("no kernel for this pass");
-  if (r.pass == Pass::backward_weight) return unsupported("not written yet");
   if (g.batch == 0) return unsupported("an empty batch: nothing to vectorise");
   // The tables and the local tile grow with taps and with the dilated kernel: leave absurd sizes to the plain loops.
   std::int64_t reach = 1, taps = 1, phases = 1;
   for (int d = 0; d < 3; ++d) {
     if (g.kernel[d] > 1 << 16 || g.stride[d] > 1 << 16 || g.dilation[d] > 1 << 16)
       return unsupported("kernel, stride or dilation above 65536");
-    reach *= g.dilation[d] * (g.kernel[d] - 1) / (r.pass == Pass::forward ? g.stride[d] : 1) + 48;
+    const std::int64_t planes = r.pass == Pass::forward ? 1 : std::min(g.stride[d], g.kernel[d]);
+    reach *= (g.dilation[d] * (g.kernel[d] - 1) / g.stride[d] + 2) * planes;
     taps *= g.kernel[d], phases *= g.stride[d];
-    if (reach > 1 << 22 || taps > 1 << 22 || phases > 1 << 20)
-      return unsupported("the dilated kernel spans " + std::to_string(reach) + " positions, too many for a local tile");
+    if (reach > 1 << 20 || taps > 1 << 22 || phases > 1 << 20)
+      return unsupported("a tile's halo of " + std::to_string(reach) + " positions does not fit the cache");
   }
   const std::int64_t rows = r.pass == Pass::forward ? g.co : g.ci;
   if (!r.forced && rows > 8)
     return unsupported(std::to_string(rows) + " channels a group to compute fill the vectors of cpu_channels");
+  if (r.pass == Pass::backward_weight) return std::unique_ptr<PassKernel>(new PositionsWeight(r));
   return std::unique_ptr<PassKernel>(new Positions(r));
 }
 

@@ -67,14 +67,30 @@ struct PositionsJob {
   const std::int32_t* step_position = nullptr;  ///< per step: residue plane and offset (d, h, w), for the exact path
   const std::int64_t* taps = nullptr;           ///< weight offset per (row's phase, step)
   const std::int32_t* residue = nullptr;        ///< residue triples of the source planes in use
+  const std::int32_t* residue_plane = nullptr;  ///< source plane of residue (rd*sh + rh)*sw + rw, -1 when no tap reads it
   const std::int32_t* phase_row = nullptr;      ///< first row of destination phase (rd*sh + rh)*sw + rw
   std::int64_t w_group = 0, w_channel = 0, w_row = 0;
   std::int64_t channel_block = 0;               ///< source channels in the local tile at once
   std::int64_t panel = 0;                       ///< elements of one group's packed weights
   std::int64_t chunk = 0;                       ///< positions done for all blocks before moving on
+  bool stream = false;                          ///< the result is larger than the caches: store around them
   bool blocks_outside = false;                  ///< panels too large for the first-level cache: all runs per block
   EpilogueSteps epilogue;
+  // dw: steps of its only class; the rows of a group in parts, the boxes in slots, each with its own partial sums.
+  std::int64_t steps = 0, row_parts = 1, slots = 1;
 };
+
+// Static, as everything that sources compiled once per instruction set call: each keeps its own copy.
+
+/// Tiles of one group.
+static inline std::int64_t boxes_of(const PositionsJob& job) {
+  return job.tile.count[0] * job.tile.count[1] * job.tile.count[2] * job.tile.count[3];
+}
+/// Task index of tile `box` (of boxes_of()) of a group.
+static inline std::int64_t place_box(const PositionsJob& job, std::int64_t box, std::int64_t group) {
+  const std::int64_t inner = job.tile.count[1] * job.tile.count[2] * job.tile.count[3];
+  return (box / inner * job.groups + group) * inner + box % inner;
+}
 
 /// The functions of one storage type and one instruction set.
 struct PositionsKernels {
@@ -83,6 +99,12 @@ struct PositionsKernels {
   /// Computes one tile of one group: task = ((n tile * groups + group) * d tiles + d) ...
   void (*run)(const PositionsJob& job, const void* source, const void* panels, const unsigned char* finite,
               const void* bias, void* destination, std::int64_t task, void* scratch);
+};
+
+struct PositionsWeightKernels {
+  /// Fills the partial sums [slot][group][row][channel][step] of task (group, part, slot).
+  void (*run)(const PositionsJob& job, const void* x, const void* dy, void* partials, std::int64_t task, void* scratch);
+  void (*reduce)(const PositionsJob& job, void* partials, void* dw, std::int64_t channel);
 };
 
 }  // namespace upconv::cpu

@@ -6,23 +6,13 @@
 // Compiled once per instruction set.
 #include "cpu/positions.hpp"
 
+#include "cpu/positions_box.hpp"
 #include "cpu/positions_rows.hpp"
 #include "cpu/simd.hpp"
 #include "epilogue/simd.hpp"
 
 namespace upconv::UPCONV_ISA {
 namespace {
-
-using namespace upconv::cpu;
-
-template <class S>
-struct Compute {
-  typedef float type;
-};
-template <>
-struct Compute<double> {
-  typedef double type;
-};
 
 constexpr int vectors_of(int rows) { return rows == 1 ? 8 : rows == 2 ? 6 : rows == 3 ? 4 : 3; }
 
@@ -113,66 +103,12 @@ void run_block(int rows, const Panel<T>& p, const T* source, T* destination, std
   }
 }
 
-/// One task: where its box lies and where its scratch is.
+/// Forward or dx of one box.
 template <class S>
-struct Task {
-  typedef typename Compute<S>::type T;
-  const PositionsJob& job;
-  const S* source;
-  const S* bias;
-  S* destination;
-  std::int64_t group, sample, origin[3];  ///< first sample and first position of the box
-  T *init, *tile, *result, *line;
-  const T** phase;
-
-  Task(const PositionsJob& j, const void* src, const void* b, void* dst, std::int64_t index, void* scratch)
-      : job(j), source(static_cast<const S*>(src)), bias(static_cast<const S*>(b)), destination(static_cast<S*>(dst)) {
-    const PositionsTile& t = job.tile;
-    std::int64_t at[3];
-    for (int d = 2; d >= 0; --d) at[d] = index % t.count[d + 1], index /= t.count[d + 1];
-    group = index % job.groups;
-    sample = index / job.groups * t.size[0];
-    for (int d = 0; d < 3; ++d) origin[d] = t.begin[d] + at[d] * t.size[d + 1];
-    constexpr std::int64_t unit = 64 / sizeof(T);
-    const auto aligned = [](std::int64_t n) { return (n + unit - 1) / unit * unit; };
-    phase = static_cast<const T**>(scratch);
-    init = reinterpret_cast<T*>(static_cast<char*>(scratch) + (job.destination.step[2] * 8 + 63) / 64 * 64);
-    result = init + aligned(job.rows);
-    line = result + job.rows * t.destination_pitch + unit;
-    tile = line + aligned(t.size[3] * job.destination.step[2]);
-  }
-
-  /// Source channels [first, first + count) of the group, every residue plane, zeros outside the tensor.
-  void copy_source(std::int64_t first, std::int64_t count) const {
-    const PositionsTile& t = job.tile;
-    const PositionsTensor& x = job.source;
-    const std::int64_t width = t.extent[2], start = origin[2] + t.low[2];
-    for (std::int64_t r = 0; r < job.residues; ++r) {
-      const std::int32_t* residue = job.residue + 3 * r;
-      const std::int64_t last = (x.size[2] - residue[2] + x.step[2] - 1) / x.step[2];  // positions of this residue
-      const std::int64_t a = start >= 0 ? 0 : -start < width ? -start : width;
-      const std::int64_t b = last - start < a ? a : last - start < width ? last - start : width;
-      const std::int64_t stride = x.step[2] * x.d[2], skip = (start + a) * stride + residue[2] * x.d[2];
-      for (std::int64_t c = 0; c < count; ++c)
-        for (std::int64_t n = 0; n < t.size[0] && sample + n < job.batch; ++n) {
-          T* out = tile + c * t.channel_pitch + r * t.residue_pitch + n * t.source_run[0];
-          const S* from = source + (sample + n) * x.n + (group * x.channels + first + c) * x.c + skip;
-          for (std::int64_t d = 0; d < t.extent[0]; ++d) {
-            const std::int64_t at_d = (origin[0] + t.low[0] + d) * x.step[0] + residue[0];
-            for (std::int64_t h = 0; h < t.extent[1]; ++h, out += width) {
-              const std::int64_t at_h = (origin[1] + t.low[1] + h) * x.step[1] + residue[1];
-              if (at_d < 0 || at_d >= x.size[0] || at_h < 0 || at_h >= x.size[1]) {
-                zero_row(out, width);
-                continue;
-              }
-              zero_row(out, a);
-              if (b > a) gather_row(from + at_d * x.d[0] + at_h * x.d[1], stride, out + a, b - a);
-              zero_row(out + b, width - b);
-            }
-          }
-        }
-    }
-  }
+struct Task : Box<S> {
+  typedef typename Box<S>::T T;
+  using Box<S>::Box, Box<S>::job, Box<S>::bias, Box<S>::destination, Box<S>::group, Box<S>::sample, Box<S>::origin;
+  using Box<S>::stream, Box<S>::init, Box<S>::tile, Box<S>::result, Box<S>::line, Box<S>::phase;
 
   void first_values() const {
     for (std::int64_t r = 0; r < job.rows; ++r)
@@ -258,23 +194,37 @@ struct Task {
     }
     if (begin[2] >= end[2]) return;
     const std::int64_t base = y.shift[2] - y.step[2] * origin[2];
+    std::int64_t position[2], residue[2];  // of the first row written
+    for (int d = 0; d < 2; ++d) {
+      const std::int64_t v = begin[d] + y.shift[d] - y.step[d] * origin[d];
+      position[d] = v / y.step[d], residue[d] = v % y.step[d];
+    }
     for (std::int64_t n = 0; n < t.size[0] && sample + n < job.batch; ++n)
-      for (std::int64_t c = 0; c < y.channels; ++c)
+      for (std::int64_t c = 0; c < y.channels; ++c) {
+        S* channel = destination + (sample + n) * y.n + (group * y.channels + c) * y.c + begin[2] * y.d[2];
+        std::int64_t pd = position[0], rd = residue[0];
         for (std::int64_t d = begin[0]; d < end[0]; ++d) {
-          const std::int64_t vd = d + y.shift[0] - y.step[0] * origin[0], pd = vd / y.step[0], rd = vd - pd * y.step[0];
+          std::int64_t ph = position[1], rh = residue[1];
           for (std::int64_t h = begin[1]; h < end[1]; ++h) {
-            const std::int64_t vh = h + y.shift[1] - y.step[1] * origin[1], ph = vh / y.step[1], rh = vh - ph * y.step[1];
             const std::int32_t* rows = job.phase_row + (rd * y.step[1] + rh) * y.step[2];
             const T* at = result + c * t.destination_pitch + n * t.place[0] + pd * t.place[1] + ph * t.place[2];
             for (std::int64_t r = 0; r < y.step[2]; ++r) phase[r] = at + rows[r] * t.destination_pitch;
-            S* out = destination + (sample + n) * y.n + (group * y.channels + c) * y.c + d * y.d[0] + h * y.d[1] + begin[2] * y.d[2];
-            put_line(out, base + begin[2], base + end[2]);
+            put_line(channel + d * y.d[0] + h * y.d[1], base + begin[2], base + end[2]);
+            if (++rh == y.step[1]) rh = 0, ++ph;
           }
+          if (++rd == y.step[0]) rd = 0, ++pd;
         }
+      }
+    if (stream) stream_fence();
   }
   void put_line(S* out, std::int64_t begin, std::int64_t end) const {
     const std::int64_t unit = job.destination.d[2], step = job.destination.step[2];
     if constexpr (sizeof(S) == sizeof(T)) {
+      if (stream && step == 1) return stream_row(phase[0] + begin, out, end - begin);
+      if (stream) {
+        merge_phases(phase, step, begin, end, line);
+        return stream_row(line, out, end - begin);
+      }
       if (unit == 1) return merge_phases(phase, step, begin, end, out);
     }
     merge_phases(phase, step, begin, end, line);

@@ -13,13 +13,13 @@ struct PositionsTables {
   PositionsJob job;
   std::vector<PositionsBlock> blocks;
   std::vector<PositionsRow> rows;
-  std::vector<std::int32_t> offsets, step_position, residues, phase_row;
+  std::vector<std::int32_t> offsets, step_position, residues, residue_plane, phase_row;
   std::vector<std::int64_t> taps;
   std::int64_t compute_size = 4;   ///< bytes of the accumulator type
   std::int64_t scratch_bytes = 0;  ///< per worker
 };
 
-/// Forward or dx. Expects at least one batch.
+/// Any pass but db. Expects at least one batch.
 void build_positions(const Request& request, PositionsTables& tables);
 
 /// The activation tensors of a problem; `step` and `shift` are left at 1 and 0.

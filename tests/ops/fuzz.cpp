@@ -21,7 +21,7 @@ constexpr const char* usage = R"(usage: fuzz [options]
   --seed N          first seed (default 1); case i uses seed N + i
   --problem "..."   this problem only, once, with the data and setting of --seed
   --candidate NAME  only this candidate, else all of them and the plan's own choice
-  --isa NAME        base, v3 or v4: cap the instruction set
+  --isa NAME        base, v3 or v4: this instruction set (exit 77 without it)
   --budget N        most products of a problem (default 300000)
   --cases N         stop after N cases
   --no-shrink       report the failing problem as drawn
@@ -31,6 +31,7 @@ struct Options {
   double seconds = 10.0, budget = 300000;
   unsigned long long seed = 1, cases = ~0ull;
   std::string problem, candidate;
+  const char* isa = nullptr;
   bool shrink = true;
 };
 
@@ -52,7 +53,7 @@ bool read_options(int argc, char** argv, Options& o) {
     else if (key == "--candidate")
       o.candidate = value;
     else if (key == "--isa")
-      setenv("UPCONV_ISA", value, 1);
+      setenv("UPCONV_ISA", o.isa = value, 1);
     else if (key == "--budget")
       o.budget = std::atof(value);
     else if (key == "--cases")
@@ -96,6 +97,10 @@ int main(int argc, char** argv) {
   if (!read_options(argc, argv, o)) {
     std::fputs(usage, stderr);
     return 2;
+  }
+  if (o.isa && to_string(active_isa()) != o.isa) {
+    std::printf("this machine has no %s; it runs %s\n", o.isa, to_string(active_isa()).c_str());
+    return 77;  // ctest: skipped
   }
   if (!o.candidate.empty()) {
     bool known = false;

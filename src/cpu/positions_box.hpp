@@ -1,0 +1,118 @@
+// One box of positions of one group: its place in the tensors, its scratch, and the copy of the source into the local
+// tile, split by residues. Shared by the kernels of all passes; compiled once per instruction set.
+#pragma once
+
+#include "cpu/positions.hpp"
+#include "cpu/positions_rows.hpp"
+#include "cpu/simd.hpp"
+
+namespace upconv::UPCONV_ISA {
+namespace {
+
+using namespace upconv::cpu;
+
+template <class S>
+struct Compute {
+  typedef float type;
+};
+template <>
+struct Compute<double> {
+  typedef double type;
+};
+
+/// Where the box of one task lies, where its scratch is.
+template <class S>
+struct Box {
+  typedef typename Compute<S>::type T;
+  const PositionsJob& job;
+  const S* source;
+  const S* bias;
+  S* destination;
+  std::int64_t group, sample, origin[3];  ///< first sample and first position of the box
+  bool stream;
+  T *init, *tile, *result, *line;
+  const T** phase;  ///< of the line being written
+  T** part;         ///< of the row being read
+
+  Box(const PositionsJob& j, const void* src, const void* b, void* dst, std::int64_t index, void* scratch)
+      : job(j), source(static_cast<const S*>(src)), bias(static_cast<const S*>(b)), destination(static_cast<S*>(dst)) {
+    const PositionsTile& t = job.tile;
+    std::int64_t at[3];
+    for (int d = 2; d >= 0; --d) at[d] = index % t.count[d + 1], index /= t.count[d + 1];
+    group = index % job.groups;
+    sample = index / job.groups * t.size[0];
+    for (int d = 0; d < 3; ++d) origin[d] = t.begin[d] + at[d] * t.size[d + 1];
+    constexpr std::int64_t unit = 64 / sizeof(T);
+    const auto aligned = [](std::int64_t n) { return (n + unit - 1) / unit * unit; };
+    stream = job.stream && reinterpret_cast<std::uintptr_t>(dst) % 64 == 0;
+    phase = static_cast<const T**>(scratch);
+    part = static_cast<T**>(scratch);
+    const std::int64_t step = job.destination.step[2] > job.source.step[2] ? job.destination.step[2] : job.source.step[2];
+    init = reinterpret_cast<T*>(static_cast<char*>(scratch) + (step * 8 + 63) / 64 * 64);
+    result = init + aligned(job.rows);
+    line = result + job.rows * t.destination_pitch + unit;
+    tile = line + aligned(t.extent[2] * step);
+  }
+
+  /// Source channels [first, first + count) of the group, in memory order, every row split into its residues, zeros
+  /// outside the tensor.
+  void copy_source(std::int64_t first, std::int64_t count) const {
+    const PositionsTile& t = job.tile;
+    const PositionsTensor& x = job.source;
+    const std::int64_t start[3] = {origin[0] + t.low[0], origin[1] + t.low[1], origin[2] + t.low[2]};
+    for (std::int64_t c = 0; c < count; ++c)
+      for (std::int64_t n = 0; n < t.size[0] && sample + n < job.batch; ++n) {
+        T* out = tile + c * t.channel_pitch + n * t.source_run[0];
+        const S* from = source + (sample + n) * x.n + (group * x.channels + first + c) * x.c;
+        for (std::int64_t d = 0; d < t.extent[0]; ++d)
+          for (std::int64_t rd = 0; rd < x.step[0]; ++rd) {
+            const std::int64_t at_d = (start[0] + d) * x.step[0] + rd;
+            for (std::int64_t h = 0; h < t.extent[1]; ++h)
+              for (std::int64_t rh = 0; rh < x.step[1]; ++rh) {
+                const std::int32_t* planes = job.residue_plane + (rd * x.step[1] + rh) * x.step[2];
+                const std::int64_t at_h = (start[1] + h) * x.step[1] + rh;
+                const bool inside = at_d >= 0 && at_d < x.size[0] && at_h >= 0 && at_h < x.size[1];
+                copy_row(inside ? from + at_d * x.d[0] + at_h * x.d[1] : nullptr, start[2], planes,
+                         out + d * t.source_run[1] + h * t.source_run[2]);
+              }
+          }
+      }
+  }
+
+  /// One source row (null: all zero) from position `start` on, to its residue planes.
+  void copy_row(const S* from, std::int64_t start, const std::int32_t* planes, T* out) const {
+    const PositionsTensor& x = job.source;
+    const std::int64_t width = job.tile.extent[2], step = x.step[2];
+    for (std::int64_t r = 0; r < step; ++r) part[r] = planes[r] < 0 ? nullptr : out + planes[r] * job.tile.residue_pitch;
+    if (!from) {
+      for (std::int64_t r = 0; r < step; ++r)
+        if (part[r]) zero_row(part[r], width);
+      return;
+    }
+    // Positions [a, b) hold a value of every residue; one more may hold some.
+    const std::int64_t whole = step == 1 ? x.size[2] : x.size[2] / step, rest = x.size[2] - whole * step;
+    const std::int64_t a = start >= 0 ? 0 : -start < width ? -start : width;
+    const std::int64_t b = whole - start < a ? a : whole - start < width ? whole - start : width;
+    const std::int64_t more = a < width && b < width && start + b == whole ? rest : 0;
+    const std::int64_t elements = (b - a) * step + more;
+    const S* row = from + (start + a) * step * x.d[2];
+    const T* values;
+    if constexpr (sizeof(S) == sizeof(T)) values = row;
+    if (sizeof(S) != sizeof(T) || x.d[2] != 1) {
+      gather_row(row, x.d[2], line, elements);
+      values = line;
+    }
+    for (std::int64_t r = 0; r < step; ++r) {
+      if (!part[r]) continue;
+      zero_row(part[r], a);
+      const std::int64_t filled = r < more ? b + 1 : b;
+      if (r < more) part[r][b] = values[(b - a) * step + r];
+      zero_row(part[r] + filled, width - filled);
+      part[r] += a;
+    }
+    split_row(values, step, part, b - a);
+  }
+};
+
+}  // namespace
+}  // namespace upconv::UPCONV_ISA
