@@ -97,9 +97,7 @@ def check(path: Path) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", type=Path, nargs="+", help="files such as tests/shapes/models.txt")
     parser.add_argument("--target", type=float, default=90.0, metavar="MS", help="aim at this (default: 90)")
     parser.add_argument(

@@ -42,9 +42,7 @@ def test_results_file(place, capsys):
     assert len(held["rows"]) == 2 * 2 * 4
     assert [r["pass"] for r in held["rows"][:4]] == list(results.PASSES[:4])
     row = held["rows"][0]
-    assert (
-        row["id"] == "L1/1" and row["dtype"] == "float32" and row["layout"] == "nchw" and row["threads"] == 1
-    )
+    assert row["id"] == "L1/1" and row["dtype"] == "float32" and row["layout"] == "nchw" and row["threads"] == 1
     assert row["kernel"].startswith("cpu_") and row["floor_by"] in ("operations", "bytes")
     assert 0 < row["rel_err"] < row["rel_err_bound"] and row["first_ms"]["upconv"] > 0
     assert held["meta"]["torch"] == torch.__version__ and held["meta"]["threads"] == [1, 2]
@@ -179,9 +177,7 @@ def test_merge_keeps_the_best_peak_and_moves_the_floors():
     merged = results.merge(first, better, [row(what="backward")], ["L1/1"])
     assert merged["meta"]["fma_peak_gflops"] == {"1": 200.0} and merged["meta"]["copy_gbps"] == {"1": 10.0}
     small = parse_problem(row()["problem"])
-    assert merged["rows"][0]["floor_ms"] == measure.figure(
-        measure.floor_of(small, "forward", 1, merged["meta"])[0]
-    )
+    assert merged["rows"][0]["floor_ms"] == measure.figure(measure.floor_of(small, "forward", 1, merged["meta"])[0])
 
 
 def test_summary_sorts_rows_by_what_pytorch_reaches():
@@ -227,6 +223,4 @@ def test_the_projects_readme_shows_the_projects_results():
     if not file.exists():
         pytest.skip("no results committed yet")
     json.loads(file.read_text())
-    assert readme.bring_up_to_date(results.read(file), root / "README.md", check=True), (
-        "run tools/readme_table.py"
-    )
+    assert readme.bring_up_to_date(results.read(file), root / "README.md", check=True), "run tools/readme_table.py"

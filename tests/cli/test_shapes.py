@@ -32,9 +32,7 @@ def test_scaled_rows_change_batch_and_input_only(name):
 @pytest.mark.parametrize("name", ORIGINALS)
 def test_scaled_rows_keep_their_proportions(name):
     """A batch stays a batch, and no dimension is scaled much more than another."""
-    for before, after in zip(
-        read_shapes(FOLDER / f"{name}.txt"), read_shapes(FOLDER / f"{name}-cpu.txt"), strict=True
-    ):
+    for before, after in zip(read_shapes(FOLDER / f"{name}.txt"), read_shapes(FOLDER / f"{name}-cpu.txt"), strict=True):
         assert min(before.problem.batch, 2) <= after.problem.batch <= before.problem.batch, after.id
         ratios = [b / a for a, b in zip(before.problem.input, after.problem.input, strict=True)]
         assert max(ratios) <= 1.6 * min(ratios), (after.id, ratios)

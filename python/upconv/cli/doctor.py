@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-STABLE_ABI_TARGET = (
-    "2.10"  # TORCH_TARGET_VERSION in bindings/torch/CMakeLists.txt; the wheel asks for the same
-)
+STABLE_ABI_TARGET = "2.10"  # TORCH_TARGET_VERSION in bindings/torch/CMakeLists.txt; the wheel asks for the same
 
 
 def add(commands) -> None:
@@ -58,8 +56,7 @@ def software() -> dict[str, str]:
 
     return {
         "upconv": f"{upconv.__version__} in {upconv.__path__[0]}",
-        "library": ", ".join(sorted(p for p in map(str, torch.ops.loaded_libraries) if "upconv" in p))
-        or "none loaded",
+        "library": ", ".join(sorted(p for p in map(str, torch.ops.loaded_libraries) if "upconv" in p)) or "none loaded",
         "torch": f"{torch.__version__} in {torch.__path__[0]}",
         "stable ABI": f"built for LibTorch's stable ABI, target {STABLE_ABI_TARGET}: any torch from there on",
         "python": f"{platform.python_version()} at {sys.executable}",
@@ -83,9 +80,7 @@ def gpu() -> str:
     """What is plainly so: this build computes on the CPU only, whatever GPU the machine has."""
     import torch
 
-    found = (
-        f"torch sees {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "torch sees no GPU"
-    )
+    found = f"torch sees {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "torch sees no GPU"
     return f"this build of upconv has no CUDA engine, so no GPU and no NVRTC is used ({found})"
 
 

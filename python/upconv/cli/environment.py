@@ -43,6 +43,7 @@ def commit(folder: Path) -> str:
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", __file__)  # or a package installed inside someone else's checkout
         changed = git("status", "--porcelain", "-uno", "--", ".", ":!bench/results", ":!README.md")
         return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):

@@ -56,7 +56,5 @@ def explain_file(path: Path) -> int:
         print(f"{path}: the model runs no transposed convolution", file=sys.stderr)
         return 1
     for i, (variant, name, problem) in enumerate(found):
-        explain_problem(
-            str(problem), title=("\n" if i else "") + f"{variant.title}: {name or 'the model itself'}"
-        )
+        explain_problem(str(problem), title=("\n" if i else "") + f"{variant.title}: {name or 'the model itself'}")
     return 0

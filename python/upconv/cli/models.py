@@ -54,9 +54,7 @@ def examples_folder() -> Path:
     for folder in (package / "examples", package.parents[1] / "examples" / "models"):
         if folder.is_dir():
             return folder
-    raise ModelFileError(
-        f"the demo's model files are missing: neither {package}/examples nor a checkout has them"
-    )
+    raise ModelFileError(f"the demo's model files are missing: neither {package}/examples nor a checkout has them")
 
 
 def load_model_file(path: Path) -> list[Variant]:
@@ -87,16 +85,12 @@ def convs_of(variant: Variant, **sizes: int) -> list[tuple[str, Problem]]:
     try:
         with torch.device("meta"):
             return transposed_convs(variant.build(), variant.inputs(**sizes))
-    except (
-        Exception
-    ):  # an operator without meta kernel, or inputs made on a device of their own: run it for real
+    except Exception:  # an operator without meta kernel, or inputs made on a device of their own: run it for real
         pass
     try:
         return transposed_convs(variant.build(), variant.inputs(**sizes))
     except Exception as error:
-        raise ModelFileError(
-            f"{variant.file}: the model does not run: {type(error).__name__}: {error}"
-        ) from error
+        raise ModelFileError(f"{variant.file}: the model does not run: {type(error).__name__}: {error}") from error
 
 
 def transposed_convs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> list[tuple[str, Problem]]:
@@ -104,9 +98,7 @@ def transposed_convs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> list
     seen: list[tuple[str, Problem]] = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.modules.conv._ConvTransposeNd):
-            module.register_forward_hook(
-                lambda m, args, y, name=name: seen.append((name, _problem(m, args[0], y)))
-            )
+            module.register_forward_hook(lambda m, args, y, name=name: seen.append((name, _problem(m, args[0], y))))
     with torch.no_grad():
         model(*inputs)
     return seen

@@ -141,7 +141,5 @@ def _parse_sizes(word: str, rank: int, text: str) -> tuple[str, int | tuple[int,
             raise ProblemError(f"{word!r}: {_NUMBERS[key]} is one number (in {text!r})")
         return _NUMBERS[key], sizes[0]
     if len(sizes) not in (1, rank):
-        raise ProblemError(
-            f"{word!r}: {_EXTENTS[key]} of a {rank}d problem has 1 or {rank} numbers (in {text!r})"
-        )
+        raise ProblemError(f"{word!r}: {_EXTENTS[key]} of a {rank}d problem has 1 or {rank} numbers (in {text!r})")
     return _EXTENTS[key], sizes * rank if len(sizes) == 1 else sizes

@@ -19,35 +19,19 @@ def add(commands) -> None:
         "machine's peak. Results are merged into the file after every problem, so an interrupted run loses "
         "nothing: --resume goes on. Ends with 1 when a result is beyond its error bound or a problem failed.",
     )
-    parser.add_argument(
-        "--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)"
-    )
+    parser.add_argument("--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)")
     parser.add_argument("--threads", type=numbers, default=(1, 2), metavar="N,...", help="default: 1,2")
-    parser.add_argument(
-        "--only", type=words, metavar="ID,...", help="rows by id or the id's beginning: L1/57,dcgan/"
-    )
-    parser.add_argument(
-        "--passes", type=words, default=PASSES, metavar="PASS,...", help=f"default: {','.join(PASSES)}"
-    )
+    parser.add_argument("--only", type=words, metavar="ID,...", help="rows by id or the id's beginning: L1/57,dcgan/")
+    parser.add_argument("--passes", type=words, default=PASSES, metavar="PASS,...", help=f"default: {','.join(PASSES)}")
     parser.add_argument(
         "--dtype", type=words, default=("f32",), metavar="TYPE,...", help="f32 (default), bf16, f16, f64"
     )
-    parser.add_argument(
-        "--layout", choices=("nchw", "nhwc"), default="nchw", help="nhwc: channels_last tensors"
-    )
-    parser.add_argument(
-        "--shapes", type=Path, nargs="+", metavar="FILE", help="default: tests/shapes/*-cpu.txt"
-    )
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), default="nchw", help="nhwc: channels_last tensors")
+    parser.add_argument("--shapes", type=Path, nargs="+", metavar="FILE", help="default: tests/shapes/*-cpu.txt")
     parser.add_argument("--output", type=Path, default=Path("bench/results/cpu.json"), metavar="FILE")
-    parser.add_argument(
-        "--resume", action="store_true", help="skip rows that the file has from this commit and torch"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="forward and backward only, fewer calls, no float64 check"
-    )
-    parser.add_argument(
-        "--seconds", type=float, metavar="S", help="time for each figure (default: 0.5, --quick: 0.1)"
-    )
+    parser.add_argument("--resume", action="store_true", help="skip rows that the file has from this commit and torch")
+    parser.add_argument("--quick", action="store_true", help="forward and backward only, fewer calls, no float64 check")
+    parser.add_argument("--seconds", type=float, metavar="S", help="time for each figure (default: 0.5, --quick: 0.1)")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument(
         "--summary", action="store_true", help="print the summary of --output and draw it, nothing more"
@@ -111,9 +95,7 @@ def chosen(args: argparse.Namespace) -> list:
     shapes = [shape for file in files for shape in read_shapes(file)]
     if args.only:
         if unknown := [w for w in args.only if not any(s.id.startswith(w) for s in shapes)]:
-            raise UsageError(
-                f"--only: no row begins with {', '.join(unknown)}; `upconv bench --list` shows all"
-            )
+            raise UsageError(f"--only: no row begins with {', '.join(unknown)}; `upconv bench --list` shows all")
         exact = {s.id for s in shapes} & set(args.only)
         begins = tuple(w for w in args.only if w not in exact)
         shapes = [s for s in shapes if s.id in exact or (begins and s.id.startswith(begins))]
@@ -131,9 +113,7 @@ def shapes_folder() -> Path:
     for root in (Path(__file__).resolve().parents[4], Path.cwd(), *Path.cwd().parents):
         if (root / "tests" / "shapes" / SHAPE_FILES[0]).is_file():
             return root / "tests" / "shapes"
-    raise UsageError(
-        "the shape files lie in a checkout's tests/shapes: run there, or name files with --shapes"
-    )
+    raise UsageError("the shape files lie in a checkout's tests/shapes: run there, or name files with --shapes")
 
 
 def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
@@ -209,15 +189,9 @@ def is_done(shape, settings, held: dict, meta: dict) -> bool:
 
     if not held or held["meta"]["torch"] != meta["torch"]:
         return False
-    have = {
-        key(r)
-        for r in held["rows"]
-        if r.get("commit") == meta["commit"] and r["problem"] == shape.problem.short()
-    }
+    have = {key(r) for r in held["rows"] if r.get("commit") == meta["commit"] and r["problem"] == shape.problem.short()}
     dtype = str(torch_dtypes[shape.problem.dtype]).removeprefix("torch.")
-    return all(
-        (shape.id, p, dtype, settings.layout, n) in have for p in settings.passes for n in settings.threads
-    )
+    return all((shape.id, p, dtype, settings.layout, n) in have for p in settings.passes for n in settings.threads)
 
 
 def describe(args: argparse.Namespace) -> dict:
@@ -270,7 +244,5 @@ def conclude(args: argparse.Namespace, failed: list[str], console) -> int:
         )
     for line in failed:
         console.print(f"[red]failed[/] {line}", highlight=False)
-    console.print(
-        f"{len(held['rows'])} rows in {args.output}" + (f", chart {png}" if drawn else ""), highlight=False
-    )
+    console.print(f"{len(held['rows'])} rows in {args.output}" + (f", chart {png}" if drawn else ""), highlight=False)
     return 1 if wrong or failed else 0

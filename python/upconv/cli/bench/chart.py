@@ -21,9 +21,7 @@ PASSES = {"forward": "Forward", "backward": "Backward (dx and dw)"}
 def draw(results: dict, path: Path, dtype: str = "float32", layout: str = "nchw") -> bool:
     """Two panels of dots on a line a row, ratio at the right. False when there is nothing to draw."""
     meta = results["meta"]
-    rows = [
-        r for r in results["rows"] if r["dtype"] == dtype and r["layout"] == layout and r["pass"] in PASSES
-    ]
+    rows = [r for r in results["rows"] if r["dtype"] == dtype and r["layout"] == layout and r["pass"] in PASSES]
     if not rows:
         return False
     threads = max(r["threads"] for r in rows)
@@ -79,9 +77,7 @@ def panel(ax, title: str, rows: list[dict], ids: list[str]) -> None:
             fontsize=7,
             color=style.INK if ratio(r) >= LEAST else style.BAD,
         )
-    ax.set_title(
-        f"{title}: {style.times(mean(rows))} geometric mean" if rows else title, loc="left", fontsize=10
-    )
+    ax.set_title(f"{title}: {style.times(mean(rows))} geometric mean" if rows else title, loc="left", fontsize=10)
     ax.set_xlim(0, right * 1.14)
     ax.set_ylim(len(ids) - 0.4, -0.6)
     ax.set_xlabel("% of peak", fontsize=8)

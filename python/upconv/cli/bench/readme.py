@@ -32,9 +32,7 @@ def render(results: dict) -> str:
     for name, passes in by_id.items():
         if name.startswith("L1/"):
             problem = next(iter(passes.values()))["problem"].removesuffix(" f32")
-            lines.append(
-                f"| {name} `{problem}` | {cells(passes.get('forward'))} | {cells(passes.get('backward'))} |"
-            )
+            lines.append(f"| {name} `{problem}` | {cells(passes.get('forward'))} | {cells(passes.get('backward'))} |")
     groups = {
         "KernelBench level 1": [p for name, p in by_id.items() if name.startswith("L1/")],
         "layers of public models": [p for name, p in by_id.items() if not name.startswith("L1/")],

@@ -106,9 +106,7 @@ def merge(results: dict, meta: dict, rows: list[dict], order: list[str]) -> dict
     meta["threads"] = sorted({row["threads"] for row in merged})
     for row in merged:
         if str(row["threads"]) in meta["fma_peak_gflops"]:
-            floor, row["floor_by"] = floor_of(
-                parse_problem(row["problem"]), row["pass"], row["threads"], meta
-            )
+            floor, row["floor_by"] = floor_of(parse_problem(row["problem"]), row["pass"], row["threads"], meta)
             row["floor_ms"] = figure(floor)
     return {"meta": meta, "rows": merged}
 

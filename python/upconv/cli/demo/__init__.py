@@ -19,19 +19,13 @@ def add(commands) -> None:
         "gradient against float64, time forward and forward + backward beside PyTorch in this process, and "
         "write a table, a chart and a report. Ends with 1 when a check fails.",
     )
-    parser.add_argument(
-        "--full", action="store_true", help="the full sizes (needs some 20 GB and many minutes)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)"
-    )
+    parser.add_argument("--full", action="store_true", help="the full sizes (needs some 20 GB and many minutes)")
+    parser.add_argument("--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER", help="default: out/")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of both engines (default: torch's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and gradients (default: 0)")
     parser.add_argument("--only", metavar="MODEL,...", help=f"some of {', '.join(MODELS)}")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, metavar="F", help="scale space further, e.g. 0.25"
-    )
+    parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="scale space further, e.g. 0.25")
     parser.add_argument(
         "--seconds", type=float, default=4.5, metavar="S", help="time to measure a model (default: 4.5)"
     )

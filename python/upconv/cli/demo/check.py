@@ -77,8 +77,7 @@ def compare(
     terms = products(model, inputs[0], dy)
     relative = {name: [d / largest[name] for d in both] for name, both in difference.items()}
     return [
-        Tensor(name, errors[0], errors[1] if peer else None, bound(terms[name]))
-        for name, errors in relative.items()
+        Tensor(name, errors[0], errors[1] if peer else None, bound(terms[name])) for name, errors in relative.items()
     ]
 
 

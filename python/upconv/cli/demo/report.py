@@ -47,9 +47,7 @@ def write(results: list[Result], facts: dict[str, str | int], command: str, char
         f'<p class="soft">{escape(str(facts["date"]))} &middot; {escape(str(facts["device"]))} &middot; '
         f"{style.threads(facts['threads'])} &middot; torch {escape(str(facts['torch']))}</p>",
         '<div class="facts">',
-        fact(
-            f"{passed} of {len(results)}", "models correct in output and gradients", bad=passed < len(results)
-        ),
+        fact(f"{passed} of {len(results)}", "models correct in output and gradients", bad=passed < len(results)),
         fact(mean([r.forward for r in results]), "forward, against PyTorch"),
         fact(mean([r.training for r in results]), "forward + backward"),
         "</div>",
@@ -70,8 +68,7 @@ def write(results: list[Result], facts: dict[str, str | int], command: str, char
         "<h2>Machine</h2>",
         '<div class="scroll"><table>',
         *(
-            f'<tr><td class="l soft">{escape(k.replace("_", " "))}</td>'
-            f'<td class="l">{escape(str(v))}</td></tr>'
+            f'<tr><td class="l soft">{escape(k.replace("_", " "))}</td><td class="l">{escape(str(v))}</td></tr>'
             for k, v in {**facts, "command": command}.items()
         ),
         "</table></div>",
