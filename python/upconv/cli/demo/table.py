@@ -22,7 +22,7 @@ def table(results: list[Result], facts: dict[str, str | int]) -> Table:
         pad_edge=False,
     )
     out.add_column("model, x, scale", footer="geometric mean")
-    out.add_column("device")
+    out.add_column("on")
     out.add_column("error\n≤ bound", justify="right")
     for what, times in (
         ("forward", [r.forward for r in results]),
