@@ -26,9 +26,7 @@ def add(commands) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and gradients (default: 0)")
     parser.add_argument("--only", metavar="MODEL,...", help=f"some of {', '.join(MODELS)}")
     parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="scale space further, e.g. 0.25")
-    parser.add_argument(
-        "--seconds", type=float, default=4.0, metavar="S", help="time to measure a model (default: 4)"
-    )
+    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="time to measure a model (default: 4)")
     parser.set_defaults(run=run)
 
 
