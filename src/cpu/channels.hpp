@@ -33,12 +33,22 @@ struct GatherTap {
   std::int64_t shift;
 };
 
+/// Part of a class: for q in [q_begin, q_end) exactly the taps [tap_begin, tap_end) of the class read inside the source.
+struct GatherSegment {
+  std::int64_t q_begin, q_end;
+  std::int64_t tap_begin, tap_end;
+};
+
 /// Destination coordinates of one dimension that share their taps: spread*q + first for q in [q_begin, q_end).
+/// Taps are ordered by rising shift.
 struct GatherClass {
   std::int64_t first;
   std::int64_t q_begin, q_end;
   const GatherTap* taps;
   std::int64_t n_taps;
+  const GatherSegment* segments;  ///< no product reads outside the source
+  std::int64_t n_segments;
+  GatherSegment whole;            ///< every tap everywhere: reads the tile's zeros beyond the source
 };
 
 struct GatherDim {
@@ -53,16 +63,16 @@ struct GatherDim {
   std::int64_t tile;         ///< q per tile
   std::int64_t tiles;
   std::int64_t tile_source;  ///< source coordinates a tile reads
+  bool by_segments;          ///< border positions are worth their own products; otherwise they read zeros
 };
 
-/// One output phase (a class of each dimension) with at least one tap, and where its weight panels begin.
+/// One output phase: a class of each dimension, with at least one tap.
 struct GatherPhase {
   std::int64_t cls[3];
   std::int64_t n_taps;
-  std::int64_t panel;                 ///< elements from the group's panel begin
+  std::int64_t taps_before;           ///< of the phases before it: where its weight panels begin
   const std::int64_t* tap_source;     ///< per tap: element offset in the source tile
   const std::int64_t* tap_weight;     ///< per tap: element offset in w
-  const std::int64_t* tap_shift;      ///< per tap: 3 shifts (d, h, w)
 };
 
 /// Everything about a forward or backward_input pass; immutable, owned by the planner.
@@ -74,15 +84,21 @@ struct GatherConfig {
   const GatherPhase* phases;
   std::int64_t n_phases;
   std::int64_t max_taps;
+  std::int64_t taps;               ///< of the whole kernel
+  bool dense_taps;                 ///< the taps of a pair of channels are contiguous in w, in kernel order
+  bool fold;                       ///< taps along w are contiguous in the source tile: one run of k * taps
   std::int64_t w_group, w_k, w_v;  ///< weight element strides of a group, a source and a destination channel
-  std::int64_t group_panel;        ///< elements of all panels of a group
+  std::int64_t v_padded;           ///< v rounded up to whole vector blocks, as panels hold it
+  std::int64_t all_taps;           ///< of all phases
+  bool pack_in_task;               ///< few tiles: each task packs its own panels instead of all being packed first
   std::int64_t tile_batch, batch_tiles;
   std::int64_t pitch;              ///< elements between source positions in the tile
   std::int64_t v_split, v_tasks;   ///< destination channels a task computes (a multiple of the vector block)
   std::int64_t v_chunk;            ///< destination channels of the local destination tile
   std::int64_t k_chunk;            ///< products per pass over the register tile
-  std::int64_t source_elements, dest_elements, positions;  ///< sizes of a worker's scratch
-  bool padded;                     ///< some tap of some output reads beyond the source
+  std::int64_t source_elements, dest_elements, panel_elements, positions;  ///< sizes of a worker's scratch
+  bool reads_zeros;                ///< some product reads beyond the source: not if a weight is inf or NaN
+  bool holes, holes_exact;         ///< some destination positions get no product (by_segments, all by segments)
   const EpilogueStep* steps;
   std::int64_t n_steps;
 };
@@ -114,6 +130,9 @@ struct WeightConfig {
   std::int64_t tap_range, tap_ranges;   ///< taps per task
   std::int64_t slots;                   ///< parts of the positions, added up in order
   std::int64_t x_pitch, dy_pitch;
+  std::int64_t dy_step;                 ///< elements between dy positions `stride` apart along w: odd in cache lines
+  const std::int32_t* dy_offset;        ///< element offset of each position of a dy line in the tile
+  std::int64_t dy_line;                 ///< elements of a dy line in the tile
   std::int64_t w_group, w_ci, w_co;     ///< dw element strides
   std::int64_t w_tap[3];
   std::int64_t x_elements, dy_elements, sum_elements, rows;  ///< a worker's scratch

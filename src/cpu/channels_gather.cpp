@@ -37,13 +37,16 @@ TensorView view_of(DType dtype, Layout layout, std::int64_t channels, const std:
 namespace {
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+/// Floor of a / b for b > 0 and any a.
+std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
-constexpr std::int64_t source_tile_bytes = 256 << 10;
+constexpr std::int64_t source_tile_bytes = 1 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 40 << 10;   // of a weight panel in the first-level cache
+constexpr std::int64_t panel_bytes = 24 << 10;   // of a weight panel in the first-level cache
 constexpr std::int64_t enough_positions = 384;   // per tile, to pay for streaming the weights
+constexpr std::int64_t enough_tasks = 16;        // to keep a few cores busy to the end
 
 /// The configuration and the arrays it points into.
 class GatherPass final : public PassKernel {
@@ -71,7 +74,11 @@ class GatherPass final : public PassKernel {
     config_.steps = steps_.data();
     config_.n_steps = static_cast<std::int64_t>(steps_.size());
     for (int d = 0; d < 3; ++d) make_dim(g, forward, d);
+    config_.taps = g.taps();
+    config_.dense_taps = ws.tap[2] == 1;
+    choose_pitch();
     choose_tiles();
+    choose_borders();
     make_phases(ws);
     for (int d = 0; d < 3; ++d) config_.dim[d].classes = classes_[d].data();
   }
@@ -100,7 +107,8 @@ class GatherPass final : public PassKernel {
     job.tasks = config_.groups * config_.batch_tiles * config_.dim[0].tiles * config_.dim[1].tiles *
                 config_.dim[2].tiles * config_.v_tasks;
     if (job.tasks == 0) return;
-    executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.parts)), Job::pack, &job);
+    if (!config_.pack_in_task)
+      executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.parts)), Job::pack, &job);
     job.next = 0;
     executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.tasks)), Job::work, &job);
   }
@@ -122,7 +130,7 @@ class GatherPass final : public PassKernel {
     }
     static void work(void* context, int worker) {
       Job& j = *static_cast<Job*>(context);
-      const bool exact = j.pass->config_.padded && !j.finite;
+      const bool exact = j.pass->config_.reads_zeros && !j.finite;
       char* scratch = j.scratch + static_cast<std::size_t>(worker) * j.pass->scratch_bytes();
       for (std::int64_t i; (i = j.next.fetch_add(1)) < j.tasks;)
         j.pass->isa_.run(j.pass->config_, j.tensors, j.panels, exact, scratch, i);
@@ -130,11 +138,14 @@ class GatherPass final : public PassKernel {
   };
 
   std::size_t panels_bytes() const {
-    return static_cast<std::size_t>(round_up(config_.groups * config_.group_panel * element_, 4096));
+    if (config_.pack_in_task) return 0;
+    return static_cast<std::size_t>(round_up(config_.groups * config_.v_padded * config_.all_taps * config_.k * element_, 4096));
   }
   std::size_t scratch_bytes() const {
     return static_cast<std::size_t>(
-        round_up((config_.source_elements + config_.dest_elements + config_.v_chunk) * element_ + 8 * config_.positions, 4096));
+        round_up((config_.source_elements + config_.dest_elements + 2 * config_.v_chunk + config_.panel_elements) * element_ +
+                     16 * config_.max_taps + 8 * config_.positions,
+                 4096));
   }
 
   void make_dim(const Geometry& g, bool forward, int d) {
@@ -142,19 +153,28 @@ class GatherPass final : public PassKernel {
     auto& classes = classes_[d];
     auto& taps = taps_[d];
     std::vector<std::size_t> begins;
+    dim.source_size = forward ? g.in[d] : g.out[d];
+    dim.dest_size = forward ? g.out[d] : g.in[d];
+    dim.step = forward ? 1 : g.stride[d];
+    dim.spread = forward ? g.stride[d] : 1;
+    dim.first_min = forward ? -g.padding[d] : 0;
+    const auto add = [&](std::int64_t first, std::int64_t q_begin, std::int64_t q_end, std::vector<GatherTap> of) {
+      std::sort(of.begin(), of.end(), [](const GatherTap& a, const GatherTap& b) { return a.shift < b.shift; });
+      begins.push_back(taps.size());
+      taps.insert(taps.end(), of.begin(), of.end());
+      const auto n = static_cast<std::int64_t>(of.size());
+      classes.push_back({first, q_begin, q_end, nullptr, n, nullptr, 0, {q_begin, q_end, 0, n}});
+    };
     if (forward) {
-      dim = {g.in[d], g.out[d], 1, g.stride[d], 0, 0, 0, 0, -g.padding[d], nullptr, 0, 0, 0, 0};
       for (const Phase& phase : upconv::make_phases(g, d)) {
-        begins.push_back(taps.size());
-        for (const PhaseTap& t : phase.taps) taps.push_back({t.tap, -t.offset});
-        classes.push_back({phase.residue - g.padding[d], phase.q_begin, phase.q_end, nullptr,
-                           static_cast<std::int64_t>(phase.taps.size())});
+        std::vector<GatherTap> of;
+        for (const PhaseTap& t : phase.taps) of.push_back({t.tap, -t.offset});
+        add(phase.residue - g.padding[d], phase.q_begin, phase.q_end, std::move(of));
       }
     } else {
-      dim = {g.out[d], g.in[d], g.stride[d], 1, 0, 0, 0, 0, 0, nullptr, 0, 0, 0, 0};
-      begins.push_back(0);
-      for (std::int64_t t = 0; t < g.kernel[d]; ++t) taps.push_back({t, g.dilation[d] * t - g.padding[d]});
-      classes.push_back({0, 0, g.in[d], nullptr, g.kernel[d]});
+      std::vector<GatherTap> of;
+      for (std::int64_t t = 0; t < g.kernel[d]; ++t) of.push_back({t, g.dilation[d] * t - g.padding[d]});
+      add(0, 0, g.in[d], std::move(of));
     }
     for (std::size_t i = 0; i < classes.size(); ++i) classes[i].taps = taps.data() + begins[i];
     dim.n_classes = static_cast<std::int64_t>(classes.size());
@@ -164,20 +184,82 @@ class GatherPass final : public PassKernel {
       dim.q_min = std::min(dim.q_min, c.q_begin);
       dim.q_max = std::max(dim.q_max, c.q_end);
     }
-    const auto [low, high] = std::minmax_element(taps.begin(), taps.end(),
-                                                 [](const GatherTap& a, const GatherTap& b) { return a.shift < b.shift; });
-    dim.shift_min = low->shift;
-    dim.shift_max = high->shift;
-    for (const GatherClass& c : classes)
-      for (std::int64_t t = 0; t < c.n_taps; ++t)
-        config_.padded |= c.q_begin < c.q_end && (dim.step * c.q_begin + c.taps[t].shift < 0 ||
-                                                  dim.step * (c.q_end - 1) + c.taps[t].shift >= dim.source_size);
+    dim.shift_min = dim.shift_max = taps[0].shift;
+    for (const GatherTap& t : taps) {
+      dim.shift_min = std::min(dim.shift_min, t.shift);
+      dim.shift_max = std::max(dim.shift_max, t.shift);
+    }
+    make_segments(d);
+  }
+
+  /// Cuts each class where the set of taps that read inside the source changes.
+  void make_segments(int d) {
+    const GatherDim& dim = config_.dim[d];
+    std::vector<std::size_t> counts;
+    for (const GatherClass& c : classes_[d]) {
+      const auto inside = [&](std::int64_t q, std::int64_t t) {
+        const std::int64_t at = dim.step * q + c.taps[t].shift;
+        return at >= 0 && at < dim.source_size;
+      };
+      std::vector<std::int64_t> cuts = {c.q_begin, c.q_end};
+      for (std::int64_t t = 0; t < c.n_taps; ++t) {
+        const std::int64_t shift = c.taps[t].shift;
+        cuts.push_back(std::clamp(-floor_div(shift, dim.step), c.q_begin, c.q_end));  // first q with step*q + shift >= 0
+        cuts.push_back(std::clamp(-floor_div(shift - dim.source_size, dim.step), c.q_begin, c.q_end));
+      }
+      std::sort(cuts.begin(), cuts.end());
+      cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+      counts.push_back(segments_[d].size());
+      for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+        std::int64_t t0 = 0, t1 = c.n_taps;
+        while (t0 < t1 && !inside(cuts[i], t0)) ++t0;
+        while (t1 > t0 && !inside(cuts[i], t1 - 1)) --t1;
+        segments_[d].push_back({cuts[i], cuts[i + 1], t0, t1});
+      }
+    }
+    counts.push_back(segments_[d].size());
+    for (std::size_t i = 0; i < classes_[d].size(); ++i) {
+      classes_[d][i].segments = segments_[d].data() + counts[i];
+      classes_[d][i].n_segments = static_cast<std::int64_t>(counts[i + 1] - counts[i]);
+    }
+  }
+
+  /// A border slice of a tile gets products of its own where it fills register tiles; otherwise it reads zeros.
+  void choose_borders() {
+    const std::int64_t positions = config_.tile_batch * config_.dim[0].tile * config_.dim[1].tile * config_.dim[2].tile;
+    for (int d = 0; d < 3; ++d) {
+      GatherDim& dim = config_.dim[d];
+      dim.by_segments = positions / dim.tile >= isa_.block_m;
+      for (const GatherClass& c : classes_[d]) {
+        if (c.q_begin == c.q_end) continue;
+        bool whole = c.n_taps > 0, empty = d == 2 && c.n_taps == 0;  // lines without taps are filled, not computed
+        for (std::int64_t i = 0; i < c.n_segments; ++i) {
+          whole &= c.segments[i].tap_begin == 0 && c.segments[i].tap_end == c.n_taps;
+          if (c.n_taps > 0 && c.segments[i].tap_begin == c.segments[i].tap_end) {
+            config_.holes_exact = true;
+            config_.holes |= dim.by_segments;
+          }
+        }
+        config_.reads_zeros |= !whole && c.n_taps > 0 && !dim.by_segments;
+        config_.holes |= empty;
+        config_.holes_exact |= empty;
+      }
+    }
+  }
+
+  /// With few channels, taps along w are folded into runs, which wants positions without gaps.
+  void choose_pitch() {
+    bool consecutive = true;
+    for (const GatherClass& c : classes_[2])
+      for (std::int64_t t = 1; t < c.n_taps; ++t) consecutive &= c.taps[t].shift == c.taps[t - 1].shift + 1;
+    config_.fold = consecutive && config_.k < 16;
+    config_.pitch = config_.fold ? config_.k : round_up(config_.k, 4);
+    // Keep the positions of a register tile out of one cache set.
+    if (config_.dim[2].step * config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;
   }
 
   /// Local tiles: full rows where they fit, then rows, planes and samples until there is enough work per tile.
   void choose_tiles() {
-    config_.pitch = round_up(config_.k, 4);
-    if (config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;  // keep positions out of one cache set
     const std::int64_t budget = std::max<std::int64_t>(source_tile_bytes / (config_.pitch * element_), 64);
     GatherDim *dd = &config_.dim[0], *dh = &config_.dim[1], *dw = &config_.dim[2];
     const auto source_of = [](const GatherDim& d, std::int64_t q) { return d.step * (q - 1) + d.shift_max - d.shift_min + 1; };
@@ -219,11 +301,14 @@ class GatherPass final : public PassKernel {
   }
 
   void choose_channels(std::int64_t dest_positions) {
-    const std::int64_t blocks = ceil_div(config_.v, block_);
+    const std::int64_t blocks = ceil_div(config_.v, block_), lanes = block_ / isa_.block_n, tail = config_.v % block_;
+    config_.v_padded = config_.v - tail + (tail == 0 ? 0 : tail <= lanes ? lanes : block_);
+    std::int64_t tiles = config_.batch_tiles;
+    for (const GatherDim& d : config_.dim) tiles *= d.tiles;
+    config_.pack_in_task = tiles <= 1;
     // Channels are shared out between tasks only when there would be too few tasks for a few cores.
-    std::int64_t tasks = config_.groups * config_.batch_tiles;
-    for (const GatherDim& d : config_.dim) tasks *= d.tiles;
-    const std::int64_t splits = std::clamp<std::int64_t>(ceil_div(16, std::max<std::int64_t>(tasks, 1)), 1, blocks);
+    const std::int64_t splits = std::clamp<std::int64_t>(
+        ceil_div(enough_tasks, std::max<std::int64_t>(config_.groups * tiles, 1)), 1, blocks);
     config_.v_split = ceil_div(blocks, splits) * block_;
     config_.v_tasks = ceil_div(config_.v, config_.v_split);
     const std::int64_t fit = std::max<std::int64_t>(dest_tile_bytes / (element_ * dest_positions) / block_, 1) * block_;
@@ -234,11 +319,6 @@ class GatherPass final : public PassKernel {
 
   void make_phases(const WeightStrides& ws) {
     const auto& dim = config_.dim;
-    std::int64_t panel = 0;
-    const std::int64_t padded_v = [&] {
-      const std::int64_t lanes = block_ / isa_.block_n, tail = config_.v % block_;
-      return config_.v - tail + (tail == 0 ? 0 : tail <= lanes ? lanes : block_);
-    }();
     for (std::int64_t a = 0; a < dim[0].n_classes; ++a)
       for (std::int64_t b = 0; b < dim[1].n_classes; ++b)
         for (std::int64_t c = 0; c < dim[2].n_classes; ++c) {
@@ -252,25 +332,23 @@ class GatherPass final : public PassKernel {
             for (int d = 0; d < 3; ++d) {
               at = at * dim[d].tile_source + t[d]->shift - dim[d].shift_min;
               weight += t[d]->tap * ws.tap[d];
-              shifts_.push_back(t[d]->shift);
             }
             sources_.push_back(at * config_.pitch);
             weights_.push_back(weight);
           }
-          phases_.push_back({{a, b, c}, n, panel, nullptr, nullptr, nullptr});
-          panel += n * config_.k * padded_v;
+          phases_.push_back({{a, b, c}, n, config_.all_taps, nullptr, nullptr});
+          config_.all_taps += n;
           config_.max_taps = std::max(config_.max_taps, n);
         }
     std::size_t tap = 0;
     for (GatherPhase& phase : phases_) {
       phase.tap_source = sources_.data() + tap;
       phase.tap_weight = weights_.data() + tap;
-      phase.tap_shift = shifts_.data() + 3 * tap;
       tap += static_cast<std::size_t>(phase.n_taps);
     }
     config_.phases = phases_.data();
     config_.n_phases = static_cast<std::int64_t>(phases_.size());
-    config_.group_panel = panel;
+    if (config_.pack_in_task) config_.panel_elements = round_up(config_.all_taps * config_.k * block_, 16);
   }
 
   const GatherIsa& isa_;
@@ -278,8 +356,9 @@ class GatherPass final : public PassKernel {
   std::int64_t element_ = 4, block_ = 16;
   std::vector<GatherClass> classes_[3];
   std::vector<GatherTap> taps_[3];
+  std::vector<GatherSegment> segments_[3];
   std::vector<GatherPhase> phases_;
-  std::vector<std::int64_t> sources_, weights_, shifts_;
+  std::vector<std::int64_t> sources_, weights_;
   std::vector<EpilogueStep> steps_;
 };
 

@@ -8,6 +8,7 @@ namespace {
 
 using cpu::GatherConfig;
 using cpu::GatherPhase;
+using cpu::GatherSegment;
 using cpu::GatherTensors;
 
 std::int64_t minimum(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
@@ -21,29 +22,85 @@ std::int64_t block_width(std::int64_t v, std::int64_t channels) {
 
 // ---- packing -------------------------------------------------------------------------------------------------
 
+/// Copies `valid` of `width` channels to the panel line `to`, zeros beyond, and adds 0 * each to the probe.
 template <class S, class T>
-bool pack_block(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
+void pack_line(const S* from, std::int64_t step, std::int64_t valid, std::int64_t width, T* to, Vec<T>& probe) {
+  for (std::int64_t v = 0; v < valid; ++v) to[v] = widen(from[v * step]);
+  for (std::int64_t v = valid; v < width; ++v) to[v] = T(0);
+  for (std::int64_t v = 0; v < width; v += lanes<T>) probe += load(to + v) * T(0);
+}
+
+/// The same for a line that is already contiguous and padded.
+template <class T>
+void copy_line(const T* from, std::int64_t width, T* to, Vec<T>& probe) {
+  for (std::int64_t v = 0; v < width; v += lanes<T>) {
+    const Vec<T> values = load(from + v);
+    store(to + v, values);
+    probe += values * T(0);
+  }
+}
+
+/// Panel lines (of one k and one tap) that are transposed at a time, when the taps lie dense in w. Enough that each
+/// tap's part of the panel is then written in runs of some lines.
+inline constexpr std::int64_t turned_lines = 256;
+
+/// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are contiguous.
+template <class T>
+void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std::int64_t valid, std::int64_t width, T* turned) {
+  if (c.w_k == c.taps) {  // (k, tap) contiguous for a channel
+    for (std::int64_t v = 0; v < valid; ++v) fetch_ahead<0>(from + v * c.w_v + k_count * c.taps, k_count * c.taps);
+    transpose(from, c.w_v, turned, width, valid, k_count * c.taps);
+  } else {
+    for (std::int64_t k = 0; k < k_count; ++k) {
+      fetch_ahead<0>(from + (k + k_count) * c.w_k, valid * c.taps);
+      transpose(from + k * c.w_k, c.w_v, turned + k * c.taps * width, width, valid, c.taps);
+    }
+  }
+}
+
+/// Packs all phases of the block of channels [v0, v0 + width) of a group: [phase][tap][k][width]. Returns whether all
+/// its weights are finite.
+template <class S, class T>
+bool pack_block(const GatherConfig& c, const S* w, std::int64_t group, std::int64_t v0, T* panel) {
   constexpr std::int64_t block = block_n * lanes<T>;
-  const std::int64_t blocks = (c.v + block - 1) / block, group = part / blocks, v0 = part % blocks * block;
   const std::int64_t width = block_width<T>(v0, c.v), valid = minimum(width, c.v - v0);
   const S* from = w + group * c.w_group + v0 * c.w_v;
   Vec<T> probe{};  // 0 * value summed: NaN as soon as one value is not finite
-  for (std::int64_t k = 0; k < c.k; ++k) {
-    const S* row = from + k * c.w_k;
+  const bool turn = sizeof(S) == sizeof(T) && c.dense_taps && c.taps <= turned_lines;
+  const std::int64_t k_step = turn ? maximum(1, turned_lines / c.taps) : 1;
+  T turned[turned_lines * block];
+  std::memset(turned, 0, sizeof turned);  // channels beyond the last stay zero
+  for (std::int64_t k0 = 0; k0 < c.k; k0 += k_step) {
+    const std::int64_t k1 = minimum(k0 + k_step, c.k);
+    if constexpr (sizeof(S) == sizeof(T)) {
+      if (turn) turn_block(c, reinterpret_cast<const T*>(from) + k0 * c.w_k, k1 - k0, valid, width, turned);
+    }
+    T* to = panel;
     for (std::int64_t p = 0; p < c.n_phases; ++p) {
       const GatherPhase& phase = c.phases[p];
-      T* to = panels + group * c.group_panel + phase.panel + v0 * phase.n_taps * c.k + k * width;
-      for (std::int64_t t = 0; t < phase.n_taps; ++t, to += c.k * width) {
-        const S* s = row + phase.tap_weight[t];
-        for (std::int64_t v = 0; v < valid; ++v) to[v] = widen(s[v * c.w_v]);
-        for (std::int64_t v = valid; v < width; ++v) to[v] = T(0);
-        for (std::int64_t v = 0; v < width; v += lanes<T>) probe += load(to + v) * T(0);
-      }
+      for (std::int64_t t = 0; t < phase.n_taps; ++t, to += c.k * width)
+        for (std::int64_t k = k0; k < k1; ++k)
+          if (turn)
+            copy_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, width, to + k * width, probe);
+          else
+            pack_line(from + k * c.w_k + phase.tap_weight[t], c.w_v, valid, width, to + k * width, probe);
     }
   }
   bool finite = true;
   for (int i = 0; i < lanes<T>; ++i) finite &= probe[i] == T(0);
   return finite;
+}
+
+/// Where the panels of a block of channels begin when all are packed.
+std::int64_t panel_at(const GatherConfig& c, std::int64_t group, std::int64_t v0) {
+  return (group * c.v_padded + v0) * c.all_taps * c.k;
+}
+
+template <class S, class T>
+bool pack_part(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
+  constexpr std::int64_t block = block_n * lanes<T>;
+  const std::int64_t blocks = (c.v + block - 1) / block, group = part / blocks, v0 = part % blocks * block;
+  return pack_block(c, w, group, v0, panels + panel_at(c, group, v0));
 }
 
 // ---- one task ------------------------------------------------------------------------------------------------
@@ -87,7 +144,7 @@ bool line_used(const GatherConfig& c, int d, std::int64_t s) {
 }
 
 template <class S, class T>
-__attribute__((noinline)) void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) {
+void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) {
   const std::int64_t w0 = source_origin(c, box, 2), ew = c.dim[2].tile_source;
   const std::int64_t begin = maximum(0, -w0), end = maximum(begin, minimum(ew, c.dim[2].source_size - w0));
   const std::int64_t line = ew * c.pitch;
@@ -105,29 +162,24 @@ __attribute__((noinline)) void read_tile(const GatherConfig& c, const Box& box, 
         if (end < ew) std::memset(tile + end * c.pitch, 0, std::size_t((ew - end) * c.pitch) * sizeof(T));
         const S* from = source + n * c.source.n + box.group * c.k * c.source.c + d * c.source.d + h * c.source.h +
                         (w0 + begin) * c.source.w;
-        read_line(from, c.source, c.k, end - begin, tile + begin * c.pitch, c.pitch);
+        read_line(from, c.source, c.k, end - begin, tile + begin * c.pitch, Even{c.pitch});
       }
     }
   }
 }
 
-/// Destination positions of one phase inside the box, as offsets into the two local tiles. `only_tap` >= 0 keeps
-/// those whose source through that tap is inside the tensor.
-std::int64_t list_positions(const GatherConfig& c, const Box& box, const GatherPhase& phase, std::int64_t dest_pitch,
-                            std::int64_t only_tap, std::int32_t* a, std::int32_t* to) {
+/// Destination positions inside the box and one segment of each dimension, as offsets into the two local tiles.
+std::int64_t list_positions(const GatherConfig& c, const Box& box, const GatherPhase& phase,
+                            const GatherSegment* const segment[3], std::int32_t* a, std::int32_t* to) {
   std::int64_t lo[3], hi[3], first[3];
   for (int d = 0; d < 3; ++d) {
-    const auto& cls = c.dim[d].classes[phase.cls[d]];
-    lo[d] = maximum(box.q0[d], cls.q_begin);
-    hi[d] = minimum(box.q1[d], cls.q_end);
-    first[d] = cls.first - c.dim[d].first_min;
-    if (only_tap >= 0) {
-      const std::int64_t shift = phase.tap_shift[3 * only_tap + d];
-      while (lo[d] < hi[d] && c.dim[d].step * lo[d] + shift < 0) ++lo[d];
-      while (lo[d] < hi[d] && c.dim[d].step * (hi[d] - 1) + shift >= c.dim[d].source_size) --hi[d];
-    }
+    lo[d] = maximum(box.q0[d], segment[d]->q_begin);
+    hi[d] = minimum(box.q1[d], segment[d]->q_end);
+    first[d] = c.dim[d].classes[phase.cls[d]].first - c.dim[d].first_min;
+    if (lo[d] >= hi[d]) return 0;
   }
   const auto &dd = c.dim[0], &dh = c.dim[1], &dw = c.dim[2];
+  const std::int64_t a_step = dw.step * c.pitch, to_step = dw.spread * c.v_chunk;
   std::int64_t count = 0;
   for (std::int64_t n = box.n0; n < box.n1; ++n)
     for (std::int64_t d = lo[0]; d < hi[0]; ++d)
@@ -136,78 +188,113 @@ std::int64_t list_positions(const GatherConfig& c, const Box& box, const GatherP
         const std::int64_t sh = sd * dh.tile_source + dh.step * (h - box.q0[1]);
         const std::int64_t td = (n - box.n0) * dd.spread * dd.tile + dd.spread * (d - box.q0[0]) + first[0];
         const std::int64_t th = td * dh.spread * dh.tile + dh.spread * (h - box.q0[1]) + first[1];
-        std::int64_t s = (sh * dw.tile_source + dw.step * (lo[2] - box.q0[2])) * c.pitch;
-        std::int64_t t = (th * dw.spread * dw.tile + dw.spread * (lo[2] - box.q0[2]) + first[2]) * dest_pitch;
-        for (std::int64_t w = lo[2]; w < hi[2]; ++w, ++count, s += dw.step * c.pitch, t += dw.spread * dest_pitch) {
-          a[count] = std::int32_t(s);
-          to[count] = std::int32_t(t);
+        std::int32_t s = std::int32_t((sh * dw.tile_source + dw.step * (lo[2] - box.q0[2])) * c.pitch);
+        std::int32_t t = std::int32_t((th * dw.spread * dw.tile + dw.spread * (lo[2] - box.q0[2]) + first[2]) * c.v_chunk);
+        for (std::int64_t w = lo[2]; w < hi[2]; ++w, ++count, s += std::int32_t(a_step), t += std::int32_t(to_step)) {
+          a[count] = s;
+          to[count] = t;
         }
       }
   return count;
 }
 
-/// The products of one phase for one block of channels, over listed positions.
-template <class T>
-void multiply_positions(const T* tile, const std::int32_t* a, T* dest, const std::int32_t* to, std::int64_t count,
-                        const KRuns& runs, const T* panel, int vectors, bool accumulate) {
-  const auto full = Multiply<T>::of(block_m, vectors);
-  std::int64_t i = 0;
-  for (; i + block_m <= count; i += block_m) full(tile, a + i, runs, panel, dest, to + i, accumulate);
-  if (i < count) Multiply<T>::of(int(count - i), vectors)(tile, a + i, runs, panel, dest, to + i, accumulate);
-}
-
+/// A worker's memory.
 template <class T>
 struct Scratch {
   T* source;
   T* dest;
+  T* bias;
+  T* panel;  ///< of one block of channels, when tasks pack their own
+  std::int64_t* run_source;
+  std::int64_t* run_panel;
   std::int32_t* a;
   std::int32_t* to;
 };
 
-/// All products of a phase for channels [v0, v1) of the group.
+/// The runs of k of a segment triple: its taps, those along w folded into one run where they are contiguous.
 template <class T>
-void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, const T* panels, bool exact,
-               std::int64_t v0, std::int64_t v1, const Scratch<T>& s) {
-  const std::int64_t dest_pitch = c.v_chunk;
-  std::int64_t count = exact ? 0 : list_positions(c, box, phase, dest_pitch, -1, s.a, s.to);
-  const std::int64_t taps_a_run = maximum(1, c.k_chunk / c.k), k_runs = (c.k + c.k_chunk - 1) / c.k_chunk;
-  const std::int64_t k_length = (c.k + k_runs - 1) / k_runs;
+KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSegment* const segment[3], const Scratch<T>& s) {
+  const std::int64_t nb = c.dim[1].classes[phase.cls[1]].n_taps, nc = c.dim[2].classes[phase.cls[2]].n_taps;
+  const std::int64_t begin = segment[2]->tap_begin, end = segment[2]->tap_end;
+  const std::int64_t step = c.fold ? maximum(end - begin, 1) : 1;
+  std::int64_t count = 0;
+  for (std::int64_t i = segment[0]->tap_begin; i < segment[0]->tap_end; ++i)
+    for (std::int64_t j = segment[1]->tap_begin; j < segment[1]->tap_end; ++j)
+      for (std::int64_t k = begin; k < end; k += step, ++count) {
+        const std::int64_t tap = (i * nb + j) * nc + k;
+        s.run_source[count] = phase.tap_source[tap];
+        s.run_panel[count] = tap * c.k;
+      }
+  return {s.run_source, s.run_panel, count, 0, step * c.k};
+}
+
+/// Products of listed positions with one block of channels.
+template <class T>
+void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel, int vectors,
+                        bool accumulate) {
+  const auto full = Multiply<T>::of(block_m, vectors);
+  std::int64_t i = 0;
+  for (; i + block_m <= count; i += block_m) full(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  if (i < count) Multiply<T>::of(int(count - i), vectors)(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+}
+
+/// The same in pieces of k short enough for a piece of the panel to stay in the first-level cache.
+template <class T>
+void multiply_pieces(const GatherConfig& c, const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs,
+                     const T* panel, int vectors) {
+  const std::int64_t pieces = (runs.length + c.k_chunk - 1) / c.k_chunk, length = (runs.length + pieces - 1) / pieces;
+  const std::int64_t runs_at_once = pieces > 1 ? 1 : maximum(1, c.k_chunk / runs.length);
+  for (std::int64_t r = 0; r < runs.count; r += runs_at_once)
+    for (std::int64_t k = 0; k < runs.length; k += length)
+      multiply_positions(s, dest, count,
+                         KRuns{runs.source + r, runs.panel + r, minimum(runs_at_once, runs.count - r), k,
+                               minimum(length, runs.length - k)},
+                         panel, vectors, r > 0 || k > 0);
+}
+
+/// All products of a phase for a block of channels; `dest` is the block's place in the destination tile.
+template <class T>
+void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, const T* panel, std::int64_t width,
+               bool exact, const Scratch<T>& s, T* dest) {
+  const GatherSegment* first[3];
+  std::int64_t n[3];
+  for (int d = 0; d < 3; ++d) {
+    const auto& cls = c.dim[d].classes[phase.cls[d]];
+    const bool split = exact || c.dim[d].by_segments;
+    first[d] = split ? cls.segments : &cls.whole;
+    n[d] = split ? cls.n_segments : 1;
+  }
+  for (std::int64_t i = 0; i < n[0] * n[1] * n[2]; ++i) {
+    const GatherSegment* const segment[3] = {first[0] + i / (n[1] * n[2]), first[1] + i / n[2] % n[1], first[2] + i % n[2]};
+    const std::int64_t count = list_positions(c, box, phase, segment, s.a, s.to);
+    if (count == 0) continue;
+    const KRuns runs = list_runs(c, phase, segment, s);
+    if (runs.count > 0) multiply_pieces(c, s, dest, count, runs, panel, int(width / lanes<T>));
+  }
+}
+
+/// All products for channels [v0, v1) of the group, a block at a time.
+template <class S, class T>
+void run_channels(const GatherConfig& c, const Box& box, const S* w, const T* panels, bool exact, std::int64_t v0,
+                  std::int64_t v1, const Scratch<T>& s) {
   for (std::int64_t v = v0; v < v1;) {
     const std::int64_t width = block_width<T>(v, c.v);
-    const T* panel = panels + phase.panel + v * phase.n_taps * c.k;
-    if (exact) {  // one tap at a time over the outputs that really have it; the local tile was zeroed
-      for (std::int64_t t = 0; t < phase.n_taps; ++t) {
-        count = list_positions(c, box, phase, dest_pitch, t, s.a, s.to);
-        multiply_positions(s.source, s.a, s.dest + (v - v0), s.to, count, KRuns{phase.tap_source + t, 1, 0, c.k},
-                           panel + t * c.k * width, int(width / lanes<T>), true);
-      }
-    } else if (k_runs == 1) {
-      for (std::int64_t t = 0; t < phase.n_taps; t += taps_a_run)
-        multiply_positions(s.source, s.a, s.dest + (v - v0), s.to, count,
-                           KRuns{phase.tap_source + t, minimum(taps_a_run, phase.n_taps - t), 0, c.k},
-                           panel + t * c.k * width, int(width / lanes<T>), t > 0);
-    } else {
-      for (std::int64_t t = 0; t < phase.n_taps; ++t)
-        for (std::int64_t k = 0; k < c.k; k += k_length)
-          multiply_positions(s.source, s.a, s.dest + (v - v0), s.to, count,
-                             KRuns{phase.tap_source + t, 1, k, minimum(k_length, c.k - k)},
-                             panel + (t * c.k + k) * width, int(width / lanes<T>), t > 0 || k > 0);
-    }
+    const T* panel = c.pack_in_task ? s.panel : panels + panel_at(c, box.group, v);
+    if (c.pack_in_task) exact = !pack_block(c, w, box.group, v, s.panel) && c.reads_zeros;
+    for (std::int64_t p = 0; p < c.n_phases; ++p)
+      run_phase(c, box, c.phases[p], panel + c.phases[p].taps_before * c.k * width, width, exact, s, s.dest + (v - v0));
     v += width;
   }
 }
 
-/// Whether some phase leaves holes in destination lines, which must then be zero before the products.
-bool has_holes(const GatherConfig& c) {
-  for (int d = 0; d < 3; ++d)
-    for (std::int64_t i = 0; i < c.dim[d].n_classes; ++i)
-      if (c.dim[d].classes[i].n_taps == 0) return true;
-  return false;
+/// Whether line l of the tile, counted in dimension d, gets products at all.
+bool line_has_taps(const GatherConfig& c, int d, std::int64_t l) {
+  return c.dim[d].classes[l % c.dim[d].spread].n_taps > 0;
 }
 
 template <class S, class T>
-__attribute__((noinline)) void write_tile(const GatherConfig& c, const Box& box, const GatherTensors& t, std::int64_t v0, std::int64_t v1, T* tile,
-                const T* bias, const EpilogueSteps& steps) {
+void write_tile(const GatherConfig& c, const Box& box, const GatherTensors& t, std::int64_t v0, std::int64_t v1,
+                const Scratch<T>& s, const EpilogueSteps& steps) {
   std::int64_t o0[3];
   for (int d = 0; d < 3; ++d) o0[d] = c.dim[d].spread * box.q0[d] + c.dim[d].first_min;
   const auto &dd = c.dim[0], &dh = c.dim[1], &dw = c.dim[2];
@@ -220,9 +307,14 @@ __attribute__((noinline)) void write_tile(const GatherConfig& c, const Box& box,
       for (std::int64_t lh = 0; lh < dh.spread * (box.q1[1] - box.q0[1]); ++lh) {
         const std::int64_t d = o0[0] + ld, h = o0[1] + lh;
         if (d < 0 || d >= dd.dest_size || h < 0 || h >= dh.dest_size) continue;
+        S* to = base + n * c.dest.n + d * c.dest.d + h * c.dest.h + w0 * c.dest.w;
+        if (!line_has_taps(c, 0, ld) || !line_has_taps(c, 1, lh)) {
+          fill_line(to, c.dest, v1 - v0, w1 - w0, s.bias + c.v_chunk);
+          continue;
+        }
         const std::int64_t line = ((n - box.n0) * dd.spread * dd.tile + ld) * dh.spread * dh.tile + lh;
-        write_line(base + n * c.dest.n + d * c.dest.d + h * c.dest.h + w0 * c.dest.w, c.dest, v1 - v0, w1 - w0,
-                   tile + (line * dw.spread * dw.tile + w0 - o0[2]) * c.v_chunk, c.v_chunk, bias, steps);
+        write_line(to, c.dest, v1 - v0, w1 - w0, s.dest + (line * dw.spread * dw.tile + w0 - o0[2]) * c.v_chunk, c.v_chunk,
+                   t.bias ? s.bias : nullptr, steps);
       }
 }
 
@@ -233,22 +325,27 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
   Scratch<T> s;
   s.source = static_cast<T*>(scratch);
   s.dest = s.source + c.source_elements;
-  T* bias = s.dest + c.dest_elements;
-  s.a = reinterpret_cast<std::int32_t*>(bias + c.v_chunk);
+  s.bias = s.dest + c.dest_elements;  // v_chunk values, then as many of what a position without products gets
+  s.panel = s.bias + 2 * c.v_chunk;
+  s.run_source = reinterpret_cast<std::int64_t*>(s.panel + c.panel_elements);
+  s.run_panel = s.run_source + c.max_taps;
+  s.a = reinterpret_cast<std::int32_t*>(s.run_panel + c.max_taps);
   s.to = s.a + c.positions;
   EpilogueSteps steps;
   steps.count = int(c.n_steps);
   for (std::int64_t i = 0; i < c.n_steps; ++i) steps.steps[i] = c.steps[i];
   read_tile(c, box, static_cast<const S*>(t.source), s.source);
-  const bool zero = exact || has_holes(c);
   for (std::int64_t v0 = box.v_begin; v0 < box.v_end; v0 += c.v_chunk) {
     const std::int64_t v1 = minimum(v0 + c.v_chunk, box.v_end);
-    if (zero) std::memset(s.dest, 0, std::size_t(c.dest_elements) * sizeof(T));
-    for (std::int64_t p = 0; p < c.n_phases; ++p)
-      run_phase(c, box, c.phases[p], panels + box.group * c.group_panel, exact, v0, v1, s);
-    if (t.bias)
-      for (std::int64_t v = v0; v < v1; ++v) bias[v - v0] = widen(static_cast<const S*>(t.bias)[box.group * c.v + v]);
-    write_tile<S, T>(c, box, t, v0, v1, s.dest, t.bias ? bias : nullptr, steps);
+    if (exact || c.pack_in_task ? c.holes_exact : c.holes)
+      std::memset(s.dest, 0, std::size_t(c.dest_elements) * sizeof(T));
+    run_channels(c, box, static_cast<const S*>(t.w), panels, exact, v0, v1, s);
+    for (std::int64_t v = v0; v < v1; ++v) {
+      const T b = t.bias ? T(widen(static_cast<const S*>(t.bias)[box.group * c.v + v])) : T(0);
+      s.bias[v - v0] = s.bias[c.v_chunk + v - v0] = b;
+    }
+    if (steps.count > 0) apply_epilogue(steps, s.bias + c.v_chunk, v1 - v0);
+    write_tile<S>(c, box, t, v0, v1, s, steps);
   }
 }
 
@@ -256,10 +353,10 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
 
 bool pack(const GatherConfig& c, const void* w, void* panels, std::int64_t part) {
   switch (c.source.dtype) {
-    case DType::f32: return pack_block(c, static_cast<const float*>(w), static_cast<float*>(panels), part);
-    case DType::f64: return pack_block(c, static_cast<const double*>(w), static_cast<double*>(panels), part);
-    case DType::f16: return pack_block(c, static_cast<const Half*>(w), static_cast<float*>(panels), part);
-    case DType::bf16: return pack_block(c, static_cast<const BFloat*>(w), static_cast<float*>(panels), part);
+    case DType::f32: return pack_part(c, static_cast<const float*>(w), static_cast<float*>(panels), part);
+    case DType::f64: return pack_part(c, static_cast<const double*>(w), static_cast<double*>(panels), part);
+    case DType::f16: return pack_part(c, static_cast<const Half*>(w), static_cast<float*>(panels), part);
+    case DType::bf16: return pack_part(c, static_cast<const BFloat*>(w), static_cast<float*>(panels), part);
   }
   return true;
 }

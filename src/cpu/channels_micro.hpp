@@ -13,9 +13,10 @@ inline constexpr int block_m = 6;   // 12 of 16 registers accumulate
 #endif
 inline constexpr int block_n = 2;
 
-/// Runs of the k dimension: run r reads a[m] + run[r] .. + length, one after the other; B is contiguous over all.
+/// Runs of the k dimension, each contiguous in A and in B.
 struct KRuns {
   const std::int64_t* source;  ///< element offset of each run in the A tile
+  const std::int64_t* panel;   ///< k offset of each run in the B panel
   std::int64_t count;
   std::int64_t begin, length;  ///< within each run
 };
@@ -32,14 +33,15 @@ static void multiply(const T* a, const std::int32_t* a_offset, const KRuns& runs
     for (int n = 0; n < NV; ++n) acc[m][n] = accumulate ? load(c + c_offset[m] + n * VL) : Vec<T>{};
   for (std::int64_t r = 0; r < runs.count; ++r) {
     const T* p[MR];
+    const T* q = b + (runs.panel[r] + runs.begin) * (NV * VL);
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m) p[m] = a + a_offset[m] + runs.source[r] + runs.begin;
 #pragma GCC unroll 4
     for (std::int64_t k = 0; k < runs.length; ++k) {
       Vec<T> bv[NV];
 #pragma GCC unroll 4
-      for (int n = 0; n < NV; ++n) bv[n] = load(b + n * VL);
-      b += NV * VL;
+      for (int n = 0; n < NV; ++n) bv[n] = load(q + n * VL);
+      q += NV * VL;
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
         const Vec<T> av = broadcast(p[m][k]);
