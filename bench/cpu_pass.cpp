@@ -40,9 +40,12 @@ float half_to_float(std::uint16_t h) {
 
 double element(const Buffer& b, DType t, std::size_t i) {
   switch (t) {
-    case DType::f32: return static_cast<const float*>(b.data)[i];
-    case DType::f64: return static_cast<const double*>(b.data)[i];
-    case DType::f16: return half_to_float(static_cast<const std::uint16_t*>(b.data)[i]);
+    case DType::f32:
+      return static_cast<const float*>(b.data)[i];
+    case DType::f64:
+      return static_cast<const double*>(b.data)[i];
+    case DType::f16:
+      return half_to_float(static_cast<const std::uint16_t*>(b.data)[i]);
     case DType::bf16: {
       const std::uint32_t u = std::uint32_t(static_cast<const std::uint16_t*>(b.data)[i]) << 16;
       float f;
@@ -62,9 +65,15 @@ void fill(Buffer& b, DType t, unsigned seed) {
     std::uint32_t u;
     std::memcpy(&u, &v, 4);
     switch (t) {
-      case DType::f32: static_cast<float*>(b.data)[i] = v; break;
-      case DType::f64: static_cast<double*>(b.data)[i] = v; break;
-      case DType::bf16: static_cast<std::uint16_t*>(b.data)[i] = std::uint16_t(u >> 16); break;
+      case DType::f32:
+        static_cast<float*>(b.data)[i] = v;
+        break;
+      case DType::f64:
+        static_cast<double*>(b.data)[i] = v;
+        break;
+      case DType::bf16:
+        static_cast<std::uint16_t*>(b.data)[i] = std::uint16_t(u >> 16);
+        break;
       case DType::f16:
         static_cast<std::uint16_t*>(b.data)[i] =
             v == 0.0f ? 0 : std::uint16_t(((u >> 16) & 0x8000u) | (((u & 0x7fffffffu) - 0x38000000u) >> 13));
@@ -80,8 +89,10 @@ double thread_seconds() {
 
 struct Tensors {
   Tensors(const Problem& p, double x_elements, double y_elements, double w_elements)
-      : x(std::size_t(x_elements) * size_of(p.dtype)), y(std::size_t(y_elements) * size_of(p.dtype)),
-        w(std::size_t(w_elements) * size_of(p.dtype)), b(std::size_t(p.out_channels * size_of(p.dtype))) {}
+      : x(std::size_t(x_elements) * size_of(p.dtype)),
+        y(std::size_t(y_elements) * size_of(p.dtype)),
+        w(std::size_t(w_elements) * size_of(p.dtype)),
+        b(std::size_t(p.out_channels * size_of(p.dtype))) {}
   Buffer x, y, w, b;
 };
 
@@ -89,19 +100,26 @@ Status run(const Plan& plan, Pass pass, const Tensors& in, Tensors& out, const L
   switch (pass) {
     case Pass::forward:
       return plan.forward({in.x.data, in.w.data, plan.problem().bias ? in.b.data : nullptr, out.y.data}, launch);
-    case Pass::backward_input: return plan.backward_input({in.y.data, in.w.data, out.x.data}, launch);
-    case Pass::backward_weight: return plan.backward_weight({in.x.data, in.y.data, out.w.data}, launch);
-    case Pass::backward_bias: return plan.backward_bias({in.y.data, out.b.data}, launch);
+    case Pass::backward_input:
+      return plan.backward_input({in.y.data, in.w.data, out.x.data}, launch);
+    case Pass::backward_weight:
+      return plan.backward_weight({in.x.data, in.y.data, out.w.data}, launch);
+    case Pass::backward_bias:
+      return plan.backward_bias({in.y.data, out.b.data}, launch);
   }
   return {};
 }
 
 const Buffer& result(const Tensors& t, Pass pass) {
   switch (pass) {
-    case Pass::forward: return t.y;
-    case Pass::backward_input: return t.x;
-    case Pass::backward_weight: return t.w;
-    case Pass::backward_bias: return t.b;
+    case Pass::forward:
+      return t.y;
+    case Pass::backward_input:
+      return t.x;
+    case Pass::backward_weight:
+      return t.w;
+    case Pass::backward_bias:
+      return t.b;
   }
   return t.y;
 }
@@ -129,9 +147,9 @@ int time_pass(const Problem& p, Pass pass, const std::string& only, int workers,
     busy = std::min(busy, thread_seconds() - thread_start);
     best = std::min(best, t), total += t;
   }
-  std::printf("%-15s %-15s %9.3f ms (cpu %.3f) %8.2f GFLOP/s %7.2f GB/s  first %.3f ms  workspace %.2f MB", to_string(pass).data(),
-              plan.candidate(pass).c_str(), best * 1e3, busy * 1e3, flop(p) / best * 1e-9, min_bytes(p, pass) / best * 1e-9, first * 1e3,
-              double(plan.workspace_bytes(pass, workers)) * 1e-6);
+  std::printf("%-15s %-15s %9.3f ms (cpu %.3f) %8.2f GFLOP/s %7.2f GB/s  first %.3f ms  workspace %.2f MB",
+              to_string(pass).data(), plan.candidate(pass).c_str(), best * 1e3, busy * 1e3, flop(p) / best * 1e-9,
+              min_bytes(p, pass) / best * 1e-9, first * 1e3, double(plan.workspace_bytes(pass, workers)) * 1e-6);
   if (check) {
     auto oracle = Plan::create(p, Device::cpu(), {}, "cpu_reference");
     Tensors want(p, xs, ys, ws);

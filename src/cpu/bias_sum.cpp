@@ -23,11 +23,13 @@ class BiasSum final : public PassKernel {
     // Slots of at least 32 thousand elements, and enough of them for any number of workers.
     const std::int64_t elements = g.batch * job_.channels * job_.volume;
     if (last_) {
-      job_.slots = std::clamp<std::int64_t>(elements / 32768, 1, std::clamp<std::int64_t>(g.batch * job_.volume, 1, 64));
+      job_.slots =
+          std::clamp<std::int64_t>(elements / 32768, 1, std::clamp<std::int64_t>(g.batch * job_.volume, 1, 64));
     } else {
       job_.pieces = std::max<std::int64_t>(1, job_.volume / 32768);
       const std::int64_t items = std::max<std::int64_t>(1, g.batch * job_.pieces);
-      job_.slots = std::min({items, std::max<std::int64_t>(1, 64 / job_.channels), std::max<std::int64_t>(1, elements / 32768)});
+      job_.slots =
+          std::min({items, std::max<std::int64_t>(1, 64 / job_.channels), std::max<std::int64_t>(1, elements / 32768)});
     }
   }
 
@@ -41,7 +43,8 @@ class BiasSum final : public PassKernel {
     const double elements = double(job_.batch) * double(job_.channels) * double(job_.volume);
     if (last_) {
       share_out(executor, job_.slots, elements, [&](std::int64_t s, std::int64_t end, int worker) {
-        for (; s < end; ++s) kernels_->rows(job_, t.dy, partial, s, scratch + static_cast<std::size_t>(worker) * row_bytes());
+        for (; s < end; ++s)
+          kernels_->rows(job_, t.dy, partial, s, scratch + static_cast<std::size_t>(worker) * row_bytes());
       });
     } else {
       share_out(executor, job_.slots * job_.channels, elements, [&](std::int64_t i, std::int64_t end, int) {
@@ -61,7 +64,9 @@ class BiasSum final : public PassKernel {
   }
 
  private:
-  std::size_t partial_bytes() const { return (static_cast<std::size_t>(job_.slots * job_.channels) * 8 + 63) / 64 * 64; }
+  std::size_t partial_bytes() const {
+    return (static_cast<std::size_t>(job_.slots * job_.channels) * 8 + 63) / 64 * 64;
+  }
   std::size_t row_bytes() const {
     return last_ ? (static_cast<std::size_t>(2 * job_.channels) * compute_size_ + 63) / 64 * 64 : 0;
   }

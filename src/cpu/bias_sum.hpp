@@ -15,7 +15,8 @@ struct BiasSumJob {
 
 struct BiasSumKernels {
   /// Channels first: one slot of channels [first, end).
-  void (*planes)(const BiasSumJob& job, const void* dy, double* partial, std::int64_t slot, std::int64_t first, std::int64_t end);
+  void (*planes)(const BiasSumJob& job, const void* dy, double* partial, std::int64_t slot, std::int64_t first,
+                 std::int64_t end);
   /// Channels last: one slot of all channels; `row` holds two rows of accumulators.
   void (*rows)(const BiasSumJob& job, const void* dy, double* partial, std::int64_t slot, void* row);
   /// db of channels [first, end): slots in order.

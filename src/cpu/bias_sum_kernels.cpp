@@ -1,22 +1,12 @@
 // db = sum of dy over everything but the channel, at the speed memory is read: short sums in vectors of the compute
 // type (at most 128 terms a lane), added up in double. Compiled once per instruction set.
 #include "cpu/bias_sum.hpp"
-
 #include "cpu/simd.hpp"
 
 namespace upconv::UPCONV_ISA {
 namespace {
 
 using namespace upconv::cpu;
-
-template <class S>
-struct Compute {
-  typedef float type;
-};
-template <>
-struct Compute<double> {
-  typedef double type;
-};
 
 constexpr std::int64_t block = 2048;
 
@@ -54,7 +44,8 @@ static inline double sum_row(const S* p, std::int64_t n) {
 }
 
 template <class S>
-void planes(const BiasSumJob& job, const void* dy, double* partial, std::int64_t slot, std::int64_t first, std::int64_t end) {
+void planes(const BiasSumJob& job, const void* dy, double* partial, std::int64_t slot, std::int64_t first,
+            std::int64_t end) {
   const std::int64_t items = job.batch * job.pieces;
   for (std::int64_t c = first; c < end; ++c) {
     double total = 0.0;

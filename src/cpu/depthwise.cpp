@@ -18,7 +18,9 @@ std::size_t round_up(std::size_t n) { return (n + 63) / 64 * 64; }
 class Depthwise final : public PassKernel {
  public:
   explicit Depthwise(const Request& r)
-      : pass_(r.pass), operations_(flop(r.problem)), compute_size_(r.problem.dtype == DType::f64 ? 8 : 4),
+      : pass_(r.pass),
+        operations_(flop(r.problem)),
+        compute_size_(r.problem.dtype == DType::f64 ? 8 : 4),
         kernels_(&UPCONV_PER_ISA(depthwise_kernels)[static_cast<int>(r.problem.dtype)]) {
     const Geometry& g = r.geometry;
     const bool forward = pass_ == Pass::forward;
@@ -51,8 +53,9 @@ class Depthwise final : public PassKernel {
   }
 
   std::size_t workspace_bytes(int workers) const override {
-    return pass_ == Pass::backward_weight ? static_cast<std::size_t>(job_.slots) * packed_bytes()
-                                          : round_up(packed_bytes()) + static_cast<std::size_t>(workers) * scratch_bytes();
+    return pass_ == Pass::backward_weight
+               ? static_cast<std::size_t>(job_.slots) * packed_bytes()
+               : round_up(packed_bytes()) + static_cast<std::size_t>(workers) * scratch_bytes();
   }
 
   void run(const PassTensors& t, void* workspace, Executor& executor) const override {
@@ -60,8 +63,8 @@ class Depthwise final : public PassKernel {
       char* partial = static_cast<char*>(workspace);
       share_out(executor, job_.slots, operations_, [&](std::int64_t s, std::int64_t end, int) {
         for (; s < end; ++s)
-          kernels_->weight_rows(job_, t.x, t.dy, partial + static_cast<std::size_t>(s) * packed_bytes(), rows_ * s / job_.slots,
-                                rows_ * (s + 1) / job_.slots, nullptr);
+          kernels_->weight_rows(job_, t.x, t.dy, partial + static_cast<std::size_t>(s) * packed_bytes(),
+                                rows_ * s / job_.slots, rows_ * (s + 1) / job_.slots, nullptr);
       });
       kernels_->weight_reduce(job_, partial, t.dw);
       return;
@@ -109,7 +112,8 @@ Result<std::unique_ptr<PassKernel>> make_depthwise(const Request& r) {
   const Geometry& g = r.geometry;
   if (r.pass == Pass::backward_bias) return unsupported("no kernel for this pass");
   if (g.ci != 1 || g.co != 1)
-    return unsupported(std::to_string(g.ci) + " -> " + std::to_string(g.co) + " channels a group, but depthwise has 1 -> 1");
+    return unsupported(std::to_string(g.ci) + " -> " + std::to_string(g.co) +
+                       " channels a group, but depthwise has 1 -> 1");
   if (r.problem.x_layout != Layout::channels_last || r.problem.y_layout != Layout::channels_last)
     return unsupported("needs x and y with the channels last");
   if (g.batch == 0) return unsupported("an empty batch: nothing to vectorise");

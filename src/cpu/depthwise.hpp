@@ -21,10 +21,10 @@ struct DepthwiseJob {
   std::int64_t source[3] = {}, destination[3] = {};
   std::int64_t source_step[3] = {1, 1, 1}, destination_step[3] = {1, 1, 1}, padding[3] = {};
   std::int64_t kernel[3] = {};
-  const DepthwiseTap* taps[3] = {};         ///< of each dimension, by residue r
-  const std::int32_t* first_tap[3] = {};    ///< taps of residue r: [first_tap[r], first_tap[r + 1])
+  const DepthwiseTap* taps[3] = {};           ///< of each dimension, by residue r
+  const std::int32_t* first_tap[3] = {};      ///< taps of residue r: [first_tap[r], first_tap[r + 1])
   std::int64_t w_channel = 0, w_tap[3] = {};  ///< element strides of w
-  std::int64_t slots = 1;                   ///< dw: partial sums
+  std::int64_t slots = 1;                     ///< dw: partial sums
   EpilogueSteps epilogue;
 };
 

@@ -2,7 +2,6 @@
 // channels at a time through the list. Two loads per multiply-add: half the FMA peak from the first-level cache, and
 // bound by memory for the kernels in use (4 to 9 taps a position). Compiled once per instruction set.
 #include "cpu/depthwise.hpp"
-
 #include "cpu/simd.hpp"
 #include "epilogue/simd.hpp"
 
@@ -10,15 +9,6 @@ namespace upconv::UPCONV_ISA {
 namespace {
 
 using namespace upconv::cpu;
-
-template <class S>
-struct Compute {
-  typedef float type;
-};
-template <>
-struct Compute<double> {
-  typedef double type;
-};
 
 template <class S>
 static inline auto load_wide(const S* p) {
@@ -178,8 +168,10 @@ void weight_reduce(const DepthwiseJob& job, const void* partials, void* dw) {
       for (std::int64_t t = 0; t < job.kernel[2]; ++t, ++tap)
         for (std::int64_t c = 0; c < C; ++c) {
           T total = T(0);
-          for (std::int64_t s = 0; s < job.slots; ++s) total += static_cast<const T*>(partials)[(s * taps + tap) * C + c];
-          narrow(total, static_cast<S*>(dw)[c * job.w_channel + a * job.w_tap[0] + b * job.w_tap[1] + t * job.w_tap[2]]);
+          for (std::int64_t s = 0; s < job.slots; ++s)
+            total += static_cast<const T*>(partials)[(s * taps + tap) * C + c];
+          narrow(total,
+                 static_cast<S*>(dw)[c * job.w_channel + a * job.w_tap[0] + b * job.w_tap[1] + t * job.w_tap[2]]);
         }
 }
 
@@ -187,10 +179,9 @@ void weight_reduce(const DepthwiseJob& job, const void* partials, void* dw) {
 
 /// In order of DType: f32, f64, f16, bf16.
 extern const DepthwiseKernels depthwise_kernels[4];
-const DepthwiseKernels depthwise_kernels[4] = {
-    {pack<float>, row<float>, weight_rows<float>, weight_reduce<float>},
-    {pack<double>, row<double>, weight_rows<double>, weight_reduce<double>},
-    {pack<Half>, row<Half>, weight_rows<Half>, weight_reduce<Half>},
-    {pack<BFloat>, row<BFloat>, weight_rows<BFloat>, weight_reduce<BFloat>}};
+const DepthwiseKernels depthwise_kernels[4] = {{pack<float>, row<float>, weight_rows<float>, weight_reduce<float>},
+                                               {pack<double>, row<double>, weight_rows<double>, weight_reduce<double>},
+                                               {pack<Half>, row<Half>, weight_rows<Half>, weight_reduce<Half>},
+                                               {pack<BFloat>, row<BFloat>, weight_rows<BFloat>, weight_reduce<BFloat>}};
 
 }  // namespace upconv::UPCONV_ISA

@@ -10,8 +10,8 @@ struct LongTapsJob {
   std::int64_t batch = 0, groups = 0, ci = 0, co = 0, in = 0, out = 0;
   std::int64_t kernel = 0, stride = 0, padding = 0;
   std::int64_t w_group = 0, w_ci = 0, w_co = 0, w_tap = 0;  ///< element strides of dw
-  std::int64_t width = 0;   ///< taps of a task: 3 vectors
-  std::int64_t blocks = 0;  ///< dw: tasks a (group, output channel)
+  std::int64_t width = 0;                                   ///< taps of a task: 3 vectors
+  std::int64_t blocks = 0;                                  ///< dw: tasks a (group, output channel)
 };
 
 /// Input channels of one dx task.

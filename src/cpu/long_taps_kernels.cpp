@@ -1,10 +1,9 @@
 // dw[ci, t .. t + 3L) = sum over n, i of x[n, ci, i] * dy[n, stride*i - padding + t ..]: register tiles of 4 input
 // channels by 3 vectors of taps, the windows of dy packed once for all input channels.
-// dx[ci, i] = sum over co, t of w[ci, co, t] * dy[co, stride*i - padding + t]: 4 input channels by 3 positions, straight
-// from the tensors, summed across lanes once per kernel.
-// Floor: 12 multiply-adds per 7 loads, FMA bound. Compiled once per instruction set.
+// dx[ci, i] = sum over co, t of w[ci, co, t] * dy[co, stride*i - padding + t]: 4 input channels by 3 positions,
+// straight from the tensors, summed across lanes once per kernel. Floor: 12 multiply-adds per 7 loads, FMA bound.
+// Compiled once per instruction set.
 #include "cpu/long_taps.hpp"
-
 #include "cpu/positions_rows.hpp"
 #include "cpu/simd.hpp"
 
@@ -12,15 +11,6 @@ namespace upconv::UPCONV_ISA {
 namespace {
 
 using namespace upconv::cpu;
-
-template <class S>
-struct Compute {
-  typedef float type;
-};
-template <>
-struct Compute<double> {
-  typedef double type;
-};
 
 template <class T, int R>
 static inline void accumulate(const T* const* x, const T* window, std::int64_t positions, T* out) {
@@ -52,13 +42,15 @@ std::int64_t scratch_elements(const LongTapsJob& job) {
 
 /// One element by its definition: a zero beside dy met an infinity, or the data hold a NaN.
 template <class S>
-typename Compute<S>::type exact(const LongTapsJob& job, const S* x, const S* dy, std::int64_t ic, std::int64_t oc, std::int64_t t) {
+typename Compute<S>::type exact(const LongTapsJob& job, const S* x, const S* dy, std::int64_t ic, std::int64_t oc,
+                                std::int64_t t) {
   typename Compute<S>::type total = 0;
   for (std::int64_t n = 0; n < job.batch; ++n)
     for (std::int64_t i = 0; i < job.in; ++i) {
       const std::int64_t o = job.stride * i + t - job.padding;
       if (o < 0 || o >= job.out) continue;
-      total += widen(x[(n * job.groups * job.ci + ic) * job.in + i]) * widen(dy[(n * job.groups * job.co + oc) * job.out + o]);
+      total += widen(x[(n * job.groups * job.ci + ic) * job.in + i]) *
+               widen(dy[(n * job.groups * job.co + oc) * job.out + o]);
     }
   return total;
 }
@@ -96,10 +88,17 @@ void run(const LongTapsJob& job, const void* x_, const void* dy_, void* dw_, std
         }
         T* out = sums + c * width;
         switch (rows) {
-          case 1: accumulate<T, 1>(row, window, count, out); break;
-          case 2: accumulate<T, 2>(row, window, count, out); break;
-          case 3: accumulate<T, 3>(row, window, count, out); break;
-          default: accumulate<T, 4>(row, window, count, out);
+          case 1:
+            accumulate<T, 1>(row, window, count, out);
+            break;
+          case 2:
+            accumulate<T, 2>(row, window, count, out);
+            break;
+          case 3:
+            accumulate<T, 3>(row, window, count, out);
+            break;
+          default:
+            accumulate<T, 4>(row, window, count, out);
         }
       }
     }
@@ -188,9 +187,10 @@ void run_dx(const LongTapsJob& job, const void* dy_, const void* w_, void* dx_, 
 
 /// In order of DType: f32, f64, f16, bf16.
 extern const LongTapsKernels long_taps_kernels[4];
-const LongTapsKernels long_taps_kernels[4] = {{scratch_elements<float>, 3 * lanes<float>, run<float>, run_dx<float>},
-                                              {scratch_elements<double>, 3 * lanes<double>, run<double>, run_dx<double>},
-                                              {scratch_elements<Half>, 3 * lanes<float>, run<Half>, nullptr},
-                                              {scratch_elements<BFloat>, 3 * lanes<float>, run<BFloat>, nullptr}};
+const LongTapsKernels long_taps_kernels[4] = {
+    {scratch_elements<float>, 3 * lanes<float>, run<float>, run_dx<float>},
+    {scratch_elements<double>, 3 * lanes<double>, run<double>, run_dx<double>},
+    {scratch_elements<Half>, 3 * lanes<float>, run<Half>, nullptr},
+    {scratch_elements<BFloat>, 3 * lanes<float>, run<BFloat>, nullptr}};
 
 }  // namespace upconv::UPCONV_ISA

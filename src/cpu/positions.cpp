@@ -20,7 +20,8 @@ std::size_t round_up(std::size_t n) { return (n + 63) / 64 * 64; }
 class Positions final : public PassKernel {
  public:
   explicit Positions(const Request& r)
-      : forward_(r.pass == Pass::forward), operations_(flop(r.problem)),
+      : forward_(r.pass == Pass::forward),
+        operations_(flop(r.problem)),
         kernels_(&UPCONV_PER_ISA(positions_kernels)[static_cast<int>(r.problem.dtype)]) {
     build_positions(r, tables_);
   }
@@ -38,12 +39,11 @@ class Positions final : public PassKernel {
     share_out(executor, blocks, double(job.groups * job.panel) * 8.0, [&](std::int64_t i, std::int64_t end, int) {
       for (; i < end; ++i) finite[i] = kernels_->pack(job, t.w, panels, i / job.blocks, i % job.blocks);
     });
-    share_out(executor, job.groups * boxes_of(job), operations_,
-              [&](std::int64_t i, std::int64_t end, int worker) {
-                for (; i < end; ++i)
-                  kernels_->run(job, forward_ ? t.x : t.dy, panels, finite, forward_ ? t.b : nullptr,
-                                forward_ ? t.y : t.dx, i, scratch + static_cast<std::size_t>(worker) * scratch_bytes());
-              });
+    share_out(executor, job.groups * boxes_of(job), operations_, [&](std::int64_t i, std::int64_t end, int worker) {
+      for (; i < end; ++i)
+        kernels_->run(job, forward_ ? t.x : t.dy, panels, finite, forward_ ? t.b : nullptr, forward_ ? t.y : t.dx, i,
+                      scratch + static_cast<std::size_t>(worker) * scratch_bytes());
+    });
   }
 
   std::string detail() const override {
@@ -71,7 +71,8 @@ class Positions final : public PassKernel {
 class PositionsWeight final : public PassKernel {
  public:
   explicit PositionsWeight(const Request& r)
-      : operations_(flop(r.problem)), kernels_(&UPCONV_PER_ISA(positions_weight_kernels)[static_cast<int>(r.problem.dtype)]) {
+      : operations_(flop(r.problem)),
+        kernels_(&UPCONV_PER_ISA(positions_weight_kernels)[static_cast<int>(r.problem.dtype)]) {
     build_positions(r, tables_);
   }
 
@@ -84,7 +85,8 @@ class PositionsWeight final : public PassKernel {
     char* scratch = static_cast<char*>(workspace) + partial_bytes();
     share_out(executor, job.groups * job.row_parts * job.slots, operations_,
               [&](std::int64_t i, std::int64_t end, int worker) {
-                for (; i < end; ++i) kernels_->run(job, t.x, t.dy, workspace, i, scratch + worker * tables_.scratch_bytes);
+                for (; i < end; ++i)
+                  kernels_->run(job, t.x, t.dy, workspace, i, scratch + worker * tables_.scratch_bytes);
               });
     share_out(executor, job.groups * job.rows, double(partial_bytes()), [&](std::int64_t i, std::int64_t end, int) {
       for (; i < end; ++i) kernels_->reduce(job, workspace, t.dw, i);
@@ -118,20 +120,22 @@ class LongTaps final : public PassKernel {
   static bool takes(const Request& r) {
     const Geometry& g = r.geometry;
     if (r.pass == Pass::forward) return false;
-    if (r.pass == Pass::backward_input &&
-        (r.problem.w_layout != Layout::channels_first || (r.problem.dtype != DType::f32 && r.problem.dtype != DType::f64)))
+    if (r.pass == Pass::backward_input && (r.problem.w_layout != Layout::channels_first ||
+                                           (r.problem.dtype != DType::f32 && r.problem.dtype != DType::f64)))
       return false;
     return g.in[0] * g.in[1] * g.out[0] * g.out[1] * g.kernel[0] * g.kernel[1] == 1 && g.dilation[2] == 1 &&
-           g.kernel[2] >= 64 && r.problem.x_layout == Layout::channels_first && r.problem.y_layout == Layout::channels_first;
+           g.kernel[2] >= 64 && r.problem.x_layout == Layout::channels_first &&
+           r.problem.y_layout == Layout::channels_first;
   }
   explicit LongTaps(const Request& r)
-      : weight_(r.pass == Pass::backward_weight), operations_(flop(r.problem)),
+      : weight_(r.pass == Pass::backward_weight),
+        operations_(flop(r.problem)),
         compute_size_(r.problem.dtype == DType::f64 ? 8 : 4),
         kernels_(&UPCONV_PER_ISA(long_taps_kernels)[static_cast<int>(r.problem.dtype)]) {
     const Geometry& g = r.geometry;
     const WeightStrides ws = weight_strides(r.problem, g);
-    job_ = {g.batch, g.groups, g.ci, g.co, g.in[2], g.out[2], g.kernel[2], g.stride[2], g.padding[2],
-            g.ci * ws.ci, ws.ci, ws.co, ws.tap[2], kernels_->width, 0};
+    job_ = {g.batch,      g.groups, g.ci,  g.co,      g.in[2],         g.out[2], g.kernel[2], g.stride[2], g.padding[2],
+            g.ci * ws.ci, ws.ci,    ws.co, ws.tap[2], kernels_->width, 0};
     job_.blocks = (job_.kernel + job_.width - 1) / job_.width;
   }
   std::size_t workspace_bytes(int workers) const override {
@@ -145,14 +149,17 @@ class LongTaps final : public PassKernel {
       });
       return;
     }
-    share_out(executor, job_.groups * job_.co * job_.blocks, operations_, [&](std::int64_t i, std::int64_t end, int worker) {
-      for (; i < end; ++i)
-        kernels_->run(job_, t.x, t.dy, t.dw, i, static_cast<char*>(workspace) + static_cast<std::size_t>(worker) * scratch_bytes());
-    });
+    share_out(executor, job_.groups * job_.co * job_.blocks, operations_,
+              [&](std::int64_t i, std::int64_t end, int worker) {
+                for (; i < end; ++i)
+                  kernels_->run(job_, t.x, t.dy, t.dw, i,
+                                static_cast<char*>(workspace) + static_cast<std::size_t>(worker) * scratch_bytes());
+              });
   }
   std::string detail() const override {
     return to_string(active_isa()) + ", vectors across taps, " +
-           (weight_ ? std::to_string(job_.width) + " taps a task" : std::to_string(long_taps_channels) + " channels a task");
+           (weight_ ? std::to_string(job_.width) + " taps a task"
+                    : std::to_string(long_taps_channels) + " channels a task");
   }
 
  private:
@@ -170,9 +177,12 @@ class LongTaps final : public PassKernel {
 bool preferred(const Request& r) {
   const Geometry& g = r.geometry;
   switch (r.pass) {
-    case Pass::forward: return g.co <= 8;
-    case Pass::backward_input: return g.ci <= 8 || g.co < 8;
-    default: return g.co <= 8 || (g.ci >= 4 && g.ci <= 8);
+    case Pass::forward:
+      return g.co <= 8;
+    case Pass::backward_input:
+      return g.ci <= 8 || g.co < 8;
+    default:
+      return g.co <= 8 || (g.ci >= 4 && g.ci <= 8);
   }
 }
 
@@ -194,7 +204,8 @@ Result<std::unique_ptr<PassKernel>> make_positions(const Request& r) {
       return unsupported("a tile's halo of " + std::to_string(reach) + " positions does not fit the cache");
   }
   if (!r.forced && !preferred(r))
-    return unsupported(std::to_string(g.ci) + " -> " + std::to_string(g.co) + " channels a group fill the vectors of cpu_channels");
+    return unsupported(std::to_string(g.ci) + " -> " + std::to_string(g.co) +
+                       " channels a group fill the vectors of cpu_channels");
   if (LongTaps::takes(r)) return std::unique_ptr<PassKernel>(new LongTaps(r));
   if (r.pass == Pass::backward_weight) return std::unique_ptr<PassKernel>(new PositionsWeight(r));
   return std::unique_ptr<PassKernel>(new Positions(r));

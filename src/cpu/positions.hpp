@@ -17,7 +17,8 @@
 
 namespace upconv::cpu {
 
-/// One activation tensor. `step` is the distance of neighbouring positions: coordinate = step*position + residue - shift.
+/// One activation tensor. `step` is the distance of neighbouring positions: coordinate = step*position + residue -
+/// shift.
 struct PositionsTensor {
   std::int64_t channels = 0;  ///< of one group
   std::int64_t size[3] = {}, step[3] = {}, shift[3] = {};
@@ -49,11 +50,11 @@ struct PositionsTile {
   std::int64_t source_elements = 0;
   /// A run is a stretch of positions that are contiguous both in the local source and in the local destination:
   /// a row of w, or several rows laid end to end, the halo between them computed and thrown away.
-  std::int64_t runs[3] = {1, 1, 1};         ///< in n, d, h
+  std::int64_t runs[3] = {1, 1, 1};  ///< in n, d, h
   std::int64_t run_length = 0;
   std::int64_t source_run[3] = {}, destination_run[3] = {};  ///< distance of neighbouring runs
-  std::int64_t place[3] = {};               ///< distance in the destination of neighbouring n, d, h
-  std::int64_t destination_pitch = 0;       ///< of rows
+  std::int64_t place[3] = {};                                ///< distance in the destination of neighbouring n, d, h
+  std::int64_t destination_pitch = 0;                        ///< of rows
 };
 
 struct PositionsJob {
@@ -67,14 +68,15 @@ struct PositionsJob {
   const std::int32_t* step_position = nullptr;  ///< per step: residue plane and offset (d, h, w), for the exact path
   const std::int64_t* taps = nullptr;           ///< weight offset per (row's phase, step)
   const std::int32_t* residue = nullptr;        ///< residue triples of the source planes in use
-  const std::int32_t* residue_plane = nullptr;  ///< source plane of residue (rd*sh + rh)*sw + rw, -1 when no tap reads it
-  const std::int32_t* phase_row = nullptr;      ///< first row of destination phase (rd*sh + rh)*sw + rw
+  const std::int32_t* residue_plane =
+      nullptr;                              ///< source plane of residue (rd*sh + rh)*sw + rw, -1 when no tap reads it
+  const std::int32_t* phase_row = nullptr;  ///< first row of destination phase (rd*sh + rh)*sw + rw
   std::int64_t w_group = 0, w_channel = 0, w_row = 0;
-  std::int64_t channel_block = 0;               ///< source channels in the local tile at once
-  std::int64_t panel = 0;                       ///< elements of one group's packed weights
-  std::int64_t chunk = 0;                       ///< positions done for all blocks before moving on
-  bool stream = false;                          ///< the result is larger than the caches: store around them
-  bool blocks_outside = false;                  ///< panels too large for the first-level cache: all runs per block
+  std::int64_t channel_block = 0;  ///< source channels in the local tile at once
+  std::int64_t panel = 0;          ///< elements of one group's packed weights
+  std::int64_t chunk = 0;          ///< positions done for all blocks before moving on
+  bool stream = false;             ///< the result is larger than the caches: store around them
+  bool blocks_outside = false;     ///< panels too large for the first-level cache: all runs per block
   EpilogueSteps epilogue;
   // dw: steps of its only class; the rows of a group in parts, the boxes in slots, each with its own partial sums.
   std::int64_t steps = 0, row_parts = 1, slots = 1;

@@ -11,15 +11,6 @@ namespace {
 
 using namespace upconv::cpu;
 
-template <class S>
-struct Compute {
-  typedef float type;
-};
-template <>
-struct Compute<double> {
-  typedef double type;
-};
-
 /// Where the box of one task lies, where its scratch is.
 template <class S>
 struct Box {
@@ -47,7 +38,8 @@ struct Box {
     stream = job.stream && reinterpret_cast<std::uintptr_t>(dst) % 64 == 0;
     phase = static_cast<const T**>(scratch);
     part = static_cast<T**>(scratch);
-    const std::int64_t step = job.destination.step[2] > job.source.step[2] ? job.destination.step[2] : job.source.step[2];
+    const std::int64_t step =
+        job.destination.step[2] > job.source.step[2] ? job.destination.step[2] : job.source.step[2];
     init = reinterpret_cast<T*>(static_cast<char*>(scratch) + (step * 8 + 63) / 64 * 64);
     result = init + aligned(job.rows);
     line = result + job.rows * t.destination_pitch + unit;

@@ -5,7 +5,6 @@
 // loads do (half the peak), and layers that narrow are bound by memory anyway.
 // Compiled once per instruction set.
 #include "cpu/positions.hpp"
-
 #include "cpu/positions_box.hpp"
 #include "cpu/positions_rows.hpp"
 #include "cpu/simd.hpp"
@@ -32,8 +31,7 @@ static inline void register_tile(const Panel<T>& p, const T* source, T* destinat
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < N; ++v)
-      acc[r][v] = p.init ? broadcast(p.init[r]) : load(destination + r * p.pitch + v * L);
+    for (int v = 0; v < N; ++v) acc[r][v] = p.init ? broadcast(p.init[r]) : load(destination + r * p.pitch + v * L);
   const T* w = p.weights;
   for (std::int64_t c = 0; c < p.channels; ++c, source += p.channel_pitch) {
 #pragma GCC unroll 1
@@ -96,10 +94,14 @@ template <class T>
 void run_block(int rows, const Panel<T>& p, const T* source, T* destination, std::int64_t positions) {
   const std::int64_t vectors = (positions + lanes<T> - 1) / lanes<T>;
   switch (rows) {
-    case 1: return stretch<T, 1, vectors_of(1)>(p, source, destination, vectors);
-    case 2: return stretch<T, 2, vectors_of(2)>(p, source, destination, vectors);
-    case 3: return stretch<T, 3, vectors_of(3)>(p, source, destination, vectors);
-    default: return stretch<T, 4, vectors_of(4)>(p, source, destination, vectors);
+    case 1:
+      return stretch<T, 1, vectors_of(1)>(p, source, destination, vectors);
+    case 2:
+      return stretch<T, 2, vectors_of(2)>(p, source, destination, vectors);
+    case 3:
+      return stretch<T, 3, vectors_of(3)>(p, source, destination, vectors);
+    default:
+      return stretch<T, 4, vectors_of(4)>(p, source, destination, vectors);
   }
 }
 
@@ -116,8 +118,13 @@ struct Task : Box<S> {
   }
 
   Panel<T> panel_of(const PositionsBlock& b, const T* panel, std::int64_t first, std::int64_t count) const {
-    return {panel + b.panel + first * b.steps * b.rows, job.offsets + b.first_step, b.steps, count, job.tile.channel_pitch,
-            job.tile.destination_pitch, first == 0 ? init + b.row : nullptr};
+    return {panel + b.panel + first * b.steps * b.rows,
+            job.offsets + b.first_step,
+            b.steps,
+            count,
+            job.tile.channel_pitch,
+            job.tile.destination_pitch,
+            first == 0 ? init + b.row : nullptr};
   }
 
   template <class F>
@@ -134,7 +141,9 @@ struct Task : Box<S> {
     const std::int64_t length = job.tile.run_length;
     const auto block = [&](std::int64_t i, std::int64_t from, std::int64_t to, std::int64_t n) {
       const PositionsBlock& b = job.block[i];
-      if (finite[i]) run_block<T>(b.rows, panel_of(b, panel, first, count), tile + from, result + b.row * job.tile.destination_pitch + to, n);
+      if (finite[i])
+        run_block<T>(b.rows, panel_of(b, panel, first, count), tile + from,
+                     result + b.row * job.tile.destination_pitch + to, n);
     };
     if (job.blocks_outside) {
       for (std::int64_t i = 0; i < job.blocks; ++i)

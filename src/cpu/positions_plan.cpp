@@ -110,8 +110,10 @@ void choose_tile(PositionsTables& t, std::int64_t rows, std::int64_t channels, s
     std::int64_t low = 1, high = std::max<std::int64_t>(1, limit);
     while (low < high) {
       const std::int64_t middle = (low + high + 1) / 2;
-      if (cost(middle) <= budget) low = middle;
-      else high = middle - 1;
+      if (cost(middle) <= budget)
+        low = middle;
+      else
+        high = middle - 1;
     }
     return low;
   };
@@ -144,7 +146,8 @@ void choose_runs(PositionsTables& t) {
   PositionsTile& tile = t.job.tile;
   const std::int64_t* size = tile.size;
   const std::int64_t row = tile.extent[2], plane = tile.extent[1] * row, volume = tile.extent[0] * plane;
-  const std::int64_t length[4] = {size[3], (size[2] - 1) * row + size[3], (size[1] - 1) * plane + (size[2] - 1) * row + size[3],
+  const std::int64_t length[4] = {size[3], (size[2] - 1) * row + size[3],
+                                  (size[1] - 1) * plane + (size[2] - 1) * row + size[3],
                                   (size[0] - 1) * volume + (size[1] - 1) * plane + (size[2] - 1) * row + size[3]};
   const std::int64_t runs[4] = {size[0] * size[1] * size[2], size[0] * size[1], size[0], 1};
   const std::int64_t vector = 32 / t.compute_size;
@@ -204,7 +207,8 @@ void fill_tables(const std::vector<DimClass> (&classes)[3], const WeightStrides&
         for (std::size_t a = 0; a < cd.phases.size(); ++a)
           for (std::size_t b = 0; b < ch.phases.size(); ++b)
             for (std::size_t c = 0; c < cw.phases.size(); ++c) {
-              t.phase_row[static_cast<std::size_t>((cd.phases[a] * step[1] + ch.phases[b]) * step[2] + cw.phases[c])] = row;
+              t.phase_row[static_cast<std::size_t>((cd.phases[a] * step[1] + ch.phases[b]) * step[2] + cw.phases[c])] =
+                  row;
               const auto first_tap = static_cast<std::int32_t>(t.taps.size());
               for (const Reach& d : cd.reach[a])
                 for (const Reach& h : ch.reach[b])
@@ -237,8 +241,8 @@ void collect_residues(const std::vector<DimClass> (&classes)[3], PositionsTables
   const std::int64_t* step = t.job.source.step;
   t.residue_plane.assign(static_cast<std::size_t>(step[0] * step[1] * step[2]), -1);
   for (std::size_t i = 0; i < t.residues.size(); i += 3)
-    t.residue_plane[static_cast<std::size_t>((t.residues[i] * step[1] + t.residues[i + 1]) * step[2] + t.residues[i + 2])] =
-        static_cast<std::int32_t>(i / 3);
+    t.residue_plane[static_cast<std::size_t>((t.residues[i] * step[1] + t.residues[i + 1]) * step[2] +
+                                             t.residues[i + 2])] = static_cast<std::int32_t>(i / 3);
 }
 
 /// Source channels held at once, positions done at once: what keeps the local tile in the second-level cache and
@@ -246,7 +250,8 @@ void collect_residues(const std::vector<DimClass> (&classes)[3], PositionsTables
 void choose_blocking(PositionsTables& t, std::int64_t budget) {
   PositionsJob& job = t.job;
   const std::int64_t T = t.compute_size, per_channel = job.tile.channel_pitch * T;
-  const std::int64_t fit = std::clamp<std::int64_t>(budget / std::max<std::int64_t>(1, per_channel), 1, job.source.channels);
+  const std::int64_t fit =
+      std::clamp<std::int64_t>(budget / std::max<std::int64_t>(1, per_channel), 1, job.source.channels);
   job.channel_block = ceil_div(job.source.channels, ceil_div(job.source.channels, fit));
   job.tile.source_elements = job.channel_block * job.tile.channel_pitch + 256 / T;
   const std::int64_t panel_bytes = job.panel / std::max<std::int64_t>(1, job.source.channels) * job.channel_block * T;
@@ -261,7 +266,8 @@ void choose_slots(PositionsTables& t) {
   PositionsJob& job = t.job;
   const std::int64_t tasks = job.groups * job.row_parts;
   const std::int64_t bytes = job.groups * job.rows * job.source.channels * job.steps * t.compute_size;
-  job.slots = std::clamp<std::int64_t>(std::min(ceil_div(16, tasks), (8 << 20) / std::max<std::int64_t>(1, bytes)), 1, boxes_of(job));
+  job.slots = std::clamp<std::int64_t>(std::min(ceil_div(16, tasks), (8 << 20) / std::max<std::int64_t>(1, bytes)), 1,
+                                       boxes_of(job));
 }
 
 }  // namespace
@@ -286,7 +292,8 @@ void build_positions(const Request& r, PositionsTables& t) {
   t.compute_size = r.problem.dtype == DType::f64 ? 8 : 4;
   job.batch = g.batch, job.groups = g.groups;
   job.source = forward ? positions_tensor(g, r.problem.x_layout, false) : positions_tensor(g, r.problem.y_layout, true);
-  job.destination = forward ? positions_tensor(g, r.problem.y_layout, true) : positions_tensor(g, r.problem.x_layout, false);
+  job.destination =
+      forward ? positions_tensor(g, r.problem.y_layout, true) : positions_tensor(g, r.problem.x_layout, false);
   PositionsTensor& strided = forward ? job.destination : job.source;
   for (int d = 0; d < 3; ++d) {
     strided.step[d] = g.stride[d];
@@ -325,7 +332,8 @@ void build_positions(const Request& r, PositionsTables& t) {
   job.phase_row = t.phase_row.data(), job.residue_plane = t.residue_plane.data();
   const double bytes = double(g.batch) * double(job.destination.n) * double(size_of(r.problem.dtype));
   job.stream = bytes >= stream_bytes && job.destination.d[2] == 1 && r.problem.dtype != DType::f16 &&
-               r.problem.dtype != DType::bf16 && job.tile.count[3] == 1 && job.destination.size[2] * t.compute_size % 64 == 0;
+               r.problem.dtype != DType::bf16 && job.tile.count[3] == 1 &&
+               job.destination.size[2] * t.compute_size % 64 == 0;
   const std::int64_t elements = job.tile.source_elements + job.rows * job.tile.destination_pitch + job.rows +
                                 job.tile.extent[2] * g.stride[2] + 4 * 64 / t.compute_size;
   t.scratch_bytes = round_up(elements * t.compute_size + 8 * g.stride[2], 64) + 256;

@@ -44,7 +44,8 @@ static inline V pick_third(V a, V b, V c, int residue, Indices<I...>) {
   constexpr int L = int(sizeof...(I));
   constexpr auto two = [](int at, int) { return at < 2 * L ? at : 0; };
   constexpr auto three = [](int at, int lane) { return at < 2 * L ? lane : at - L; };
-  if (residue == 0) return __builtin_shufflevector(__builtin_shufflevector(a, b, two(3 * I, I)...), c, three(3 * I, I)...);
+  if (residue == 0)
+    return __builtin_shufflevector(__builtin_shufflevector(a, b, two(3 * I, I)...), c, three(3 * I, I)...);
   if (residue == 1)
     return __builtin_shufflevector(__builtin_shufflevector(a, b, two(3 * I + 1, I)...), c, three(3 * I + 1, I)...);
   return __builtin_shufflevector(__builtin_shufflevector(a, b, two(3 * I + 2, I)...), c, three(3 * I + 2, I)...);
@@ -151,7 +152,10 @@ static inline void split_row(const T* src, std::int64_t step, T* const* out, std
   if (step <= 4) {
     bool all = true;
     for (std::int64_t r = 0; r < step; ++r) all &= out[r] != nullptr;
-    if (all) return step == 2 ? split_two(src, out[0], out[1], n) : step == 3 ? split_three(src, out, n) : split_four(src, out, n);
+    if (all)
+      return step == 2   ? split_two(src, out[0], out[1], n)
+             : step == 3 ? split_three(src, out, n)
+                         : split_four(src, out, n);
   }
   if (step < 8) {
     for (std::int64_t r = 0; r < step; ++r)
@@ -216,7 +220,8 @@ static inline void interleave_four(const T* const* row, std::int64_t begin, T* o
 /// `n` elements of the line whose element k is phase (k mod step), position k / step, from position p of phase r on.
 /// row[r] is where phase r starts.
 template <class T>
-static inline void merge_phases(const T* const* row, std::int64_t step, std::int64_t p, std::int64_t r, std::int64_t n, T* out) {
+static inline void merge_phases(const T* const* row, std::int64_t step, std::int64_t p, std::int64_t r, std::int64_t n,
+                                T* out) {
   if (step == 1) return copy_same(row[0] + p, out, n);
   for (; r != 0 && n > 0; --n) {
     *out++ = row[r][p];

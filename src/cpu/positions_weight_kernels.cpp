@@ -1,10 +1,9 @@
 // dw of cpu_positions: the tables are those of dx (dy split by residues is the source), but the local destination tile
 // holds x, zero where a run passes over the halo. Register tiles of 1 to 4 rows of x by 3 to 9 shifted rows of dy run
-// over the positions of a box; one horizontal sum a box adds to the partial dw of its slot, and slots are added in order.
-// Floor: as for dx, 12 multiply-adds per 7 loads; with one channel a group the loads bound it, or memory.
+// over the positions of a box; one horizontal sum a box adds to the partial dw of its slot, and slots are added in
+// order. Floor: as for dx, 12 multiply-adds per 7 loads; with one channel a group the loads bound it, or memory.
 // Compiled once per instruction set.
 #include "cpu/positions.hpp"
-
 #include "cpu/positions_box.hpp"
 #include "cpu/positions_rows.hpp"
 #include "cpu/simd.hpp"
@@ -74,10 +73,14 @@ static inline void choose_products(int taps, Products<T>& p) {
 template <class T>
 static inline void choose_products(int rows, int taps, Products<T>& p) {
   switch (rows) {
-    case 1: return choose_products<T, 1, taps_of(1)>(taps, p);
-    case 2: return choose_products<T, 2, taps_of(2)>(taps, p);
-    case 3: return choose_products<T, 3, taps_of(3)>(taps, p);
-    default: return choose_products<T, 4, taps_of(4)>(taps, p);
+    case 1:
+      return choose_products<T, 1, taps_of(1)>(taps, p);
+    case 2:
+      return choose_products<T, 2, taps_of(2)>(taps, p);
+    case 3:
+      return choose_products<T, 3, taps_of(3)>(taps, p);
+    default:
+      return choose_products<T, 4, taps_of(4)>(taps, p);
   }
 }
 
@@ -88,8 +91,8 @@ struct WeightTask : Box<S> {
   const S* x;
   std::int64_t first_row, rows;
 
-  WeightTask(const PositionsJob& j, const void* x_, const void* dy, std::int64_t box, std::int64_t group_, std::int64_t part,
-             void* scratch)
+  WeightTask(const PositionsJob& j, const void* x_, const void* dy, std::int64_t box, std::int64_t group_,
+             std::int64_t part, void* scratch)
       : Box<S>(j, dy, nullptr, nullptr, place_box(j, box, group_), scratch), x(static_cast<const S*>(x_)) {
     first_row = job.rows * part / job.row_parts;
     rows = job.rows * (part + 1) / job.row_parts - first_row;
@@ -175,19 +178,22 @@ struct WeightTask : Box<S> {
 
 /// Everything slot `slot` of `job.slots` sums for one part of the rows of one group.
 template <class S>
-void weight_run(const PositionsJob& job, const void* x, const void* dy, void* partials, std::int64_t index, void* scratch) {
+void weight_run(const PositionsJob& job, const void* x, const void* dy, void* partials, std::int64_t index,
+                void* scratch) {
   typedef typename Compute<S>::type T;
   const std::int64_t slot = index % job.slots, part = index / job.slots % job.row_parts;
   const std::int64_t group = index / job.slots / job.row_parts, boxes = boxes_of(job);
   const std::int64_t per_row = job.source.channels * job.steps;
-  const std::int64_t first_row = job.rows * part / job.row_parts, rows = job.rows * (part + 1) / job.row_parts - first_row;
+  const std::int64_t first_row = job.rows * part / job.row_parts,
+                     rows = job.rows * (part + 1) / job.row_parts - first_row;
   T* partial = static_cast<T*>(partials) + ((slot * job.groups + group) * job.rows + first_row) * per_row;
   zero_row(partial, rows * per_row);
   for (std::int64_t box = boxes * slot / job.slots; box < boxes * (slot + 1) / job.slots; ++box) {
     const WeightTask<S> task(job, x, dy, box, group, part, scratch);
     task.copy_x();
     for (std::int64_t first = 0; first < job.source.channels; first += job.channel_block) {
-      const std::int64_t left = job.source.channels - first, count = left < job.channel_block ? left : job.channel_block;
+      const std::int64_t left = job.source.channels - first,
+                         count = left < job.channel_block ? left : job.channel_block;
       task.copy_source(first, count);
       task.multiply(first, count, partial);
     }

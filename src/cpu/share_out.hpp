@@ -23,14 +23,17 @@ void share_out(Executor& executor, std::int64_t n, double operations, F&& body) 
     std::int64_t n, grain;
     std::atomic<std::int64_t> next{0};
   } shared{body, n, std::max<std::int64_t>(1, n / (workers * 8))};
-  executor.run(workers, [](void* context, int worker) {
-    Shared& s = *static_cast<Shared*>(context);
-    for (;;) {
-      const std::int64_t first = s.next.fetch_add(s.grain, std::memory_order_relaxed);
-      if (first >= s.n) return;
-      s.body(first, std::min(s.n, first + s.grain), worker);
-    }
-  }, &shared);
+  executor.run(
+      workers,
+      [](void* context, int worker) {
+        Shared& s = *static_cast<Shared*>(context);
+        for (;;) {
+          const std::int64_t first = s.next.fetch_add(s.grain, std::memory_order_relaxed);
+          if (first >= s.n) return;
+          s.body(first, std::min(s.n, first + s.grain), worker);
+        }
+      },
+      &shared);
 }
 
 }  // namespace upconv::cpu

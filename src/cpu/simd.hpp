@@ -52,6 +52,16 @@ static inline Vec<T> broadcast(T s) {
 struct Half { std::uint16_t bits; };
 struct BFloat { std::uint16_t bits; };
 
+/// What a storage type is computed in.
+template <class S>
+struct Compute {
+  typedef float type;
+};
+template <>
+struct Compute<double> {
+  typedef double type;
+};
+
 static inline float bits_to_float(std::uint32_t u) {
   float f;
   std::memcpy(&f, &u, 4);

@@ -75,8 +75,8 @@ static inline Vec<float> tanh_of(Vec<float> v) {
 /// smooth in (z - 2.5) / (z + 2.5) (fit within 3.3e-9 on [0, 14.5], where the tail leaves fp32). z^2 is split
 /// so that its rounding does not reach the exponent.
 static inline Vec<float> gelu_of(Vec<float> v) {
-  static constexpr float c[] = {0.847988009f,   0.0448947921f,  -0.188569054f,  0.116675541f,
-                                -0.0122758849f, -0.0150492443f, 0.00174601399f, 0.00288874283f,
+  static constexpr float c[] = {0.847988009f,    0.0448947921f,    -0.188569054f,   0.116675541f,
+                                -0.0122758849f,  -0.0150492443f,   0.00174601399f,  0.00288874283f,
                                 0.000194344349f, -0.000479463954f, -0.000153039975f};
   Vec<float> z = magnitude(v);
   z = z > 14.5f ? broadcast(14.5f) : z;
@@ -111,12 +111,23 @@ static inline Vec<T> clamp_to(Vec<T> v, T low, T high) {  // NaN fails both comp
 template <class T>
 static inline bool activate_simple(const EpilogueStep& step, Vec<T>& v) {
   switch (step.activation) {
-    case Activation::relu: v = v < T(0) ? Vec<T>{} : v; return true;
-    case Activation::leaky_relu: v = v > T(0) ? v : v * T(step.a); return true;
-    case Activation::hardtanh: v = clamp_to(v, T(step.a), T(step.b)); return true;
-    case Activation::hardswish: v = v * clamp_to<T>(v + T(3), T(0), T(6)) / T(6); return true;
-    case Activation::hardsigmoid: v = clamp_to<T>(v + T(3), T(0), T(6)) / T(6); return true;
-    default: return false;
+    case Activation::relu:
+      v = v < T(0) ? Vec<T>{} : v;
+      return true;
+    case Activation::leaky_relu:
+      v = v > T(0) ? v : v * T(step.a);
+      return true;
+    case Activation::hardtanh:
+      v = clamp_to(v, T(step.a), T(step.b));
+      return true;
+    case Activation::hardswish:
+      v = v * clamp_to<T>(v + T(3), T(0), T(6)) / T(6);
+      return true;
+    case Activation::hardsigmoid:
+      v = clamp_to<T>(v + T(3), T(0), T(6)) / T(6);
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -124,38 +135,53 @@ static inline Vec<float> activate_vector(const EpilogueStep& step, Vec<float> v)
   if (activate_simple<float>(step, v)) return v;
   const float a = float(step.a);
   switch (step.activation) {
-    case Activation::elu: return v > 0.0f ? v : expm1_negative(v) * a;
-    case Activation::gelu: return gelu_of(v);
-    case Activation::gelu_tanh: return v / (exp_of((v + v * v * v * 0.044715f) * -1.59576912f) + 1.0f);
-    case Activation::silu: return v / (exp_of(-v) + 1.0f);
-    case Activation::mish: return mish_of(v);
-    case Activation::tanh: return tanh_of(v);
-    case Activation::sigmoid: return 1.0f / (exp_of(-v) + 1.0f);
+    case Activation::elu:
+      return v > 0.0f ? v : expm1_negative(v) * a;
+    case Activation::gelu:
+      return gelu_of(v);
+    case Activation::gelu_tanh:
+      return v / (exp_of((v + v * v * v * 0.044715f) * -1.59576912f) + 1.0f);
+    case Activation::silu:
+      return v / (exp_of(-v) + 1.0f);
+    case Activation::mish:
+      return mish_of(v);
+    case Activation::tanh:
+      return tanh_of(v);
+    case Activation::sigmoid:
+      return 1.0f / (exp_of(-v) + 1.0f);
     case Activation::softplus: {
       const Vec<float> scaled = v * a;
       return scaled > float(step.b) ? v : softplus_of(scaled) / a;
     }
-    default: return v;
+    default:
+      return v;
   }
 }
 
 static inline double activate_one(const EpilogueStep& step, double v) {
   switch (step.activation) {
-    case Activation::elu: return v > 0.0 ? v : step.a * ::expm1(v);
-    case Activation::gelu: return 0.5 * v * ::erfc(-v * 0.70710678118654752440);
-    case Activation::gelu_tanh: return v / (1.0 + ::exp(-1.59576912160573071176 * (v + 0.044715 * v * v * v)));
-    case Activation::silu: return v / (1.0 + ::exp(-v));
+    case Activation::elu:
+      return v > 0.0 ? v : step.a * ::expm1(v);
+    case Activation::gelu:
+      return 0.5 * v * ::erfc(-v * 0.70710678118654752440);
+    case Activation::gelu_tanh:
+      return v / (1.0 + ::exp(-1.59576912160573071176 * (v + 0.044715 * v * v * v)));
+    case Activation::silu:
+      return v / (1.0 + ::exp(-v));
     case Activation::mish: {
       const double e = ::exp(v > 40.0 ? 40.0 : v), n = e * (e + 2.0);
       return v * (n / (n + 2.0));
     }
-    case Activation::tanh: return ::tanh(v);
-    case Activation::sigmoid: return 1.0 / (1.0 + ::exp(-v));
+    case Activation::tanh:
+      return ::tanh(v);
+    case Activation::sigmoid:
+      return 1.0 / (1.0 + ::exp(-v));
     case Activation::softplus: {
       const double s = v * step.a;
       return s > step.b ? v : ((s > 0.0 ? s : 0.0) + ::log1p(::exp(-::fabs(s)))) / step.a;
     }
-    default: return v;
+    default:
+      return v;
   }
 }
 static inline Vec<double> activate_vector(const EpilogueStep& step, Vec<double> v) {
