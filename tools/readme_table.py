@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the README's results table from bench/results/cpu.json; with --check only say whether it matches (CI)."""
+"""Write the README's results table from bench/results/cpu.json; --check only says whether it matches (CI)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results/cpu.json")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing, end with 1 when the README differs"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing, end with 1 when the README differs")
     args = parser.parse_args()
     try:
         matches = readme.bring_up_to_date(results.read(args.results), args.readme, args.check)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Scale a shape file for CPUs: every row's input so that PyTorch's forward takes about --target ms on one thread.
+"""Scale a shape file for CPUs: each row so that PyTorch's forward takes about --target ms on one thread.
 
 Run once by hand; its result (tests/shapes/*-cpu.txt) is data that `upconv bench --device cpu` reads.
 Channels, kernel, stride, padding, dilation and groups never change. Rows that are too long lose batch first
-(down to 2, or to what the target needs), then length in every dimension alike; rows that are too short gain length.
+(down to 2, or to what the target needs), then length in every dimension alike; short rows gain length.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEAST_LENGTH = {1: 128, 2: 16, 3: 8}  # an image or a sound must not shrink to i
 
 
 def measure(problem: Problem) -> float:
-    """Median milliseconds that PyTorch's forward keeps one thread busy, after one warm-up; other load does not count."""
+    """Median milliseconds that PyTorch's forward keeps one thread busy; other load does not count."""
     module = getattr(torch.nn, f"ConvTranspose{problem.rank}d")(
         problem.in_channels,
         problem.out_channels,
@@ -60,7 +60,7 @@ def scaled(problem: Problem, work: float) -> Problem:
 
 
 def length(size: int, ratio: float) -> int:
-    """size * ratio, kept a multiple of 8 (or of 2 below 16) when size is even, so that no row turns odd by scaling."""
+    """size * ratio, kept a multiple of 8 (or of 2 below 16) when size is even, so that no row turns odd."""
     wanted = size * ratio
     if size % 2 == 0 or ratio > 4:
         step = 8 if wanted >= 16 else 2
@@ -84,26 +84,41 @@ def fit(problem: Problem, target: float) -> tuple[Problem, float]:
     return best, tried[best]
 
 
+def check(path: Path) -> int:
+    """Print the rows of a scaled file that take less than 20 or more than 500 ms; how many there are."""
+    outside = 0
+    for shape in read_shapes(path):
+        took = measure(shape.problem)
+        if not 20 <= took <= 500:
+            outside += 1
+            print(f"{shape.id:<24} {shape.problem.short():<60} {took:7.1f} ms", flush=True)
+    print(f"{path}: {outside} rows outside 20 to 500 ms")
+    return outside
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", type=Path, nargs="+", help="files such as tests/shapes/models.txt")
     parser.add_argument("--target", type=float, default=90.0, metavar="MS", help="aim at this (default: 90)")
+    parser.add_argument(
+        "--check", action="store_true", help="measure scaled files, end with 1 if a row is out of range"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.check:
+        return 1 if sum(check(path) for path in args.shapes) else 0
     for path in args.shapes:
         rows = []
         for shape in read_shapes(path):
             problem, took = fit(shape.problem, args.target)
             print(
-                f"{shape.id:<24} {shape.problem.short():<60} -> {problem.short():<60} {took:7.1f} ms",
+                f"{shape.id:<24} {shape.problem.short():<56} -> {problem.short():<56} {took:7.1f} ms",
                 flush=True,
             )
             rows.append(Shape(shape.id, problem, shape.title))
         heading = (
-            f"{path.name} with batch and input scaled so that PyTorch's forward takes 20 to 500 ms on one CPU thread.\n"
-            "Written by tools/scale_shapes.py; everything else about a row is as in the original."
+            f"{path.name}, batch and input scaled so that PyTorch's forward takes 20 to 500 ms (1 thread).\n"
+            "Begun by tools/scale_shapes.py; everything else about a row is as in the original."
         )
         write_shapes(path.with_name(f"{path.stem}-cpu.txt"), heading, rows)
     return 0

@@ -1,4 +1,4 @@
-"""ConvTranspose2d 64 -> 64, kernel 3, batch 8, 1024x1024, no bias: the plain dense layer (KernelBench level 1, 57).
+"""ConvTranspose2d 64 -> 64, kernel 3, no bias, batch 8, 1024x1024: the plain dense layer (KernelBench L1/57).
 
 Run by `upconv demo`. The form is KernelBench's: Model, get_inputs(), get_init_inputs().
 """

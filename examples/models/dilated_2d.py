@@ -1,4 +1,4 @@
-"""ConvTranspose2d 32 -> 64, kernel 3, stride 5, padding 1, dilation 2, batch 16, 64x128 (KernelBench level 1, 81).
+"""ConvTranspose2d 32 -> 64, kernel 3, stride 5, padding 1, dilation 2, batch 16, 64x128 (KernelBench L1/81).
 
 Run by `upconv demo`. 16 of the 25 output phases have no tap at all: the layer mostly writes its output.
 """

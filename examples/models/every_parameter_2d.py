@@ -1,6 +1,6 @@
-"""ConvTranspose2d 64 -> 64 with every parameter in use, batch 8: the layer of dense_2d.py, nothing left at its default.
+"""ConvTranspose2d 64 -> 64, batch 8, with every parameter in use: nothing is left at its default.
 
-Run by `upconv demo`. Kernel, stride, padding, output_padding and dilation differ by dimension; 4 groups; bias.
+Run by `upconv demo`. Kernel, stride, padding, output_padding, dilation differ by dimension; 4 groups; bias.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""ConvTranspose2d 64 -> 64, kernel 3, then GELU, then GroupNorm(8), batch 128, 256x256 (KernelBench level 2, 19).
+"""ConvTranspose2d 64 -> 64, kernel 3, then GELU, then GroupNorm(8), batch 128, 256x256 (KernelBench L2/19).
 
 Run by `upconv demo`, with 8 groups in the convolution and with 1.
 """

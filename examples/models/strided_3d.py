@@ -1,4 +1,4 @@
-"""ConvTranspose3d 32 -> 32, kernel 3, stride 2, padding 1, batch 4, 32x64x128 (KernelBench level 1, 73).
+"""ConvTranspose3d 32 -> 32, kernel 3, stride 2, padding 1, batch 4, 32x64x128 (KernelBench L1/73).
 
 Run by `upconv demo`, with 4 groups and with 1.
 """

@@ -130,6 +130,9 @@ struct WeightConfig {
   std::int64_t tap_range, tap_ranges;   ///< taps per task
   std::int64_t slots;                   ///< parts of the positions, added up in order
   std::int64_t x_pitch, dy_pitch;
+  std::int64_t dy_step;                 ///< elements between dy positions `stride` apart along w: odd in cache lines
+  const std::int32_t* dy_offset;        ///< element offset of each position of a dy line in the tile
+  std::int64_t dy_line;                 ///< elements of a dy line in the tile
   std::int64_t w_group, w_ci, w_co;     ///< dw element strides
   std::int64_t w_tap[3];
   std::int64_t x_elements, dy_elements, sum_elements, rows;  ///< a worker's scratch

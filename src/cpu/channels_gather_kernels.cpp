@@ -162,7 +162,7 @@ void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) 
         if (end < ew) std::memset(tile + end * c.pitch, 0, std::size_t((ew - end) * c.pitch) * sizeof(T));
         const S* from = source + n * c.source.n + box.group * c.k * c.source.c + d * c.source.d + h * c.source.h +
                         (w0 + begin) * c.source.w;
-        read_line(from, c.source, c.k, end - begin, tile + begin * c.pitch, c.pitch);
+        read_line(from, c.source, c.k, end - begin, tile + begin * c.pitch, Even{c.pitch});
       }
     }
   }

@@ -20,16 +20,27 @@ typedef int QuadI __attribute__((vector_size(16)));
 #define UPCONV_SHUFFLE(a, b, i0, i1, i2, i3) __builtin_shuffle(a, b, (QuadI){i0, i1, i2, i3})
 #endif
 
-/// rows[r][0..3] -> columns: out[c * out_pitch + r] = in[r * in_pitch + c] for a 4x4 block, plus add[r] (or add[c]).
-static inline void transpose4(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch) {
+/// Where position i of a line lies in a tile: evenly spaced, or from a table.
+struct Even {
+  std::int64_t pitch;
+  std::int64_t operator()(std::int64_t i) const { return i * pitch; }
+};
+struct Table {
+  const std::int32_t* offset;
+  std::int64_t operator()(std::int64_t i) const { return offset[i]; }
+};
+
+/// out[at(c + j) + r] = in[r * in_pitch + j] for a 4x4 block.
+template <class At>
+static inline void transpose4(const float* in, std::int64_t in_pitch, float* out, At at, std::int64_t c0) {
   const Quad r0 = *(const QuadU*)in, r1 = *(const QuadU*)(in + in_pitch), r2 = *(const QuadU*)(in + 2 * in_pitch),
              r3 = *(const QuadU*)(in + 3 * in_pitch);
   const Quad a = UPCONV_SHUFFLE(r0, r1, 0, 4, 1, 5), b = UPCONV_SHUFFLE(r0, r1, 2, 6, 3, 7);
   const Quad c = UPCONV_SHUFFLE(r2, r3, 0, 4, 1, 5), d = UPCONV_SHUFFLE(r2, r3, 2, 6, 3, 7);
-  *(QuadU*)out = UPCONV_SHUFFLE(a, c, 0, 1, 4, 5);
-  *(QuadU*)(out + out_pitch) = UPCONV_SHUFFLE(a, c, 2, 3, 6, 7);
-  *(QuadU*)(out + 2 * out_pitch) = UPCONV_SHUFFLE(b, d, 0, 1, 4, 5);
-  *(QuadU*)(out + 3 * out_pitch) = UPCONV_SHUFFLE(b, d, 2, 3, 6, 7);
+  *(QuadU*)(out + at(c0)) = UPCONV_SHUFFLE(a, c, 0, 1, 4, 5);
+  *(QuadU*)(out + at(c0 + 1)) = UPCONV_SHUFFLE(a, c, 2, 3, 6, 7);
+  *(QuadU*)(out + at(c0 + 2)) = UPCONV_SHUFFLE(b, d, 0, 1, 4, 5);
+  *(QuadU*)(out + at(c0 + 3)) = UPCONV_SHUFFLE(b, d, 2, 3, 6, 7);
 }
 
 #if UPCONV_VECTOR_BYTES >= 32
@@ -46,7 +57,8 @@ typedef int OctI __attribute__((vector_size(32)));
 #endif
 
 /// The same for an 8x8 block: pairs interleaved within 128-bit halves, then halves exchanged.
-static inline void transpose8(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch) {
+template <class At>
+static inline void transpose8(const float* in, std::int64_t in_pitch, float* out, At at, std::int64_t c0) {
   Oct r[8], s[8];
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) r[i] = *(const OctU*)(in + i * in_pitch);
@@ -64,18 +76,20 @@ static inline void transpose8(const float* in, std::int64_t in_pitch, float* out
   }
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    *(OctU*)(out + i * out_pitch) = UPCONV_SHUFFLE8(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-    *(OctU*)(out + (i + 4) * out_pitch) = UPCONV_SHUFFLE8(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    *(OctU*)(out + at(c0 + i)) = UPCONV_SHUFFLE8(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    *(OctU*)(out + at(c0 + i + 4)) = UPCONV_SHUFFLE8(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
   }
 }
 inline constexpr std::int64_t transpose_block = 8;
-static inline void transpose_square(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch) {
-  transpose8(in, in_pitch, out, out_pitch);
+template <class At>
+static inline void transpose_square(const float* in, std::int64_t in_pitch, float* out, At at, std::int64_t c0) {
+  transpose8(in, in_pitch, out, at, c0);
 }
 #else
 inline constexpr std::int64_t transpose_block = 4;
-static inline void transpose_square(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch) {
-  transpose4(in, in_pitch, out, out_pitch);
+template <class At>
+static inline void transpose_square(const float* in, std::int64_t in_pitch, float* out, At at, std::int64_t c0) {
+  transpose4(in, in_pitch, out, at, c0);
 }
 #endif
 
@@ -87,36 +101,53 @@ static inline void interleave(const T* in, std::int64_t in_pitch, T* out, std::i
     for (int r = 0; r < Rows; ++r) out[c * Rows + r] = in[r * in_pitch + c];
 }
 
-/// out[c][r] = in[r][c] for `rows` x `cols` elements.
-static inline void transpose(const float* in, std::int64_t in_pitch, float* out, std::int64_t out_pitch,
-                             std::int64_t rows, std::int64_t cols) {
-  if (rows == out_pitch && rows < 4) {
-    if (rows == 1) std::memcpy(out, in, std::size_t(cols) * sizeof(float));
-    if (rows == 2) interleave<2>(in, in_pitch, out, cols);
-    if (rows == 3) interleave<3>(in, in_pitch, out, cols);
-    return;
-  }
+/// out[at(c) + r] = in[r][c] for `rows` x `cols` elements.
+template <class At>
+static inline void transpose_at(const float* in, std::int64_t in_pitch, float* out, At at, std::int64_t rows,
+                                std::int64_t cols) {
   std::int64_t r = 0;
   for (; r + transpose_block <= rows; r += transpose_block) {
     std::int64_t c = 0;
     for (; c + transpose_block <= cols; c += transpose_block)
-      transpose_square(in + r * in_pitch + c, in_pitch, out + c * out_pitch + r, out_pitch);
+      transpose_square(in + r * in_pitch + c, in_pitch, out + r, at, c);
     for (; c < cols; ++c)
-      for (std::int64_t i = 0; i < transpose_block; ++i) out[c * out_pitch + r + i] = in[(r + i) * in_pitch + c];
+      for (std::int64_t i = 0; i < transpose_block; ++i) out[at(c) + r + i] = in[(r + i) * in_pitch + c];
   }
   for (; r + 4 <= rows; r += 4) {
     std::int64_t c = 0;
-    for (; c + 4 <= cols; c += 4) transpose4(in + r * in_pitch + c, in_pitch, out + c * out_pitch + r, out_pitch);
+    for (; c + 4 <= cols; c += 4) transpose4(in + r * in_pitch + c, in_pitch, out + r, at, c);
     for (; c < cols; ++c)
-      for (int i = 0; i < 4; ++i) out[c * out_pitch + r + i] = in[(r + i) * in_pitch + c];
+      for (int i = 0; i < 4; ++i) out[at(c) + r + i] = in[(r + i) * in_pitch + c];
   }
   for (; r < rows; ++r)
-    for (std::int64_t c = 0; c < cols; ++c) out[c * out_pitch + r] = in[r * in_pitch + c];
+    for (std::int64_t c = 0; c < cols; ++c) out[at(c) + r] = in[r * in_pitch + c];
 }
-static inline void transpose(const double* in, std::int64_t in_pitch, double* out, std::int64_t out_pitch,
-                             std::int64_t rows, std::int64_t cols) {
+template <class At>
+static inline void transpose_at(const double* in, std::int64_t in_pitch, double* out, At at, std::int64_t rows,
+                                std::int64_t cols) {
   for (std::int64_t c = 0; c < cols; ++c)
-    for (std::int64_t r = 0; r < rows; ++r) out[c * out_pitch + r] = in[r * in_pitch + c];
+    for (std::int64_t r = 0; r < rows; ++r) out[at(c) + r] = in[r * in_pitch + c];
+}
+
+/// out[c * out_pitch + r] = in[r * in_pitch + c] for `rows` x `cols` elements.
+template <class T>
+static inline void transpose(const T* in, std::int64_t in_pitch, T* out, std::int64_t out_pitch, std::int64_t rows,
+                             std::int64_t cols) {
+  if (rows == out_pitch && rows < 4) {
+    if (rows == 1) std::memcpy(out, in, std::size_t(cols) * sizeof(T));
+    if (rows == 2) interleave<2>(in, in_pitch, out, cols);
+    if (rows == 3) interleave<3>(in, in_pitch, out, cols);
+    return;
+  }
+  transpose_at(in, in_pitch, out, Even{out_pitch}, rows, cols);
+}
+template <class T>
+static inline void transpose_tile(const T* in, std::int64_t in_pitch, T* out, Even at, std::int64_t rows, std::int64_t cols) {
+  transpose(in, in_pitch, out, at.pitch, rows, cols);
+}
+template <class T>
+static inline void transpose_tile(const T* in, std::int64_t in_pitch, T* out, Table at, std::int64_t rows, std::int64_t cols) {
+  transpose_at(in, in_pitch, out, at, rows, cols);
 }
 
 /// Asks for `bytes` from p on. Channels of a planar tensor are far apart and a line is short: no hardware prefetcher
@@ -129,19 +160,18 @@ static inline void fetch_ahead(const S* p, std::int64_t count) {
 
 inline constexpr std::int64_t line_chunk = 64;  // positions handled at a time when a line needs a temporary
 
-/// `count` positions of one line, `channels` channels: tile[i * pitch + c] = src[i * view.w + c * view.c], widened.
-template <class S, class T>
-static inline void read_line(const S* src, const TensorView& view, std::int64_t channels, std::int64_t count, T* tile,
-                             std::int64_t pitch) {
+/// `count` positions of one line, `channels` channels: tile[at(i) + c] = src[i * view.w + c * view.c], widened.
+template <class S, class T, class At>
+static inline void read_line(const S* src, const TensorView& view, std::int64_t channels, std::int64_t count, T* tile, At at) {
   if (view.w != 1) {  // channels_last: channels are contiguous
-    for (std::int64_t i = 0; i < count; ++i) widen_row(src + i * view.w, tile + i * pitch, channels);
+    for (std::int64_t i = 0; i < count; ++i) widen_row(src + i * view.w, tile + at(i), channels);
     return;
   }
   if constexpr (sizeof(S) == sizeof(T)) {
     for (std::int64_t c = 0; c < channels; c += 8) {
       for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<0>(src + j * view.c, count);
-      transpose(reinterpret_cast<const T*>(src) + c * view.c, view.c, tile + c, pitch, channels - c < 8 ? channels - c : 8,
-                count);
+      transpose_tile(reinterpret_cast<const T*>(src) + c * view.c, view.c, tile + c, at, channels - c < 8 ? channels - c : 8,
+                     count);
     }
   } else {
     T rows[4 * line_chunk];
@@ -150,7 +180,7 @@ static inline void read_line(const S* src, const TensorView& view, std::int64_t 
       for (std::int64_t i = 0; i < count; i += line_chunk) {
         const std::int64_t m = count - i < line_chunk ? count - i : line_chunk;
         for (std::int64_t j = 0; j < n; ++j) widen_row(src + (c + j) * view.c + i, rows + j * line_chunk, m);
-        transpose(rows, line_chunk, tile + i * pitch + c, pitch, n, m);
+        transpose_at(rows, line_chunk, tile + c, [&](std::int64_t k) { return at(i + k); }, n, m);
       }
     }
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <vector>
 
 #include "cpu/candidates.hpp"
 #include "cpu/channels.hpp"
@@ -31,11 +32,12 @@ namespace {
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
-constexpr std::int64_t sums_bytes = 256 << 10;      // of a task, in the second-level cache
+constexpr std::int64_t sums_bytes = 320 << 10;      // of a task, in the second-level cache
 constexpr std::int64_t partials_bytes = 32 << 20;   // of all slots together, unless the weights alone are more
 constexpr std::int64_t tile_bytes = 384 << 10;      // x and dy together
 constexpr std::int64_t enough_positions = 192;      // per tile: two lines a position fill the first-level cache
 constexpr std::int64_t enough_tasks = 16;
+constexpr std::int64_t most_taps = 128;             // per task: reduce_share() holds a block of channels of all of them
 
 class WeightPass final : public PassKernel {
  public:
@@ -123,17 +125,39 @@ class WeightPass final : public PassKernel {
     return rows * double(b) / double(round_up(b, lanes_));
   }
 
+  /// Channels and taps of a task: its sums stay in the second-level cache, and what it copies into tiles is little
+  /// against its products.
   void choose_ranges(std::int64_t taps) {
-    c_.a_range = c_.a;
-    c_.b_range = c_.b;
-    c_.tap_range = std::min<std::int64_t>(taps, 128);
+    const WeightDim* d = c_.dim;
     const std::int64_t block = lanes_ * isa_.block_n;
-    const auto bytes = [&] { return c_.a_range * round_up(c_.b_range, lanes_) * c_.tap_range * element_; };
-    while (bytes() > sums_bytes) {
-      if (c_.b_range > 64 && c_.b_range >= c_.a_range) c_.b_range = round_up(ceil_div(c_.b_range, 2), block);
-      else if (c_.a_range > 64) c_.a_range = ceil_div(c_.a_range, 2);
-      else if (c_.tap_range > 4) c_.tap_range = ceil_div(c_.tap_range, 2);
-      else break;
+    double best = 0;
+    for (std::int64_t tap_range : {taps, d[1].kernel * d[2].kernel, d[2].kernel, std::int64_t{16}, std::int64_t{4}}) {
+      if (tap_range > std::min<std::int64_t>(taps, most_taps)) continue;
+      // dy positions copied for each x position: the phases that these taps meet.
+      const bool plane = tap_range <= d[1].kernel * d[2].kernel, line = tap_range <= d[2].kernel;
+      const double copied = double(std::min(d[0].stride, plane ? 1 : d[0].kernel)) *
+                            double(std::min(d[1].stride, line ? 1 : d[1].kernel)) * double(d[2].stride);
+      for (std::int64_t a = c_.a; ; a = ceil_div(a, 2)) {
+        for (std::int64_t b = c_.b; ; b = round_up(ceil_div(b, 2), block)) {
+          const double x = double(c_.x_is_a ? a : b), dy = double(c_.x_is_a ? b : a) * copied;
+          // A copied element costs about as much as 8 products, lines of sums are read and written once a tile.
+          const double cost = 1 + 8 * (x + dy) / (double(a) * double(b) * double(tap_range));
+          const bool fits = a * round_up(b, lanes_) * tap_range * element_ <= sums_bytes;
+          if (fits && (best == 0 || cost < best)) {
+            best = cost;
+            c_.a_range = a;
+            c_.b_range = b;
+            c_.tap_range = tap_range;
+          }
+          if (b <= 2 * block) break;
+        }
+        if (a <= 24) break;
+      }
+    }
+    if (best == 0) {
+      c_.a_range = std::min<std::int64_t>(c_.a, 24);
+      c_.b_range = std::min(c_.b, 2 * block);
+      c_.tap_range = std::min<std::int64_t>(taps, 4);
     }
     c_.a_ranges = ceil_div(c_.a, c_.a_range);
     c_.b_ranges = ceil_div(c_.b, c_.b_range);
@@ -152,6 +176,9 @@ class WeightPass final : public PassKernel {
     c_.dy_pitch = pitch(c_.x_is_a ? c_.b_range : c_.a_range);
     WeightDim *dd = &c_.dim[0], *dh = &c_.dim[1], *dw = &c_.dim[2];
     const auto out_of = [](const WeightDim& d, std::int64_t n) { return d.stride * (n - 1) + d.dilation * (d.kernel - 1) + 1; };
+    const std::int64_t line = 64 / element_;
+    c_.dy_step = dw->stride * c_.dy_pitch;
+    if (c_.dy_step / line % 2 == 0) c_.dy_step += line;
     const auto bytes = [&] {
       return element_ * (c_.x_pitch * dd->tile * dh->tile * dw->tile +
                          c_.dy_pitch * out_of(*dd, dd->tile) * out_of(*dh, dh->tile) * out_of(*dw, dw->tile));
@@ -176,14 +203,19 @@ class WeightPass final : public PassKernel {
     c_.tile_batch = std::clamp<std::int64_t>(std::min(tile_bytes / one, enough_positions / positions), 1, std::max<std::int64_t>(c_.batch, 1));
     c_.batch_tiles = ceil_div(c_.batch, c_.tile_batch);
     c_.x_elements = c_.tile_batch * c_.x_pitch;
-    c_.dy_elements = c_.tile_batch * c_.dy_pitch;
+    c_.dy_elements = c_.tile_batch;
     c_.rows = c_.tile_batch * dd->tile * dh->tile;
     for (WeightDim& d : c_.dim) {
       d.tiles = ceil_div(d.in_size, d.tile);
       d.tile_out = out_of(d, d.tile);
       c_.x_elements *= d.tile;
-      c_.dy_elements *= d.tile_out;
+      if (&d != dw) c_.dy_elements *= d.tile_out;
     }
+    for (std::int64_t i = 0; i < dw->tile_out; ++i)
+      offsets_.push_back(static_cast<std::int32_t>(i / dw->stride * c_.dy_step + i % dw->stride * c_.dy_pitch));
+    c_.dy_offset = offsets_.data();
+    c_.dy_line = ceil_div(dw->tile_out, dw->stride) * c_.dy_step;
+    c_.dy_elements *= c_.dy_line;
     c_.x_elements = round_up(c_.x_elements, 16);
     c_.dy_elements = round_up(c_.dy_elements, 16);
     c_.rows = round_up(c_.rows, 16);
@@ -198,6 +230,7 @@ class WeightPass final : public PassKernel {
   const WeightIsa& isa_;
   WeightConfig c_{};
   std::int64_t element_ = 4, lanes_ = 8;
+  std::vector<std::int32_t> offsets_;
 };
 
 }  // namespace

@@ -139,24 +139,26 @@ void read_x(const WeightConfig& c, const Tile& t, const S* x, std::int64_t chann
         const std::int64_t line =
             ((n - t.n0) * c.dim[0].tile + d - t.i0[0]) * c.dim[1].tile + h - t.i0[1];
         read_line(x + n * c.x.n + d * c.x.d + h * c.x.h + t.i0[2] * c.x.w, c.x, channels, t.i1[2] - t.i0[2],
-                  to + line * c.dim[2].tile * c.x_pitch, c.x_pitch);
+                  to + line * c.dim[2].tile * c.x_pitch, Even{c.x_pitch});
       }
 }
 
 /// First output position of the tile in dimension d, if there were no edges.
 std::int64_t out_origin(const WeightDim& d, std::int64_t i0) { return d.stride * i0 - d.padding; }
 
-/// Whether output line o of a dimension meets an input position of the tile through some tap.
-bool line_used(const WeightDim& d, std::int64_t o) {
-  if (d.stride == 1) return true;
-  for (std::int64_t t = 0; t < d.kernel; ++t)
-    if ((o + d.padding - d.dilation * t) % d.stride == 0) return true;
+/// Whether output line o of dimension d meets an input position through one of the share's taps.
+bool line_used(const WeightConfig& c, const Share& s, int d, std::int64_t o) {
+  const WeightDim& dim = c.dim[d];
+  if (dim.stride == 1) return true;
+  const std::int64_t inner = d == 0 ? c.dim[1].kernel * c.dim[2].kernel : c.dim[2].kernel;
+  for (std::int64_t i = s.t0 / inner; i <= (s.t1 - 1) / inner; ++i)
+    if ((o + dim.padding - dim.dilation * (i % dim.kernel)) % dim.stride == 0) return true;
   return false;
 }
 
 /// Only what lies inside the tensor is read; the products never touch the rest.
 template <class S, class T>
-void read_dy(const WeightConfig& c, const Tile& t, const S* dy, std::int64_t channels, T* to) {
+void read_dy(const WeightConfig& c, const Share& s, const Tile& t, const S* dy, std::int64_t channels, T* to) {
   std::int64_t o0[3], lo[3], hi[3];
   for (int d = 0; d < 3; ++d) {
     o0[d] = out_origin(c.dim[d], t.i0[d]);
@@ -166,13 +168,13 @@ void read_dy(const WeightConfig& c, const Tile& t, const S* dy, std::int64_t cha
   if (lo[2] >= hi[2]) return;
   for (std::int64_t n = t.n0; n < t.n1; ++n)
     for (std::int64_t d = lo[0]; d < hi[0]; ++d) {
-      if (!line_used(c.dim[0], d)) continue;
+      if (!line_used(c, s, 0, d)) continue;
       for (std::int64_t h = lo[1]; h < hi[1]; ++h) {
-        if (!line_used(c.dim[1], h)) continue;
+        if (!line_used(c, s, 1, h)) continue;
         const std::int64_t line =
             ((n - t.n0) * c.dim[0].tile_out + d - o0[0]) * c.dim[1].tile_out + h - o0[1];
         read_line(dy + n * c.dy.n + d * c.dy.d + h * c.dy.h + lo[2] * c.dy.w, c.dy, channels, hi[2] - lo[2],
-                  to + (line * c.dim[2].tile_out + lo[2] - o0[2]) * c.dy_pitch, c.dy_pitch);
+                  to + line * c.dy_line, Table{c.dy_offset + lo[2] - o0[2]});
       }
     }
 }
@@ -188,7 +190,7 @@ Lines lines_of(const WeightConfig& c, const Tile& t, const std::int64_t* tap, st
     while (lo[d] < hi[d] && dim.stride * lo[d] + shift[d] - dim.padding < 0) ++lo[d];
     while (lo[d] < hi[d] && dim.stride * (hi[d] - 1) + shift[d] - dim.padding >= dim.out_size) --hi[d];
   }
-  Lines lines{nullptr, nullptr, 0, hi[2] - lo[2], c.x_pitch, c.dim[2].stride * c.dy_pitch};
+  Lines lines{nullptr, nullptr, 0, hi[2] - lo[2], c.x_pitch, c.dy_step};
   if (lines.length > 0)
     for (std::int64_t n = t.n0; n < t.n1; ++n)
       for (std::int64_t d = lo[0]; d < hi[0]; ++d)
@@ -199,7 +201,7 @@ Lines lines_of(const WeightConfig& c, const Tile& t, const std::int64_t* tap, st
           xs[lines.count] =
               std::int32_t(((((n - t.n0) * c.dim[0].tile + id) * c.dim[1].tile + ih) * c.dim[2].tile + iw) * c.x_pitch);
           ys[lines.count] = std::int32_t(
-              ((((n - t.n0) * c.dim[0].tile_out + od) * c.dim[1].tile_out + oh) * c.dim[2].tile_out + ow) * c.dy_pitch);
+              (((n - t.n0) * c.dim[0].tile_out + od) * c.dim[1].tile_out + oh) * c.dy_line + c.dy_offset[ow]);
           ++lines.count;
         }
   lines.a = c.x_is_a ? xs : ys;
@@ -253,7 +255,7 @@ void weight_task(const WeightConfig& c, const S* x, const S* dy, T* partials, vo
   for (std::int64_t i = tiles * s.slot / c.slots; i < tiles * (s.slot + 1) / c.slots; ++i) {
     const Tile t = tile_of(c, i);
     read_x(c, t, x + (s.group * c.ci + x0) * c.x.c, x1 - x0, xt);
-    read_dy(c, t, dy + (s.group * c.co + y0) * c.dy.c, y1 - y0, yt);
+    read_dy(c, s, t, dy + (s.group * c.co + y0) * c.dy.c, y1 - y0, yt);
     multiply_tile(c, s, t, c.x_is_a ? xt : yt, c.x_is_a ? yt : xt, xs, ys, sums);
   }
 }

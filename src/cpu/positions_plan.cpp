@@ -117,7 +117,7 @@ void choose_tile(PositionsTables& t, std::int64_t rows, std::int64_t channels, s
   };
   const std::int64_t widest = std::max<std::int64_t>(48, most([&](std::int64_t w) { return bytes(1, 1, 1, w); }, 1024));
   split(n[2], widest, tile.size[3], tile.count[3]);
-  if (tile.count[3] > 1) tile.size[3] = round_up(tile.size[3], 16), tile.count[3] = ceil_div(n[2], tile.size[3]);
+  if (tile.count[3] > 1) tile.size[3] = round_up(tile.size[3], 8), tile.count[3] = ceil_div(n[2], tile.size[3]);
   const std::int64_t w = tile.size[3];
   double least = 0.0;
   for (std::int64_t most_d = 1; most_d <= std::min<std::int64_t>(n[0], 64); ++most_d) {
@@ -302,7 +302,8 @@ void build_positions(const Request& r, PositionsTables& t) {
   // A row of x for every input channel of dw would fill the cache: take them in parts.
   const bool weight = r.pass == Pass::backward_weight;
   if (weight) job.row_parts = ceil_div(job.rows, 16);
-  const std::int64_t budget = weight ? weight_tile_bytes : tile_bytes;
+  // Many phases mean many weights, read again for every box: larger boxes then.
+  const std::int64_t budget = weight ? weight_tile_bytes : forward && job.rows >= 256 ? 2 * tile_bytes : tile_bytes;
   // Few source channels at once make a large box with little halo; enough of them keep the accumulators in registers.
   std::int64_t steps = 1;
   for (int d = 0; d < 3; ++d) steps *= forward ? ceil_div(g.kernel[d], g.stride[d]) : g.kernel[d];

@@ -1,4 +1,4 @@
-"""The command line: `upconv demo | bench | explain | doctor`, with exit codes 0 (ok), 1 (a check failed), 2 (usage).
+"""The command line: `upconv demo | bench | explain | doctor`, exit codes 0 (ok), 1 (check failed), 2 (usage).
 
 `main` is the console script; each command is a module or package beside this file.
 """
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
 
     top = argparse.ArgumentParser(
         prog="upconv",
-        description="Transposed convolutions for PyTorch and C++: see them work, measure them, ask what they do.",
+        description="Transposed convolutions for PyTorch and C++: see them work, measure and explain them.",
         epilog="Exit code: 0 when all is well, 1 when a check failed, 2 when the command was not understood.",
     )
     top.add_argument("--version", action=Version, nargs=0, help="print the version and stop")

@@ -1,4 +1,4 @@
-"""How far a result may be from float64. Used by `upconv demo` and `upconv bench`; tests/ has its own, stricter."""
+"""How far a result may be from float64. Used by `upconv demo` and `upconv bench`; tests/ has its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FP32_EPSILON = torch.finfo(torch.float32).eps
 def bound(products: float, dtype: torch.dtype = torch.float32) -> float:
     """Largest difference allowed, relative to the largest value, where each element sums `products` products.
 
-    A chain of K fp32 roundings errs by about 0.4 sqrt(K) epsilon of the largest sum. sqrt(K) epsilon therefore
-    passes it and fails operands rounded to TF32 or bf16; storing the result adds a rounding in its own format."""
+    A chain of K fp32 roundings errs by about 0.4 sqrt(K) epsilon of the largest sum. sqrt(K) epsilon passes
+    it and fails operands rounded to TF32 or bf16; storing the result adds a rounding in its own format."""
     accumulate = torch.finfo(torch.float64).eps if dtype == torch.float64 else FP32_EPSILON
     return math.sqrt(products) * accumulate + torch.finfo(dtype).eps
 

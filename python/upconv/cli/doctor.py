@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
+STABLE_ABI_TARGET = "2.10"  # TORCH_TARGET_VERSION in bindings/torch/CMakeLists.txt; the wheel asks for the same
+
 
 def add(commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="say what was found: torch, the library, instruction set, threads, GPU",
-        description="Say which torch, library, instruction set and threads are in use and try each rank once. "
+        description="Say which torch, library, instruction set and threads are in use, and try each rank. "
         "Ends with 1 when something is broken.",
     )
     parser.set_defaults(run=run)
@@ -43,6 +45,7 @@ def software() -> dict[str, str]:
     import platform
 
     import torch
+
     import upconv
 
     def version(package: str) -> str:
@@ -53,9 +56,9 @@ def software() -> dict[str, str]:
 
     return {
         "upconv": f"{upconv.__version__} in {upconv.__path__[0]}",
-        "library": ", ".join(sorted(p for p in map(str, torch.ops.loaded_libraries) if "upconv" in p))
-        or "none loaded",
+        "library": ", ".join(sorted(p for p in map(str, torch.ops.loaded_libraries) if "upconv" in p)) or "none loaded",
         "torch": f"{torch.__version__} in {torch.__path__[0]}",
+        "stable ABI": f"built for LibTorch's stable ABI, target {STABLE_ABI_TARGET}: any torch from there on",
         "python": f"{platform.python_version()} at {sys.executable}",
         "rich, matplotlib": f"{version('rich')}, {version('matplotlib')} (demo and bench need them)",
     }
@@ -63,6 +66,7 @@ def software() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     import torch
+
     from upconv.cli.environment import cpu_name, instruction_set, usable_cores
 
     return {
@@ -76,15 +80,14 @@ def gpu() -> str:
     """What is plainly so: this build computes on the CPU only, whatever GPU the machine has."""
     import torch
 
-    found = (
-        f"torch sees {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "torch sees no GPU"
-    )
+    found = f"torch sees {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "torch sees no GPU"
     return f"this build of upconv has no CUDA engine, so no GPU and no NVRTC is used ({found})"
 
 
 def tried():
     """For each rank: '' when a small layer and its gradients equal PyTorch's, else what went wrong."""
     import torch
+
     import upconv
 
     for rank in (1, 2, 3):

@@ -36,13 +36,14 @@ def instruction_set() -> str:
 
 
 def commit(folder: Path) -> str:
-    """Short commit of the checkout in `folder`, '-dirty' after it when sources differ; '' outside a checkout."""
+    """Short commit of the checkout in `folder`, with '-dirty' when sources differ; '' outside a checkout."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", __file__)  # or a package installed inside someone else's checkout
         changed = git("status", "--porcelain", "-uno", "--", ".", ":!bench/results", ":!README.md")
         return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):

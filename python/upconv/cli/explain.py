@@ -13,11 +13,11 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "explain",
         help="say which kernel runs a problem or a model's layers, and why the others were declined",
-        description="Say which kernel runs each pass, why the candidates before it were declined, the workspace and "
-        "the least work and traffic.",
-        epilog=f"A problem is a line such as '{EXAMPLE}': rank, batch, channels in and out, input, kernel, stride, "
-        "padding, op (output_padding), d (dilation), g (groups), b (bias), f32 | f64 | bf16 | f16, and xl wl yl for "
-        "channels_last tensors. A model file defines Model, get_inputs() and get_init_inputs().",
+        description="Say which kernel runs each pass, why the candidates before it were declined, its "
+        "workspace and the least work and traffic.",
+        epilog=f"A problem is a line such as '{EXAMPLE}': rank, batch, channels in and out, input, kernel, "
+        "stride, padding, op (output_padding), d (dilation), g (groups), b (bias), f32 | f64 | bf16 | f16, "
+        "and xl wl yl for channels_last. A model file defines Model, get_inputs() and get_init_inputs().",
     )
     parser.add_argument("what", nargs="+", metavar="PROBLEM | FILE.py", help=f'for instance "{EXAMPLE}"')
     parser.set_defaults(run=run)
@@ -56,7 +56,5 @@ def explain_file(path: Path) -> int:
         print(f"{path}: the model runs no transposed convolution", file=sys.stderr)
         return 1
     for i, (variant, name, problem) in enumerate(found):
-        explain_problem(
-            str(problem), title=("\n" if i else "") + f"{variant.title}: {name or 'the model itself'}"
-        )
+        explain_problem(str(problem), title=("\n" if i else "") + f"{variant.title}: {name or 'the model itself'}")
     return 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+
 from upconv.cli.problem import Problem
 
 DTYPES = {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -48,14 +49,12 @@ class Variant:
 
 
 def examples_folder() -> Path:
-    """Where the demo's models lie: examples/models of a checkout, installed as upconv/examples by the wheel."""
+    """Where the demo's models lie: examples/models of a checkout, which a wheel has as upconv/examples."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "examples", package.parents[1] / "examples" / "models"):
         if folder.is_dir():
             return folder
-    raise ModelFileError(
-        f"the demo's model files are missing: neither {package}/examples nor a checkout has them"
-    )
+    raise ModelFileError(f"the demo's model files are missing: neither {package}/examples nor a checkout has them")
 
 
 def load_model_file(path: Path) -> list[Variant]:
@@ -82,30 +81,24 @@ def load_model_file(path: Path) -> list[Variant]:
 
 
 def convs_of(variant: Variant, **sizes: int) -> list[tuple[str, Problem]]:
-    """Name and problem of each transposed convolution of a variant, without computing it where torch can avoid that."""
+    """Name and problem of each transposed convolution of a variant, computing nothing where torch can."""
     try:
         with torch.device("meta"):
             return transposed_convs(variant.build(), variant.inputs(**sizes))
-    except (
-        Exception
-    ):  # an operator without meta kernel, or inputs made on a device of their own: run it for real
+    except Exception:  # an operator without meta kernel, or inputs made on a device of their own: run it for real
         pass
     try:
         return transposed_convs(variant.build(), variant.inputs(**sizes))
     except Exception as error:
-        raise ModelFileError(
-            f"{variant.file}: the model does not run: {type(error).__name__}: {error}"
-        ) from error
+        raise ModelFileError(f"{variant.file}: the model does not run: {type(error).__name__}: {error}") from error
 
 
 def transposed_convs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> list[tuple[str, Problem]]:
-    """Name and problem of every transposed convolution that a forward of `model` runs, in the order of running."""
+    """Name and problem of every transposed convolution that a forward of `model` runs, in its order."""
     seen: list[tuple[str, Problem]] = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.modules.conv._ConvTransposeNd):
-            module.register_forward_hook(
-                lambda m, args, y, name=name: seen.append((name, _problem(m, args[0], y)))
-            )
+            module.register_forward_hook(lambda m, args, y, name=name: seen.append((name, _problem(m, args[0], y))))
     with torch.no_grad():
         model(*inputs)
     return seen
@@ -113,6 +106,8 @@ def transposed_convs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> list
 
 def _problem(conv: torch.nn.modules.conv._ConvTransposeNd, x: torch.Tensor, y: torch.Tensor) -> Problem:
     rank = len(conv.kernel_size)
+    if x.shape[-rank - 1] != conv.in_channels:  # which the meta device lets pass
+        raise ValueError(f"{conv} got an input of shape {tuple(x.shape)}")
     batch = x.shape[0] if x.dim() == rank + 2 else 1
     problem = Problem(
         rank=rank,

@@ -28,7 +28,7 @@ class ProblemError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """Always in the vocabulary of the transposed operator: x (input), w (C_in, C_out / groups, *kernel), y."""
+    """In the vocabulary of the transposed operator: x (input), w (C_in, C_out / groups, *kernel), y."""
 
     rank: int
     batch: int = 1
@@ -108,7 +108,7 @@ class Problem:
 
 
 def parse_problem(text: str) -> Problem:
-    """Read a line such as '3d n4 c32 o32 i32x64x128 k3 s2 p1 g4 b f32'; one number stands for every dimension."""
+    """Read a line such as '3d n4 c32 o32 i32x64x128 k3 s2 p1 g4 b f32'; one number serves all dimensions."""
     words = text.split()
     if not words or words[0] not in ("1d", "2d", "3d"):
         got = repr(words[0]) if words else "nothing"
@@ -141,7 +141,5 @@ def _parse_sizes(word: str, rank: int, text: str) -> tuple[str, int | tuple[int,
             raise ProblemError(f"{word!r}: {_NUMBERS[key]} is one number (in {text!r})")
         return _NUMBERS[key], sizes[0]
     if len(sizes) not in (1, rank):
-        raise ProblemError(
-            f"{word!r}: {_EXTENTS[key]} of a {rank}d problem has 1 or {rank} numbers (in {text!r})"
-        )
+        raise ProblemError(f"{word!r}: {_EXTENTS[key]} of a {rank}d problem has 1 or {rank} numbers (in {text!r})")
     return _EXTENTS[key], sizes * rank if len(sizes) == 1 else sizes

@@ -23,6 +23,10 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}x"
 
 
+def threads(n: int | str) -> str:
+    return "1 thread" if int(n) == 1 else f"{n} threads"
+
+
 def axes(ax) -> None:
     """Bare axes: no box, light vertical grid behind the data."""
     for side in ("top", "right", "left"):

@@ -1,4 +1,4 @@
-"""Times several ways to do the same work in one process: interleaved, so that a slow spell of the machine hits all.
+"""Times several ways to do the same work: interleaved, so that a slow spell of the machine hits all alike.
 
 Used by `upconv demo` and `upconv bench`.
 """
@@ -17,15 +17,17 @@ def once(call: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
+PATIENCE_MS = 4000  # a call this slow is not repeated: PyTorch's 16-bit CPU paths can take minutes
+
+
 def interleaved(
-    calls: dict[str, Callable[[], object]], seconds: float, least: int = 3, most: int = 30, warmup: int = 1
+    calls: dict[str, Callable[[], object]], seconds: float, least: int = 3, most: int = 30
 ) -> dict[str, float]:
-    """Median milliseconds of each call. Rounds run every call once, in alternating order, for about `seconds`."""
-    for _ in range(warmup):
-        for call in calls.values():
-            call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    order = list(calls)
+    """Median milliseconds of each call. Rounds run all once, in alternating order, for about `seconds`, after one
+    round to warm up."""
+    warm = {name: once(call) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [ms] if ms > PATIENCE_MS else [] for name, ms in warm.items()}
+    order = [name for name, ms in warm.items() if ms <= PATIENCE_MS]
     end = time.perf_counter() + seconds
     for done in range(most):
         if done >= least and time.perf_counter() > end:

@@ -1,4 +1,4 @@
-"""`upconv bench`: every row of the shape files, each pass and thread count, upconv beside PyTorch in this process."""
+"""`upconv bench`: every row of the shape files, every pass and thread count, upconv beside PyTorch."""
 
 from __future__ import annotations
 
@@ -14,40 +14,24 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure KernelBench and model layers beside PyTorch, write results, chart and README table",
-        description="Measure each problem of the shape files: forward, dx, dw and both, PyTorch eager and upconv in "
-        "turn in this process, with errors against float64 and the share of the machine's measured peak. Results are "
-        "merged into the file after every problem, so an interrupted run loses nothing: --resume goes on. Ends with "
-        "1 when a result is beyond its error bound or a problem failed.",
+        description="Measure each problem of the shape files: forward, dx, dw and both, PyTorch eager "
+        "and upconv in turn in this process, with errors against float64 and the share of the "
+        "machine's peak. Results are merged into the file after every problem, so an interrupted run loses "
+        "nothing: --resume goes on. Ends with 1 when a result is beyond its error bound or a problem failed.",
     )
-    parser.add_argument(
-        "--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)"
-    )
+    parser.add_argument("--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)")
     parser.add_argument("--threads", type=numbers, default=(1, 2), metavar="N,...", help="default: 1,2")
-    parser.add_argument(
-        "--only", type=words, metavar="ID,...", help="rows by id or the id's beginning: L1/57,dcgan/"
-    )
-    parser.add_argument(
-        "--passes", type=words, default=PASSES, metavar="PASS,...", help=f"default: {','.join(PASSES)}"
-    )
+    parser.add_argument("--only", type=words, metavar="ID,...", help="rows by id or the id's beginning: L1/57,dcgan/")
+    parser.add_argument("--passes", type=words, default=PASSES, metavar="PASS,...", help=f"default: {','.join(PASSES)}")
     parser.add_argument(
         "--dtype", type=words, default=("f32",), metavar="TYPE,...", help="f32 (default), bf16, f16, f64"
     )
-    parser.add_argument(
-        "--layout", choices=("nchw", "nhwc"), default="nchw", help="nhwc: channels_last tensors"
-    )
-    parser.add_argument(
-        "--shapes", type=Path, nargs="+", metavar="FILE", help="default: tests/shapes/*-cpu.txt"
-    )
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), default="nchw", help="nhwc: channels_last tensors")
+    parser.add_argument("--shapes", type=Path, nargs="+", metavar="FILE", help="default: tests/shapes/*-cpu.txt")
     parser.add_argument("--output", type=Path, default=Path("bench/results/cpu.json"), metavar="FILE")
-    parser.add_argument(
-        "--resume", action="store_true", help="skip rows that the file has from this commit and torch"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="forward and backward only, fewer calls, no float64 check"
-    )
-    parser.add_argument(
-        "--seconds", type=float, metavar="S", help="time for each figure (default: 0.5, --quick: 0.1)"
-    )
+    parser.add_argument("--resume", action="store_true", help="skip rows that the file has from this commit and torch")
+    parser.add_argument("--quick", action="store_true", help="forward and backward only, fewer calls, no float64 check")
+    parser.add_argument("--seconds", type=float, metavar="S", help="time for each figure (default: 0.5, --quick: 0.1)")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument(
         "--summary", action="store_true", help="print the summary of --output and draw it, nothing more"
@@ -77,6 +61,7 @@ def numbers(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> int:
     """The command; 0, 1 when a row is wrong or failed, 2 for what cannot be understood."""
     from rich.console import Console
+
     from upconv.cli import UsageError
     from upconv.cli.bench.results import ResultsError
     from upconv.cli.problem import ProblemError
@@ -110,9 +95,7 @@ def chosen(args: argparse.Namespace) -> list:
     shapes = [shape for file in files for shape in read_shapes(file)]
     if args.only:
         if unknown := [w for w in args.only if not any(s.id.startswith(w) for s in shapes)]:
-            raise UsageError(
-                f"--only: no row begins with {', '.join(unknown)}; `upconv bench --list` shows all"
-            )
+            raise UsageError(f"--only: no row begins with {', '.join(unknown)}; `upconv bench --list` shows all")
         exact = {s.id for s in shapes} & set(args.only)
         begins = tuple(w for w in args.only if w not in exact)
         shapes = [s for s in shapes if s.id in exact or (begins and s.id.startswith(begins))]
@@ -130,9 +113,7 @@ def shapes_folder() -> Path:
     for root in (Path(__file__).resolve().parents[4], Path.cwd(), *Path.cwd().parents):
         if (root / "tests" / "shapes" / SHAPE_FILES[0]).is_file():
             return root / "tests" / "shapes"
-    raise UsageError(
-        "the shape files lie in a checkout's tests/shapes: run there, or name files with --shapes"
-    )
+    raise UsageError("the shape files lie in a checkout's tests/shapes: run there, or name files with --shapes")
 
 
 def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
@@ -145,6 +126,7 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+
     from upconv.cli.bench import results
     from upconv.cli.bench.measure import Settings, measure
 
@@ -152,12 +134,12 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
     settings = Settings(
         args.threads, passes, args.layout, args.seconds or (0.1 if args.quick else 0.5), check=not args.quick
     )
-    console.print("measuring the machine's peak ...", end="\r")
-    meta = describe(args)
+    with console.status("measuring the machine's peak"):
+        meta = describe(args)
     console.print(
         f"{meta['device']}, {meta['isa']}, torch {meta['torch']}, upconv {meta['commit']}: peak "
         + ", ".join(
-            f"{g:.0f} GFLOP/s and {meta['copy_gbps'][n]:.0f} GB/s at {n} threads"
+            f"{g:.0f} GFLOP/s and {meta['copy_gbps'][n]:.0f} GB/s on {n} thread{'s' * (n != '1')}"
             for n, g in meta["fma_peak_gflops"].items()
         ),
         highlight=False,
@@ -189,7 +171,7 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
 
 
 def known_order(held: dict, shapes: list) -> list[str]:
-    """Ids in the order of the full shape files where they are known, so that --only does not reshuffle the file."""
+    """Ids in the order of the full shape files, so that --only does not reshuffle the results."""
     from upconv.cli import UsageError
     from upconv.cli.shapes import read_shapes
 
@@ -207,20 +189,15 @@ def is_done(shape, settings, held: dict, meta: dict) -> bool:
 
     if not held or held["meta"]["torch"] != meta["torch"]:
         return False
-    have = {
-        key(r)
-        for r in held["rows"]
-        if r.get("commit") == meta["commit"] and r["problem"] == shape.problem.short()
-    }
+    have = {key(r) for r in held["rows"] if r.get("commit") == meta["commit"] and r["problem"] == shape.problem.short()}
     dtype = str(torch_dtypes[shape.problem.dtype]).removeprefix("torch.")
-    return all(
-        (shape.id, p, dtype, settings.layout, n) in have for p in settings.passes for n in settings.threads
-    )
+    return all((shape.id, p, dtype, settings.layout, n) in have for p in settings.passes for n in settings.threads)
 
 
 def describe(args: argparse.Namespace) -> dict:
     """The file's meta: machine, versions, peaks."""
     import torch
+
     from upconv.cli.bench.peak import machine_peak
     from upconv.cli.environment import commit, environment
 
@@ -267,7 +244,5 @@ def conclude(args: argparse.Namespace, failed: list[str], console) -> int:
         )
     for line in failed:
         console.print(f"[red]failed[/] {line}", highlight=False)
-    console.print(
-        f"{len(held['rows'])} rows in {args.output}" + (f", chart {png}" if drawn else ""), highlight=False
-    )
+    console.print(f"{len(held['rows'])} rows in {args.output}" + (f", chart {png}" if drawn else ""), highlight=False)
     return 1 if wrong or failed else 0

@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
 from upconv.cli import style
 from upconv.cli.bench.summary import LEAST, PEER, mean, of_peak, ratio
 
@@ -20,9 +21,7 @@ PASSES = {"forward": "Forward", "backward": "Backward (dx and dw)"}
 def draw(results: dict, path: Path, dtype: str = "float32", layout: str = "nchw") -> bool:
     """Two panels of dots on a line a row, ratio at the right. False when there is nothing to draw."""
     meta = results["meta"]
-    rows = [
-        r for r in results["rows"] if r["dtype"] == dtype and r["layout"] == layout and r["pass"] in PASSES
-    ]
+    rows = [r for r in results["rows"] if r["dtype"] == dtype and r["layout"] == layout and r["pass"] in PASSES]
     if not rows:
         return False
     threads = max(r["threads"] for r in rows)
@@ -52,7 +51,8 @@ def draw(results: dict, path: Path, dtype: str = "float32", layout: str = "nchw"
 def caption(meta: dict, threads: int, dtype: str) -> str:
     n = str(threads)
     return (
-        f"{meta['device']}, {n} threads, torch {meta['torch']}, upconv {meta['commit']}, {dtype}, {meta['date']}. "
+        f"{meta['device']}, {style.threads(n)}, torch {meta['torch']}, upconv {meta['commit']}, {dtype}, "
+        f"{meta['date']}. "
         f"Peak: {meta['fma_peak_gflops'][n]:.0f} GFLOP/s, {meta['copy_gbps'][n]:.0f} GB/s. "
         "Beside each row: PyTorch's time over upconv's."
     )
@@ -66,7 +66,7 @@ def panel(ax, title: str, rows: list[dict], ids: list[str]) -> None:
     ax.hlines(y, ours, peer, color=style.FAINT, linewidth=2.5, zorder=1)
     ax.scatter(peer, y, s=22, color=style.TORCH, label="PyTorch", zorder=2)
     ax.scatter(ours, y, s=22, color=style.UPCONV, label="upconv", zorder=3)
-    right = max(100.0, *ours, *peer)
+    right = max([100.0, *ours, *peer])
     for r, at in zip(rows, y, strict=True):
         ax.text(
             right * 1.13,
@@ -77,9 +77,7 @@ def panel(ax, title: str, rows: list[dict], ids: list[str]) -> None:
             fontsize=7,
             color=style.INK if ratio(r) >= LEAST else style.BAD,
         )
-    ax.set_title(
-        f"{title}: {style.times(mean(rows))} geometric mean" if rows else title, loc="left", fontsize=10
-    )
+    ax.set_title(f"{title}: {style.times(mean(rows))} geometric mean" if rows else title, loc="left", fontsize=10)
     ax.set_xlim(0, right * 1.14)
     ax.set_ylim(len(ids) - 0.4, -0.6)
     ax.set_xlabel("% of peak", fontsize=8)

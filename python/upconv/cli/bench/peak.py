@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+
 from upconv.cli.timing import once
 
 FMA_HOW = "multiply-adds in registers, best of 5 runs of 50 ms of processor time, all threads at once"

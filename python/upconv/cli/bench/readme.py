@@ -32,24 +32,23 @@ def render(results: dict) -> str:
     for name, passes in by_id.items():
         if name.startswith("L1/"):
             problem = next(iter(passes.values()))["problem"].removesuffix(" f32")
-            lines.append(
-                f"| {name} `{problem}` | {cells(passes.get('forward'))} | {cells(passes.get('backward'))} |"
-            )
+            lines.append(f"| {name} `{problem}` | {cells(passes.get('forward'))} | {cells(passes.get('backward'))} |")
     groups = {
         "KernelBench level 1": [p for name, p in by_id.items() if name.startswith("L1/")],
         "layers of public models": [p for name, p in by_id.items() if not name.startswith("L1/")],
     }
     for title, group in groups.items():
         if group:
-            lines.append(
-                f"| **{len(group)} {title}, geometric mean** | | {bold(group, 'forward')} | | {bold(group, 'backward')} |"
-            )
+            means = f"| {bold(group, 'forward')} | | {bold(group, 'backward')} |"
+            lines.append(f"| **{len(group)} {title}, geometric mean** | {means}")
     n = str(threads)
     lines += [
         "",
-        f"Measured by `upconv bench` on {meta['device'].removeprefix('cpu: ')} ({n} threads, {meta['isa']}, "
-        f"{meta['fma_peak_gflops'][n]:.0f} GFLOP/s peak), torch {meta['torch']}, {meta['date'][:10]}, float32, sizes "
-        "scaled for a CPU; ratio = PyTorch's time over upconv's. Every row: `bench/results/cpu.json`.",
+        f"Measured by `upconv bench` on {meta['device'].removeprefix('cpu: ')} "
+        f"({style.threads(n)}, {meta['isa']}, "
+        f"{meta['fma_peak_gflops'][n]:.0f} GFLOP/s peak), torch {meta['torch']}, {meta['date'][:10]}, "
+        "float32, sizes scaled for a CPU; ratio = PyTorch's time over upconv's. Every row: "
+        "`bench/results/cpu.json`.",
     ]
     return "\n".join(lines)
 
@@ -57,7 +56,8 @@ def render(results: dict) -> str:
 def cells(row: dict | None) -> str:
     if row is None:
         return "– | –"
-    return f"{style.milliseconds(row['peers_ms'][PEER])} → {style.milliseconds(row['upconv_ms'])} | {style.times(ratio(row))}"
+    peer, ours = style.milliseconds(row["peers_ms"][PEER]), style.milliseconds(row["upconv_ms"])
+    return f"{peer} → {ours} | {style.times(ratio(row))}"
 
 
 def bold(group: list[dict], name: str) -> str:

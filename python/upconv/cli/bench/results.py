@@ -1,4 +1,4 @@
-"""A results file: reading, checking, merging row by row, writing. Used by `upconv bench` and the README's table."""
+"""A results file: read, check, merge row by row, write. Used by `upconv bench` and the README's table."""
 
 from __future__ import annotations
 
@@ -99,7 +99,10 @@ def merge(results: dict, meta: dict, rows: list[dict], order: list[str]) -> dict
     merged = sorted(kept.values(), key=rank)
     before = results.get("meta", {})
     if before.get("device") == meta["device"] and before.get("isa") == meta["isa"]:
-        meta = {**meta, **{name: _best(before[name], meta[name]) for name in ("fma_peak_gflops", "copy_gbps")}}
+        meta = {
+            **meta,
+            **{name: _best(before[name], meta[name]) for name in ("fma_peak_gflops", "copy_gbps")},
+        }
     meta["threads"] = sorted({row["threads"] for row in merged})
     for row in merged:
         if str(row["threads"]) in meta["fma_peak_gflops"]:

@@ -1,4 +1,4 @@
-"""What a results file says against the project's targets. Used by `upconv bench` for its last table, and the README."""
+"""What a results file says against the project's targets. Used by `upconv bench` and the README's table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rich import box
 from rich.table import Table
+
 from upconv.cli import style
 
 PEER = "torch_eager"
@@ -82,7 +83,7 @@ def table(summaries: list[Summary], title: str) -> Table:
     out.add_column("")
     out.add_column("target", justify="right")
     for s in summaries:
-        out.add_column(f"{s.threads} thread{'s' * (s.threads > 1)}", justify="right")
+        out.add_column(style.threads(s.threads), justify="right")
 
     def line(name: str, target: str, cell) -> None:
         out.add_row(name, target, *(cell(s) for s in summaries))

@@ -1,4 +1,4 @@
-"""`upconv demo`: five real models through upconv.optimize(), checked against float64 and timed beside PyTorch."""
+"""`upconv demo`: five models through upconv.optimize(), checked against float64, timed beside PyTorch."""
 
 from __future__ import annotations
 
@@ -15,26 +15,18 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="run five real models: check them against float64, time them beside PyTorch, write a report",
-        description="Swap the transposed convolutions of five models for upconv's, check output and every gradient "
-        "against float64, time forward and forward + backward beside PyTorch in this process, and write a table, "
-        "a chart and a report. Ends with 1 when a check fails.",
+        description="Swap the transposed convolutions of five models for upconv's, check output and every "
+        "gradient against float64, time forward and forward + backward beside PyTorch in this process, and "
+        "write a table, a chart and a report. Ends with 1 when a check fails.",
     )
-    parser.add_argument(
-        "--full", action="store_true", help="the full sizes (needs some 20 GB and many minutes)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)"
-    )
+    parser.add_argument("--full", action="store_true", help="the full sizes (needs some 20 GB and many minutes)")
+    parser.add_argument("--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER", help="default: out/")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of both engines (default: torch's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and gradients (default: 0)")
     parser.add_argument("--only", metavar="MODEL,...", help=f"some of {', '.join(MODELS)}")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, metavar="F", help="scale space further, e.g. 0.25"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=4.5, metavar="S", help="time to measure a model (default: 4.5)"
-    )
+    parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="scale space further, e.g. 0.25")
+    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="time to measure a model (default: 4)")
     parser.set_defaults(run=run)
 
 
@@ -42,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """The command; 0 when every check passed, 1 otherwise."""
     import torch
     from rich.console import Console
+
     from upconv.cli import UsageError
     from upconv.cli.models import examples_folder, load_model_file
 
@@ -66,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_all(variants: list, args: argparse.Namespace, console) -> list:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     from upconv.cli.demo.measure import STEPS, Result, measure
 
     results = []
@@ -97,6 +91,7 @@ def measure_all(variants: list, args: argparse.Namespace, console) -> list:
 
 def write_all(results: list, args: argparse.Namespace, console, took: float) -> None:
     """Table on the terminal, chart and report in the folder, verdict last."""
+    from upconv.cli import style
     from upconv.cli.demo import chart, report
     from upconv.cli.demo.table import table
     from upconv.cli.environment import environment
@@ -106,7 +101,8 @@ def write_all(results: list, args: argparse.Namespace, console, took: float) -> 
     png, html = args.out / "demo.png", args.out / "demo.html"
     sizes = "full sizes" if args.full else "sizes scaled down for a CPU"
     caption = (
-        f"{facts['device']}, {facts['threads']} threads, {facts['instruction_set']}, torch {facts['torch']}, "
+        f"{facts['device']}, {style.threads(facts['threads'])}, {facts['instruction_set']}, "
+        f"torch {facts['torch']}, "
         f"upconv {facts['upconv']}, float32, {sizes}, {facts['date']}"
     )
     chart.draw(results, caption, png)

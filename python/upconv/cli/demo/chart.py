@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
 from upconv.cli import style
 from upconv.cli.demo.measure import Result, ratio
 
@@ -19,9 +20,7 @@ def draw(results: list[Result], caption: str, path: Path) -> None:
     """Two panels of paired bars, milliseconds from zero, the ratio written at the end of each pair."""
     shown = [r for r in results if r.forward and r.training]
     fig, panels = plt.subplots(1, 2, figsize=(11, 1.6 + 0.62 * max(1, len(shown))), sharey=True)
-    for ax, title, attribute in zip(
-        panels, ("Forward", "Forward + backward"), ("forward", "training"), strict=True
-    ):
+    for ax, title, attribute in zip(panels, ("Forward", "Forward + backward"), ("forward", "training"), strict=True):
         panel(ax, title, shown, [getattr(r, attribute) for r in shown])
     panels[0].set_yticks(range(len(shown)), [r.title.replace("_", " ") for r in shown])
     panels[0].invert_yaxis()
@@ -46,12 +45,8 @@ def panel(ax, title: str, results: list[Result], times: list[dict[str, float]]) 
     height = 0.36
     for row, (result, taken) in enumerate(zip(results, times, strict=True)):
         first = row == 0
-        ax.barh(
-            row - height / 2, taken["torch"], height, color=style.TORCH, label="PyTorch" if first else None
-        )
-        ax.barh(
-            row + height / 2, taken["upconv"], height, color=style.UPCONV, label="upconv" if first else None
-        )
+        ax.barh(row - height / 2, taken["torch"], height, color=style.TORCH, label="PyTorch" if first else None)
+        ax.barh(row + height / 2, taken["upconv"], height, color=style.UPCONV, label="upconv" if first else None)
         faster = ratio(taken)
         text = style.times(faster) if result.passed else "check failed"
         good = result.passed and faster >= 0.95

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
 from upconv.cli.accuracy import bound
 
 
@@ -21,7 +22,7 @@ class Tensor:
 
     name: str
     error: float
-    peer_error: float
+    peer_error: float | None
     bound: float
 
     @property
@@ -30,7 +31,7 @@ class Tensor:
 
 
 def run(model: torch.nn.Module, inputs: list[torch.Tensor], dy: torch.Tensor | None, seed: int):
-    """Forward and backward; returns name -> tensor ('output', 'dx', and each parameter's gradient), and dy."""
+    """Forward and backward; returns name -> tensor ('output', 'dx', each parameter's gradient), and dy."""
     x = [t.detach().requires_grad_() for t in inputs]
     y = model(*x)
     if dy is None:
@@ -49,10 +50,11 @@ def compare(
     peer: dict[str, torch.Tensor],
     tick: Callable[[float], None] = lambda fraction: None,
 ) -> list[Tensor]:
-    """Errors of `ours` and of `peer` (results of `run`) against `model` in float64 on the same inputs and dy."""
+    """Errors of `ours` and of `peer` (results of `run`; empty to leave it out) against `model` in float64."""
     exact = copy.deepcopy(model).double()
     batch = dy.shape[0]
-    difference = {name: [0.0, 0.0] for name in ours}
+    engines = [results for results in (ours, peer) if results]
+    difference = {name: [0.0] * len(engines) for name in ours}
     largest = dict.fromkeys(ours, 0.0)
     summed: dict[str, torch.Tensor] = {}
 
@@ -66,16 +68,16 @@ def compare(
         sample, _ = run(exact, [x[n : n + 1].double() for x in inputs], dy[n : n + 1].double(), 0)
         for name, truth in sample.items():
             if name == "output" or name.startswith("dx"):
-                add(name, truth, [t[name][n : n + 1] for t in (ours, peer)])
+                add(name, truth, [t[name][n : n + 1] for t in engines])
             else:
                 summed[name] = summed[name] + truth if name in summed else truth
         tick((n + 1) / batch)
     for name, truth in summed.items():
-        add(name, truth, [t[name] for t in (ours, peer)])
+        add(name, truth, [t[name] for t in engines])
     terms = products(model, inputs[0], dy)
+    relative = {name: [d / largest[name] for d in both] for name, both in difference.items()}
     return [
-        Tensor(name, *(d / largest[name] for d in difference[name]), bound=bound(terms[name]))
-        for name in ours
+        Tensor(name, errors[0], errors[1] if peer else None, bound(terms[name])) for name, errors in relative.items()
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 from rich.text import Text
+
 from upconv.cli import style
 from upconv.cli.demo.measure import Result, geometric_mean, ratio
 
@@ -12,7 +13,7 @@ from upconv.cli.demo.measure import Result, geometric_mean, ratio
 def table(results: list[Result], facts: dict[str, str | int]) -> Table:
     """One row a model and variant, geometric means below; fits 80 columns."""
     out = Table(
-        title=f"PyTorch eager → upconv, milliseconds ({facts['threads']} threads, {facts['instruction_set']}, fp32)",
+        title=f"PyTorch → upconv, ms ({style.threads(facts['threads'])}, {facts['instruction_set']}, fp32)",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -21,7 +22,7 @@ def table(results: list[Result], facts: dict[str, str | int]) -> Table:
         pad_edge=False,
     )
     out.add_column("model, x, scale", footer="geometric mean")
-    out.add_column("device")
+    out.add_column("on")
     out.add_column("error\n≤ bound", justify="right")
     for what, times in (
         ("forward", [r.forward for r in results]),
