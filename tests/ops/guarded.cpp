@@ -11,11 +11,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#if defined(__has_feature)  // clang's way to say it
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>

@@ -89,6 +89,7 @@ TEST(Addresses, InputBeyond32Bits) {
       {"1d c64 o2 i9 k3 p4 xl bf16", {two_31 / 128}, Pass::backward_weight},
   };
   for (const auto& c : cases) {
+    if (sanitized && c.pass == Pass::backward_weight) continue;  // walks over all positions: a minute
     const Problem small = *parse_problem(c.text);
     Problem huge = small;
     for (int d = 0; d < small.rank; ++d) huge.input[d] += 2 * c.cut[d], huge.padding[d] += small.stride[d] * c.cut[d];
@@ -132,8 +133,7 @@ TEST(Addresses, OutputGradientBeyond32Bits) {
   } cases[] = {{"1d c2 o3 i4 k3 d10", two_31 / 2},
                {"1d c5 o2 i4 k3 d10 yl bf16", two_31 / 2},
                {"1d n2 c2 o2 i4 k3 d10 f16", two_31 / 2},
-               {"2d c2 o2 i2x4 k2x3 d1x10", two_31 / 2},
-               {"1d c2 o1 i4 k32769 d5 bf16", 65536}};  // many taps a few pages apart
+               {"2d c2 o2 i2x4 k2x3 d1x10", two_31 / 2}};
   for (const auto& c : cases) {
     const Problem small = *parse_problem(c.text);
     const int d = small.rank - 1;
