@@ -46,6 +46,10 @@ struct Request {
   bool forced = false;  ///< Asked for by name: decline only what cannot run, not what another would run faster.
 };
 
+/// The bounds inside which every candidate but the last may size tables and tiles by stride and dilated kernel.
+/// Beyond them lie legal problems that no model has; the plain loops take those.
+Status within_bounds(const Geometry& geometry);
+
 struct Candidate {
   std::string_view name;
   Result<std::unique_ptr<PassKernel>> (*make)(const Request& request);

@@ -27,6 +27,9 @@ struct Choice {
   std::vector<Decline> declined;
 };
 
+// Models reach k = 1024, s = 512 and dilations of a few hundred.
+constexpr std::int64_t widest_stride = 1024, widest_reach = 65536;
+
 class CpuPlan final : public Plan {
  public:
   CpuPlan(const Problem& problem, const Epilogue& epilogue)
@@ -46,7 +49,7 @@ class CpuPlan final : public Plan {
           choice.declined.push_back({std::string(c.name), "only " + only + " was asked for"});
           continue;
         }
-        auto made = c.make(request);
+        auto made = &c == &list.back() ? c.make(request) : ask(c, request);
         if (made.ok()) {
           choice.name = c.name;
           choice.kernel = std::move(made).value();
@@ -107,6 +110,11 @@ class CpuPlan final : public Plan {
  private:
   static std::size_t index(Pass pass) { return static_cast<std::size_t>(pass); }
 
+  static Result<std::unique_ptr<PassKernel>> ask(const Candidate& c, const Request& request) {
+    if (Status s = within_bounds(request.geometry); !s.ok()) return s;
+    return c.make(request);
+  }
+
   static bool known(const std::string& name) {
     for (Pass pass : passes)
       for (const Candidate& c : cpu::candidates(pass))
@@ -119,8 +127,9 @@ class CpuPlan final : public Plan {
     const PassKernel& kernel = *choices_[index(pass)].kernel;
     const std::size_t need = kernel.workspace_bytes(executor.workers());
     if (need > 0 && (launch.workspace == nullptr || launch.workspace_bytes < need))
-      return invalid_argument(std::string(to_string(pass)) + ": workspace of " + std::to_string(launch.workspace_bytes) +
-                              " bytes is smaller than the " + std::to_string(need) + " that workspace_bytes() asks for");
+      return invalid_argument(std::string(to_string(pass)) + ": workspace of " +
+                              std::to_string(launch.workspace_bytes) + " bytes is smaller than the " +
+                              std::to_string(need) + " that workspace_bytes() asks for");
     if (need > 0 && reinterpret_cast<std::uintptr_t>(launch.workspace) % 64 != 0)
       return invalid_argument(std::string(to_string(pass)) + ": the workspace must be aligned to 64 bytes");
     kernel.run(tensors, launch.workspace, executor);
@@ -134,6 +143,18 @@ class CpuPlan final : public Plan {
 };
 
 }  // namespace
+
+Status within_bounds(const Geometry& g) {
+  for (int d = 0; d < 3; ++d) {
+    const std::int64_t reach = g.dilation[d] * (g.kernel[d] - 1);
+    if (g.stride[d] > widest_stride)
+      return unsupported("stride " + std::to_string(g.stride[d]) + " is above " + std::to_string(widest_stride));
+    if (reach > widest_reach)
+      return unsupported("dilation * (kernel - 1) = " + std::to_string(reach) + " is above " +
+                         std::to_string(widest_reach));
+  }
+  return {};
+}
 
 Result<std::shared_ptr<const Plan>> Plan::create(const Problem& problem, Device, const Epilogue& epilogue,
                                                  const std::string& only) {

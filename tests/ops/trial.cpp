@@ -149,6 +149,11 @@ Trial::Subject Trial::find_subject(const std::string& name, Pass pass) {
   s.declined = "no candidate of this pass";
   for (const Candidate& c : cpu::candidates(pass)) {
     if (c.name != name) continue;
+    const bool last = &c == &cpu::candidates(pass).back();
+    if (const Status bounds = within_bounds(geometry); !last && !bounds.ok()) {
+      s.declined = bounds.message();
+      return s;
+    }
     auto made = c.make(request);
     if (!made.ok()) {
       s.declined = made.status().message();

@@ -85,7 +85,6 @@ TEST(Addresses, InputBeyond32Bits) {
       {"2d c2 o2 i3x9 k3 p1x5", {0, two_31 / 4}},           // row 2 starts past 2^31
       {"2d c2 o9 i9x3 k3x2 p5x1 xl f16", {two_31 / 8, 0}},  // many rows
       {"3d c4 o4 i7x3x3 k3 s2x1x1 p7x1x1 g2", {two_31 / 16, 0, 0}},
-      {"1d c64 o2 i9 k3 p4 bf16", {two_31 / 128}, Pass::backward_weight},
       {"1d c64 o2 i9 k3 p4 xl bf16", {two_31 / 128}, Pass::backward_weight},
   };
   for (const auto& c : cases) {
@@ -125,20 +124,24 @@ TEST(Addresses, InputBeyond32Bits) {
   }
 }
 
-/// The taps lie far apart in y: dy is enormous, and dx and dw are those of the same problem with a small dilation.
+/// Inputs lie `stride` apart in y: dy is enormous, and only the last inputs meet anything but zeros there, so that dx
+/// ends with that of a small problem of the same kernel, and dw is that problem's.
 TEST(Addresses, OutputGradientBeyond32Bits) {
   const struct {
-    const char* text;
-    std::int64_t dilation;
-  } cases[] = {{"1d c2 o3 i4 k3 d10", two_31 / 2},
-               {"1d c5 o2 i4 k3 d10 yl bf16", two_31 / 2},
-               {"1d n2 c2 o2 i4 k3 d10 f16", two_31 / 2},
-               {"2d c2 o2 i2x4 k2x3 d1x10", two_31 / 2}};
+    const char* text;           // stride larger than the kernel: output = stride * input + tap
+    std::int64_t stride, more;  // of the huge problem: its stride, and how many inputs come before
+    Pass pass;
+  } cases[] = {{"1d c2 o64 i8 k3 s5 bf16", 1024, 32768, Pass::backward_weight},  // channel 63 ends past 2^31
+               {"1d c2 o3 i1 k2 s5", two_31, 1, Pass::backward_weight},          // for the plain loops only, as below
+               {"1d c2 o3 i1 k2 s5", two_31, 1, Pass::backward_input},
+               {"2d c3 o2 i2x1 k1x3 s1x5 f16 yl", two_31, 1, Pass::backward_input}};
   for (const auto& c : cases) {
+    if (sanitized && c.stride < two_31) continue;  // as above
     const Problem small = *parse_problem(c.text);
     const int d = small.rank - 1;
     Problem huge = small;
-    huge.dilation[d] = c.dilation;
+    huge.stride[d] = c.stride;
+    huge.input[d] += c.more;
     const Sizes size(small), huge_size(huge);
     const Sparse dy(huge_size.y * size_of(huge.dtype));
     if (!dy.ok())
@@ -146,25 +149,38 @@ TEST(Addresses, OutputGradientBeyond32Bits) {
     Random random(2);
     const std::vector<double> x = integers(random, size.x), w = integers(random, size.w),
                               values = integers(random, size.y);
+    const auto at = [](Layout layout, std::int64_t n, std::int64_t channels, std::int64_t channel, std::int64_t volume,
+                       std::int64_t position) {
+      return layout == Layout::channels_last ? (n * volume + position) * channels + channel
+                                             : (n * channels + channel) * volume + position;
+    };
     const std::int64_t row = output_size(small)[d], huge_row = output_size(huge)[d];
     for (std::int64_t i = 0; i < size.y; ++i) {
-      const std::int64_t tap = i % row / small.dilation[d], from = i % row % small.dilation[d];
-      if (from >= small.input[d]) continue;  // no product reaches it
-      const std::int64_t rows = size.output / row, position = i / row % rows * huge_row + tap * huge.dilation[d] + from;
+      const std::int64_t o = i % row, line = i % size.output / row;
+      const std::int64_t position = line * huge_row + (o / small.stride[d] + c.more) * c.stride + o % small.stride[d];
+      if (o % small.stride[d] >= small.kernel[d]) continue;  // no product reaches it
       const std::int64_t channel = i / size.output % small.out_channels, n = i / size.output / small.out_channels;
-      const std::int64_t at = small.y_layout == Layout::channels_last
-                                  ? (n * huge_size.output + position) * small.out_channels + channel
-                                  : (n * small.out_channels + channel) * huge_size.output + position;
-      store_element(small.dtype, dy.data(), at, values[std::size_t(i)]);
+      store_element(small.dtype, dy.data(),
+                    at(small.y_layout, n, small.out_channels, channel, huge_size.output, position),
+                    values[std::size_t(i)]);
     }
     const Oracle oracle(small, x, w, std::vector<double>(std::size_t(size.b)), values);
-    const std::vector<char> w_typed = typed(small.dtype, w), x_typed = typed(small.dtype, x);
-    for (Pass pass : {Pass::backward_input, Pass::backward_weight})
-      for (const std::string& name : candidate_names(pass)) {
-        const auto plan = Plan::create(huge, Device::cpu(), {}, name);
-        if (!plan.ok() || (*plan)->candidate(pass) != name) continue;
-        expect_pass(**plan, pass, x_typed.data(), w_typed.data(), dy.data(), oracle.of(pass).value);
-      }
+    std::vector<double> huge_x(std::size_t(huge_size.x)), huge_dx(std::size_t(huge_size.x));
+    for (std::int64_t i = 0; i < size.x; ++i) {
+      const std::int64_t line = i % size.input / small.input[d],
+                         position = line * huge.input[d] + i % small.input[d] + c.more;
+      const std::int64_t channel = i / size.input % small.in_channels, n = i / size.input / small.in_channels;
+      const std::int64_t to = at(small.x_layout, n, small.in_channels, channel, huge_size.input, position);
+      huge_x[std::size_t(to)] = x[std::size_t(i)];
+      huge_dx[std::size_t(to)] = oracle.dx.value[std::size_t(i)];
+    }
+    const std::vector<char> w_typed = typed(small.dtype, w), x_typed = typed(small.dtype, huge_x);
+    for (const std::string& name : candidate_names(c.pass)) {
+      const auto plan = Plan::create(huge, Device::cpu(), {}, name);
+      if (!plan.ok() || (*plan)->candidate(c.pass) != name) continue;
+      expect_pass(**plan, c.pass, x_typed.data(), w_typed.data(), dy.data(),
+                  c.pass == Pass::backward_input ? huge_dx : oracle.dw.value);
+    }
   }
 }
 

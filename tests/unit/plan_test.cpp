@@ -92,6 +92,21 @@ TEST(Plan, ExplainsTheChoiceAndEveryDeclineBeforeIt) {
   }
 }
 
+/// Tables and tiles sized by such numbers would not fit any memory.
+TEST(Plan, LeavesExtremeStridesAndReachesToThePlainLoops) {
+  const struct {
+    const char *text, *reason;
+  } cases[] = {{"1d c2 o3 i3 k1 s1000000000 p1000000000", "stride 1000000000 is above 1024"},
+               {"1d c16 o16 i4 k3 d1000000000", "dilation * (kernel - 1) = 2000000000 is above 65536"},
+               {"2d c2 o2 i4 k1x3 d1x32769", "dilation * (kernel - 1) = 65538 is above 65536"}};
+  for (const auto& c : cases) {
+    const auto plan = Plan::create(problem(c.text));
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    for (Pass pass : all_passes) EXPECT_EQ((*plan)->candidate(pass), "cpu_reference") << c.text;
+    EXPECT_NE((*plan)->explain().find(c.reason), std::string::npos) << (*plan)->explain();
+  }
+}
+
 TEST(Plan, NamedCandidateIsUsedOrRefusedWithReasons) {
   for (const char* text : problems)
     for (const std::string& name : candidate_names()) {
