@@ -14,8 +14,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "problem/geometry.hpp"
 #include "upconv/epilogue.hpp"
 #include "upconv/problem.hpp"
+#include "upconv/status.hpp"
 
 namespace upconv::cpu {
 
@@ -24,6 +26,9 @@ struct TensorView {
   DType dtype;
   std::int64_t n, c, d, h, w;
 };
+
+/// Refuses problems whose local tiles would have to span huge gaps: strides above 65536, taps over 2^20 apart.
+Status spans_fit(const Geometry& geometry);
 
 TensorView view_of(DType dtype, Layout layout, std::int64_t channels, const std::array<std::int64_t, 3>& size);
 
@@ -88,6 +93,7 @@ struct GatherConfig {
   bool dense_taps;                 ///< the taps of a pair of channels are contiguous in w, in kernel order
   bool fold;                       ///< taps along w are contiguous in the source tile: one run of k * taps
   std::int64_t w_group, w_k, w_v;  ///< weight element strides of a group, a source and a destination channel
+  std::int64_t block;              ///< destination channels of a register tile: two vectors, or three if they hold all
   std::int64_t v_padded;           ///< v rounded up to whole vector blocks, as panels hold it
   std::int64_t all_taps;           ///< of all phases
   bool pack_in_task;               ///< few tiles: each task packs its own panels instead of all being packed first

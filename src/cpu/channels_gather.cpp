@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "cpu/candidates.hpp"
@@ -47,39 +49,54 @@ constexpr std::int64_t dest_tile_bytes = 128 << 10;
 constexpr std::int64_t panel_bytes = 40 << 10;   // of a weight panel in the first-level cache
 constexpr std::int64_t enough_positions = 640;   // per tile, to pay for streaming the weights
 constexpr std::int64_t enough_tasks = 16;        // to keep a few cores busy to the end
+constexpr std::int64_t most_stride = 1 << 16;
+constexpr std::int64_t most_reach = 1 << 20;     // positions between the first and the last tap
+constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
+
+/// What the pass computes, apart from the request's dtype and epilogue: a transposed convolution and where its
+/// tensors lie.
+struct Operands {
+  Geometry geometry;
+  TensorView x, y;
+  WeightStrides w;
+};
+
+Operands operands_of(const Request& r) {
+  const Problem& p = r.problem;
+  const Geometry& g = r.geometry;
+  return {g, view_of(p.dtype, p.x_layout, g.in_channels(), g.in), view_of(p.dtype, p.y_layout, g.out_channels(), g.out),
+          weight_strides(p, g)};
+}
 
 /// The configuration and the arrays it points into.
 class GatherPass final : public PassKernel {
  public:
-  explicit GatherPass(const Request& r) : isa_(gather_isa()) {
+  GatherPass(const Request& r, const Operands& o) : isa_(gather_isa()) {
     const bool forward = r.pass == Pass::forward;
-    const Geometry& g = r.geometry;
-    const Problem& p = r.problem;
-    element_ = p.dtype == DType::f64 ? 8 : 4;
-    const std::int64_t lanes = p.dtype == DType::f64 ? isa_.vector_f64 : isa_.vector_f32;
-    block_ = lanes * isa_.block_n;
-    const TensorView x = view_of(p.dtype, p.x_layout, g.in_channels(), g.in);
-    const TensorView y = view_of(p.dtype, p.y_layout, g.out_channels(), g.out);
-    config_.source = forward ? x : y;
-    config_.dest = forward ? y : x;
+    const Geometry& g = o.geometry;
+    element_ = r.problem.dtype == DType::f64 ? 8 : 4;
+    lanes_ = r.problem.dtype == DType::f64 ? isa_.vector_f64 : isa_.vector_f32;
+    config_.source = forward ? o.x : o.y;
+    config_.dest = forward ? o.y : o.x;
     config_.batch = g.batch;
     config_.groups = g.groups;
     config_.k = forward ? g.ci : g.co;
     config_.v = forward ? g.co : g.ci;
-    const WeightStrides ws = weight_strides(p, g);
-    config_.w_group = g.ci * ws.ci;
-    config_.w_k = forward ? ws.ci : ws.co;
-    config_.w_v = forward ? ws.co : ws.ci;
+    const bool three = config_.v > 2 * lanes_ && config_.v <= 3 * lanes_;
+    block_ = config_.block = (three ? 3 : isa_.block_n) * lanes_;
+    config_.w_group = g.ci * o.w.ci;
+    config_.w_k = forward ? o.w.ci : o.w.co;
+    config_.w_v = forward ? o.w.co : o.w.ci;
     steps_ = r.epilogue.steps;
     config_.steps = steps_.data();
     config_.n_steps = static_cast<std::int64_t>(steps_.size());
     for (int d = 0; d < 3; ++d) make_dim(g, forward, d);
     config_.taps = g.taps();
-    config_.dense_taps = ws.tap[2] == 1;
+    config_.dense_taps = o.w.tap[2] == 1;
     choose_pitch();
     choose_tiles();
     choose_borders();
-    make_phases(ws);
+    make_phases(o.w);
     for (int d = 0; d < 3; ++d) config_.dim[d].classes = classes_[d].data();
   }
 
@@ -255,7 +272,7 @@ class GatherPass final : public PassKernel {
     config_.fold = consecutive && config_.k < 16;
     config_.pitch = config_.fold ? config_.k : round_up(config_.k, 4);
     // Keep the positions of a register tile out of one cache set.
-    if (config_.dim[2].step * config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;
+    if (!config_.fold && config_.dim[2].step * config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;
   }
 
   /// Local tiles: full rows where they fit, then rows, planes and samples until there is enough work per tile.
@@ -301,8 +318,8 @@ class GatherPass final : public PassKernel {
   }
 
   void choose_channels(std::int64_t dest_positions) {
-    const std::int64_t blocks = ceil_div(config_.v, block_), lanes = block_ / isa_.block_n, tail = config_.v % block_;
-    config_.v_padded = config_.v - tail + (tail == 0 ? 0 : tail <= lanes ? lanes : block_);
+    const std::int64_t blocks = ceil_div(config_.v, block_), tail = config_.v % block_;
+    config_.v_padded = config_.v - tail + (tail == 0 ? 0 : tail <= lanes_ ? lanes_ : block_);
     std::int64_t tiles = config_.batch_tiles;
     for (const GatherDim& d : config_.dim) tiles *= d.tiles;
     config_.pack_in_task = tiles <= 1;
@@ -353,7 +370,7 @@ class GatherPass final : public PassKernel {
 
   const GatherIsa& isa_;
   GatherConfig config_{};
-  std::int64_t element_ = 4, block_ = 16;
+  std::int64_t element_ = 4, lanes_ = 8, block_ = 16;
   std::vector<GatherClass> classes_[3];
   std::vector<GatherTap> taps_[3];
   std::vector<GatherSegment> segments_[3];
@@ -364,9 +381,47 @@ class GatherPass final : public PassKernel {
 
 }  // namespace
 
+Status spans_fit(const Geometry& g) {
+  for (int d = 0; d < 3; ++d) {
+    if (g.stride[d] > most_stride)
+      return unsupported("stride " + std::to_string(g.stride[d]) + " is above " + std::to_string(most_stride));
+    if (g.kernel[d] > 1 && g.dilation[d] > most_reach / (g.kernel[d] - 1))
+      return unsupported("taps " + std::to_string(g.dilation[d]) + " apart do not fit a local tile");
+  }
+  return {};
+}
+
 Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& r) {
   if (r.pass != Pass::forward && r.pass != Pass::backward_input) return unsupported("computes forward and backward_input");
-  return std::unique_ptr<PassKernel>(new GatherPass(r));
+  if (Status s = spans_fit(r.geometry); !s.ok()) return s;
+  auto pass = std::make_unique<GatherPass>(r, operands_of(r));
+  if (pass->workspace_bytes(1) > pass->workspace_bytes(0) + most_scratch_bytes)
+    return unsupported("a tile would take " + std::to_string(pass->workspace_bytes(1) >> 20) + " MB");
+  return std::unique_ptr<PassKernel>(std::move(pass));
+}
+
+Result<std::unique_ptr<PassKernel>> make_residues(const Request& r) {
+  const Geometry& g = r.geometry;
+  const std::int64_t s = g.stride[2], vector = r.problem.dtype == DType::f64 ? gather_isa().vector_f64 : gather_isa().vector_f32;
+  if (r.pass != Pass::forward) return unsupported("computes forward");
+  if (g.groups != 1 || g.co != 1) return unsupported(std::to_string(g.co * g.groups) + " output channels, but it wants one");
+  if (r.problem.bias) return unsupported("adds no bias");
+  const bool line = g.kernel[0] * g.kernel[1] * g.out[0] * g.out[1] == 1;
+  if (!line || s < 2 * vector || g.kernel[2] % s != 0 || g.dilation[2] != 1 || g.padding[2] != 0 ||
+      g.out[2] != s * (g.in[2] + g.kernel[2] / s - 1))
+    return unsupported("needs one dimension, a stride of at least " + std::to_string(2 * vector) +
+                       " that divides the kernel, and no padding, dilation or output_padding");
+  if (Status status = spans_fit(g); !status.ok()) return status;
+  // y[s*q + r] of one channel is y'[q] of channel r of s: a stride-1 problem with s output channels, channels last.
+  Operands o = operands_of(r);
+  o.geometry.co = s;
+  o.geometry.kernel[2] = g.kernel[2] / s;
+  o.geometry.stride[2] = 1;
+  o.geometry.out[2] = g.out[2] / s;
+  o.y = {r.problem.dtype, g.out[2], 1, g.out[2], g.out[2], s};
+  o.w.co = o.w.tap[2];
+  o.w.tap[2] *= s;
+  return std::unique_ptr<PassKernel>(new GatherPass(r, o));
 }
 
 }  // namespace cpu

@@ -14,10 +14,10 @@ using cpu::GatherTensors;
 std::int64_t minimum(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 std::int64_t maximum(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
-/// Channels of the vector block that begins at v: a full block, or half of one where no more are left.
+/// Channels of the vector block that begins at v: a full block, or one vector where no more are left.
 template <class T>
-std::int64_t block_width(std::int64_t v, std::int64_t channels) {
-  return channels - v > lanes<T> ? block_n * lanes<T> : lanes<T>;
+std::int64_t block_width(const GatherConfig& c, std::int64_t v) {
+  return c.v - v > lanes<T> ? c.block : lanes<T>;
 }
 
 // ---- packing -------------------------------------------------------------------------------------------------
@@ -25,7 +25,10 @@ std::int64_t block_width(std::int64_t v, std::int64_t channels) {
 /// Copies `valid` of `width` channels to the panel line `to`, zeros beyond, and adds 0 * each to the probe.
 template <class S, class T>
 void pack_line(const S* from, std::int64_t step, std::int64_t valid, std::int64_t width, T* to, Vec<T>& probe) {
-  for (std::int64_t v = 0; v < valid; ++v) to[v] = widen(from[v * step]);
+  if (step == 1)
+    widen_row(from, to, valid);
+  else
+    for (std::int64_t v = 0; v < valid; ++v) to[v] = widen(from[v * step]);
   for (std::int64_t v = valid; v < width; ++v) to[v] = T(0);
   for (std::int64_t v = 0; v < width; v += lanes<T>) probe += load(to + v) * T(0);
 }
@@ -62,13 +65,13 @@ void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std:
 /// its weights are finite.
 template <class S, class T>
 bool pack_block(const GatherConfig& c, const S* w, std::int64_t group, std::int64_t v0, T* panel) {
-  constexpr std::int64_t block = block_n * lanes<T>;
-  const std::int64_t width = block_width<T>(v0, c.v), valid = minimum(width, c.v - v0);
+  constexpr std::int64_t widest = 3 * lanes<T>;
+  const std::int64_t width = block_width<T>(c, v0), valid = minimum(width, c.v - v0);
   const S* from = w + group * c.w_group + v0 * c.w_v;
   Vec<T> probe{};  // 0 * value summed: NaN as soon as one value is not finite
   const bool turn = sizeof(S) == sizeof(T) && c.dense_taps && c.taps <= turned_lines;
   const std::int64_t k_step = turn ? maximum(1, turned_lines / c.taps) : 1;
-  T turned[turned_lines * block];
+  T turned[turned_lines * widest];
   std::memset(turned, 0, sizeof turned);  // channels beyond the last stay zero
   for (std::int64_t k0 = 0; k0 < c.k; k0 += k_step) {
     const std::int64_t k1 = minimum(k0 + k_step, c.k);
@@ -98,8 +101,7 @@ std::int64_t panel_at(const GatherConfig& c, std::int64_t group, std::int64_t v0
 
 template <class S, class T>
 bool pack_part(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
-  constexpr std::int64_t block = block_n * lanes<T>;
-  const std::int64_t blocks = (c.v + block - 1) / block, group = part / blocks, v0 = part % blocks * block;
+  const std::int64_t blocks = (c.v + c.block - 1) / c.block, group = part / blocks, v0 = part % blocks * c.block;
   return pack_block(c, w, group, v0, panels + panel_at(c, group, v0));
 }
 
@@ -232,30 +234,46 @@ KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSeg
 template <class T>
 void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel, int vectors,
                         bool accumulate) {
-  const auto full = Multiply<T>::of(block_m, vectors);
+  const int rows = vectors == 3 ? block_m3 : block_m;
+  const auto full = Multiply<T>::of(rows, vectors);
   std::int64_t i = 0;
-  for (; i + block_m <= count; i += block_m) full(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  for (; i + rows <= count; i += rows) full(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
   if (i < count) Multiply<T>::of(int(count - i), vectors)(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
 }
 
-/// The same in pieces of k short enough for a piece of the panel to stay in the first-level cache.
+/// A range of channels of a group: their packed panels and their place in the destination tile.
 template <class T>
-void multiply_pieces(const GatherConfig& c, const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs,
-                     const T* panel, int vectors) {
+struct Channels {
+  std::int64_t begin, end;
+  const T* panels;
+  T* dest;
+};
+
+/// Products of listed positions with a range of channels, in pieces of k short enough for a block's piece of the panel
+/// to stay in the first-level cache, and the piece of the source tile in the second while all blocks go by.
+template <class T>
+void multiply_pieces(const GatherConfig& c, const GatherPhase& phase, const Scratch<T>& s, std::int64_t count,
+                     const KRuns& runs, const Channels<T>& channels) {
   const std::int64_t pieces = (runs.length + c.k_chunk - 1) / c.k_chunk, length = (runs.length + pieces - 1) / pieces;
   const std::int64_t runs_at_once = pieces > 1 ? 1 : maximum(1, c.k_chunk / runs.length);
   for (std::int64_t r = 0; r < runs.count; r += runs_at_once)
-    for (std::int64_t k = 0; k < runs.length; k += length)
-      multiply_positions(s, dest, count,
-                         KRuns{runs.source + r, runs.panel + r, minimum(runs_at_once, runs.count - r), k,
-                               minimum(length, runs.length - k)},
-                         panel, vectors, r > 0 || k > 0);
+    for (std::int64_t k = 0; k < runs.length; k += length) {
+      const KRuns piece{runs.source + r, runs.panel + r, minimum(runs_at_once, runs.count - r), k,
+                        minimum(length, runs.length - k)};
+      for (std::int64_t v = channels.begin; v < channels.end;) {
+        const std::int64_t width = block_width<T>(c, v);
+        const T* panel = channels.panels + ((v - channels.begin) * c.all_taps + phase.taps_before * width) * c.k;
+        multiply_positions(s, channels.dest + (v - channels.begin), count, piece, panel, int(width / lanes<T>),
+                           r > 0 || k > 0);
+        v += width;
+      }
+    }
 }
 
-/// All products of a phase for a block of channels; `dest` is the block's place in the destination tile.
+/// All products of a phase for a range of channels.
 template <class T>
-void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, const T* panel, std::int64_t width,
-               bool exact, const Scratch<T>& s, T* dest) {
+void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, bool exact, const Scratch<T>& s,
+               const Channels<T>& channels) {
   const GatherSegment* first[3];
   std::int64_t n[3];
   for (int d = 0; d < 3; ++d) {
@@ -269,20 +287,22 @@ void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, 
     const std::int64_t count = list_positions(c, box, phase, segment, s.a, s.to);
     if (count == 0) continue;
     const KRuns runs = list_runs(c, phase, segment, s);
-    if (runs.count > 0) multiply_pieces(c, s, dest, count, runs, panel, int(width / lanes<T>));
+    if (runs.count > 0) multiply_pieces(c, phase, s, count, runs, channels);
   }
 }
 
-/// All products for channels [v0, v1) of the group, a block at a time.
+/// All products for channels [v0, v1) of the group.
 template <class S, class T>
 void run_channels(const GatherConfig& c, const Box& box, const S* w, const T* panels, bool exact, std::int64_t v0,
                   std::int64_t v1, const Scratch<T>& s) {
+  const auto run = [&](const Channels<T>& channels) {
+    for (std::int64_t p = 0; p < c.n_phases; ++p) run_phase(c, box, c.phases[p], exact, s, channels);
+  };
+  if (!c.pack_in_task) return run({v0, v1, panels + panel_at(c, box.group, v0), s.dest});
   for (std::int64_t v = v0; v < v1;) {
-    const std::int64_t width = block_width<T>(v, c.v);
-    const T* panel = c.pack_in_task ? s.panel : panels + panel_at(c, box.group, v);
-    if (c.pack_in_task) exact = !pack_block(c, w, box.group, v, s.panel) && c.reads_zeros;
-    for (std::int64_t p = 0; p < c.n_phases; ++p)
-      run_phase(c, box, c.phases[p], panel + c.phases[p].taps_before * c.k * width, width, exact, s, s.dest + (v - v0));
+    exact = !pack_block(c, w, box.group, v, s.panel) && c.reads_zeros;
+    const std::int64_t width = block_width<T>(c, v);
+    run({v, v + width, s.panel, s.dest + (v - v0)});
     v += width;
   }
 }

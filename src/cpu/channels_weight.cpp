@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "cpu/candidates.hpp"
@@ -37,6 +39,7 @@ constexpr std::int64_t partials_bytes = 32 << 20;   // of all slots together, un
 constexpr std::int64_t tile_bytes = 384 << 10;      // x and dy together
 constexpr std::int64_t enough_positions = 192;      // per tile: two lines a position fill the first-level cache
 constexpr std::int64_t enough_tasks = 16;
+constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
 constexpr std::int64_t most_taps = 128;             // per task: reduce_share() holds a block of channels of all of them
 
 class WeightPass final : public PassKernel {
@@ -237,7 +240,11 @@ class WeightPass final : public PassKernel {
 
 Result<std::unique_ptr<PassKernel>> make_channels_weight(const Request& r) {
   if (r.pass != Pass::backward_weight) return unsupported("computes backward_weight");
-  return std::unique_ptr<PassKernel>(new WeightPass(r));
+  if (Status s = spans_fit(r.geometry); !s.ok()) return s;
+  auto pass = std::make_unique<WeightPass>(r);
+  if (pass->workspace_bytes(1) > pass->workspace_bytes(0) + most_scratch_bytes)
+    return unsupported("a tile would take " + std::to_string(pass->workspace_bytes(1) >> 20) + " MB");
+  return std::unique_ptr<PassKernel>(std::move(pass));
 }
 
 }  // namespace cpu
