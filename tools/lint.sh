@@ -50,8 +50,8 @@ if $fix; then
   ruff format .
 fi
 check "clang-format (${#cpp[@]} files; make format mends it)" clang-format --dry-run --Werror "${cpp[@]}"
-check "ruff check" ruff check .
-check "ruff format (make format mends it)" ruff format --check .
+check "ruff check" ruff check --quiet --output-format=concise .
+check "ruff format (make format mends it)" ruff format --check --output-format=concise .
 if command -v shellcheck >/dev/null; then
   check "shellcheck (${#shell[@]} files)" shellcheck "${shell[@]}"
 else

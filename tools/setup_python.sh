@@ -36,6 +36,7 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+"${pip[@]}" --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null # an interrupted first run
 if found=$("$venv/bin/python" tools/find_torch.py --python "$venv/bin/python" --minimum 2.10 2>/dev/null); then
   echo "==> torch $(tail -n 1 <<<"$found") is there"
 else

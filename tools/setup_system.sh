@@ -22,11 +22,19 @@ have_compiler() {
   return 1
 }
 
+# have_python_headers INTERPRETER: what torch.compile needs to build its own kernels (the library does not).
+have_python_headers() {
+  "$1" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null
+}
+
 have_gtest() {
   echo '#include <gtest/gtest.h>' | "${CXX:-c++}" -std=c++20 -fsyntax-only -x c++ - 2>/dev/null
 }
 
-if [ ! -x "$venv/bin/python" ]; then
+interpreter="$venv/bin/python"
+if [ ! -x "$interpreter" ]; then
+  interpreter=$python
   if ! command -v "$python" >/dev/null; then
     missing+=(python3 python3-venv)
   elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -39,6 +47,8 @@ if [ "$level" != environment ]; then
 fi
 if [ "$level" = test ]; then
   have_gtest || missing+=(libgtest-dev)
+  have_python_headers "$interpreter" ||
+    missing+=("python$("$interpreter" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3)-dev")
   command -v pkg-config >/dev/null || missing+=(pkgconf)
 fi
 
@@ -62,5 +72,8 @@ if [ "$(id -u)" -ne 0 ]; then
   if [ ! -t 0 ]; then as_root+=(-n); fi
 fi
 export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}"
+if ! "${as_root[@]}" apt-get update -qq ||
+  ! "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"; then
+  echo "setup: could not install them; as root, run: apt-get install ${missing[*]}" >&2
+  exit 1
+fi

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 report=${1:?usage: tools/test_sanitizers.sh REPORT.xml}
 build=${UPCONV_BUILD:-build}-asan
 
-cmake -S . -B "$build" -G Ninja --log-level=NOTICE -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+cmake -S . -B "$build" -G Ninja --log-level=NOTICE -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1 \
   -DUPCONV_SANITIZE=ON -DUPCONV_TESTS=ON -DUPCONV_TORCH=OFF
 cmake --build "$build" ${UPCONV_JOBS:+--parallel "$UPCONV_JOBS"}
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1

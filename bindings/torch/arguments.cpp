@@ -41,11 +41,14 @@ Problem make_problem(Sizes x, Sizes w, const Hyperparameters& h, DType dtype) {
   Problem p;
   p.rank = static_cast<int>(w.size()) - 2;
   if (p.rank < 1 || p.rank > max_rank)
-    throw std::runtime_error("conv_transpose: expected a weight of 3, 4 or 5 dimensions (in_channels, "
-                             "out_channels/groups, *kernel), but got weight of size " + list(w));
+    throw std::runtime_error(
+        "conv_transpose: expected a weight of 3, 4 or 5 dimensions (in_channels, "
+        "out_channels/groups, *kernel), but got weight of size " +
+        list(w));
   if (x.size() != w.size())
-    fail(p.rank, "expected a " + std::to_string(w.size()) + "D input (batch, in_channels, *spatial) for a weight of size " +
-                     list(w) + ", but got input of size " + list(x));
+    fail(p.rank, "expected a " + std::to_string(w.size()) +
+                     "D input (batch, in_channels, *spatial) for a weight of size " + list(w) +
+                     ", but got input of size " + list(x));
   if (h.groups <= 0) fail(p.rank, "non-positive groups is not supported, but got groups=" + std::to_string(h.groups));
   if (w[0] % h.groups != 0)
     fail(p.rank, "given groups=" + std::to_string(h.groups) + ", expected weight to be divisible by " +

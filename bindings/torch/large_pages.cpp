@@ -29,7 +29,8 @@ void prefer_large_pages(void* memory, std::size_t bytes) {
   if (bytes < least_bytes || !enabled()) return;
   const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) & ~(page - 1);
   const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) & ~(page - 1);
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a hint: failure changes nothing
+  if (begin < end)
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a hint: failure changes nothing
 #else
   (void)memory;
   (void)bytes;

@@ -1,13 +1,13 @@
 // Layout of torch tensors: which are dense and how, what torch would choose for a result, allocation.
 #include "operand.hpp"
 
-#include "large_pages.hpp"
-
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 #include <array>
 #include <stdexcept>
 #include <string>
+
+#include "large_pages.hpp"
 
 namespace upconv::binding {
 namespace {
@@ -45,10 +45,14 @@ bool is_dense(const std::int64_t* sizes, const std::int64_t* strides, int dims, 
 
 int32_t torch_dtype(DType dtype) {
   switch (dtype) {
-    case DType::f32: return aoti_torch_dtype_float32();
-    case DType::f64: return aoti_torch_dtype_float64();
-    case DType::f16: return aoti_torch_dtype_float16();
-    case DType::bf16: return aoti_torch_dtype_bfloat16();
+    case DType::f32:
+      return aoti_torch_dtype_float32();
+    case DType::f64:
+      return aoti_torch_dtype_float64();
+    case DType::f16:
+      return aoti_torch_dtype_float16();
+    case DType::bf16:
+      return aoti_torch_dtype_bfloat16();
   }
   return aoti_torch_dtype_float32();
 }

@@ -87,8 +87,7 @@ Tensor run_forward(const Tensor& x, const Tensor& w, const std::optional<Tensor>
 
 Tensor run_backward_input(const Tensor& dy, const Tensor& w, Sizes input_size, const Hyperparameters& h) {
   const int rank = static_cast<int>(w.dim()) - 2;
-  Problem p = make_problem(input_size, sizes_of(w), h,
-                           common_dtype(rank, dy, "output gradient", w, "weight"));
+  Problem p = make_problem(input_size, sizes_of(w), h, common_dtype(rank, dy, "output gradient", w, "weight"));
   if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
   check_output_gradient(p, sizes_of(dy));
   p.x_layout = join(suggested_layout(dy), suggested_layout(w));
@@ -98,18 +97,15 @@ Tensor run_backward_input(const Tensor& dy, const Tensor& w, Sizes input_size, c
   const auto plan = plan_for(p, {});
   const Tensor dx = allocate(input_size.data(), p.rank + 2, p.x_layout, p.dtype);
   launch(*plan, Pass::backward_input, [&](const Launch& l) {
-    return plan->backward_input({.dy = dense_dy.tensor.const_data_ptr(),
-                                 .w = dense_w.tensor.const_data_ptr(),
-                                 .dx = dx.mutable_data_ptr()},
-                                l);
+    return plan->backward_input(
+        {.dy = dense_dy.tensor.const_data_ptr(), .w = dense_w.tensor.const_data_ptr(), .dx = dx.mutable_data_ptr()}, l);
   });
   return dx;
 }
 
 Tensor run_backward_weight(const Tensor& x, const Tensor& dy, Sizes weight_size, const Hyperparameters& h) {
   const int rank = static_cast<int>(weight_size.size()) - 2;
-  Problem p = make_problem(sizes_of(x), weight_size, h,
-                           common_dtype(rank, x, "input", dy, "output gradient"));
+  Problem p = make_problem(sizes_of(x), weight_size, h, common_dtype(rank, x, "input", dy, "output gradient"));
   if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
   check_output_gradient(p, sizes_of(dy));
   const Layout layout = join(suggested_layout(x), suggested_layout(dy));
@@ -119,10 +115,8 @@ Tensor run_backward_weight(const Tensor& x, const Tensor& dy, Sizes weight_size,
   const auto plan = plan_for(p, {});
   const Tensor dw = allocate(weight_size.data(), p.rank + 2, p.w_layout, p.dtype);
   launch(*plan, Pass::backward_weight, [&](const Launch& l) {
-    return plan->backward_weight({.x = dense_x.tensor.const_data_ptr(),
-                                  .dy = dense_dy.tensor.const_data_ptr(),
-                                  .dw = dw.mutable_data_ptr()},
-                                 l);
+    return plan->backward_weight(
+        {.x = dense_x.tensor.const_data_ptr(), .dy = dense_dy.tensor.const_data_ptr(), .dw = dw.mutable_data_ptr()}, l);
   });
   return dw;
 }
@@ -158,8 +152,9 @@ Tensor conv_transpose_backward_bias(const Tensor& dy) {
   const std::array<std::int64_t, max_rank + 2> w{1, sizes.size() > 1 ? sizes[1] : 1, 1, 1, 1};
   std::array<std::int64_t, max_rank + 2> x{};
   if (sizes.size() < 3 || sizes.size() > x.size())
-    throw std::runtime_error("conv_transpose_backward_bias: expected an output gradient of 3, 4 or 5 dimensions, but got " +
-                             std::to_string(sizes.size()));
+    throw std::runtime_error(
+        "conv_transpose_backward_bias: expected an output gradient of 3, 4 or 5 dimensions, but got " +
+        std::to_string(sizes.size()));
   std::copy(sizes.begin(), sizes.end(), x.begin());
   x[1] = 1;
   const std::array<std::int64_t, 1> one{1}, zero{0};
@@ -178,6 +173,11 @@ Tensor conv_transpose_backward_bias(const Tensor& dy) {
 
 Tensor forward_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry) {
   return run_forward(x, w, b, unpack(w, geometry), {});
+}
+
+Tensor forward_epilogue_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry,
+                               const std::vector<double>& epilogue) {
+  return run_forward(x, w, b, unpack(w, geometry), make_epilogue(epilogue));
 }
 
 Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, Integers geometry, bool need_dx,

@@ -22,6 +22,7 @@ constexpr const char* schemas[] = {
     "conv_transpose_backward_weight(Tensor x, Tensor dy, SymInt[] weight_size, " UPCONV_GEOMETRY ") -> Tensor",
     "conv_transpose_backward_bias(Tensor dy) -> Tensor",
     "_forward(Tensor x, Tensor w, Tensor? b, int[] geometry) -> Tensor",
+    "_forward_epilogue(Tensor x, Tensor w, Tensor? b, int[] geometry, float[] epilogue) -> Tensor",
     "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor, Tensor, Tensor)",
     "explain(str problem) -> str",
     "version() -> str",
@@ -54,7 +55,8 @@ std::string version() { return UPCONV_VERSION; }
 double fma_peak(double seconds) { return cpu::fma_peak(seconds); }
 
 [[noreturn]] void no_cuda(StableIValue*, std::uint64_t, std::uint64_t) {
-  throw std::runtime_error("upconv " UPCONV_VERSION " has no CUDA engine yet: move the tensors to the CPU, or keep "
+  throw std::runtime_error("upconv " UPCONV_VERSION
+                           " has no CUDA engine yet: move the tensors to the CPU, or keep "
                            "torch.nn.functional.conv_transpose for CUDA tensors");
 }
 
@@ -72,12 +74,14 @@ STABLE_TORCH_LIBRARY_IMPL(upconv, CPU, m) {
   m.impl("conv_transpose_backward_weight", TORCH_BOX(&upconv::binding::conv_transpose_backward_weight));
   m.impl("conv_transpose_backward_bias", TORCH_BOX(&upconv::binding::conv_transpose_backward_bias));
   m.impl("_forward", TORCH_BOX(&upconv::binding::forward_packed));
+  m.impl("_forward_epilogue", TORCH_BOX(&upconv::binding::forward_epilogue_packed));
   m.impl("_backward", TORCH_BOX(&upconv::binding::backward_packed));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(upconv, CUDA, m) {
-  for (const char* name : {"conv_transpose", "conv_transpose_epilogue", "conv_transpose_backward_input",
-                           "conv_transpose_backward_weight", "conv_transpose_backward_bias", "_forward", "_backward"})
+  for (const char* name :
+       {"conv_transpose", "conv_transpose_epilogue", "conv_transpose_backward_input", "conv_transpose_backward_weight",
+        "conv_transpose_backward_bias", "_forward", "_forward_epilogue", "_backward"})
     m.impl(name, &upconv::binding::no_cuda);
 }
 

@@ -64,28 +64,56 @@ def _backward_backward_bias(ctx, g):
     return g.reshape(1, -1, *[1] * (len(ctx.dy_shape) - 2)).expand(ctx.dy_shape)
 
 
-def _function(route, setup, formula):
-    """The autograd.Function that stands for an operator under torch.func."""
+def _jvp(route, terms):
+    """Every operator is linear in each of its tensors apart; a bias adds its own tangent."""
+
+    def jvp(ctx, *tangents):
+        operands = ctx.saved_tensors
+        total = None
+        for i, tangent in enumerate(tangents[:terms]):
+            if tangent is not None:
+                term = route(*operands[:i], tangent, *operands[i + 1 :], *ctx.rest)
+                total = term if total is None else total + term
+        if route is _routes.conv_transpose and tangents[2] is not None:
+            db = tangents[2].reshape(-1, *[1] * (operands[0].dim() - 2))
+            total = db.expand(ctx.out_shape) if total is None else total + db
+        return total
+
+    return jvp
+
+
+def _function(route, setup, formula, terms):
+    """The autograd.Function that stands for an operator under torch.func and in forward mode."""
+
+    def setup_context(ctx, inputs, output):
+        setup(ctx, inputs, output)
+        ctx.rest = (None, *inputs[3:]) if route is _routes.conv_transpose else inputs[terms:]
+        ctx.out_shape = output.shape
+        if terms == 2:
+            ctx.save_for_backward(*inputs[:2])
+        ctx.save_for_forward(*inputs[:terms])
+
     return type(
         f"Differentiable_{route.operator._opname}",
         (torch.autograd.Function,),
         {
             "forward": staticmethod(route.operator),
-            "setup_context": staticmethod(setup),
+            "setup_context": staticmethod(setup_context),
             "backward": staticmethod(formula),
+            "jvp": staticmethod(_jvp(route, terms)),
             "vmap": staticmethod(_vmap.RULES[route.operator]),
         },
     )
 
 
-for _route, _setup, _formula in (
-    (_routes.conv_transpose, _setup_conv_transpose, _backward_conv_transpose),
-    (_routes.backward_input, _setup_backward_input, _backward_backward_input),
-    (_routes.backward_weight, _setup_backward_weight, _backward_backward_weight),
-    (_routes.backward_bias, _setup_backward_bias, _backward_backward_bias),
+for _route, _setup, _formula, _terms in (
+    (_routes.conv_transpose, _setup_conv_transpose, _backward_conv_transpose, 2),
+    (_routes.backward_input, _setup_backward_input, _backward_backward_input, 2),
+    (_routes.backward_weight, _setup_backward_weight, _backward_backward_weight, 2),
+    (_routes.backward_bias, _setup_backward_bias, _backward_backward_bias, 1),
 ):
     torch.library.register_autograd(_route.operator, _formula, setup_context=_setup, lib=_ops.registrations)
-    _route.function = _function(_route, _setup, _formula)
+    _route.function = _function(_route, _setup, _formula, _terms)
 
 
 def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilation, groups, epilogue):
@@ -95,13 +123,22 @@ def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilatio
         return _activations.apply(y, epilogue)
     with torch._C._AutoDispatchBelowAutograd():
         return _ops.conv_transpose_epilogue.redispatch(
-            keyset & torch._C._after_autograd_keyset, x, w, b, stride, padding, output_padding, dilation, groups, epilogue
+            keyset & torch._C._after_autograd_keyset,
+            x,
+            w,
+            b,
+            stride,
+            padding,
+            output_padding,
+            dilation,
+            groups,
+            epilogue,
         )
 
 
 _ops.registrations.impl(_ops.conv_transpose_epilogue, _epilogue_autograd, "Autograd", with_keyset=True)
 # The packed operators are only called where no gradient is wanted: nothing to do at the autograd key.
-for _operator in (_ops.forward_packed, _ops.backward_packed):
+for _operator in (_ops.forward_packed, _ops.forward_epilogue_packed, _ops.backward_packed):
     _ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
 
 

@@ -28,15 +28,7 @@ def run(rank, x, w, b, geometry):
     if _is_compiling():
         return _in_full(rank, x, w, b, geometry)
     try:
-        if (
-            x.dim() != rank + 2
-            or _transforms_active()
-            or _dispatch_modes()
-            or _autocast()
-            or forward_ad._current_level >= 0
-            or _tracing_state() is not None
-            or _has_torch_function(x, w, b)
-        ):
+        if x.dim() != rank + 2 or _watched(x, w, b):
             return _in_full(rank, x, w, b, geometry)
         if _is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad)):
             return apply_conv_transpose(x, w, b, geometry)
@@ -50,12 +42,28 @@ def run(rank, x, w, b, geometry):
 
 def run_epilogue(rank, x, w, b, geometry, epilogue):
     """`run` followed by the activations of ``epilogue``, (number, a, b) each; fused when no gradient is wanted."""
-    if x.dim() == rank + 1:
-        return run_epilogue(rank, x.unsqueeze(0), w, b, geometry, epilogue).squeeze(0)
     wants_grad = _is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad))
-    if wants_grad or x.dim() != rank + 2 or x.is_complex() or (not _is_compiling() and forward_ad._current_level >= 0):
+    if wants_grad or x.dim() != rank + 2 or x.is_complex():
         return _activations.apply(run(rank, x, w, b, geometry), epilogue)
-    return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+    if _is_compiling():
+        return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+    if forward_ad._current_level >= 0:
+        return _activations.apply(run(rank, x, w, b, geometry), epilogue)
+    if _watched(x, w, b):
+        return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+    return _ops.forward_epilogue_packed(x, w, b, geometry, epilogue)
+
+
+def _watched(x, w, b):
+    """Whether a transform, tracer, mode, subclass or autocast has to see the registered operator."""
+    return (
+        _transforms_active()
+        or _dispatch_modes()
+        or _autocast()
+        or forward_ad._current_level >= 0
+        or _tracing_state() is not None
+        or _has_torch_function(x, w, b)
+    )
 
 
 def _in_full(rank, x, w, b, geometry):
@@ -69,8 +77,6 @@ def _in_full(rank, x, w, b, geometry):
         )
     if x.is_complex() and w.is_complex():
         return _complex(rank, x, w, b, geometry)
-    if not _is_compiling() and forward_ad._current_level >= 0:
-        return _with_tangents(x, w, b, unpack(geometry))
     return _routes.conv_transpose(x, w, b, *unpack(geometry))
 
 
@@ -80,22 +86,6 @@ def _complex(rank, x, w, b, geometry):
     imag = run(rank, x.real, w.imag, None, geometry) + run(rank, x.imag, w.real, None, geometry)
     y = torch.complex(real, imag)
     return y if b is None else y + b.reshape(-1, *[1] * rank)
-
-
-def _with_tangents(x, w, b, arguments):
-    """Forward-mode derivatives: y is linear in x, in w and in b."""
-    x, dx = forward_ad.unpack_dual(x)
-    w, dw = forward_ad.unpack_dual(w)
-    b, db = (None, None) if b is None else forward_ad.unpack_dual(b)
-    y = _routes.conv_transpose(x, w, b, *arguments)
-    terms = []
-    if dx is not None:
-        terms.append(_routes.conv_transpose(dx, w, None, *arguments))
-    if dw is not None:
-        terms.append(_routes.conv_transpose(x, dw, None, *arguments))
-    if db is not None:
-        terms.append(db.reshape(-1, *[1] * (w.dim() - 2)).expand_as(y))
-    return forward_ad.make_dual(y, sum(terms[1:], terms[0])) if terms else y
 
 
 def _diagnose(name, x, w, b, geometry):
@@ -110,7 +100,9 @@ def _diagnose(name, x, w, b, geometry):
     for i, what in enumerate(("stride", "padding", "output_padding", "dilation")):
         for value in lists[i * n : (i + 1) * n]:
             if not isinstance(value, (int, torch.SymInt)):
-                raise TypeError(f"{name}(): argument '{what}' must be tuple of ints, not {type(value).__name__}") from None
+                raise TypeError(
+                    f"{name}(): argument '{what}' must be tuple of ints, not {type(value).__name__}"
+                ) from None
     if not isinstance(groups, (int, torch.SymInt)):
         raise TypeError(f"{name}(): argument 'groups' must be int, not {type(groups).__name__}") from None
     if x.dtype == w.dtype and x.dtype not in _ops.DTYPES:

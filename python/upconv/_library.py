@@ -13,7 +13,7 @@ OLDEST_TORCH = (2, 10)
 
 
 def candidates() -> list[Path]:
-    """Places to look in, in order: ``UPCONV_LIBRARY``, beside this file (a wheel), the build folders of a source tree."""
+    """Places to look in, in order: ``UPCONV_LIBRARY``, beside this file (a wheel), a source tree's build folders."""
     asked = os.environ.get("UPCONV_LIBRARY")
     if asked:
         return [Path(asked)]

@@ -17,6 +17,7 @@ backward_input = torch.ops.upconv.conv_transpose_backward_input.default
 backward_weight = torch.ops.upconv.conv_transpose_backward_weight.default
 backward_bias = torch.ops.upconv.conv_transpose_backward_bias.default
 forward_packed = torch.ops.upconv._forward.default
+forward_epilogue_packed = torch.ops.upconv._forward_epilogue.default
 backward_packed = torch.ops.upconv._backward.default
 explain = torch.ops.upconv.explain.default
 version = torch.ops.upconv.version.default
@@ -59,7 +60,8 @@ def _(dy):
 
 
 @torch.library.register_fake("upconv::_forward")
-def _(x, w, b, geometry):
+@torch.library.register_fake("upconv::_forward_epilogue")
+def _(x, w, b, geometry, epilogue=()):
     n = w.dim() - 2
     split = [geometry[i * n : (i + 1) * n] for i in range(4)]
     return _empty(x, output_shape(x, w, b, *split, geometry[-1]), result_layout(x, w))

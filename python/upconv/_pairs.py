@@ -13,7 +13,9 @@ from torch import nn as torch_nn
 
 from . import _activations, _straight_line
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Hooks that see or change what passes between the two. (A convolution's forward-pre hooks do not: weight_norm is one.)
+_AFTER = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+_ANY = (*_AFTER, "_forward_pre_hooks")
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,6 @@ class Pair:
 class _OneLevel(fx.Tracer):
     def is_leaf_module(self, module, name):
         return True
-
-
-def has_hooks(module: torch_nn.Module) -> bool:
-    """Whether anyone watches or changes what goes in and out of the module."""
-    return any(getattr(module, hooks, None) for hooks in _HOOKS)
 
 
 def find(model: torch_nn.Module, convolutions: set[str]) -> tuple[list[Pair], dict[str, str]]:
@@ -103,10 +100,10 @@ def _objection(pair, graph, node, follower, modules, uses) -> str | None:
     if len(node.users) != 1 or len(follower.args) != 1 or follower.kwargs:
         return f"its result is used beside {name}"
     calls = Counter(n.target for n in graph.nodes if n.op == "call_module")
-    for module, target in ((convolution, node.target), (activation, follower.target)):
+    for module, target, hooks in ((convolution, node.target, _AFTER), (activation, follower.target, _ANY)):
         if uses[id(module)] != 1 or calls[target] != 1:
             return f"{type(module).__name__} is used in more than one place"
-        if has_hooks(module):
+        if any(getattr(module, name, None) for name in hooks):
             return f"{type(module).__name__} has hooks"
         if "forward" in vars(module):
             return f"the forward of {type(module).__name__} was replaced on the instance"

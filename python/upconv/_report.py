@@ -41,7 +41,9 @@ class Report:
         lines = [self.summary]
         if self.rows:
             for line in table:
-                lines.append("  " + "  ".join([*(c.ljust(w) for c, w in zip(line, widths)), line[3]]).rstrip())
+                lines.append(
+                    "  " + "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[3]]).rstrip()
+                )
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
     def __rich__(self):

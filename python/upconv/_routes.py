@@ -1,10 +1,11 @@
-# The differentiable operators as plain functions, right under torch.func too. torch.library's autograd refuses
-# to run below torch.func transforms, so there a call goes through an autograd.Function of the same formulas.
+# The differentiable operators as plain functions, right under torch.func and in forward mode too. torch.library's
+# autograd serves neither, so there a call goes through an autograd.Function of the same formulas.
 """conv_transpose, backward_input, backward_weight and backward_bias for _autograd, _vmap and _call."""
 
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 
 from . import _ops
 
@@ -19,7 +20,7 @@ class Route:
         self.function = None
 
     def __call__(self, *args):
-        if not torch.compiler.is_compiling() and _transforms_active():
+        if not torch.compiler.is_compiling() and (_transforms_active() or forward_ad._current_level >= 0):
             return self.function.apply(*args)
         return self.operator(*args)
 

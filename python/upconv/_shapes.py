@@ -10,8 +10,10 @@ import torch
 def _per_dimension(values, rank: int, what: str):
     torch._check(
         len(values) in (1, rank),
-        lambda: f"conv_transpose{rank}d: expected {what} to be a single integer value or a list of {rank} values "
-        f"to match the convolution dimensions, but got {what}={list(values)}",
+        lambda: (
+            f"conv_transpose{rank}d: expected {what} to be a single integer value or a list of {rank} values "
+            f"to match the convolution dimensions, but got {what}={list(values)}"
+        ),
     )
     return list(values) * rank if len(values) == 1 else list(values)
 
@@ -21,28 +23,44 @@ def output_shape(x, w, b, stride, padding, output_padding, dilation, groups):
     rank = w.dim() - 2
     torch._check(
         1 <= rank <= 3 and x.dim() == w.dim(),
-        lambda: f"conv_transpose: expected x (batch, in_channels, *spatial) and w (in_channels, out_channels/groups, "
-        f"*kernel) of 3, 4 or 5 dimensions each, but got {list(x.shape)} and {list(w.shape)}",
+        lambda: (
+            f"conv_transpose: expected x (batch, in_channels, *spatial) and w (in_channels, out_channels/groups, "
+            f"*kernel) of 3, 4 or 5 dimensions each, but got {list(x.shape)} and {list(w.shape)}"
+        ),
     )
     name = f"conv_transpose{rank}d"
     torch._check(
         x.shape[1] == w.shape[0],
-        lambda: f"{name}: given weight of size {list(w.shape)}, expected input {list(x.shape)} to have "
-        f"{w.shape[0]} channels, but got {x.shape[1]} channels instead",
+        lambda: (
+            f"{name}: given weight of size {list(w.shape)}, expected input {list(x.shape)} to have "
+            f"{w.shape[0]} channels, but got {x.shape[1]} channels instead"
+        ),
     )
     torch._check(groups > 0, lambda: f"{name}: non-positive groups is not supported, but got groups={groups}")
     torch._check(
         w.shape[0] % groups == 0,
-        lambda: f"{name}: given groups={groups}, expected weight to be divisible by {groups} at dimension 0, "
-        f"but got weight of size {list(w.shape)}",
+        lambda: (
+            f"{name}: given groups={groups}, expected weight to be divisible by {groups} at dimension 0, "
+            f"but got weight of size {list(w.shape)}"
+        ),
     )
     out_channels = w.shape[1] * groups
-    torch._check(x.dtype == w.dtype, lambda: f"{name}: input type ({x.dtype}) and weight type ({w.dtype}) should be the same")
+    for what, t in (("weight", w), ("bias", b)):
+        if t is not None:
+            torch._check(
+                x.dtype == t.dtype and x.device == t.device,
+                lambda what=what, t=t: (
+                    f"{name}: input type ({x.dtype} on {x.device}) and {what} type ({t.dtype} on "
+                    f"{t.device}) should be the same"
+                ),
+            )
     if b is not None:
         torch._check(
             b.dim() == 1 and b.shape[0] == out_channels,
-            lambda: f"{name}: expected bias to be 1-dimensional with {out_channels} elements, "
-            f"but got bias of size {list(b.shape)}",
+            lambda: (
+                f"{name}: expected bias to be 1-dimensional with {out_channels} elements, "
+                f"but got bias of size {list(b.shape)}"
+            ),
         )
     s, p, o, d = (
         _per_dimension(v, rank, what)

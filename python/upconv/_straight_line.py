@@ -17,7 +17,7 @@ def obstacle(function: FunctionType, owner: type, seen: set | None = None) -> st
     seen.add(function.__code__)
     for code in _nested(function.__code__):
         for instruction in dis.get_instructions(code):
-            if "JUMP_IF" in instruction.opname:
+            if "JUMP" in instruction.opname and "IF_" in instruction.opname:
                 return f"{function.__qualname__} branches"
             if instruction.opname in ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR"):
                 return f"{function.__qualname__} keeps state in '{instruction.argval}'"

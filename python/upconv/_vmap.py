@@ -62,9 +62,7 @@ def _backward_weight_rule(info, in_dims, x, dy, weight_size, stride, padding, ou
     n = info.batch_size
     x, dy = _into_channels(x, in_dims[0], n), _into_channels(dy, in_dims[1], n)
     in_channels, *rest = weight_size
-    dw = _routes.backward_weight(
-        x, dy, [n * in_channels, *rest], stride, padding, output_padding, dilation, groups * n
-    )
+    dw = _routes.backward_weight(x, dy, [n * in_channels, *rest], stride, padding, output_padding, dilation, groups * n)
     return dw.unflatten(0, (n, in_channels)), 0
 
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from ._call import run
@@ -28,27 +30,64 @@ def _tuple(value, rank: int, name: str, what: str):
     raise TypeError(f"{name}(): argument '{what}' must be tuple of ints, not {type(value).__name__}")
 
 
-def _run(rank, name, x, w, b, stride, padding, output_padding, groups, dilation):
-    geometry = (
+def _geometry(rank, name, stride, padding, output_padding, groups, dilation):
+    return (
         *_tuple(stride, rank, name, "stride"),
         *_tuple(padding, rank, name, "padding"),
         *_tuple(output_padding, rank, name, "output_padding"),
         *_tuple(dilation, rank, name, "dilation"),
         groups,
     )
+
+
+# A quarter of a tiny call went into building the same tuple again. (typed: 1.0 is not 1 here.)
+_known_geometry = functools.lru_cache(maxsize=512, typed=True)(_geometry)
+
+
+def _run(rank, name, x, w, b, *arguments):
+    if torch.compiler.is_compiling():
+        return run(rank, x, w, b, _geometry(rank, name, *arguments))
+    try:
+        geometry = _known_geometry(rank, name, *arguments)
+    except TypeError:  # a list, or something wrong that _geometry names
+        geometry = _geometry(rank, name, *arguments)
     return run(rank, x, w, b, geometry)
 
 
 def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    """Transposed convolution over the last dimension."""
+    """Transposed convolution over the last dimension; arguments and result as ``torch.nn.functional``'s.
+
+    Args:
+        input: (N, C_in, L) or (C_in, L), float32, float64, float16 or bfloat16 (complex through real parts).
+        weight: (C_in, C_out / groups, K), of the same dtype and device.
+        bias: (C_out,) or None.
+        stride, padding, output_padding, dilation: a number, or a tuple of one.
+
+    Returns:
+        (N, C_out, L_out) or (C_out, L_out) with
+        ``L_out = (L - 1) * stride - 2 * padding + dilation * (K - 1) + output_padding + 1``, contiguous.
+
+    Raises:
+        RuntimeError: shapes, dtypes, devices or values break a rule of the operator; named with value and rule.
+        NotImplementedError: integer tensors. TypeError: an argument of another type.
+    """
     return _run(1, "conv_transpose1d", input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    """Transposed convolution over the last two dimensions."""
+    """Transposed convolution over the last two dimensions.
+
+    ``input`` (N, C_in, H, W) or (C_in, H, W), ``weight`` (C_in, C_out / groups, kH, kW), ``bias`` (C_out,); the result
+    is (N, C_out, H_out, W_out), channels_last when input or weight is. Otherwise as :func:`conv_transpose1d`.
+    """
     return _run(2, "conv_transpose2d", input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    """Transposed convolution over the last three dimensions."""
+    """Transposed convolution over the last three dimensions.
+
+    ``input`` (N, C_in, D, H, W) or (C_in, D, H, W), ``weight`` (C_in, C_out / groups, kD, kH, kW), ``bias`` (C_out,);
+    the result is (N, C_out, D_out, H_out, W_out), channels_last_3d when input or weight is. Otherwise as
+    :func:`conv_transpose1d`.
+    """
     return _run(3, "conv_transpose3d", input, weight, bias, stride, padding, output_padding, groups, dilation)

@@ -109,9 +109,11 @@ def _swap(model, inputs, report):
 def _replacement(module) -> tuple[type | None, str]:
     """The class to put in, or None and the reason."""
     kind = type(module)
-    if kind in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d):
+    if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         return kind, "was upconv's already"
-    parametrized = parametrize.is_parametrized(module) and len(kind.__bases__) == 1 and kind.__bases__[0] in _REPLACEMENTS
+    parametrized = (
+        parametrize.is_parametrized(module) and len(kind.__bases__) == 1 and kind.__bases__[0] in _REPLACEMENTS
+    )
     if kind not in _REPLACEMENTS and not parametrized:
         return None, f"{kind.__name__} is not torch.nn's own class and may compute something else"
     if "forward" in vars(module):

@@ -14,6 +14,10 @@ Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& request)
 Result<std::unique_ptr<PassKernel>> make_channels_weight(const Request& request);
 /// Vectors across positions: forward, dx and dw of layers with few channels a group.
 Result<std::unique_ptr<PassKernel>> make_positions(const Request& request);
+/// Depthwise layers with the channels last: vectors across channels, in place.
+Result<std::unique_ptr<PassKernel>> make_depthwise(const Request& request);
+/// db of any problem.
+Result<std::unique_ptr<PassKernel>> make_bias_sum(const Request& request);
 
 /// Plain loops, the definition written down: the oracle of the tests and the last candidate.
 Result<std::unique_ptr<PassKernel>> make_reference(const Request& request);

@@ -42,10 +42,10 @@ std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b <
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
-constexpr std::int64_t source_tile_bytes = 1 << 20;
+constexpr std::int64_t source_tile_bytes = 2 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 24 << 10;   // of a weight panel in the first-level cache
-constexpr std::int64_t enough_positions = 384;   // per tile, to pay for streaming the weights
+constexpr std::int64_t panel_bytes = 40 << 10;   // of a weight panel in the first-level cache
+constexpr std::int64_t enough_positions = 640;   // per tile, to pay for streaming the weights
 constexpr std::int64_t enough_tasks = 16;        // to keep a few cores busy to the end
 
 /// The configuration and the arrays it points into.

@@ -1,44 +1,21 @@
 // The candidate "cpu_positions": decides whether it is the right one, and runs its kernels over the workers.
 // Tasks write disjoint parts of the result and do not depend on the number of workers, so neither do the bits.
 #include <algorithm>
-#include <atomic>
-#include <cstring>
 
 #include "cpu/candidates.hpp"
+#include "cpu/long_taps.hpp"
 #include "cpu/per_isa.hpp"
 #include "cpu/positions_plan.hpp"
+#include "cpu/share_out.hpp"
 
 UPCONV_DECLARE_PER_ISA(upconv::cpu::PositionsKernels, positions_kernels)
 UPCONV_DECLARE_PER_ISA(upconv::cpu::PositionsWeightKernels, positions_weight_kernels)
+UPCONV_DECLARE_PER_ISA(upconv::cpu::LongTapsKernels, long_taps_kernels)
 
 namespace upconv::cpu {
 namespace {
 
 std::size_t round_up(std::size_t n) { return (n + 63) / 64 * 64; }
-
-/// Calls body(first, end, worker) over shares of [0, n), handed out as workers become free. Work too small for a
-/// thread to be woken stays on this one.
-template <class F>
-void share_out(Executor& executor, std::int64_t n, double operations, F&& body) {
-  const int workers = operations < 2e5 ? 1 : static_cast<int>(std::min<std::int64_t>(executor.workers(), n));
-  if (workers <= 1) {
-    if (n > 0) body(0, n, 0);
-    return;
-  }
-  struct Shared {
-    F& body;
-    std::int64_t n, grain;
-    std::atomic<std::int64_t> next{0};
-  } shared{body, n, std::max<std::int64_t>(1, n / (workers * 8))};
-  executor.run(workers, [](void* context, int worker) {
-    Shared& s = *static_cast<Shared*>(context);
-    for (;;) {
-      const std::int64_t first = s.next.fetch_add(s.grain, std::memory_order_relaxed);
-      if (first >= s.n) return;
-      s.body(first, std::min(s.n, first + s.grain), worker);
-    }
-  }, &shared);
-}
 
 class Positions final : public PassKernel {
  public:
@@ -135,6 +112,70 @@ class PositionsWeight final : public PassKernel {
   PositionsTables tables_;
 };
 
+/// dw and dx with the taps in the vectors, for one-dimensional layers with long kernels.
+class LongTaps final : public PassKernel {
+ public:
+  static bool takes(const Request& r) {
+    const Geometry& g = r.geometry;
+    if (r.pass == Pass::forward) return false;
+    if (r.pass == Pass::backward_input &&
+        (r.problem.w_layout != Layout::channels_first || (r.problem.dtype != DType::f32 && r.problem.dtype != DType::f64)))
+      return false;
+    return g.in[0] * g.in[1] * g.out[0] * g.out[1] * g.kernel[0] * g.kernel[1] == 1 && g.dilation[2] == 1 &&
+           g.kernel[2] >= 64 && r.problem.x_layout == Layout::channels_first && r.problem.y_layout == Layout::channels_first;
+  }
+  explicit LongTaps(const Request& r)
+      : weight_(r.pass == Pass::backward_weight), operations_(flop(r.problem)),
+        compute_size_(r.problem.dtype == DType::f64 ? 8 : 4),
+        kernels_(&UPCONV_PER_ISA(long_taps_kernels)[static_cast<int>(r.problem.dtype)]) {
+    const Geometry& g = r.geometry;
+    const WeightStrides ws = weight_strides(r.problem, g);
+    job_ = {g.batch, g.groups, g.ci, g.co, g.in[2], g.out[2], g.kernel[2], g.stride[2], g.padding[2],
+            g.ci * ws.ci, ws.ci, ws.co, ws.tap[2], kernels_->width, 0};
+    job_.blocks = (job_.kernel + job_.width - 1) / job_.width;
+  }
+  std::size_t workspace_bytes(int workers) const override {
+    return weight_ ? static_cast<std::size_t>(workers) * scratch_bytes() : 0;
+  }
+  void run(const PassTensors& t, void* workspace, Executor& executor) const override {
+    if (!weight_) {
+      const std::int64_t parts = (job_.ci + long_taps_channels - 1) / long_taps_channels;
+      share_out(executor, job_.batch * job_.groups * parts, operations_, [&](std::int64_t i, std::int64_t end, int) {
+        for (; i < end; ++i) kernels_->run_dx(job_, t.dy, t.w, t.dx, i);
+      });
+      return;
+    }
+    share_out(executor, job_.groups * job_.co * job_.blocks, operations_, [&](std::int64_t i, std::int64_t end, int worker) {
+      for (; i < end; ++i)
+        kernels_->run(job_, t.x, t.dy, t.dw, i, static_cast<char*>(workspace) + static_cast<std::size_t>(worker) * scratch_bytes());
+    });
+  }
+  std::string detail() const override {
+    return to_string(active_isa()) + ", vectors across taps, " +
+           (weight_ ? std::to_string(job_.width) + " taps a task" : std::to_string(long_taps_channels) + " channels a task");
+  }
+
+ private:
+  std::size_t scratch_bytes() const {
+    return round_up(static_cast<std::size_t>(kernels_->scratch_elements(job_)) * compute_size_);
+  }
+  LongTapsJob job_;
+  bool weight_;
+  double operations_;
+  std::size_t compute_size_;
+  const LongTapsKernels* kernels_;
+};
+
+/// Where vectors across positions beat vectors across channels (docs/measured-positions.md).
+bool preferred(const Request& r) {
+  const Geometry& g = r.geometry;
+  switch (r.pass) {
+    case Pass::forward: return g.co <= 8;
+    case Pass::backward_input: return g.ci <= 8 || g.co < 8;
+    default: return g.co <= 8 || (g.ci >= 4 && g.ci <= 8);
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PassKernel>> make_positions(const Request& r) {
@@ -152,9 +193,9 @@ Result<std::unique_ptr<PassKernel>> make_positions(const Request& r) {
     if (reach > 1 << 20 || taps > 1 << 22 || phases > 1 << 20)
       return unsupported("a tile's halo of " + std::to_string(reach) + " positions does not fit the cache");
   }
-  const std::int64_t rows = r.pass == Pass::forward ? g.co : g.ci;
-  if (!r.forced && rows > 8)
-    return unsupported(std::to_string(rows) + " channels a group to compute fill the vectors of cpu_channels");
+  if (!r.forced && !preferred(r))
+    return unsupported(std::to_string(g.ci) + " -> " + std::to_string(g.co) + " channels a group fill the vectors of cpu_channels");
+  if (LongTaps::takes(r)) return std::unique_ptr<PassKernel>(new LongTaps(r));
   if (r.pass == Pass::backward_weight) return std::unique_ptr<PassKernel>(new PositionsWeight(r));
   return std::unique_ptr<PassKernel>(new Positions(r));
 }

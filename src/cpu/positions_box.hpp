@@ -55,14 +55,19 @@ struct Box {
   }
 
   /// Source channels [first, first + count) of the group, in memory order, every row split into its residues, zeros
-  /// outside the tensor.
+  /// outside the tensor and wherever else a vector may reach (dw multiplies those zeros by zeros of x).
   void copy_source(std::int64_t first, std::int64_t count) const {
     const PositionsTile& t = job.tile;
     const PositionsTensor& x = job.source;
     const std::int64_t start[3] = {origin[0] + t.low[0], origin[1] + t.low[1], origin[2] + t.low[2]};
+    const RowShape shape = row_shape(start[2]);
     for (std::int64_t c = 0; c < count; ++c)
-      for (std::int64_t n = 0; n < t.size[0] && sample + n < job.batch; ++n) {
+      for (std::int64_t n = 0; n < t.size[0]; ++n) {
         T* out = tile + c * t.channel_pitch + n * t.source_run[0];
+        if (sample + n >= job.batch) {
+          for (std::int64_t r = 0; r < job.residues; ++r) zero_row(out + r * t.residue_pitch, t.source_run[0]);
+          continue;
+        }
         const S* from = source + (sample + n) * x.n + (group * x.channels + first + c) * x.c;
         for (std::int64_t d = 0; d < t.extent[0]; ++d)
           for (std::int64_t rd = 0; rd < x.step[0]; ++rd) {
@@ -72,45 +77,71 @@ struct Box {
                 const std::int32_t* planes = job.residue_plane + (rd * x.step[1] + rh) * x.step[2];
                 const std::int64_t at_h = (start[1] + h) * x.step[1] + rh;
                 const bool inside = at_d >= 0 && at_d < x.size[0] && at_h >= 0 && at_h < x.size[1];
-                copy_row(inside ? from + at_d * x.d[0] + at_h * x.d[1] : nullptr, start[2], planes,
+                copy_row(inside ? from + at_d * x.d[0] + at_h * x.d[1] : nullptr, shape, planes,
                          out + d * t.source_run[1] + h * t.source_run[2]);
               }
           }
       }
+    zero_row(tile + count * t.channel_pitch, t.source_elements - job.channel_block * t.channel_pitch);
   }
 
-  /// One source row (null: all zero) from position `start` on, to its residue planes.
-  void copy_row(const S* from, std::int64_t start, const std::int32_t* planes, T* out) const {
+  /// What all rows of the box have in common: local positions [a, b) hold a value of every residue, `more` residues
+  /// have one after that; `elements` values from element `skip` of the row cover them.
+  struct RowShape {
+    std::int64_t a, b, more, elements, skip;
+  };
+  RowShape row_shape(std::int64_t start) const {
     const PositionsTensor& x = job.source;
     const std::int64_t width = job.tile.extent[2], step = x.step[2];
-    for (std::int64_t r = 0; r < step; ++r) part[r] = planes[r] < 0 ? nullptr : out + planes[r] * job.tile.residue_pitch;
+    const std::int64_t whole = step == 1 ? x.size[2] : x.size[2] / step, rest = x.size[2] - whole * step;
+    RowShape s;
+    s.a = start >= 0 ? 0 : -start < width ? -start : width;
+    s.b = whole - start < s.a ? s.a : whole - start < width ? whole - start : width;
+    s.more = s.a < width && s.b < width && start + s.b == whole ? rest : 0;
+    s.elements = (s.b - s.a) * step + s.more;
+    s.skip = (start + s.a) * step * x.d[2];
+    return s;
+  }
+
+  /// One source row (null: all zero) to its residue planes.
+  void copy_row(const S* from, const RowShape& s, const std::int32_t* planes, T* out) const {
+    const PositionsTensor& x = job.source;
+    const std::int64_t width = job.tile.extent[2], step = x.step[2];
+    if constexpr (sizeof(S) == sizeof(T)) {  // the common case without its loops: short rows feel them
+      if (step == 2 && x.d[2] == 1 && planes[0] >= 0 && planes[1] >= 0 && from) {
+        T *even = out + planes[0] * job.tile.residue_pitch, *odd = out + planes[1] * job.tile.residue_pitch;
+        const std::int64_t n = s.b - s.a;
+        zero_edges(even, s.a, s.b + s.more, width);
+        zero_edges(odd, s.a, s.b, width);
+        if (s.more) even[s.b] = from[s.skip + 2 * n];
+        return split_two(from + s.skip, even + s.a, odd + s.a, n);
+      }
+    }
+    bool used = false;
+    for (std::int64_t r = 0; r < step; ++r) {
+      part[r] = planes[r] < 0 ? nullptr : out + planes[r] * job.tile.residue_pitch;
+      used |= planes[r] >= 0;
+    }
+    if (!used) return;
     if (!from) {
       for (std::int64_t r = 0; r < step; ++r)
         if (part[r]) zero_row(part[r], width);
       return;
     }
-    // Positions [a, b) hold a value of every residue; one more may hold some.
-    const std::int64_t whole = step == 1 ? x.size[2] : x.size[2] / step, rest = x.size[2] - whole * step;
-    const std::int64_t a = start >= 0 ? 0 : -start < width ? -start : width;
-    const std::int64_t b = whole - start < a ? a : whole - start < width ? whole - start : width;
-    const std::int64_t more = a < width && b < width && start + b == whole ? rest : 0;
-    const std::int64_t elements = (b - a) * step + more;
-    const S* row = from + (start + a) * step * x.d[2];
+    const S* row = from + s.skip;
     const T* values;
     if constexpr (sizeof(S) == sizeof(T)) values = row;
     if (sizeof(S) != sizeof(T) || x.d[2] != 1) {
-      gather_row(row, x.d[2], line, elements);
+      gather_row(row, x.d[2], line, s.elements);
       values = line;
     }
     for (std::int64_t r = 0; r < step; ++r) {
       if (!part[r]) continue;
-      zero_row(part[r], a);
-      const std::int64_t filled = r < more ? b + 1 : b;
-      if (r < more) part[r][b] = values[(b - a) * step + r];
-      zero_row(part[r] + filled, width - filled);
-      part[r] += a;
+      zero_edges(part[r], s.a, r < s.more ? s.b + 1 : s.b, width);
+      if (r < s.more) part[r][s.b] = values[(s.b - s.a) * step + r];
+      part[r] += s.a;
     }
-    split_row(values, step, part, b - a);
+    split_row(values, step, part, s.b - s.a);
   }
 };
 

@@ -193,9 +193,8 @@ struct Task : Box<S> {
       end[d] = end[d] > y.size[d] ? y.size[d] : end[d];
     }
     if (begin[2] >= end[2]) return;
-    const std::int64_t base = y.shift[2] - y.step[2] * origin[2];
-    std::int64_t position[2], residue[2];  // of the first row written
-    for (int d = 0; d < 2; ++d) {
+    std::int64_t position[3], residue[3];  // of the first row written and of its first element
+    for (int d = 0; d < 3; ++d) {
       const std::int64_t v = begin[d] + y.shift[d] - y.step[d] * origin[d];
       position[d] = v / y.step[d], residue[d] = v % y.step[d];
     }
@@ -209,7 +208,7 @@ struct Task : Box<S> {
             const std::int32_t* rows = job.phase_row + (rd * y.step[1] + rh) * y.step[2];
             const T* at = result + c * t.destination_pitch + n * t.place[0] + pd * t.place[1] + ph * t.place[2];
             for (std::int64_t r = 0; r < y.step[2]; ++r) phase[r] = at + rows[r] * t.destination_pitch;
-            put_line(channel + d * y.d[0] + h * y.d[1], base + begin[2], base + end[2]);
+            put_line(channel + d * y.d[0] + h * y.d[1], position[2], residue[2], end[2] - begin[2]);
             if (++rh == y.step[1]) rh = 0, ++ph;
           }
           if (++rd == y.step[0]) rd = 0, ++pd;
@@ -217,18 +216,18 @@ struct Task : Box<S> {
       }
     if (stream) stream_fence();
   }
-  void put_line(S* out, std::int64_t begin, std::int64_t end) const {
+  void put_line(S* out, std::int64_t p, std::int64_t r, std::int64_t n) const {
     const std::int64_t unit = job.destination.d[2], step = job.destination.step[2];
     if constexpr (sizeof(S) == sizeof(T)) {
-      if (stream && step == 1) return stream_row(phase[0] + begin, out, end - begin);
+      if (stream && step == 1) return stream_row(phase[0] + p, out, n);
       if (stream) {
-        merge_phases(phase, step, begin, end, line);
-        return stream_row(line, out, end - begin);
+        merge_phases(phase, step, p, r, n, line);
+        return stream_row(line, out, n);
       }
-      if (unit == 1) return merge_phases(phase, step, begin, end, out);
+      if (unit == 1) return merge_phases(phase, step, p, r, n, out);
     }
-    merge_phases(phase, step, begin, end, line);
-    scatter_row(line, out, unit, end - begin);
+    merge_phases(phase, step, p, r, n, line);
+    scatter_row(line, out, unit, n);
   }
 };
 
@@ -238,20 +237,20 @@ bool pack(const PositionsJob& job, const void* weights, void* panels, std::int64
   const PositionsBlock& b = job.block[block];
   const S* w = static_cast<const S*>(weights) + group * job.w_group;
   T* out = static_cast<T*>(panels) + group * job.panel + b.panel;
-  T poison = T(0);  // 0 * w is 0 for finite weights, NaN for others
+  const std::int64_t* taps[4];
+  const S* from[4];
   for (std::int64_t r = 0; r < b.rows; ++r) {
     const PositionsRow& row = job.row[b.row + r];
-    const std::int64_t* taps = job.taps + row.first_tap;
-    for (std::int64_t c = 0; c < job.source.channels; ++c) {
-      const S* from = w + c * job.w_channel + row.channel * job.w_row;
-      T* to = out + c * b.steps * b.rows + r;
-      for (std::int64_t s = 0; s < b.steps; ++s) {
-        const T v = widen(from[taps[s]]);
-        to[s * b.rows] = v;
+    taps[r] = job.taps + row.first_tap, from[r] = w + row.channel * job.w_row;
+  }
+  T poison = T(0);  // 0 * w is 0 for finite weights, NaN for others
+  for (std::int64_t c = 0; c < job.source.channels; ++c)
+    for (std::int64_t s = 0; s < b.steps; ++s)
+      for (std::int64_t r = 0; r < b.rows; ++r) {
+        const T v = widen(from[r][c * job.w_channel + taps[r][s]]);
+        *out++ = v;
         poison += v * T(0);
       }
-    }
-  }
   return poison == T(0);
 }
 

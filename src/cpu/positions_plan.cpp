@@ -95,13 +95,14 @@ void split(std::int64_t n, std::int64_t most, std::int64_t& size, std::int64_t& 
   count = ceil_div(n, size);
 }
 
-/// Chooses the box: full rows where they fit, then as many rows, planes and samples as the cache holds.
-void choose_tile(PositionsTables& t, std::int64_t rows, std::int64_t budget) {
+/// Chooses the box: full rows where they fit, then the rows and planes that copy the fewest halo positions, then
+/// samples. `channels` is how many source channels must fit beside `rows` destination rows.
+void choose_tile(PositionsTables& t, std::int64_t rows, std::int64_t channels, std::int64_t budget) {
   PositionsJob& job = t.job;
   PositionsTile& tile = job.tile;
   std::int64_t n[3], halo[3];
   for (int d = 0; d < 3; ++d) n[d] = std::max<std::int64_t>(1, tile.end[d] - tile.begin[d]), halo[d] = tile.extent[d];
-  const std::int64_t T = t.compute_size, channels = std::min<std::int64_t>(job.source.channels, 64);
+  const std::int64_t T = t.compute_size;
   const auto bytes = [&](std::int64_t tn, std::int64_t td, std::int64_t th, std::int64_t tw) {
     return T * tn * (rows * td * th * tw + channels * job.residues * (td + halo[0]) * (th + halo[1]) * (tw + halo[2]));
   };
@@ -116,14 +117,22 @@ void choose_tile(PositionsTables& t, std::int64_t rows, std::int64_t budget) {
   };
   const std::int64_t widest = std::max<std::int64_t>(48, most([&](std::int64_t w) { return bytes(1, 1, 1, w); }, 1024));
   split(n[2], widest, tile.size[3], tile.count[3]);
-  if (tile.count[3] > 1) tile.size[3] = round_up(tile.size[3], 16), tile.count[3] = ceil_div(n[2], tile.size[3]);
-  split(n[1], most([&](std::int64_t h) { return bytes(1, 1, h, tile.size[3]); }, n[1]), tile.size[2], tile.count[2]);
-  const bool planes = tile.count[2] == 1 && tile.count[3] == 1;
-  split(n[0], planes ? most([&](std::int64_t d) { return bytes(1, d, tile.size[2], tile.size[3]); }, n[0]) : 1,
-        tile.size[1], tile.count[1]);
-  const bool volumes = planes && tile.count[1] == 1 && n[0] * n[1] * n[2] < 256;
+  if (tile.count[3] > 1) tile.size[3] = round_up(tile.size[3], 8), tile.count[3] = ceil_div(n[2], tile.size[3]);
+  const std::int64_t w = tile.size[3];
+  double least = 0.0;
+  for (std::int64_t most_d = 1; most_d <= std::min<std::int64_t>(n[0], 64); ++most_d) {
+    if (most_d > 1 && bytes(1, most_d, 1, w) > budget) break;
+    std::int64_t d = 0, d_count = 0, h = 0, h_count = 0;
+    split(n[0], most_d, d, d_count);
+    split(n[1], most([&](std::int64_t v) { return bytes(1, d, v, w); }, n[1]), h, h_count);
+    const double copied = double(d_count * h_count) * double((d + halo[0]) * (h + halo[1]));
+    if (least > 0.0 && copied >= least) continue;
+    least = copied;
+    tile.size[1] = d, tile.count[1] = d_count, tile.size[2] = h, tile.count[2] = h_count;
+  }
+  const bool volumes = tile.count[1] * tile.count[2] * tile.count[3] == 1 && n[0] * n[1] * n[2] < 256;
   split(job.batch,
-        volumes ? most([&](std::int64_t b) { return bytes(b, tile.size[1], tile.size[2], tile.size[3]); },
+        volumes ? most([&](std::int64_t b) { return bytes(b, tile.size[1], tile.size[2], w); },
                        std::max<std::int64_t>(1, std::min<std::int64_t>(job.batch, 1024 / (n[0] * n[1] * n[2]))))
                 : 1,
         tile.size[0], tile.count[0]);
@@ -293,8 +302,13 @@ void build_positions(const Request& r, PositionsTables& t) {
   // A row of x for every input channel of dw would fill the cache: take them in parts.
   const bool weight = r.pass == Pass::backward_weight;
   if (weight) job.row_parts = ceil_div(job.rows, 16);
-  const std::int64_t budget = weight ? weight_tile_bytes : tile_bytes;
-  choose_tile(t, ceil_div(job.rows, job.row_parts), budget);
+  // Many phases mean many weights, read again for every box: larger boxes then.
+  const std::int64_t budget = weight ? weight_tile_bytes : forward && job.rows >= 256 ? 2 * tile_bytes : tile_bytes;
+  // Few source channels at once make a large box with little halo; enough of them keep the accumulators in registers.
+  std::int64_t steps = 1;
+  for (int d = 0; d < 3; ++d) steps *= forward ? ceil_div(g.kernel[d], g.stride[d]) : g.kernel[d];
+  const std::int64_t channels = std::clamp<std::int64_t>(ceil_div(weight ? 12 : 64, steps), 1, job.source.channels);
+  choose_tile(t, ceil_div(job.rows, job.row_parts), channels, budget);
   choose_runs(t);
   const WeightStrides ws = weight_strides(r.problem, g);
   job.w_group = g.ci * ws.ci;

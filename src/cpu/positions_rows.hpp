@@ -68,6 +68,19 @@ static inline void zero_row(T* row, std::int64_t n) {
   }
 }
 
+/// Zeros before `begin` and from `end` on in a row of `width` values; may clear values between, which come afterwards.
+template <class T>
+static inline void zero_edges(T* row, std::int64_t begin, std::int64_t end, std::int64_t width) {
+  constexpr int L = lanes<T>;
+  if (begin > L || width - end > L || width < L) {
+    zero_row(row, begin);
+    zero_row(row + end, width - end);
+    return;
+  }
+  if (begin > 0) store(row, Vec<T>{});
+  if (end < width) store(row + width - L, Vec<T>{});
+}
+
 template <class T>
 static inline void copy_same(const T* src, T* dst, std::int64_t n) {
   constexpr int L = lanes<T>;
@@ -89,17 +102,16 @@ static inline void gather_row(const S* src, std::int64_t stride, T* dst, std::in
 template <class T>
 static inline void split_two(const T* src, T* even, T* odd, std::int64_t n) {
   constexpr int L = lanes<T>;
-  const auto step = [&](std::int64_t i) {
-    const Vec<T> a = load(src + 2 * i), b = load(src + 2 * i + L);
-    store(even + i, shuffle_even(a, b, LaneIndices<T>{}));
-    store(odd + i, shuffle_odd(a, b, LaneIndices<T>{}));
-  };
   if (n < L) {
     for (std::int64_t i = 0; i < n; ++i) even[i] = src[2 * i], odd[i] = src[2 * i + 1];
     return;
   }
-  for (std::int64_t i = 0; i + L <= n; i += L) step(i);
-  step(n - L);
+  for (std::int64_t i = 0;; i = i + 2 * L <= n ? i + L : n - L) {  // the last step overlaps the one before
+    const Vec<T> a = load(src + 2 * i), b = load(src + 2 * i + L);
+    store(even + i, shuffle_even(a, b, LaneIndices<T>{}));
+    store(odd + i, shuffle_odd(a, b, LaneIndices<T>{}));
+    if (i + L == n) return;
+  }
 }
 template <class T>
 static inline void split_three(const T* src, T* const* out, std::int64_t n) {
@@ -157,13 +169,16 @@ static inline void split_row(const T* src, std::int64_t step, T* const* out, std
 template <class T>
 static inline void interleave_two(const T* a, const T* b, T* out, std::int64_t n) {
   constexpr int L = lanes<T>;
-  std::int64_t i = 0;
-  for (; i + L <= n; i += L) {
+  if (n < L) {
+    for (std::int64_t i = 0; i < n; ++i) out[2 * i] = a[i], out[2 * i + 1] = b[i];
+    return;
+  }
+  for (std::int64_t i = 0;; i = i + 2 * L <= n ? i + L : n - L) {
     const Vec<T> u = load(a + i), v = load(b + i);
     store(out + 2 * i, shuffle_low(u, v, LaneIndices<T>{}));
     store(out + 2 * i + L, shuffle_high(u, v, LaneIndices<T>{}));
+    if (i + L == n) return;
   }
-  for (; i < n; ++i) out[2 * i] = a[i], out[2 * i + 1] = b[i];
 }
 template <class T>
 static inline void interleave_three(const T* const* row, std::int64_t begin, T* out, std::int64_t n) {
@@ -198,20 +213,22 @@ static inline void interleave_four(const T* const* row, std::int64_t begin, T* o
     for (int r = 0; r < 4; ++r) out[4 * i + r] = row[r][begin + i];
 }
 
-/// Element k of the line is phase (k mod step), position k / step; writes elements [begin, end) to out[0..].
+/// `n` elements of the line whose element k is phase (k mod step), position k / step, from position p of phase r on.
 /// row[r] is where phase r starts.
 template <class T>
-static inline void merge_phases(const T* const* row, std::int64_t step, std::int64_t begin, std::int64_t end, T* out) {
-  if (step == 1) return copy_same(row[0] + begin, out, end - begin);
-  std::int64_t p = begin / step, r = begin % step, k = begin;
-  for (; r != 0 && k < end; ++k) {
+static inline void merge_phases(const T* const* row, std::int64_t step, std::int64_t p, std::int64_t r, std::int64_t n, T* out) {
+  if (step == 1) return copy_same(row[0] + p, out, n);
+  for (; r != 0 && n > 0; --n) {
     *out++ = row[r][p];
     if (++r == step) r = 0, ++p;
   }
-  const std::int64_t whole = (end - k) / step;
   if (step == 2) {
-    interleave_two(row[0] + p, row[1] + p, out, whole);
-  } else if (step == 3) {
+    interleave_two(row[0] + p, row[1] + p, out, n / 2);
+    if (n % 2 != 0) out[n - 1] = row[0][p + n / 2];
+    return;
+  }
+  const std::int64_t whole = n / step;
+  if (step == 3) {
     interleave_three(row, p, out, whole);
   } else if (step == 4) {
     interleave_four(row, p, out, whole);
@@ -222,8 +239,7 @@ static inline void merge_phases(const T* const* row, std::int64_t step, std::int
     for (std::int64_t i = 0; i < whole; ++i)
       for (std::int64_t s = 0; s < step; ++s) out[i * step + s] = row[s][p + i];
   }
-  out += whole * step;
-  for (k += whole * step, p += whole; k < end; ++k) *out++ = row[r++][p];
+  for (std::int64_t k = whole * step; k < n; ++k) out[k] = row[r++][p + whole];
 }
 
 /// A copy that leaves the caches alone, for results larger than they are; the caller fences.

@@ -26,7 +26,7 @@ static inline T sum(Vec<T> v) {
 /// Rows of x against taps of dy over all runs of a box: out[r * out_pitch + k] = sum of x_r * dy_k.
 template <class T>
 struct Products {
-  const PositionsTile& tile;
+  const PositionsTile* tile;
   const T* x;
   const T* dy[12];
   T out[12];  ///< [row][tap]
@@ -35,7 +35,7 @@ struct Products {
 template <class T, int R, int K>
 void products(Products<T>& p) {
   constexpr int L = lanes<T>;
-  const PositionsTile& t = p.tile;
+  const PositionsTile& t = *p.tile;
   Vec<T> acc[R][K]{};
   for (std::int64_t n = 0; n < t.runs[0]; ++n)
     for (std::int64_t d = 0; d < t.runs[1]; ++d)
@@ -150,16 +150,24 @@ struct WeightTask : Box<S> {
       const std::int64_t widest = taps_of(int(height)), blocks = (pairs + widest - 1) / widest;
       for (std::int64_t i = 0; i < blocks; ++i) {
         const std::int64_t p0 = pairs * i / blocks, width = pairs * (i + 1) / blocks - p0;
-        Products<T> p{t, result + r0 * t.destination_pitch, {}, {}};
-        for (std::int64_t k = 0; k < width; ++k)
-          p.dy[k] = tile + (p0 + k) / steps * t.channel_pitch + job.offsets[(p0 + k) % steps];
+        Products<T> p;
+        p.tile = &t;
+        p.x = result + r0 * t.destination_pitch;
+        std::int64_t channel = p0 / steps, step = p0 - channel * steps, first_step = step;
+        const T* plane = tile + channel * t.channel_pitch;
+        for (std::int64_t k = 0; k < width; ++k) {
+          p.dy[k] = plane + job.offsets[step];
+          if (++step == steps) step = 0, plane += t.channel_pitch;
+        }
         choose_products<T>(int(height), int(width), p);
-        for (std::int64_t r = 0; r < height; ++r)
+        for (std::int64_t r = 0; r < height; ++r) {
+          T* out = partial + ((r0 + r) * job.source.channels + first) * steps + p0;
           for (std::int64_t k = 0; k < width; ++k) {
             T v = p.out[r * width + k];
-            if (!(v - v == T(0))) v = exact_product(r0 + r, p.dy[k], (p0 + k) % steps);
-            partial[((r0 + r) * job.source.channels + first) * steps + p0 + k] += v;
+            if (!(v - v == T(0))) v = exact_product(r0 + r, p.dy[k], (first_step + k) % steps);
+            out[k] += v;
           }
+        }
       }
     }
   }

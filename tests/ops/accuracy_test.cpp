@@ -63,7 +63,8 @@ TEST_P(Accuracy, WithinTwiceAPlainFmaChain) {
       for (std::size_t i = 0; i < truth.value.size(); ++i)
         error.add(load_element(DType::f32, outcome.bits.data(), std::int64_t(i)) - truth.value[i]);
       const double n = double(truth.value.size());
-      EXPECT_LE(std::sqrt(error.square / n), 2.0 * std::sqrt(yardstick.square / n)) << name << ", " << to_string(pass) << ": rms";
+      EXPECT_LE(std::sqrt(error.square / n), 2.0 * std::sqrt(yardstick.square / n))
+          << name << ", " << to_string(pass) << ": rms";
       EXPECT_LE(error.worst, 2.0 * yardstick.worst) << name << ", " << to_string(pass) << ": worst element";
     }
   }

@@ -1,11 +1,14 @@
 // The fuzzer: random whole problems through every candidate, bounded by time. One line repeats a failure.
 // Run it alone after changing a kernel: build/tests/fuzz --candidate NAME --seconds 60
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <map>
 #include <string>
+#include <vector>
 
 #include "cpu/isa.hpp"
 #include "ops/generate.hpp"
@@ -25,6 +28,7 @@ constexpr const char* usage = R"(usage: fuzz [options]
   --budget N        most products of a problem (default 300000)
   --cases N         stop after N cases
   --no-shrink       report the failing problem as drawn
+  --crash           with --problem: find the smallest problem that crashes or fails, each tried in a process of its own
 )";
 
 struct Options {
@@ -32,7 +36,7 @@ struct Options {
   unsigned long long seed = 1, cases = ~0ull;
   std::string problem, candidate;
   const char* isa = nullptr;
-  bool shrink = true;
+  bool shrink = true, crash = false;
 };
 
 bool read_options(int argc, char** argv, Options& o) {
@@ -40,6 +44,10 @@ bool read_options(int argc, char** argv, Options& o) {
     const std::string key = argv[i];
     if (key == "--no-shrink") {
       o.shrink = false;
+      continue;
+    }
+    if (key == "--crash") {
+      o.crash = true;
       continue;
     }
     if (++i == argc) return false;
@@ -74,9 +82,28 @@ std::string repeat_line(const Options& o, unsigned long long seed, const Problem
 /// The failure, or "".
 std::string try_problem(const Options& o, unsigned long long seed, const Problem& p, std::int64_t* ran = nullptr) {
   static std::string last_words;  // stays alive for the crash handler
-  last_words = "while running\n  " + repeat_line(o, seed, p) + "\n";
+  last_words = "while running\n  " + repeat_line(o, seed, p) + "\n  (add --crash to find a smaller one)\n";
   on_crash_print(last_words.c_str());
   return Trial(p, random_setting(seed)).run_all(o.candidate, ran);
+}
+
+/// Whether the problem makes a process of its own fail; its output is dropped.
+bool fails_apart(const Options& o, const Problem& p) {
+  const std::string text = to_string(p), seed = std::to_string(o.seed);
+  const pid_t child = fork();
+  if (child == 0) {
+    std::vector<const char*> words = {"fuzz", "--no-shrink", "--seed", seed.c_str(), "--problem", text.c_str()};
+    if (!o.candidate.empty()) words.insert(words.end(), {"--candidate", o.candidate.c_str()});
+    words.push_back(nullptr);
+    const int nowhere = open("/dev/null", O_WRONLY);
+    dup2(nowhere, 1);
+    dup2(nowhere, 2);
+    execv("/proc/self/exe", const_cast<char* const*>(words.data()));
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status != 0;
 }
 
 int report(const Options& o, unsigned long long seed, Problem p, std::string failure) {
@@ -117,6 +144,11 @@ int main(int argc, char** argv) {
     if (!status.ok()) {
       std::fprintf(stderr, "fuzz: %s\n", status.message().c_str());
       return 2;
+    }
+    if (o.crash) {
+      const Problem least = shrink(*p, [&](const Problem& q) { return fails_apart(o, q); });
+      std::printf("SMALLEST\n  repeat: %s\n", repeat_line(o, o.seed, least).c_str());
+      return 1;
     }
     std::int64_t ran = 0;
     const std::string failure = try_problem(o, o.seed, *p, &ran);

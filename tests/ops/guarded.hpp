@@ -38,4 +38,7 @@ class Guarded {
 /// Prints `text` if the process dies of a signal or a sanitizer's report from here on. Not copied: must outlive it.
 void on_crash_print(const char* text);
 
+/// Allocations beyond `bytes` in all fail from here on (not under AddressSanitizer, whose shadow is larger).
+void limit_memory(std::size_t bytes);
+
 }  // namespace upconv::test

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "ops/expect.hpp"
 #include "ops/number.hpp"
 #include "ops/trial.hpp"
 
@@ -47,7 +48,7 @@ TEST(Semantics, LayoutsDtypesBiasAndAlignment) {
         s.data = seed % 3 ? Data::integers : Data::uniform;
         s.flush = seed % 5 < 3 ? Flush::front : Flush::back;
         s.misalign = s.flush == Flush::front;
-        ASSERT_EQ(Trial(p, s).run_all(), "");
+        ASSERT_TRUE(passes(Trial(p, s)));
       }
 }
 
@@ -61,7 +62,7 @@ TEST(Semantics, NonFiniteNumbersReachTheirOutputsOnly) {
       s.seed = seed;
       s.data = Data::specials;
       s.workers = 1 + int(seed % 3);
-      ASSERT_EQ(Trial(p, s).run_all(), "");
+      ASSERT_TRUE(passes(Trial(p, s)));
     }
 }
 
@@ -79,31 +80,46 @@ TEST(Semantics, OutputsWithoutProductsAreTheBias) {
     std::vector<unsigned char> workspace((*plan)->workspace_bytes(Pass::forward, 1) + 64, 0xff);
     void* aligned = workspace.data() + (64 - reinterpret_cast<std::uintptr_t>(workspace.data()) % 64) % 64;
     std::fill(y.begin(), y.end(), NAN);
-    ASSERT_TRUE((*plan)->forward({x.data(), w.data(), b.data(), y.data()}, {aligned, workspace.size() - 63, nullptr}).ok());
+    ASSERT_TRUE(
+        (*plan)->forward({x.data(), w.data(), b.data(), y.data()}, {aligned, workspace.size() - 63, nullptr}).ok());
     for (std::int64_t i = 0; i < size.y; ++i)
-      ASSERT_EQ(y[i], reached[i] ? std::numeric_limits<float>::infinity() : b[i / size.output]) << name << " y[" << i << "]";
+      ASSERT_EQ(y[i], reached[i] ? std::numeric_limits<float>::infinity() : b[i / size.output])
+          << name << " y[" << i << "]";
   }
 }
 
-const std::vector<EpilogueStep> activations = {
-    {Activation::relu},           {Activation::leaky_relu, 0.01},    {Activation::leaky_relu, -0.5}, {Activation::elu, 1.0},
-    {Activation::elu, 0.3},       {Activation::gelu},                {Activation::gelu_tanh},        {Activation::silu},
-    {Activation::mish},           {Activation::tanh},                {Activation::sigmoid},          {Activation::hardtanh, -1.0, 1.0},
-    {Activation::hardtanh, 0.0, 6.0}, {Activation::hardswish},       {Activation::hardsigmoid},      {Activation::softplus, 1.0, 20.0},
-    {Activation::softplus, 0.5, 20.0}, {Activation::softplus, 2.0, 5.5}};
+const std::vector<EpilogueStep> activations = {{Activation::relu},
+                                               {Activation::leaky_relu, 0.01},
+                                               {Activation::leaky_relu, -0.5},
+                                               {Activation::elu, 1.0},
+                                               {Activation::elu, 0.3},
+                                               {Activation::gelu},
+                                               {Activation::gelu_tanh},
+                                               {Activation::silu},
+                                               {Activation::mish},
+                                               {Activation::tanh},
+                                               {Activation::sigmoid},
+                                               {Activation::hardtanh, -1.0, 1.0},
+                                               {Activation::hardtanh, 0.0, 6.0},
+                                               {Activation::hardswish},
+                                               {Activation::hardsigmoid},
+                                               {Activation::softplus, 1.0, 20.0},
+                                               {Activation::softplus, 0.5, 20.0},
+                                               {Activation::softplus, 2.0, 5.5}};
 
 TEST(Epilogues, EveryActivationOnEveryDtype) {
   std::uint64_t seed = 500;
   for (const EpilogueStep& step : activations)
     for (DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16})
-      for (const char* text : {"2d n2 c5 o9 i4x19 k3 s2 p1 b", "1d n1 c17 o8 i9 k2 s3 b yl", "2d c2 o3 i3x4 k3 s5 p1 d2 b"}) {
+      for (const char* text :
+           {"2d n2 c5 o9 i4x19 k3 s2 p1 b", "1d n1 c17 o8 i9 k2 s3 b yl", "2d c2 o3 i3x4 k3 s5 p1 d2 b"}) {
         Problem p = problem(text);
         p.dtype = dtype;
         Setting s;
         s.seed = ++seed;
         s.data = seed % 3 ? Data::integers : Data::uniform;  // integers reach far into both tails
         s.epilogue.steps = {step};
-        ASSERT_EQ(Trial(p, s).run_all(), "");
+        ASSERT_TRUE(passes(Trial(p, s)));
       }
 }
 
@@ -113,10 +129,16 @@ TEST(Epilogues, StepsApplyInOrder) {
     s.data = Data::uniform;
     for (auto steps : {std::vector<EpilogueStep>{{Activation::gelu}, {Activation::hardtanh, -0.1, 0.5}},
                        {{Activation::hardtanh, -0.1, 0.5}, {Activation::gelu}},
-                       {{Activation::relu}, {Activation::elu, 1.0}, {Activation::tanh}, {Activation::silu},
-                        {Activation::mish}, {Activation::sigmoid}, {Activation::hardswish}, {Activation::relu}}}) {
+                       {{Activation::relu},
+                        {Activation::elu, 1.0},
+                        {Activation::tanh},
+                        {Activation::silu},
+                        {Activation::mish},
+                        {Activation::sigmoid},
+                        {Activation::hardswish},
+                        {Activation::relu}}}) {
       s.epilogue.steps = steps;
-      ASSERT_EQ(Trial(problem(text), s).run_all(), "");
+      ASSERT_TRUE(passes(Trial(problem(text), s)));
     }
   }
 }
@@ -124,7 +146,8 @@ TEST(Epilogues, StepsApplyInOrder) {
 /// Through a 1x1 layer with one channel the activation's argument is x itself: its whole range, and its limits.
 TEST(Epilogues, LimitsAndNonFiniteArguments) {
   const float inf = std::numeric_limits<float>::infinity();
-  std::vector<float> x = {0.0f, -0.0f, inf, -inf, NAN, 1e-30f, -1e-30f, 1e4f, -1e4f, 3e38f, -3e38f, 20.0f, -20.0f, 88.7f, -88.7f, -104.0f};
+  std::vector<float> x = {0.0f,  -0.0f, inf,    -inf,  NAN,    1e-30f, -1e-30f, 1e4f,
+                          -1e4f, 3e37f, -3e37f, 20.0f, -20.0f, 88.7f,  -88.7f,  -104.0f};
   for (float v = -12.0f; v <= 12.0f; v += 0.0625f) x.push_back(v);
   Problem p = problem("1d c1 o1 k1");
   p.input[0] = std::int64_t(x.size());
@@ -137,21 +160,29 @@ TEST(Epilogues, LimitsAndNonFiniteArguments) {
       std::vector<float> y(x.size(), 0.5f);
       std::vector<unsigned char> workspace((*plan)->workspace_bytes(Pass::forward, 1) + 64);
       void* aligned = workspace.data() + (64 - reinterpret_cast<std::uintptr_t>(workspace.data()) % 64) % 64;
-      ASSERT_TRUE((*plan)->forward({x.data(), &one, nullptr, y.data()}, {aligned, workspace.size() - 63, nullptr}).ok());
+      ASSERT_TRUE(
+          (*plan)->forward({x.data(), &one, nullptr, y.data()}, {aligned, workspace.size() - 63, nullptr}).ok());
       for (std::size_t i = 0; i < x.size(); ++i) {
-        const double v = activate(step, x[i]), bound = store_bound(DType::f32, v, activation_bound(DType::f32, step, x[i], v, 0.0));
-        const bool same = std::isnan(v) ? std::isnan(y[i]) : std::isinf(v) || std::isinf(bound) ? y[i] == v : std::fabs(y[i] - v) <= bound;
-        EXPECT_TRUE(same) << name << ": " << to_string(epilogue) << " of " << x[i] << ": got " << y[i] << ", want " << v << " within " << bound;
+        const double v = activate(step, x[i]);
+        double bound = store_bound(DType::f32, v, activation_bound(DType::f32, step, x[i], v, 0.0));
+        if (std::isinf(x[i])) bound = 1e-6 * std::fabs(v);  // a limit, such as elu's -alpha
+        const bool same = std::isnan(v) ? std::isnan(y[i]) : std::isinf(v) ? y[i] == v : std::fabs(y[i] - v) <= bound;
+        EXPECT_TRUE(same) << name << ": " << to_string(epilogue) << " of " << x[i] << ": got " << y[i] << ", want " << v
+                          << " within " << bound;
       }
     }
 }
 
 /// The sum of an element never depends on how many workers there are, or on which one came first.
 TEST(Determinism, SameBitsForAnyWorkerCount) {
-  const std::vector<std::string> problems = {
-      "2d n3 c33 o17 i9x14 k3 p1 b",         "1d n1 c24 o40 i150 k8 s4 p2 bf16",       "2d n1 c16 o16 i12x33 k3 s2 p1 op1 g2 f16",
-      "3d n2 c8 o8 i5x6x7 k3 s2 p1",         "2d n2 c32 o32 i11x12 k3 p1 g32",         "2d n1 c3 o64 i20x21 k4 s2 p1 xl yl",
-      "2d n2 c20 o6 i7x8 k3 s5 p1 d2 f64",   "1d n7 c9 o2 i64 k2 s2 wl"};
+  const std::vector<std::string> problems = {"2d n3 c33 o17 i9x14 k3 p1 b",
+                                             "1d n1 c24 o40 i150 k8 s4 p2 bf16",
+                                             "2d n1 c16 o16 i12x33 k3 s2 p1 op1 g2 f16",
+                                             "3d n2 c8 o8 i5x6x7 k3 s2 p1",
+                                             "2d n2 c32 o32 i11x12 k3 p1 g32",
+                                             "2d n1 c3 o64 i20x21 k4 s2 p1 xl yl",
+                                             "2d n2 c20 o6 i7x8 k3 s5 p1 d2 f64",
+                                             "1d n7 c9 o2 i64 k2 s2 wl"};
   for (const std::string& text : problems) {
     Setting s;
     s.data = Data::uniform;
@@ -165,8 +196,9 @@ TEST(Determinism, SameBitsForAnyWorkerCount) {
           for (int repeat = 0; repeat < 5; ++repeat) {
             const Outcome again = trial.run(name, pass, workers, repeat % 2 == 0);
             ASSERT_EQ(again.message, "");
-            ASSERT_TRUE(again.bits == first.bits) << name << " " << to_string(pass) << " of \"" << text << "\": other bits with "
-                                                  << workers << (repeat % 2 == 0 ? " threads" : " workers") << ", repeat " << repeat;
+            ASSERT_TRUE(again.bits == first.bits)
+                << name << " " << to_string(pass) << " of \"" << text << "\": other bits with " << workers
+                << (repeat % 2 == 0 ? " threads" : " workers") << ", repeat " << repeat;
           }
       }
   }
@@ -174,7 +206,8 @@ TEST(Determinism, SameBitsForAnyWorkerCount) {
 
 /// An empty batch has empty y and dx, which may be null, and zero dw and db.
 TEST(EmptyBatch, ZeroGradientsAndNullTensors) {
-  for (const char* text : {"2d n0 c8 o6 i4x5 k3 s2 p1 b", "1d n0 c3 o5 i7 k3", "3d n0 c4 o4 i3x3x3 k2 s2 g2 bf16 xl yl"})
+  for (const char* text :
+       {"2d n0 c8 o6 i4x5 k3 s2 p1 b", "1d n0 c3 o5 i7 k3", "3d n0 c4 o4 i3x3x3 k2 s2 g2 bf16 xl yl"})
     for (const std::string& name : candidate_names()) {
       const Problem p = problem(text);
       const auto plan = Plan::create(p, Device::cpu(), {}, name);
@@ -189,8 +222,10 @@ TEST(EmptyBatch, ZeroGradientsAndNullTensors) {
       EXPECT_TRUE((*plan)->backward_input({nullptr, w.data(), nullptr}, launch).ok());
       ASSERT_TRUE((*plan)->backward_weight({nullptr, nullptr, dw.data()}, launch).ok());
       ASSERT_TRUE((*plan)->backward_bias({nullptr, db.data()}, launch).ok());
-      for (std::int64_t i = 0; i < size.w; ++i) ASSERT_EQ(load_element(p.dtype, dw.data(), i), 0.0) << name << " dw[" << i << "]";
-      for (std::int64_t i = 0; i < size.b; ++i) ASSERT_EQ(load_element(p.dtype, db.data(), i), 0.0) << name << " db[" << i << "]";
+      for (std::int64_t i = 0; i < size.w; ++i)
+        ASSERT_EQ(load_element(p.dtype, dw.data(), i), 0.0) << name << " dw[" << i << "]";
+      for (std::int64_t i = 0; i < size.b; ++i)
+        ASSERT_EQ(load_element(p.dtype, db.data(), i), 0.0) << name << " db[" << i << "]";
     }
 }
 

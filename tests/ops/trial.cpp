@@ -125,6 +125,16 @@ Trial::Trial(const Problem& problem, const Setting& setting)
 
 Trial::Subject Trial::subject(const std::string& name, Pass pass) {
   Subject s;
+  try {
+    return find_subject(name, pass);
+  } catch (const std::exception& e) {
+    s.wrong = std::string("making it threw ") + e.what();
+    return s;
+  }
+}
+
+Trial::Subject Trial::find_subject(const std::string& name, Pass pass) {
+  Subject s;
   if (name.empty()) {
     auto plan = Plan::create(problem_, Device::cpu(), setting_.epilogue);
     if (plan.ok())
@@ -157,6 +167,12 @@ Trial::Subject Trial::subject(const std::string& name, Pass pass) {
     return s;
   }
   return s;
+}
+
+/// The weights a few times over in fp64, and what a worker may keep beside them.
+std::size_t Trial::workspace_limit(int workers) const {
+  return 64u * static_cast<std::size_t>(size_.w + 4096) + (std::size_t{64} << 20) +
+         (std::size_t{8} << 20) * static_cast<std::size_t>(workers);
 }
 
 void Trial::place(Guarded& buffer, const std::vector<double>& values, std::int64_t channels, std::int64_t volume,
@@ -257,6 +273,10 @@ Outcome Trial::run(const std::string& candidate, Pass pass, int workers, bool th
   out.reset(static_cast<std::size_t>(out_elements) * element, setting_.flush,
             element * static_cast<std::size_t>(setting_.misalign), element);
   const std::size_t need = s.workspace_bytes(pass, workers);
+  if (need > workspace_limit(workers)) {
+    outcome.message = where() + "asks for a workspace of " + std::to_string(need) + " bytes";
+    return outcome;
+  }
   workspace.reset(need, setting_.flush, 0, 64);
   if (setting_.seed & 1) {  // half of the time finite garbage in place of NaN
     Random garbage(setting_.seed);
@@ -312,8 +332,8 @@ std::string Trial::run_all(const std::string& only, std::int64_t* ran) {
     std::vector<std::string> names = only.empty() ? candidate_names(pass) : std::vector<std::string>{only};
     if (only.empty()) {  // first the plan's choice, which need not run a second time under its own name
       names.insert(names.begin(), "");
-      const auto plan = Plan::create(problem_, Device::cpu(), setting_.epilogue);
-      if (plan.ok()) std::erase(names, (*plan)->candidate(pass));
+      const Subject chosen = subject("", pass);
+      if (chosen.plan) std::erase(names, chosen.plan->candidate(pass));
     }
     for (const std::string& name : names) {
       const Outcome outcome = run(name, pass);

@@ -71,6 +71,8 @@ class Trial {
  private:
   struct Subject;
   Subject subject(const std::string& candidate, Pass pass);
+  Subject find_subject(const std::string& candidate, Pass pass);
+  [[nodiscard]] std::size_t workspace_limit(int workers) const;
   void place(Guarded& buffer, const std::vector<double>& values, std::int64_t channels, std::int64_t volume,
              Layout layout);
   std::string judge(Pass pass, const Guarded& out, std::int64_t channels, std::int64_t volume, Layout layout) const;

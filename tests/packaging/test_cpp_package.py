@@ -41,15 +41,21 @@ def prefix(request, install) -> Path:
 
 
 def build_and_install(tmp_path_factory, kind: str) -> Path:
-    """A library of its own, moved after the install: nothing in it may remember where it was made."""
+    """An installed library, moved afterwards: nothing in it may remember where it was made.
+
+    The static one comes out of the checkout's own build when there is one, which saves compiling it again.
+    """
     folder = tmp_path_factory.mktemp(f"upconv-{kind}")
-    shared = "ON" if kind == "shared" else "OFF"
-    run("cmake", "-S", ROOT, "-B", folder / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-        "-DUPCONV_TORCH=OFF", f"-DBUILD_SHARED_LIBS={shared}", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON")  # fmt: skip
-    run("cmake", "--build", folder / "build")
-    run("cmake", "--install", folder / "build", "--prefix", folder / "first")
+    build = ROOT / os.environ.get("UPCONV_BUILD", "build")
+    if kind == "shared" or not (build / "build.ninja").exists():
+        build = folder / "build"
+        shared = "ON" if kind == "shared" else "OFF"
+        run("cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DUPCONV_TORCH=OFF",
+            f"-DBUILD_SHARED_LIBS={shared}", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON")  # fmt: skip
+    run("cmake", "--build", build, "--target", "upconv")
+    run("cmake", "--install", build, "--prefix", folder / "first")
     (folder / "first").rename(folder / "moved")
-    shutil.rmtree(folder / "build")
+    shutil.rmtree(folder / "build", ignore_errors=True)
     return folder / "moved"
 
 
@@ -97,7 +103,15 @@ def test_a_shared_library_exports_the_public_api_only(prefix):
     names = [line.split(maxsplit=2)[2] for line in listing.splitlines()]
     assert any("upconv::Plan::create" in name for name in names)
     internals = ("upconv::cpu::", "upconv::base::", "upconv::v3::", "upconv::v4::", "make_phases", "make_geometry")
-    assert [name for name in names if any(word in name for word in internals)] == []
+    allowed = "upconv::cpu::fma_peak"  # not in an installed header; the torch binding calls it for `upconv bench`
+    assert [n for n in names if any(word in n for word in internals) and not n.startswith(allowed)] == []
+
+
+def test_only_the_library_is_installed(prefix):
+    files = {str(f.relative_to(prefix)) for f in prefix.rglob("*") if f.is_file()}
+    assert {f.partition("/")[0] for f in files} <= {"include", "lib", "lib64", "share"}
+    assert "include/upconv/plan.hpp" in files
+    assert not [f for f in files if "torch" in f or "gtest" in f or f.endswith((".py", ".cpp"))]
 
 
 def test_headers_compile_alone(prefix, tmp_path):

@@ -50,7 +50,8 @@ void expect_narrowed(const Kind& k, const std::vector<float>& values) {
       if (std::isnan(values[i]))
         ASSERT_TRUE(std::isnan(decode16(got[i], k.format))) << c->isa << " " << k.name << " of NaN: " << got[i];
       else
-        ASSERT_EQ(got[i], encode16(values[i], k.format)) << c->isa << " " << k.name << " of " << std::hexfloat << values[i];
+        ASSERT_EQ(got[i], encode16(values[i], k.format))
+            << c->isa << " " << k.name << " of " << std::hexfloat << values[i];
     }
   }
 }
@@ -68,7 +69,8 @@ TEST(Conversions, WidenEveryValue) {
       widen(*c, k, all_values(), got);
       for (std::size_t i = 0; i < got.size(); ++i) {
         const double want = decode16(std::uint16_t(i), k.format);
-        ASSERT_TRUE(std::isnan(want) ? std::isnan(got[i]) : got[i] == want && std::signbit(got[i]) == std::signbit(want))
+        ASSERT_TRUE(std::isnan(want) ? std::isnan(got[i])
+                                     : got[i] == want && std::signbit(got[i]) == std::signbit(want))
             << c->isa << " " << k.name << " 0x" << std::hex << i << ": got " << got[i] << ", want " << want;
       }
     }
@@ -105,8 +107,8 @@ TEST(Conversions, RandomBitPatterns) {
     const auto bits = std::uint32_t(r.bits());
     std::memcpy(&v, &bits, 4);
   }
-  values.insert(values.end(), {65504.0f, 65519.996f, 65520.0f, 65536.0f, 3.4e38f, 3.39e38f, INFINITY, -INFINITY, NAN, -NAN, 0x1p-24f, 0x1p-25f,
-                               0x1.000002p-25f, 0x1p-26f, 0x1p-133f, 0x1p-134f, 0x1p-149f});
+  values.insert(values.end(), {65504.0f, 65519.996f, 65520.0f, 65536.0f, 3.4e38f, 3.39e38f, INFINITY, -INFINITY, NAN,
+                               -NAN, 0x1p-24f, 0x1p-25f, 0x1.000002p-25f, 0x1p-26f, 0x1p-133f, 0x1p-134f, 0x1p-149f});
   for (const Kind& k : kinds) expect_narrowed(k, values);
 }
 
@@ -119,7 +121,8 @@ TEST(Conversions, EveryRowLengthAndNothingBeyond) {
         for (std::int64_t i = 0; i < n; ++i) in[std::size_t(i)] = std::uint16_t(0x3c00 + 37 * i);
         (k.half ? c->widen_half : c->widen_bfloat)(in.data(), middle.data(), n);
         (k.half ? c->narrow_half : c->narrow_bfloat)(middle.data(), out.data(), n);
-        for (std::int64_t i = 0; i < n; ++i) ASSERT_EQ(out[std::size_t(i)], in[std::size_t(i)]) << c->isa << " row of " << n;
+        for (std::int64_t i = 0; i < n; ++i)
+          ASSERT_EQ(out[std::size_t(i)], in[std::size_t(i)]) << c->isa << " row of " << n;
         ASSERT_EQ(middle[std::size_t(n)], -77.0f) << c->isa << " row of " << n;
         ASSERT_EQ(out[std::size_t(n)], 0xabcd) << c->isa << " row of " << n;
       }
@@ -131,7 +134,8 @@ TEST(Conversions, BroadcastKeepsSignsAndNan) {
       std::vector<float> lanes(std::size_t(c->lanes), 9.0f);
       c->broadcast(v, lanes.data());
       for (float got : lanes)
-        ASSERT_TRUE(std::isnan(v) ? std::isnan(got) : got == v && std::signbit(got) == std::signbit(v)) << c->isa << " " << v;
+        ASSERT_TRUE(std::isnan(v) ? std::isnan(got) : got == v && std::signbit(got) == std::signbit(v))
+            << c->isa << " " << v;
     }
 }
 

@@ -34,17 +34,20 @@ TEST(EpilogueRules, EachNamesTheFunctionTheValueAndTheRule) {
   for (const auto& c : cases) {
     const Status s = validate(c.epilogue);
     EXPECT_EQ(s.ok(), c.words.empty()) << to_string(c.epilogue) << ": " << s.message();
-    for (const std::string& word : c.words) EXPECT_NE(s.message().find(word), std::string::npos) << s.message() << " lacks " << word;
+    for (const std::string& word : c.words)
+      EXPECT_NE(s.message().find(word), std::string::npos) << s.message() << " lacks " << word;
   }
 }
 
 TEST(EpilogueText, NamesStepsInOrder) {
   EXPECT_EQ(to_string(Epilogue{}), "");
-  const std::string s = to_string(Epilogue{{{Activation::leaky_relu, 0.25}, {Activation::gelu_tanh}, {Activation::hardtanh, -1.0, 6.0}}});
+  const std::string s =
+      to_string(Epilogue{{{Activation::leaky_relu, 0.25}, {Activation::gelu_tanh}, {Activation::hardtanh, -1.0, 6.0}}});
   const std::size_t a = s.find("leaky_relu(0.25"), b = s.find("gelu_tanh"), c = s.find("hardtanh(-1");
   EXPECT_TRUE(a != std::string::npos && b != std::string::npos && c != std::string::npos && a < b && b < c) << s;
   std::set<std::string> names;
-  for (int i = 0; i <= int(Activation::softplus); ++i) names.insert(to_string(Epilogue{{{static_cast<Activation>(i), 1.0, 2.0}}}));
+  for (int i = 0; i <= int(Activation::softplus); ++i)
+    names.insert(to_string(Epilogue{{{static_cast<Activation>(i), 1.0, 2.0}}}));
   EXPECT_EQ(names.size(), 13u);  // all different
 }
 

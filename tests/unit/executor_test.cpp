@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <set>
 #include <thread>
@@ -12,7 +13,7 @@ namespace upconv {
 namespace {
 
 struct Calls {
-  std::vector<std::atomic<int>> of{64};
+  std::array<std::atomic<int>, 64> of{};
   std::atomic<int> running{0}, most_running{0};
   static void body(void* context, int worker) {
     Calls& c = *static_cast<Calls*>(context);
@@ -23,7 +24,8 @@ struct Calls {
     --c.running;
   }
   void expect_each(int count, int times) const {
-    for (int i = 0; i < int(of.size()); ++i) ASSERT_EQ(of[static_cast<std::size_t>(i)], i < count ? times : 0) << "worker " << i;
+    for (int i = 0; i < int(of.size()); ++i)
+      ASSERT_EQ(of[static_cast<std::size_t>(i)], i < count ? times : 0) << "worker " << i;
   }
 };
 
@@ -34,11 +36,14 @@ TEST(Executor, InlineRunsEverythingOnTheCaller) {
     int calls = 0;
   } seen;
   for (int i = 0; i < 3; ++i)
-    inline_executor().run(1, [](void* c, int worker) {
-      auto& s = *static_cast<Seen*>(c);
-      s.threads.insert(std::this_thread::get_id());
-      s.calls += 1 + 100 * worker;
-    }, &seen);
+    inline_executor().run(
+        1,
+        [](void* c, int worker) {
+          auto& s = *static_cast<Seen*>(c);
+          s.threads.insert(std::this_thread::get_id());
+          s.calls += 1 + 100 * worker;
+        },
+        &seen);
   EXPECT_EQ(seen.calls, 3);
   EXPECT_EQ(seen.threads, std::set<std::thread::id>{std::this_thread::get_id()});
 }
@@ -66,7 +71,8 @@ TEST(Executor, RunReturnsWhenAllIsDone) {
   const auto pool = make_thread_pool(4);
   for (int run = 0; run < 500; ++run) {
     int plain[4] = {0, 0, 0, 0};  // not atomic: the pool must order it
-    pool->run(4, [](void* c, int worker) { static_cast<int*>(c)[worker] = worker + 1; }, plain);
+    pool->run(
+        4, [](void* c, int worker) { static_cast<int*>(c)[worker] = worker + 1; }, plain);
     for (int i = 0; i < 4; ++i) ASSERT_EQ(plain[i], i + 1);
   }
 }

@@ -16,7 +16,8 @@ Problem window(test::Random& r) {
   for (;;) {
     Problem p;
     p.rank = 1;
-    p.input[0] = r.between(1, 12), p.kernel[0] = r.between(1, 9), p.stride[0] = r.between(1, 7), p.dilation[0] = r.between(1, 6);
+    p.input[0] = r.between(1, 12), p.kernel[0] = r.between(1, 9), p.stride[0] = r.between(1, 7),
+    p.dilation[0] = r.between(1, 6);
     p.padding[0] = r.between(0, 12), p.output_padding[0] = r.between(0, 6);
     if (validate(p).ok()) return p;
   }
@@ -53,8 +54,9 @@ TEST(Phases, CoverEveryOutputOnceAndEveryProduct) {
         const std::int64_t o = p.stride[0] * q + phase.residue - p.padding[0];
         ++covered[o];
         for (const PhaseTap& tap : phase.taps)
-          if (const std::int64_t i = q - tap.offset; i >= 0 && i < p.input[0])
+          if (const std::int64_t i = q - tap.offset; i >= 0 && i < p.input[0]) {
             ASSERT_TRUE((products[{o, i}].insert(tap.tap).second));
+          }
       }
     }
     ASSERT_EQ(std::int64_t(taps), p.kernel[0]);
@@ -81,10 +83,12 @@ TEST(TapInputs, AreExactlyThoseThatLandInside) {
     const Geometry g = make_geometry(p);
     for (std::int64_t t = 0; t < p.kernel[0]; ++t) {
       const Range range = tap_inputs(g, 2, t);
-      ASSERT_TRUE(0 <= range.begin && range.begin <= range.end && range.end <= p.input[0]) << to_string(p) << " tap " << t;
+      ASSERT_TRUE(0 <= range.begin && range.begin <= range.end && range.end <= p.input[0])
+          << to_string(p) << " tap " << t;
       for (std::int64_t i = 0; i < p.input[0]; ++i) {
         const std::int64_t o = p.stride[0] * i + p.dilation[0] * t - p.padding[0];
-        ASSERT_EQ(i >= range.begin && i < range.end, o >= 0 && o < output_size(p)[0]) << to_string(p) << " tap " << t << " input " << i;
+        ASSERT_EQ(i >= range.begin && i < range.end, o >= 0 && o < output_size(p)[0])
+            << to_string(p) << " tap " << t << " input " << i;
       }
     }
   }
@@ -96,8 +100,12 @@ TEST(Geometry, PutsDimensionsInnermost) {
                            "3d n3 c6 o4 i5x7x9 k3x2x1 s2x3x4 p1x0x0 op1x2x0 d4x1x2 g2"}) {
     const Problem p = *parse_problem(text);
     const Geometry g = make_geometry(p);
-    EXPECT_EQ(g.batch, 3), EXPECT_EQ(g.groups, 2), EXPECT_EQ(g.ci, 3), EXPECT_EQ(g.co, 2);
-    EXPECT_EQ(g.in_channels(), 6), EXPECT_EQ(g.out_channels(), 4);
+    EXPECT_EQ(g.batch, 3);
+    EXPECT_EQ(g.groups, 2);
+    EXPECT_EQ(g.ci, 3);
+    EXPECT_EQ(g.co, 2);
+    EXPECT_EQ(g.in_channels(), 6);
+    EXPECT_EQ(g.out_channels(), 4);
     std::int64_t in = 1, out = 1, taps = 1;
     for (int d = 0; d < 3; ++d) {
       const int from = d - (3 - p.rank);
@@ -109,7 +117,9 @@ TEST(Geometry, PutsDimensionsInnermost) {
       EXPECT_EQ(g.dilation[d], from < 0 ? 1 : p.dilation[from]);
       in *= g.in[d], out *= g.out[d], taps *= g.kernel[d];
     }
-    EXPECT_EQ(g.in_volume(), in), EXPECT_EQ(g.out_volume(), out), EXPECT_EQ(g.taps(), taps);
+    EXPECT_EQ(g.in_volume(), in);
+    EXPECT_EQ(g.out_volume(), out);
+    EXPECT_EQ(g.taps(), taps);
   }
 }
 
@@ -135,7 +145,8 @@ TEST(WeightStrides, AreThoseOfADenseTensor) {
             taps([&](auto a, auto b, auto c) { ASSERT_EQ(at(ci, co, a, b, c), expected++) << text; });
         } else {
           taps([&](auto a, auto b, auto c) {
-            for (std::int64_t co = 0; co < g.co; ++co) ASSERT_EQ(at(ci, co, a, b, c), expected++) << text << " channels_last";
+            for (std::int64_t co = 0; co < g.co; ++co)
+              ASSERT_EQ(at(ci, co, a, b, c), expected++) << text << " channels_last";
           });
         }
       }

@@ -41,10 +41,14 @@ struct Tensors {
   const float* bias(const Plan& plan) const { return plan.problem().bias ? b.data() : nullptr; }
   Status run(const Plan& plan, Pass pass, const Launch& launch) {
     switch (pass) {
-      case Pass::forward: return plan.forward({x.data(), w.data(), bias(plan), y.data()}, launch);
-      case Pass::backward_input: return plan.backward_input({dy.data(), w.data(), dx.data()}, launch);
-      case Pass::backward_weight: return plan.backward_weight({x.data(), dy.data(), dw.data()}, launch);
-      case Pass::backward_bias: return plan.backward_bias({dy.data(), db.data()}, launch);
+      case Pass::forward:
+        return plan.forward({x.data(), w.data(), bias(plan), y.data()}, launch);
+      case Pass::backward_input:
+        return plan.backward_input({dy.data(), w.data(), dx.data()}, launch);
+      case Pass::backward_weight:
+        return plan.backward_weight({x.data(), dy.data(), dw.data()}, launch);
+      case Pass::backward_bias:
+        return plan.backward_bias({dy.data(), db.data()}, launch);
     }
     return {};
   }
@@ -55,7 +59,8 @@ struct Tensors {
   }
 };
 
-const char* const problems[] = {"2d n2 c9 o6 i7x9 k3 s2 p1 op1 b", "1d n1 c16 o33 i50 k3 p1", "3d n2 c4 o4 i3x4x5 k2 s2 g2 b", "2d n1 c8 o8 i9x33 k3 g8"};
+const char* const problems[] = {"2d n2 c9 o6 i7x9 k3 s2 p1 op1 b", "1d n1 c16 o33 i50 k3 p1",
+                                "3d n2 c4 o4 i3x4x5 k2 s2 g2 b", "2d n1 c8 o8 i9x33 k3 g8"};
 
 TEST(Plan, TheLastCandidateOfEveryPassTakesAnything) {
   for (Pass pass : all_passes) {
@@ -98,7 +103,8 @@ TEST(Plan, NamedCandidateIsUsedOrRefusedWithReasons) {
       }
       for (Pass pass : all_passes) {
         const auto names = candidate_names(pass);
-        if (std::find(names.begin(), names.end(), name) != names.end()) EXPECT_EQ((*plan)->candidate(pass), name) << text;
+        if (std::find(names.begin(), names.end(), name) == names.end()) continue;
+        EXPECT_EQ((*plan)->candidate(pass), name) << text;
       }
     }
   const auto none = Plan::create(problem("1d i4 k3"), Device::cpu(), {}, "no_such_candidate");
@@ -145,8 +151,9 @@ TEST(Plan, RefusesAWorkspaceThatIsMissingTooSmallOrMisaligned) {
           EXPECT_TRUE(t.run(**plan, pass, {nullptr, 0, &three}).ok());
           continue;
         }
-        for (const Launch& launch : {Launch{nullptr, need, &three}, Launch{t.workspace(), need - 1, &three}, Launch{nullptr, 0, &three},
-                                     Launch{static_cast<char*>(t.workspace()) + 8, need, &three}}) {
+        for (const Launch& launch :
+             {Launch{nullptr, need, &three}, Launch{t.workspace(), need - 1, &three}, Launch{nullptr, 0, &three},
+              Launch{static_cast<char*>(t.workspace()) + 8, need, &three}}) {
           const Status s = t.run(**plan, pass, launch);
           EXPECT_EQ(s.code(), Code::invalid_argument) << name << " " << to_string(pass);
           EXPECT_NE(s.message().find("workspace"), std::string::npos) << s.message();
@@ -176,11 +183,12 @@ TEST(Plan, WorkspaceDoesNotGrowWithTheTensors) {
       const test::Sizes size(large);
       for (Pass pass : all_passes)
         for (int workers : {1, 8}) {
-          const double bytes = double((*b)->workspace_bytes(pass, workers)), before = double((*a)->workspace_bytes(pass, workers));
+          const double bytes = double((*b)->workspace_bytes(pass, workers)),
+                       before = double((*a)->workspace_bytes(pass, workers));
           const double tensors = 4.0 * double(std::min(size.x, size.y));
           EXPECT_TRUE(bytes <= 2.0 * before || bytes < 0.02 * tensors)
-              << to_string(pass) << " of " << c.large << " by " << (*b)->candidate(pass) << ", " << workers << " workers: " << bytes
-              << " bytes, " << before << " for the small one";
+              << to_string(pass) << " of " << c.large << " by " << (*b)->candidate(pass) << ", " << workers
+              << " workers: " << bytes << " bytes, " << before << " for the small one";
         }
     }
 }
