@@ -13,10 +13,16 @@
 
 namespace upconv {
 
-namespace base { extern const cpu::GatherIsa gather_isa; }
+namespace base {
+extern const cpu::GatherIsa gather_isa;
+}
 #if defined(__x86_64__)
-namespace v3 { extern const cpu::GatherIsa gather_isa; }
-namespace v4 { extern const cpu::GatherIsa gather_isa; }
+namespace v3 {
+extern const cpu::GatherIsa gather_isa;
+}
+namespace v4 {
+extern const cpu::GatherIsa gather_isa;
+}
 #endif
 
 namespace cpu {
@@ -46,11 +52,11 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
 constexpr std::int64_t source_tile_bytes = 2 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 40 << 10;   // of a weight panel in the first-level cache
-constexpr std::int64_t enough_positions = 640;   // per tile, to pay for streaming the weights
-constexpr std::int64_t enough_tasks = 16;        // to keep a few cores busy to the end
+constexpr std::int64_t panel_bytes = 40 << 10;  // of a weight panel in the first-level cache
+constexpr std::int64_t enough_positions = 640;  // per tile, to pay for streaming the weights
+constexpr std::int64_t enough_tasks = 16;       // to keep a few cores busy to the end
 constexpr std::int64_t most_stride = 1 << 16;
-constexpr std::int64_t most_reach = 1 << 20;     // positions between the first and the last tap
+constexpr std::int64_t most_reach = 1 << 20;           // positions between the first and the last tap
 constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
 
 /// What the pass computes, apart from the request's dtype and epilogue: a transposed convolution and where its
@@ -106,7 +112,8 @@ class GatherPass final : public PassKernel {
 
   std::string detail() const override {
     char text[200];
-    std::snprintf(text, sizeof text, "%s, register tile %dx%d, tile %lldx%lldx%lldx%lld, %lld channels a task, %lld at a time",
+    std::snprintf(text, sizeof text,
+                  "%s, register tile %dx%d, tile %lldx%lldx%lldx%lld, %lld channels a task, %lld at a time",
                   to_string(active_isa()).c_str(), isa_.block_m, int(block_), (long long)config_.tile_batch,
                   (long long)config_.dim[0].tile, (long long)config_.dim[1].tile, (long long)config_.dim[2].tile,
                   (long long)config_.v_split, (long long)config_.v_chunk);
@@ -156,13 +163,14 @@ class GatherPass final : public PassKernel {
 
   std::size_t panels_bytes() const {
     if (config_.pack_in_task) return 0;
-    return static_cast<std::size_t>(round_up(config_.groups * config_.v_padded * config_.all_taps * config_.k * element_, 4096));
+    return static_cast<std::size_t>(
+        round_up(config_.groups * config_.v_padded * config_.all_taps * config_.k * element_, 4096));
   }
   std::size_t scratch_bytes() const {
-    return static_cast<std::size_t>(
-        round_up((config_.source_elements + config_.dest_elements + 2 * config_.v_chunk + config_.panel_elements) * element_ +
-                     16 * config_.max_taps + 8 * config_.positions,
-                 4096));
+    return static_cast<std::size_t>(round_up(
+        (config_.source_elements + config_.dest_elements + 2 * config_.v_chunk + config_.panel_elements) * element_ +
+            16 * config_.max_taps + 8 * config_.positions,
+        4096));
   }
 
   void make_dim(const Geometry& g, bool forward, int d) {
@@ -221,7 +229,8 @@ class GatherPass final : public PassKernel {
       std::vector<std::int64_t> cuts = {c.q_begin, c.q_end};
       for (std::int64_t t = 0; t < c.n_taps; ++t) {
         const std::int64_t shift = c.taps[t].shift;
-        cuts.push_back(std::clamp(-floor_div(shift, dim.step), c.q_begin, c.q_end));  // first q with step*q + shift >= 0
+        cuts.push_back(
+            std::clamp(-floor_div(shift, dim.step), c.q_begin, c.q_end));  // first q with step*q + shift >= 0
         cuts.push_back(std::clamp(-floor_div(shift - dim.source_size, dim.step), c.q_begin, c.q_end));
       }
       std::sort(cuts.begin(), cuts.end());
@@ -279,7 +288,9 @@ class GatherPass final : public PassKernel {
   void choose_tiles() {
     const std::int64_t budget = std::max<std::int64_t>(source_tile_bytes / (config_.pitch * element_), 64);
     GatherDim *dd = &config_.dim[0], *dh = &config_.dim[1], *dw = &config_.dim[2];
-    const auto source_of = [](const GatherDim& d, std::int64_t q) { return d.step * (q - 1) + d.shift_max - d.shift_min + 1; };
+    const auto source_of = [](const GatherDim& d, std::int64_t q) {
+      return d.step * (q - 1) + d.shift_max - d.shift_min + 1;
+    };
     const auto span = [](const GatherDim& d) { return std::max<std::int64_t>(d.q_max - d.q_min, 1); };
     dd->tile = dh->tile = 1;
     dw->tile = std::min<std::int64_t>(span(*dw), 192);
@@ -324,8 +335,8 @@ class GatherPass final : public PassKernel {
     for (const GatherDim& d : config_.dim) tiles *= d.tiles;
     config_.pack_in_task = tiles <= 1;
     // Channels are shared out between tasks only when there would be too few tasks for a few cores.
-    const std::int64_t splits = std::clamp<std::int64_t>(
-        ceil_div(enough_tasks, std::max<std::int64_t>(config_.groups * tiles, 1)), 1, blocks);
+    const std::int64_t splits =
+        std::clamp<std::int64_t>(ceil_div(enough_tasks, std::max<std::int64_t>(config_.groups * tiles, 1)), 1, blocks);
     config_.v_split = ceil_div(blocks, splits) * block_;
     config_.v_tasks = ceil_div(config_.v, config_.v_split);
     const std::int64_t fit = std::max<std::int64_t>(dest_tile_bytes / (element_ * dest_positions) / block_, 1) * block_;
@@ -344,7 +355,8 @@ class GatherPass final : public PassKernel {
           if (n == 0) continue;
           for (std::int64_t i = 0; i < n; ++i) {
             const GatherTap* t[3] = {cls[0]->taps + i / (cls[1]->n_taps * cls[2]->n_taps),
-                                     cls[1]->taps + i / cls[2]->n_taps % cls[1]->n_taps, cls[2]->taps + i % cls[2]->n_taps};
+                                     cls[1]->taps + i / cls[2]->n_taps % cls[1]->n_taps,
+                                     cls[2]->taps + i % cls[2]->n_taps};
             std::int64_t at = 0, weight = 0;
             for (int d = 0; d < 3; ++d) {
               at = at * dim[d].tile_source + t[d]->shift - dim[d].shift_min;
@@ -392,7 +404,8 @@ Status spans_fit(const Geometry& g) {
 }
 
 Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& r) {
-  if (r.pass != Pass::forward && r.pass != Pass::backward_input) return unsupported("computes forward and backward_input");
+  if (r.pass != Pass::forward && r.pass != Pass::backward_input)
+    return unsupported("computes forward and backward_input");
   if (Status s = spans_fit(r.geometry); !s.ok()) return s;
   auto pass = std::make_unique<GatherPass>(r, operands_of(r));
   if (pass->workspace_bytes(1) > pass->workspace_bytes(0) + most_scratch_bytes)
@@ -402,9 +415,11 @@ Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& r) {
 
 Result<std::unique_ptr<PassKernel>> make_residues(const Request& r) {
   const Geometry& g = r.geometry;
-  const std::int64_t s = g.stride[2], vector = r.problem.dtype == DType::f64 ? gather_isa().vector_f64 : gather_isa().vector_f32;
+  const std::int64_t s = g.stride[2],
+                     vector = r.problem.dtype == DType::f64 ? gather_isa().vector_f64 : gather_isa().vector_f32;
   if (r.pass != Pass::forward) return unsupported("computes forward");
-  if (g.groups != 1 || g.co != 1) return unsupported(std::to_string(g.co * g.groups) + " output channels, but it wants one");
+  if (g.groups != 1 || g.co != 1)
+    return unsupported(std::to_string(g.co * g.groups) + " output channels, but it wants one");
   if (r.problem.bias) return unsupported("adds no bias");
   const bool line = g.kernel[0] * g.kernel[1] * g.out[0] * g.out[1] == 1;
   if (!line || s < 2 * vector || g.kernel[2] % s != 0 || g.dilation[2] != 1 || g.padding[2] != 0 ||

@@ -47,9 +47,11 @@ void copy_line(const T* from, std::int64_t width, T* to, Vec<T>& probe) {
 /// tap's part of the panel is then written in runs of some lines.
 inline constexpr std::int64_t turned_lines = 256;
 
-/// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are contiguous.
+/// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are
+/// contiguous.
 template <class T>
-void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std::int64_t valid, std::int64_t width, T* turned) {
+void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std::int64_t valid, std::int64_t width,
+                T* turned) {
   if (c.w_k == c.taps) {  // (k, tap) contiguous for a channel
     for (std::int64_t v = 0; v < valid; ++v) fetch_ahead<0>(from + v * c.w_v + k_count * c.taps, k_count * c.taps);
     transpose(from, c.w_v, turned, width, valid, k_count * c.taps);
@@ -191,7 +193,8 @@ std::int64_t list_positions(const GatherConfig& c, const Box& box, const GatherP
         const std::int64_t td = (n - box.n0) * dd.spread * dd.tile + dd.spread * (d - box.q0[0]) + first[0];
         const std::int64_t th = td * dh.spread * dh.tile + dh.spread * (h - box.q0[1]) + first[1];
         std::int32_t s = std::int32_t((sh * dw.tile_source + dw.step * (lo[2] - box.q0[2])) * c.pitch);
-        std::int32_t t = std::int32_t((th * dw.spread * dw.tile + dw.spread * (lo[2] - box.q0[2]) + first[2]) * c.v_chunk);
+        std::int32_t t =
+            std::int32_t((th * dw.spread * dw.tile + dw.spread * (lo[2] - box.q0[2]) + first[2]) * c.v_chunk);
         for (std::int64_t w = lo[2]; w < hi[2]; ++w, ++count, s += std::int32_t(a_step), t += std::int32_t(to_step)) {
           a[count] = s;
           to[count] = t;
@@ -215,7 +218,8 @@ struct Scratch {
 
 /// The runs of k of a segment triple: its taps, those along w folded into one run where they are contiguous.
 template <class T>
-KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSegment* const segment[3], const Scratch<T>& s) {
+KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSegment* const segment[3],
+                const Scratch<T>& s) {
   const std::int64_t nb = c.dim[1].classes[phase.cls[1]].n_taps, nc = c.dim[2].classes[phase.cls[2]].n_taps;
   const std::int64_t begin = segment[2]->tap_begin, end = segment[2]->tap_end;
   const std::int64_t step = c.fold ? maximum(end - begin, 1) : 1;
@@ -232,8 +236,8 @@ KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSeg
 
 /// Products of listed positions with one block of channels.
 template <class T>
-void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel, int vectors,
-                        bool accumulate) {
+void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel,
+                        int vectors, bool accumulate) {
   const int rows = vectors == 3 ? block_m3 : block_m;
   const auto full = Multiply<T>::of(rows, vectors);
   std::int64_t i = 0;
@@ -283,7 +287,8 @@ void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, 
     n[d] = split ? cls.n_segments : 1;
   }
   for (std::int64_t i = 0; i < n[0] * n[1] * n[2]; ++i) {
-    const GatherSegment* const segment[3] = {first[0] + i / (n[1] * n[2]), first[1] + i / n[2] % n[1], first[2] + i % n[2]};
+    const GatherSegment* const segment[3] = {first[0] + i / (n[1] * n[2]), first[1] + i / n[2] % n[1],
+                                             first[2] + i % n[2]};
     const std::int64_t count = list_positions(c, box, phase, segment, s.a, s.to);
     if (count == 0) continue;
     const KRuns runs = list_runs(c, phase, segment, s);
@@ -333,8 +338,8 @@ void write_tile(const GatherConfig& c, const Box& box, const GatherTensors& t, s
           continue;
         }
         const std::int64_t line = ((n - box.n0) * dd.spread * dd.tile + ld) * dh.spread * dh.tile + lh;
-        write_line(to, c.dest, v1 - v0, w1 - w0, s.dest + (line * dw.spread * dw.tile + w0 - o0[2]) * c.v_chunk, c.v_chunk,
-                   t.bias ? s.bias : nullptr, steps);
+        write_line(to, c.dest, v1 - v0, w1 - w0, s.dest + (line * dw.spread * dw.tile + w0 - o0[2]) * c.v_chunk,
+                   c.v_chunk, t.bias ? s.bias : nullptr, steps);
       }
 }
 
@@ -373,10 +378,14 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
 
 bool pack(const GatherConfig& c, const void* w, void* panels, std::int64_t part) {
   switch (c.source.dtype) {
-    case DType::f32: return pack_part(c, static_cast<const float*>(w), static_cast<float*>(panels), part);
-    case DType::f64: return pack_part(c, static_cast<const double*>(w), static_cast<double*>(panels), part);
-    case DType::f16: return pack_part(c, static_cast<const Half*>(w), static_cast<float*>(panels), part);
-    case DType::bf16: return pack_part(c, static_cast<const BFloat*>(w), static_cast<float*>(panels), part);
+    case DType::f32:
+      return pack_part(c, static_cast<const float*>(w), static_cast<float*>(panels), part);
+    case DType::f64:
+      return pack_part(c, static_cast<const double*>(w), static_cast<double*>(panels), part);
+    case DType::f16:
+      return pack_part(c, static_cast<const Half*>(w), static_cast<float*>(panels), part);
+    case DType::bf16:
+      return pack_part(c, static_cast<const BFloat*>(w), static_cast<float*>(panels), part);
   }
   return true;
 }
@@ -384,10 +393,18 @@ bool pack(const GatherConfig& c, const void* w, void* panels, std::int64_t part)
 void gather(const GatherConfig& c, const GatherTensors& t, const void* panels, bool exact, void* scratch,
             std::int64_t task) {
   switch (c.source.dtype) {
-    case DType::f32: gather_task<float>(c, t, static_cast<const float*>(panels), exact, scratch, task); break;
-    case DType::f64: gather_task<double>(c, t, static_cast<const double*>(panels), exact, scratch, task); break;
-    case DType::f16: gather_task<Half>(c, t, static_cast<const float*>(panels), exact, scratch, task); break;
-    case DType::bf16: gather_task<BFloat>(c, t, static_cast<const float*>(panels), exact, scratch, task); break;
+    case DType::f32:
+      gather_task<float>(c, t, static_cast<const float*>(panels), exact, scratch, task);
+      break;
+    case DType::f64:
+      gather_task<double>(c, t, static_cast<const double*>(panels), exact, scratch, task);
+      break;
+    case DType::f16:
+      gather_task<Half>(c, t, static_cast<const float*>(panels), exact, scratch, task);
+      break;
+    case DType::bf16:
+      gather_task<BFloat>(c, t, static_cast<const float*>(panels), exact, scratch, task);
+      break;
   }
 }
 

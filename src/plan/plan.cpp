@@ -119,8 +119,9 @@ class CpuPlan final : public Plan {
     const PassKernel& kernel = *choices_[index(pass)].kernel;
     const std::size_t need = kernel.workspace_bytes(executor.workers());
     if (need > 0 && (launch.workspace == nullptr || launch.workspace_bytes < need))
-      return invalid_argument(std::string(to_string(pass)) + ": workspace of " + std::to_string(launch.workspace_bytes) +
-                              " bytes is smaller than the " + std::to_string(need) + " that workspace_bytes() asks for");
+      return invalid_argument(std::string(to_string(pass)) + ": workspace of " +
+                              std::to_string(launch.workspace_bytes) + " bytes is smaller than the " +
+                              std::to_string(need) + " that workspace_bytes() asks for");
     if (need > 0 && reinterpret_cast<std::uintptr_t>(launch.workspace) % 64 != 0)
       return invalid_argument(std::string(to_string(pass)) + ": the workspace must be aligned to 64 bytes");
     kernel.run(tensors, launch.workspace, executor);
