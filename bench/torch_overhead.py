@@ -9,6 +9,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+
 import upconv
 
 

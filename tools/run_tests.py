@@ -99,12 +99,8 @@ def run(suite: Suite) -> Outcome:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--only", action="append", choices=[s.name for s in SUITES], help="run this suite only"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=[s.name for s in SUITES], help="run this suite only")
     arguments = parser.parse_args()
 
     # The environment's own tools (ruff, clang-format, perhaps cmake) come first.
@@ -115,9 +111,7 @@ def main() -> int:
     print(f"\n{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for name, o in outcomes.items():
         print(f"{name:<12}{o.passed:>8}{o.failed:>8}{o.skipped:>9}{o.seconds:>9.0f}  {o.note}".rstrip())
-    passed, failed, skipped = (
-        sum(getattr(o, k) for o in outcomes.values()) for k in ("passed", "failed", "skipped")
-    )
+    passed, failed, skipped = (sum(getattr(o, k) for o in outcomes.values()) for k in ("passed", "failed", "skipped"))
     print(f"\n{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed else 0
 

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from upconv.cli.problem import Problem
 from upconv.cli.shapes import Shape, read_shapes, write_shapes
 

@@ -14,18 +14,18 @@ namespace upconv {
 /// Element-wise functions, named as torch.nn.functional names them.
 enum class Activation {
   relu,
-  leaky_relu,   ///< a = negative_slope
-  elu,          ///< a = alpha
-  gelu,         ///< x/2 * (1 + erf(x/sqrt(2)))
-  gelu_tanh,    ///< the tanh approximation
+  leaky_relu,  ///< a = negative_slope
+  elu,         ///< a = alpha
+  gelu,        ///< x/2 * (1 + erf(x/sqrt(2)))
+  gelu_tanh,   ///< the tanh approximation
   silu,
   mish,
   tanh,
   sigmoid,
-  hardtanh,     ///< clamp to [a, b]
+  hardtanh,  ///< clamp to [a, b]
   hardswish,
   hardsigmoid,
-  softplus,     ///< a = beta, b = threshold
+  softplus,  ///< a = beta, b = threshold
 };
 
 struct EpilogueStep {

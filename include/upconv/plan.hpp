@@ -26,9 +26,9 @@ struct Device {
 
 /// What a run may use beside its tensors. All memory is the caller's.
 struct Launch {
-  void* workspace = nullptr;        ///< At least Plan::workspace_bytes(pass, executor->workers()) bytes, 64-byte aligned.
+  void* workspace = nullptr;  ///< At least Plan::workspace_bytes(pass, executor->workers()) bytes, 64-byte aligned.
   std::size_t workspace_bytes = 0;
-  Executor* executor = nullptr;     ///< Null: the calling thread alone.
+  Executor* executor = nullptr;  ///< Null: the calling thread alone.
 };
 
 /// Dense tensors in the problem's layouts and dtype. b is null exactly when the problem has no bias.

@@ -29,11 +29,11 @@ enum class Pass { forward, backward_input, backward_weight, backward_bias };
 /// y[n,co,o] = b[co] + sum over ci in the group and taps t of x[n,ci,i] * w[ci,co,t],
 /// where o + padding = stride*i + dilation*t in every spatial dimension and 0 <= i < input.
 struct Problem {
-  int rank = 2;                    ///< Spatial dimensions: 1, 2 or 3.
-  std::int64_t batch = 1;          ///< 0 is legal: an empty result, zero gradients.
-  std::int64_t in_channels = 1;    ///< Of the whole tensor, all groups together.
+  int rank = 2;                  ///< Spatial dimensions: 1, 2 or 3.
+  std::int64_t batch = 1;        ///< 0 is legal: an empty result, zero gradients.
+  std::int64_t in_channels = 1;  ///< Of the whole tensor, all groups together.
   std::int64_t out_channels = 1;
-  Extent input{1, 1, 1};           ///< Spatial size of x.
+  Extent input{1, 1, 1};  ///< Spatial size of x.
   Extent kernel{1, 1, 1};
   Extent stride{1, 1, 1};
   Extent padding{0, 0, 0};
@@ -41,7 +41,7 @@ struct Problem {
   Extent dilation{1, 1, 1};
   std::int64_t groups = 1;
   bool bias = false;
-  DType dtype = DType::f32;        ///< Of x, w, b and y. fp16 and bf16 accumulate in fp32.
+  DType dtype = DType::f32;  ///< Of x, w, b and y. fp16 and bf16 accumulate in fp32.
   Layout x_layout = Layout::channels_first;
   Layout w_layout = Layout::channels_first;  ///< channels_last: strides of a (I, *kernel, O/g) tensor.
   Layout y_layout = Layout::channels_first;

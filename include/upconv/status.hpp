@@ -33,16 +33,14 @@ class [[nodiscard]] Status {
 [[nodiscard]] inline Status invalid_argument(std::string message) {
   return {Code::invalid_argument, std::move(message)};
 }
-[[nodiscard]] inline Status unsupported(std::string message) {
-  return {Code::unsupported, std::move(message)};
-}
+[[nodiscard]] inline Status unsupported(std::string message) { return {Code::unsupported, std::move(message)}; }
 
 /// A T, or the Status that says why there is none. `value()` may be called only when `ok()`.
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}               // NOLINT: implicit on purpose
-  Result(Status status) : status_(std::move(status)) {}       // NOLINT: implicit on purpose
+  Result(T value) : value_(std::move(value)) {}          // NOLINT: implicit on purpose
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT: implicit on purpose
 
   [[nodiscard]] bool ok() const { return value_.has_value(); }
   [[nodiscard]] const Status& status() const { return status_; }

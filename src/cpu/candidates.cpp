@@ -5,10 +5,8 @@ namespace upconv::cpu {
 
 std::span<const Candidate> candidates(Pass pass) {
   static const Candidate gather[] = {
-      {"cpu_depthwise", make_depthwise},
-      {"cpu_positions", make_positions},
-      {"cpu_channels", make_channels_gather},
-      {"cpu_reference", make_reference},
+      {"cpu_depthwise", make_depthwise},      {"cpu_residues", make_residues},   {"cpu_positions", make_positions},
+      {"cpu_channels", make_channels_gather}, {"cpu_reference", make_reference},
   };
   static const Candidate weight[] = {
       {"cpu_depthwise", make_depthwise},
@@ -22,9 +20,12 @@ std::span<const Candidate> candidates(Pass pass) {
   };
   switch (pass) {
     case Pass::forward:
-    case Pass::backward_input: return gather;
-    case Pass::backward_weight: return weight;
-    case Pass::backward_bias: return bias;
+    case Pass::backward_input:
+      return gather;
+    case Pass::backward_weight:
+      return weight;
+    case Pass::backward_bias:
+      return bias;
   }
   return {};
 }

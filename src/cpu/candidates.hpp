@@ -11,6 +11,8 @@ std::span<const Candidate> candidates(Pass pass);
 
 /// Vectors across channels: dense layers. Forward and backward_input; backward_weight.
 Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& request);
+/// The same kernels for one output channel and a long stride (an inverse STFT): vectors across the outputs of a stride.
+Result<std::unique_ptr<PassKernel>> make_residues(const Request& request);
 Result<std::unique_ptr<PassKernel>> make_channels_weight(const Request& request);
 /// Vectors across positions: forward, dx and dw of layers with few channels a group.
 Result<std::unique_ptr<PassKernel>> make_positions(const Request& request);

@@ -14,8 +14,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "problem/geometry.hpp"
 #include "upconv/epilogue.hpp"
 #include "upconv/problem.hpp"
+#include "upconv/status.hpp"
 
 namespace upconv::cpu {
 
@@ -25,6 +27,9 @@ struct TensorView {
   std::int64_t n, c, d, h, w;
 };
 
+/// Refuses problems whose local tiles would have to span huge gaps: strides above 65536, taps over 2^20 apart.
+Status spans_fit(const Geometry& geometry);
+
 TensorView view_of(DType dtype, Layout layout, std::int64_t channels, const std::array<std::int64_t, 3>& size);
 
 /// One tap of one dimension: destination index q reads source coordinate step*q + shift.
@@ -33,7 +38,8 @@ struct GatherTap {
   std::int64_t shift;
 };
 
-/// Part of a class: for q in [q_begin, q_end) exactly the taps [tap_begin, tap_end) of the class read inside the source.
+/// Part of a class: for q in [q_begin, q_end) exactly the taps [tap_begin, tap_end) of the class read inside the
+/// source.
 struct GatherSegment {
   std::int64_t q_begin, q_end;
   std::int64_t tap_begin, tap_end;
@@ -48,7 +54,7 @@ struct GatherClass {
   std::int64_t n_taps;
   const GatherSegment* segments;  ///< no product reads outside the source
   std::int64_t n_segments;
-  GatherSegment whole;            ///< every tap everywhere: reads the tile's zeros beyond the source
+  GatherSegment whole;  ///< every tap everywhere: reads the tile's zeros beyond the source
 };
 
 struct GatherDim {
@@ -60,7 +66,7 @@ struct GatherDim {
   std::int64_t first_min;
   const GatherClass* classes;
   std::int64_t n_classes;
-  std::int64_t tile;         ///< q per tile
+  std::int64_t tile;  ///< q per tile
   std::int64_t tiles;
   std::int64_t tile_source;  ///< source coordinates a tile reads
   bool by_segments;          ///< border positions are worth their own products; otherwise they read zeros
@@ -70,9 +76,9 @@ struct GatherDim {
 struct GatherPhase {
   std::int64_t cls[3];
   std::int64_t n_taps;
-  std::int64_t taps_before;           ///< of the phases before it: where its weight panels begin
-  const std::int64_t* tap_source;     ///< per tap: element offset in the source tile
-  const std::int64_t* tap_weight;     ///< per tap: element offset in w
+  std::int64_t taps_before;        ///< of the phases before it: where its weight panels begin
+  const std::int64_t* tap_source;  ///< per tap: element offset in the source tile
+  const std::int64_t* tap_weight;  ///< per tap: element offset in w
 };
 
 /// Everything about a forward or backward_input pass; immutable, owned by the planner.
@@ -88,17 +94,18 @@ struct GatherConfig {
   bool dense_taps;                 ///< the taps of a pair of channels are contiguous in w, in kernel order
   bool fold;                       ///< taps along w are contiguous in the source tile: one run of k * taps
   std::int64_t w_group, w_k, w_v;  ///< weight element strides of a group, a source and a destination channel
+  std::int64_t block;              ///< destination channels of a register tile: two vectors, or three if they hold all
   std::int64_t v_padded;           ///< v rounded up to whole vector blocks, as panels hold it
   std::int64_t all_taps;           ///< of all phases
   bool pack_in_task;               ///< few tiles: each task packs its own panels instead of all being packed first
   std::int64_t tile_batch, batch_tiles;
-  std::int64_t pitch;              ///< elements between source positions in the tile
-  std::int64_t v_split, v_tasks;   ///< destination channels a task computes (a multiple of the vector block)
-  std::int64_t v_chunk;            ///< destination channels of the local destination tile
-  std::int64_t k_chunk;            ///< products per pass over the register tile
+  std::int64_t pitch;             ///< elements between source positions in the tile
+  std::int64_t v_split, v_tasks;  ///< destination channels a task computes (a multiple of the vector block)
+  std::int64_t v_chunk;           ///< destination channels of the local destination tile
+  std::int64_t k_chunk;           ///< products per pass over the register tile
   std::int64_t source_elements, dest_elements, panel_elements, positions;  ///< sizes of a worker's scratch
-  bool reads_zeros;                ///< some product reads beyond the source: not if a weight is inf or NaN
-  bool holes, holes_exact;         ///< some destination positions get no product (by_segments, all by segments)
+  bool reads_zeros;         ///< some product reads beyond the source: not if a weight is inf or NaN
+  bool holes, holes_exact;  ///< some destination positions get no product (by_segments, all by segments)
   const EpilogueStep* steps;
   std::int64_t n_steps;
 };
@@ -123,17 +130,17 @@ struct WeightConfig {
   std::int64_t batch, groups, ci, co;
   WeightDim dim[3];
   std::int64_t tile_batch, batch_tiles;
-  bool x_is_a;                          ///< x is broadcast and dy read in vectors; otherwise the reverse
-  std::int64_t a, b;                    ///< channels of one group on either side
-  std::int64_t a_range, b_range;        ///< channels per task
+  bool x_is_a;                    ///< x is broadcast and dy read in vectors; otherwise the reverse
+  std::int64_t a, b;              ///< channels of one group on either side
+  std::int64_t a_range, b_range;  ///< channels per task
   std::int64_t a_ranges, b_ranges;
-  std::int64_t tap_range, tap_ranges;   ///< taps per task
-  std::int64_t slots;                   ///< parts of the positions, added up in order
+  std::int64_t tap_range, tap_ranges;  ///< taps per task
+  std::int64_t slots;                  ///< parts of the positions, added up in order
   std::int64_t x_pitch, dy_pitch;
-  std::int64_t dy_step;                 ///< elements between dy positions `stride` apart along w: odd in cache lines
-  const std::int32_t* dy_offset;        ///< element offset of each position of a dy line in the tile
-  std::int64_t dy_line;                 ///< elements of a dy line in the tile
-  std::int64_t w_group, w_ci, w_co;     ///< dw element strides
+  std::int64_t dy_step;              ///< elements between dy positions `stride` apart along w: odd in cache lines
+  const std::int32_t* dy_offset;     ///< element offset of each position of a dy line in the tile
+  std::int64_t dy_line;              ///< elements of a dy line in the tile
+  std::int64_t w_group, w_ci, w_co;  ///< dw element strides
   std::int64_t w_tap[3];
   std::int64_t x_elements, dy_elements, sum_elements, rows;  ///< a worker's scratch
 };
@@ -146,7 +153,8 @@ struct GatherIsa {
   /// Packs the weights of (group, block of channels) number `part`; returns whether all were finite.
   bool (*pack)(const GatherConfig&, const void* w, void* panels, std::int64_t part);
   /// `exact`: some weight is not finite, so no tap may touch a position it does not belong to.
-  void (*run)(const GatherConfig&, const GatherTensors&, const void* panels, bool exact, void* scratch, std::int64_t task);
+  void (*run)(const GatherConfig&, const GatherTensors&, const void* panels, bool exact, void* scratch,
+              std::int64_t task);
 };
 
 /// The same for backward_weight.

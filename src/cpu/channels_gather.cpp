@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "cpu/candidates.hpp"
@@ -11,10 +13,16 @@
 
 namespace upconv {
 
-namespace base { extern const cpu::GatherIsa gather_isa; }
+namespace base {
+extern const cpu::GatherIsa gather_isa;
+}
 #if defined(__x86_64__)
-namespace v3 { extern const cpu::GatherIsa gather_isa; }
-namespace v4 { extern const cpu::GatherIsa gather_isa; }
+namespace v3 {
+extern const cpu::GatherIsa gather_isa;
+}
+namespace v4 {
+extern const cpu::GatherIsa gather_isa;
+}
 #endif
 
 namespace cpu {
@@ -44,42 +52,57 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
 constexpr std::int64_t source_tile_bytes = 2 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 40 << 10;   // of a weight panel in the first-level cache
-constexpr std::int64_t enough_positions = 640;   // per tile, to pay for streaming the weights
-constexpr std::int64_t enough_tasks = 16;        // to keep a few cores busy to the end
+constexpr std::int64_t panel_bytes = 40 << 10;  // of a weight panel in the first-level cache
+constexpr std::int64_t enough_positions = 640;  // per tile, to pay for streaming the weights
+constexpr std::int64_t enough_tasks = 16;       // to keep a few cores busy to the end
+constexpr std::int64_t most_stride = 1 << 16;
+constexpr std::int64_t most_reach = 1 << 20;           // positions between the first and the last tap
+constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
+
+/// What the pass computes, apart from the request's dtype and epilogue: a transposed convolution and where its
+/// tensors lie.
+struct Operands {
+  Geometry geometry;
+  TensorView x, y;
+  WeightStrides w;
+};
+
+Operands operands_of(const Request& r) {
+  const Problem& p = r.problem;
+  const Geometry& g = r.geometry;
+  return {g, view_of(p.dtype, p.x_layout, g.in_channels(), g.in), view_of(p.dtype, p.y_layout, g.out_channels(), g.out),
+          weight_strides(p, g)};
+}
 
 /// The configuration and the arrays it points into.
 class GatherPass final : public PassKernel {
  public:
-  explicit GatherPass(const Request& r) : isa_(gather_isa()) {
+  GatherPass(const Request& r, const Operands& o) : isa_(gather_isa()) {
     const bool forward = r.pass == Pass::forward;
-    const Geometry& g = r.geometry;
-    const Problem& p = r.problem;
-    element_ = p.dtype == DType::f64 ? 8 : 4;
-    const std::int64_t lanes = p.dtype == DType::f64 ? isa_.vector_f64 : isa_.vector_f32;
-    block_ = lanes * isa_.block_n;
-    const TensorView x = view_of(p.dtype, p.x_layout, g.in_channels(), g.in);
-    const TensorView y = view_of(p.dtype, p.y_layout, g.out_channels(), g.out);
-    config_.source = forward ? x : y;
-    config_.dest = forward ? y : x;
+    const Geometry& g = o.geometry;
+    element_ = r.problem.dtype == DType::f64 ? 8 : 4;
+    lanes_ = r.problem.dtype == DType::f64 ? isa_.vector_f64 : isa_.vector_f32;
+    config_.source = forward ? o.x : o.y;
+    config_.dest = forward ? o.y : o.x;
     config_.batch = g.batch;
     config_.groups = g.groups;
     config_.k = forward ? g.ci : g.co;
     config_.v = forward ? g.co : g.ci;
-    const WeightStrides ws = weight_strides(p, g);
-    config_.w_group = g.ci * ws.ci;
-    config_.w_k = forward ? ws.ci : ws.co;
-    config_.w_v = forward ? ws.co : ws.ci;
+    const bool three = config_.v > 2 * lanes_ && config_.v <= 3 * lanes_;
+    block_ = config_.block = (three ? 3 : isa_.block_n) * lanes_;
+    config_.w_group = g.ci * o.w.ci;
+    config_.w_k = forward ? o.w.ci : o.w.co;
+    config_.w_v = forward ? o.w.co : o.w.ci;
     steps_ = r.epilogue.steps;
     config_.steps = steps_.data();
     config_.n_steps = static_cast<std::int64_t>(steps_.size());
     for (int d = 0; d < 3; ++d) make_dim(g, forward, d);
     config_.taps = g.taps();
-    config_.dense_taps = ws.tap[2] == 1;
+    config_.dense_taps = o.w.tap[2] == 1;
     choose_pitch();
     choose_tiles();
     choose_borders();
-    make_phases(ws);
+    make_phases(o.w);
     for (int d = 0; d < 3; ++d) config_.dim[d].classes = classes_[d].data();
   }
 
@@ -89,7 +112,8 @@ class GatherPass final : public PassKernel {
 
   std::string detail() const override {
     char text[200];
-    std::snprintf(text, sizeof text, "%s, register tile %dx%d, tile %lldx%lldx%lldx%lld, %lld channels a task, %lld at a time",
+    std::snprintf(text, sizeof text,
+                  "%s, register tile %dx%d, tile %lldx%lldx%lldx%lld, %lld channels a task, %lld at a time",
                   to_string(active_isa()).c_str(), isa_.block_m, int(block_), (long long)config_.tile_batch,
                   (long long)config_.dim[0].tile, (long long)config_.dim[1].tile, (long long)config_.dim[2].tile,
                   (long long)config_.v_split, (long long)config_.v_chunk);
@@ -139,13 +163,14 @@ class GatherPass final : public PassKernel {
 
   std::size_t panels_bytes() const {
     if (config_.pack_in_task) return 0;
-    return static_cast<std::size_t>(round_up(config_.groups * config_.v_padded * config_.all_taps * config_.k * element_, 4096));
+    return static_cast<std::size_t>(
+        round_up(config_.groups * config_.v_padded * config_.all_taps * config_.k * element_, 4096));
   }
   std::size_t scratch_bytes() const {
-    return static_cast<std::size_t>(
-        round_up((config_.source_elements + config_.dest_elements + 2 * config_.v_chunk + config_.panel_elements) * element_ +
-                     16 * config_.max_taps + 8 * config_.positions,
-                 4096));
+    return static_cast<std::size_t>(round_up(
+        (config_.source_elements + config_.dest_elements + 2 * config_.v_chunk + config_.panel_elements) * element_ +
+            16 * config_.max_taps + 8 * config_.positions,
+        4096));
   }
 
   void make_dim(const Geometry& g, bool forward, int d) {
@@ -204,7 +229,8 @@ class GatherPass final : public PassKernel {
       std::vector<std::int64_t> cuts = {c.q_begin, c.q_end};
       for (std::int64_t t = 0; t < c.n_taps; ++t) {
         const std::int64_t shift = c.taps[t].shift;
-        cuts.push_back(std::clamp(-floor_div(shift, dim.step), c.q_begin, c.q_end));  // first q with step*q + shift >= 0
+        cuts.push_back(
+            std::clamp(-floor_div(shift, dim.step), c.q_begin, c.q_end));  // first q with step*q + shift >= 0
         cuts.push_back(std::clamp(-floor_div(shift - dim.source_size, dim.step), c.q_begin, c.q_end));
       }
       std::sort(cuts.begin(), cuts.end());
@@ -255,14 +281,16 @@ class GatherPass final : public PassKernel {
     config_.fold = consecutive && config_.k < 16;
     config_.pitch = config_.fold ? config_.k : round_up(config_.k, 4);
     // Keep the positions of a register tile out of one cache set.
-    if (config_.dim[2].step * config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;
+    if (!config_.fold && config_.dim[2].step * config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;
   }
 
   /// Local tiles: full rows where they fit, then rows, planes and samples until there is enough work per tile.
   void choose_tiles() {
     const std::int64_t budget = std::max<std::int64_t>(source_tile_bytes / (config_.pitch * element_), 64);
     GatherDim *dd = &config_.dim[0], *dh = &config_.dim[1], *dw = &config_.dim[2];
-    const auto source_of = [](const GatherDim& d, std::int64_t q) { return d.step * (q - 1) + d.shift_max - d.shift_min + 1; };
+    const auto source_of = [](const GatherDim& d, std::int64_t q) {
+      return d.step * (q - 1) + d.shift_max - d.shift_min + 1;
+    };
     const auto span = [](const GatherDim& d) { return std::max<std::int64_t>(d.q_max - d.q_min, 1); };
     dd->tile = dh->tile = 1;
     dw->tile = std::min<std::int64_t>(span(*dw), 192);
@@ -301,14 +329,14 @@ class GatherPass final : public PassKernel {
   }
 
   void choose_channels(std::int64_t dest_positions) {
-    const std::int64_t blocks = ceil_div(config_.v, block_), lanes = block_ / isa_.block_n, tail = config_.v % block_;
-    config_.v_padded = config_.v - tail + (tail == 0 ? 0 : tail <= lanes ? lanes : block_);
+    const std::int64_t blocks = ceil_div(config_.v, block_), tail = config_.v % block_;
+    config_.v_padded = config_.v - tail + (tail == 0 ? 0 : tail <= lanes_ ? lanes_ : block_);
     std::int64_t tiles = config_.batch_tiles;
     for (const GatherDim& d : config_.dim) tiles *= d.tiles;
     config_.pack_in_task = tiles <= 1;
     // Channels are shared out between tasks only when there would be too few tasks for a few cores.
-    const std::int64_t splits = std::clamp<std::int64_t>(
-        ceil_div(enough_tasks, std::max<std::int64_t>(config_.groups * tiles, 1)), 1, blocks);
+    const std::int64_t splits =
+        std::clamp<std::int64_t>(ceil_div(enough_tasks, std::max<std::int64_t>(config_.groups * tiles, 1)), 1, blocks);
     config_.v_split = ceil_div(blocks, splits) * block_;
     config_.v_tasks = ceil_div(config_.v, config_.v_split);
     const std::int64_t fit = std::max<std::int64_t>(dest_tile_bytes / (element_ * dest_positions) / block_, 1) * block_;
@@ -327,7 +355,8 @@ class GatherPass final : public PassKernel {
           if (n == 0) continue;
           for (std::int64_t i = 0; i < n; ++i) {
             const GatherTap* t[3] = {cls[0]->taps + i / (cls[1]->n_taps * cls[2]->n_taps),
-                                     cls[1]->taps + i / cls[2]->n_taps % cls[1]->n_taps, cls[2]->taps + i % cls[2]->n_taps};
+                                     cls[1]->taps + i / cls[2]->n_taps % cls[1]->n_taps,
+                                     cls[2]->taps + i % cls[2]->n_taps};
             std::int64_t at = 0, weight = 0;
             for (int d = 0; d < 3; ++d) {
               at = at * dim[d].tile_source + t[d]->shift - dim[d].shift_min;
@@ -353,7 +382,7 @@ class GatherPass final : public PassKernel {
 
   const GatherIsa& isa_;
   GatherConfig config_{};
-  std::int64_t element_ = 4, block_ = 16;
+  std::int64_t element_ = 4, lanes_ = 8, block_ = 16;
   std::vector<GatherClass> classes_[3];
   std::vector<GatherTap> taps_[3];
   std::vector<GatherSegment> segments_[3];
@@ -364,9 +393,50 @@ class GatherPass final : public PassKernel {
 
 }  // namespace
 
+Status spans_fit(const Geometry& g) {
+  for (int d = 0; d < 3; ++d) {
+    if (g.stride[d] > most_stride)
+      return unsupported("stride " + std::to_string(g.stride[d]) + " is above " + std::to_string(most_stride));
+    if (g.kernel[d] > 1 && g.dilation[d] > most_reach / (g.kernel[d] - 1))
+      return unsupported("taps " + std::to_string(g.dilation[d]) + " apart do not fit a local tile");
+  }
+  return {};
+}
+
 Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& r) {
-  if (r.pass != Pass::forward && r.pass != Pass::backward_input) return unsupported("computes forward and backward_input");
-  return std::unique_ptr<PassKernel>(new GatherPass(r));
+  if (r.pass != Pass::forward && r.pass != Pass::backward_input)
+    return unsupported("computes forward and backward_input");
+  if (Status s = spans_fit(r.geometry); !s.ok()) return s;
+  auto pass = std::make_unique<GatherPass>(r, operands_of(r));
+  if (pass->workspace_bytes(1) > pass->workspace_bytes(0) + most_scratch_bytes)
+    return unsupported("a tile would take " + std::to_string(pass->workspace_bytes(1) >> 20) + " MB");
+  return std::unique_ptr<PassKernel>(std::move(pass));
+}
+
+Result<std::unique_ptr<PassKernel>> make_residues(const Request& r) {
+  const Geometry& g = r.geometry;
+  const std::int64_t s = g.stride[2],
+                     vector = r.problem.dtype == DType::f64 ? gather_isa().vector_f64 : gather_isa().vector_f32;
+  if (r.pass != Pass::forward) return unsupported("computes forward");
+  if (g.groups != 1 || g.co != 1)
+    return unsupported(std::to_string(g.co * g.groups) + " output channels, but it wants one");
+  if (r.problem.bias) return unsupported("adds no bias");
+  const bool line = g.kernel[0] * g.kernel[1] * g.out[0] * g.out[1] == 1;
+  if (!line || s < 2 * vector || g.kernel[2] % s != 0 || g.dilation[2] != 1 || g.padding[2] != 0 ||
+      g.out[2] != s * (g.in[2] + g.kernel[2] / s - 1))
+    return unsupported("needs one dimension, a stride of at least " + std::to_string(2 * vector) +
+                       " that divides the kernel, and no padding, dilation or output_padding");
+  if (Status status = spans_fit(g); !status.ok()) return status;
+  // y[s*q + r] of one channel is y'[q] of channel r of s: a stride-1 problem with s output channels, channels last.
+  Operands o = operands_of(r);
+  o.geometry.co = s;
+  o.geometry.kernel[2] = g.kernel[2] / s;
+  o.geometry.stride[2] = 1;
+  o.geometry.out[2] = g.out[2] / s;
+  o.y = {r.problem.dtype, g.out[2], 1, g.out[2], g.out[2], s};
+  o.w.co = o.w.tap[2];
+  o.w.tap[2] *= s;
+  return std::unique_ptr<PassKernel>(new GatherPass(r, o));
 }
 
 }  // namespace cpu

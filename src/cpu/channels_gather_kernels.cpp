@@ -14,10 +14,10 @@ using cpu::GatherTensors;
 std::int64_t minimum(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 std::int64_t maximum(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
-/// Channels of the vector block that begins at v: a full block, or half of one where no more are left.
+/// Channels of the vector block that begins at v: a full block, or one vector where no more are left.
 template <class T>
-std::int64_t block_width(std::int64_t v, std::int64_t channels) {
-  return channels - v > lanes<T> ? block_n * lanes<T> : lanes<T>;
+std::int64_t block_width(const GatherConfig& c, std::int64_t v) {
+  return c.v - v > lanes<T> ? c.block : lanes<T>;
 }
 
 // ---- packing -------------------------------------------------------------------------------------------------
@@ -25,7 +25,10 @@ std::int64_t block_width(std::int64_t v, std::int64_t channels) {
 /// Copies `valid` of `width` channels to the panel line `to`, zeros beyond, and adds 0 * each to the probe.
 template <class S, class T>
 void pack_line(const S* from, std::int64_t step, std::int64_t valid, std::int64_t width, T* to, Vec<T>& probe) {
-  for (std::int64_t v = 0; v < valid; ++v) to[v] = widen(from[v * step]);
+  if (step == 1)
+    widen_row(from, to, valid);
+  else
+    for (std::int64_t v = 0; v < valid; ++v) to[v] = widen(from[v * step]);
   for (std::int64_t v = valid; v < width; ++v) to[v] = T(0);
   for (std::int64_t v = 0; v < width; v += lanes<T>) probe += load(to + v) * T(0);
 }
@@ -44,9 +47,11 @@ void copy_line(const T* from, std::int64_t width, T* to, Vec<T>& probe) {
 /// tap's part of the panel is then written in runs of some lines.
 inline constexpr std::int64_t turned_lines = 256;
 
-/// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are contiguous.
+/// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are
+/// contiguous.
 template <class T>
-void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std::int64_t valid, std::int64_t width, T* turned) {
+void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std::int64_t valid, std::int64_t width,
+                T* turned) {
   if (c.w_k == c.taps) {  // (k, tap) contiguous for a channel
     for (std::int64_t v = 0; v < valid; ++v) fetch_ahead<0>(from + v * c.w_v + k_count * c.taps, k_count * c.taps);
     transpose(from, c.w_v, turned, width, valid, k_count * c.taps);
@@ -62,13 +67,13 @@ void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std:
 /// its weights are finite.
 template <class S, class T>
 bool pack_block(const GatherConfig& c, const S* w, std::int64_t group, std::int64_t v0, T* panel) {
-  constexpr std::int64_t block = block_n * lanes<T>;
-  const std::int64_t width = block_width<T>(v0, c.v), valid = minimum(width, c.v - v0);
+  constexpr std::int64_t widest = 3 * lanes<T>;
+  const std::int64_t width = block_width<T>(c, v0), valid = minimum(width, c.v - v0);
   const S* from = w + group * c.w_group + v0 * c.w_v;
   Vec<T> probe{};  // 0 * value summed: NaN as soon as one value is not finite
   const bool turn = sizeof(S) == sizeof(T) && c.dense_taps && c.taps <= turned_lines;
   const std::int64_t k_step = turn ? maximum(1, turned_lines / c.taps) : 1;
-  T turned[turned_lines * block];
+  T turned[turned_lines * widest];
   std::memset(turned, 0, sizeof turned);  // channels beyond the last stay zero
   for (std::int64_t k0 = 0; k0 < c.k; k0 += k_step) {
     const std::int64_t k1 = minimum(k0 + k_step, c.k);
@@ -98,8 +103,7 @@ std::int64_t panel_at(const GatherConfig& c, std::int64_t group, std::int64_t v0
 
 template <class S, class T>
 bool pack_part(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
-  constexpr std::int64_t block = block_n * lanes<T>;
-  const std::int64_t blocks = (c.v + block - 1) / block, group = part / blocks, v0 = part % blocks * block;
+  const std::int64_t blocks = (c.v + c.block - 1) / c.block, group = part / blocks, v0 = part % blocks * c.block;
   return pack_block(c, w, group, v0, panels + panel_at(c, group, v0));
 }
 
@@ -189,7 +193,8 @@ std::int64_t list_positions(const GatherConfig& c, const Box& box, const GatherP
         const std::int64_t td = (n - box.n0) * dd.spread * dd.tile + dd.spread * (d - box.q0[0]) + first[0];
         const std::int64_t th = td * dh.spread * dh.tile + dh.spread * (h - box.q0[1]) + first[1];
         std::int32_t s = std::int32_t((sh * dw.tile_source + dw.step * (lo[2] - box.q0[2])) * c.pitch);
-        std::int32_t t = std::int32_t((th * dw.spread * dw.tile + dw.spread * (lo[2] - box.q0[2]) + first[2]) * c.v_chunk);
+        std::int32_t t =
+            std::int32_t((th * dw.spread * dw.tile + dw.spread * (lo[2] - box.q0[2]) + first[2]) * c.v_chunk);
         for (std::int64_t w = lo[2]; w < hi[2]; ++w, ++count, s += std::int32_t(a_step), t += std::int32_t(to_step)) {
           a[count] = s;
           to[count] = t;
@@ -213,7 +218,8 @@ struct Scratch {
 
 /// The runs of k of a segment triple: its taps, those along w folded into one run where they are contiguous.
 template <class T>
-KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSegment* const segment[3], const Scratch<T>& s) {
+KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSegment* const segment[3],
+                const Scratch<T>& s) {
   const std::int64_t nb = c.dim[1].classes[phase.cls[1]].n_taps, nc = c.dim[2].classes[phase.cls[2]].n_taps;
   const std::int64_t begin = segment[2]->tap_begin, end = segment[2]->tap_end;
   const std::int64_t step = c.fold ? maximum(end - begin, 1) : 1;
@@ -230,32 +236,48 @@ KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSeg
 
 /// Products of listed positions with one block of channels.
 template <class T>
-void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel, int vectors,
-                        bool accumulate) {
-  const auto full = Multiply<T>::of(block_m, vectors);
+void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel,
+                        int vectors, bool accumulate) {
+  const int rows = vectors == 3 ? block_m3 : block_m;
+  const auto full = Multiply<T>::of(rows, vectors);
   std::int64_t i = 0;
-  for (; i + block_m <= count; i += block_m) full(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  for (; i + rows <= count; i += rows) full(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
   if (i < count) Multiply<T>::of(int(count - i), vectors)(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
 }
 
-/// The same in pieces of k short enough for a piece of the panel to stay in the first-level cache.
+/// A range of channels of a group: their packed panels and their place in the destination tile.
 template <class T>
-void multiply_pieces(const GatherConfig& c, const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs,
-                     const T* panel, int vectors) {
+struct Channels {
+  std::int64_t begin, end;
+  const T* panels;
+  T* dest;
+};
+
+/// Products of listed positions with a range of channels, in pieces of k short enough for a block's piece of the panel
+/// to stay in the first-level cache, and the piece of the source tile in the second while all blocks go by.
+template <class T>
+void multiply_pieces(const GatherConfig& c, const GatherPhase& phase, const Scratch<T>& s, std::int64_t count,
+                     const KRuns& runs, const Channels<T>& channels) {
   const std::int64_t pieces = (runs.length + c.k_chunk - 1) / c.k_chunk, length = (runs.length + pieces - 1) / pieces;
   const std::int64_t runs_at_once = pieces > 1 ? 1 : maximum(1, c.k_chunk / runs.length);
   for (std::int64_t r = 0; r < runs.count; r += runs_at_once)
-    for (std::int64_t k = 0; k < runs.length; k += length)
-      multiply_positions(s, dest, count,
-                         KRuns{runs.source + r, runs.panel + r, minimum(runs_at_once, runs.count - r), k,
-                               minimum(length, runs.length - k)},
-                         panel, vectors, r > 0 || k > 0);
+    for (std::int64_t k = 0; k < runs.length; k += length) {
+      const KRuns piece{runs.source + r, runs.panel + r, minimum(runs_at_once, runs.count - r), k,
+                        minimum(length, runs.length - k)};
+      for (std::int64_t v = channels.begin; v < channels.end;) {
+        const std::int64_t width = block_width<T>(c, v);
+        const T* panel = channels.panels + ((v - channels.begin) * c.all_taps + phase.taps_before * width) * c.k;
+        multiply_positions(s, channels.dest + (v - channels.begin), count, piece, panel, int(width / lanes<T>),
+                           r > 0 || k > 0);
+        v += width;
+      }
+    }
 }
 
-/// All products of a phase for a block of channels; `dest` is the block's place in the destination tile.
+/// All products of a phase for a range of channels.
 template <class T>
-void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, const T* panel, std::int64_t width,
-               bool exact, const Scratch<T>& s, T* dest) {
+void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, bool exact, const Scratch<T>& s,
+               const Channels<T>& channels) {
   const GatherSegment* first[3];
   std::int64_t n[3];
   for (int d = 0; d < 3; ++d) {
@@ -265,24 +287,27 @@ void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, 
     n[d] = split ? cls.n_segments : 1;
   }
   for (std::int64_t i = 0; i < n[0] * n[1] * n[2]; ++i) {
-    const GatherSegment* const segment[3] = {first[0] + i / (n[1] * n[2]), first[1] + i / n[2] % n[1], first[2] + i % n[2]};
+    const GatherSegment* const segment[3] = {first[0] + i / (n[1] * n[2]), first[1] + i / n[2] % n[1],
+                                             first[2] + i % n[2]};
     const std::int64_t count = list_positions(c, box, phase, segment, s.a, s.to);
     if (count == 0) continue;
     const KRuns runs = list_runs(c, phase, segment, s);
-    if (runs.count > 0) multiply_pieces(c, s, dest, count, runs, panel, int(width / lanes<T>));
+    if (runs.count > 0) multiply_pieces(c, phase, s, count, runs, channels);
   }
 }
 
-/// All products for channels [v0, v1) of the group, a block at a time.
+/// All products for channels [v0, v1) of the group.
 template <class S, class T>
 void run_channels(const GatherConfig& c, const Box& box, const S* w, const T* panels, bool exact, std::int64_t v0,
                   std::int64_t v1, const Scratch<T>& s) {
+  const auto run = [&](const Channels<T>& channels) {
+    for (std::int64_t p = 0; p < c.n_phases; ++p) run_phase(c, box, c.phases[p], exact, s, channels);
+  };
+  if (!c.pack_in_task) return run({v0, v1, panels + panel_at(c, box.group, v0), s.dest});
   for (std::int64_t v = v0; v < v1;) {
-    const std::int64_t width = block_width<T>(v, c.v);
-    const T* panel = c.pack_in_task ? s.panel : panels + panel_at(c, box.group, v);
-    if (c.pack_in_task) exact = !pack_block(c, w, box.group, v, s.panel) && c.reads_zeros;
-    for (std::int64_t p = 0; p < c.n_phases; ++p)
-      run_phase(c, box, c.phases[p], panel + c.phases[p].taps_before * c.k * width, width, exact, s, s.dest + (v - v0));
+    exact = !pack_block(c, w, box.group, v, s.panel) && c.reads_zeros;
+    const std::int64_t width = block_width<T>(c, v);
+    run({v, v + width, s.panel, s.dest + (v - v0)});
     v += width;
   }
 }
@@ -313,8 +338,8 @@ void write_tile(const GatherConfig& c, const Box& box, const GatherTensors& t, s
           continue;
         }
         const std::int64_t line = ((n - box.n0) * dd.spread * dd.tile + ld) * dh.spread * dh.tile + lh;
-        write_line(to, c.dest, v1 - v0, w1 - w0, s.dest + (line * dw.spread * dw.tile + w0 - o0[2]) * c.v_chunk, c.v_chunk,
-                   t.bias ? s.bias : nullptr, steps);
+        write_line(to, c.dest, v1 - v0, w1 - w0, s.dest + (line * dw.spread * dw.tile + w0 - o0[2]) * c.v_chunk,
+                   c.v_chunk, t.bias ? s.bias : nullptr, steps);
       }
 }
 
@@ -353,10 +378,14 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
 
 bool pack(const GatherConfig& c, const void* w, void* panels, std::int64_t part) {
   switch (c.source.dtype) {
-    case DType::f32: return pack_part(c, static_cast<const float*>(w), static_cast<float*>(panels), part);
-    case DType::f64: return pack_part(c, static_cast<const double*>(w), static_cast<double*>(panels), part);
-    case DType::f16: return pack_part(c, static_cast<const Half*>(w), static_cast<float*>(panels), part);
-    case DType::bf16: return pack_part(c, static_cast<const BFloat*>(w), static_cast<float*>(panels), part);
+    case DType::f32:
+      return pack_part(c, static_cast<const float*>(w), static_cast<float*>(panels), part);
+    case DType::f64:
+      return pack_part(c, static_cast<const double*>(w), static_cast<double*>(panels), part);
+    case DType::f16:
+      return pack_part(c, static_cast<const Half*>(w), static_cast<float*>(panels), part);
+    case DType::bf16:
+      return pack_part(c, static_cast<const BFloat*>(w), static_cast<float*>(panels), part);
   }
   return true;
 }
@@ -364,10 +393,18 @@ bool pack(const GatherConfig& c, const void* w, void* panels, std::int64_t part)
 void gather(const GatherConfig& c, const GatherTensors& t, const void* panels, bool exact, void* scratch,
             std::int64_t task) {
   switch (c.source.dtype) {
-    case DType::f32: gather_task<float>(c, t, static_cast<const float*>(panels), exact, scratch, task); break;
-    case DType::f64: gather_task<double>(c, t, static_cast<const double*>(panels), exact, scratch, task); break;
-    case DType::f16: gather_task<Half>(c, t, static_cast<const float*>(panels), exact, scratch, task); break;
-    case DType::bf16: gather_task<BFloat>(c, t, static_cast<const float*>(panels), exact, scratch, task); break;
+    case DType::f32:
+      gather_task<float>(c, t, static_cast<const float*>(panels), exact, scratch, task);
+      break;
+    case DType::f64:
+      gather_task<double>(c, t, static_cast<const double*>(panels), exact, scratch, task);
+      break;
+    case DType::f16:
+      gather_task<Half>(c, t, static_cast<const float*>(panels), exact, scratch, task);
+      break;
+    case DType::bf16:
+      gather_task<BFloat>(c, t, static_cast<const float*>(panels), exact, scratch, task);
+      break;
   }
 }
 

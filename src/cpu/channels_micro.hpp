@@ -9,9 +9,11 @@ namespace upconv::UPCONV_ISA {
 #if defined(__AVX512F__)
 inline constexpr int block_m = 12;  // 24 of 32 registers accumulate
 #else
-inline constexpr int block_m = 6;   // 12 of 16 registers accumulate
+inline constexpr int block_m = 6;  // 12 of 16 registers accumulate
 #endif
 inline constexpr int block_n = 2;
+/// Where the channels fill three vectors and no more, fewer positions by three vectors.
+inline constexpr int block_m3 = block_m * 2 / 3;
 
 /// Runs of the k dimension, each contiguous in A and in B.
 struct KRuns {
@@ -59,25 +61,55 @@ static void multiply(const T* a, const std::int32_t* a_offset, const KRuns& runs
 template <class T>
 using MultiplyFn = void (*)(const T*, const std::int32_t*, const KRuns&, const T*, T*, const std::int32_t*, bool);
 
-/// multiply<T, rows, vectors> for rows = 1..block_m and vectors = 1..block_n.
+/// multiply<T, rows, vectors> for rows = 1..block_m and vectors = 1, 2; rows = 1..block_m3 and vectors = 3.
 template <class T>
 struct Multiply {
   static MultiplyFn<T> of(int rows, int vectors) {
     static constexpr MultiplyFn<T> one[] = {
-        multiply<T, 1, 1>, multiply<T, 2, 1>, multiply<T, 3, 1>,  multiply<T, 4, 1>,
-        multiply<T, 5, 1>, multiply<T, 6, 1>,
+      multiply<T, 1, 1>,
+      multiply<T, 2, 1>,
+      multiply<T, 3, 1>,
+      multiply<T, 4, 1>,
+      multiply<T, 5, 1>,
+      multiply<T, 6, 1>,
 #if defined(__AVX512F__)
-        multiply<T, 7, 1>, multiply<T, 8, 1>, multiply<T, 9, 1>,  multiply<T, 10, 1>, multiply<T, 11, 1>, multiply<T, 12, 1>,
+      multiply<T, 7, 1>,
+      multiply<T, 8, 1>,
+      multiply<T, 9, 1>,
+      multiply<T, 10, 1>,
+      multiply<T, 11, 1>,
+      multiply<T, 12, 1>,
 #endif
     };
     static constexpr MultiplyFn<T> two[] = {
-        multiply<T, 1, 2>, multiply<T, 2, 2>, multiply<T, 3, 2>,  multiply<T, 4, 2>,
-        multiply<T, 5, 2>, multiply<T, 6, 2>,
+      multiply<T, 1, 2>,
+      multiply<T, 2, 2>,
+      multiply<T, 3, 2>,
+      multiply<T, 4, 2>,
+      multiply<T, 5, 2>,
+      multiply<T, 6, 2>,
 #if defined(__AVX512F__)
-        multiply<T, 7, 2>, multiply<T, 8, 2>, multiply<T, 9, 2>,  multiply<T, 10, 2>, multiply<T, 11, 2>, multiply<T, 12, 2>,
+      multiply<T, 7, 2>,
+      multiply<T, 8, 2>,
+      multiply<T, 9, 2>,
+      multiply<T, 10, 2>,
+      multiply<T, 11, 2>,
+      multiply<T, 12, 2>,
 #endif
     };
-    return (vectors == 1 ? one : two)[rows - 1];
+    static constexpr MultiplyFn<T> three[] = {
+      multiply<T, 1, 3>,
+      multiply<T, 2, 3>,
+      multiply<T, 3, 3>,
+      multiply<T, 4, 3>,
+#if defined(__AVX512F__)
+      multiply<T, 5, 3>,
+      multiply<T, 6, 3>,
+      multiply<T, 7, 3>,
+      multiply<T, 8, 3>,
+#endif
+    };
+    return (vectors == 1 ? one : vectors == 2 ? two : three)[rows - 1];
   }
 };
 

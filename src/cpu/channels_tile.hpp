@@ -142,11 +142,13 @@ static inline void transpose(const T* in, std::int64_t in_pitch, T* out, std::in
   transpose_at(in, in_pitch, out, Even{out_pitch}, rows, cols);
 }
 template <class T>
-static inline void transpose_tile(const T* in, std::int64_t in_pitch, T* out, Even at, std::int64_t rows, std::int64_t cols) {
+static inline void transpose_tile(const T* in, std::int64_t in_pitch, T* out, Even at, std::int64_t rows,
+                                  std::int64_t cols) {
   transpose(in, in_pitch, out, at.pitch, rows, cols);
 }
 template <class T>
-static inline void transpose_tile(const T* in, std::int64_t in_pitch, T* out, Table at, std::int64_t rows, std::int64_t cols) {
+static inline void transpose_tile(const T* in, std::int64_t in_pitch, T* out, Table at, std::int64_t rows,
+                                  std::int64_t cols) {
   transpose_at(in, in_pitch, out, at, rows, cols);
 }
 
@@ -162,7 +164,8 @@ inline constexpr std::int64_t line_chunk = 64;  // positions handled at a time w
 
 /// `count` positions of one line, `channels` channels: tile[at(i) + c] = src[i * view.w + c * view.c], widened.
 template <class S, class T, class At>
-static inline void read_line(const S* src, const TensorView& view, std::int64_t channels, std::int64_t count, T* tile, At at) {
+static inline void read_line(const S* src, const TensorView& view, std::int64_t channels, std::int64_t count, T* tile,
+                             At at) {
   if (view.w != 1) {  // channels_last: channels are contiguous
     for (std::int64_t i = 0; i < count; ++i) widen_row(src + i * view.w, tile + at(i), channels);
     return;
@@ -170,8 +173,8 @@ static inline void read_line(const S* src, const TensorView& view, std::int64_t 
   if constexpr (sizeof(S) == sizeof(T)) {
     for (std::int64_t c = 0; c < channels; c += 8) {
       for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<0>(src + j * view.c, count);
-      transpose_tile(reinterpret_cast<const T*>(src) + c * view.c, view.c, tile + c, at, channels - c < 8 ? channels - c : 8,
-                     count);
+      transpose_tile(reinterpret_cast<const T*>(src) + c * view.c, view.c, tile + c, at,
+                     channels - c < 8 ? channels - c : 8, count);
     }
   } else {
     T rows[4 * line_chunk];
@@ -180,7 +183,8 @@ static inline void read_line(const S* src, const TensorView& view, std::int64_t 
       for (std::int64_t i = 0; i < count; i += line_chunk) {
         const std::int64_t m = count - i < line_chunk ? count - i : line_chunk;
         for (std::int64_t j = 0; j < n; ++j) widen_row(src + (c + j) * view.c + i, rows + j * line_chunk, m);
-        transpose_at(rows, line_chunk, tile + c, [&](std::int64_t k) { return at(i + k); }, n, m);
+        transpose_at(
+            rows, line_chunk, tile + c, [&](std::int64_t k) { return at(i + k); }, n, m);
       }
     }
   }
@@ -195,7 +199,8 @@ static inline void finish_row(T* row, std::int64_t n, T bias, const EpilogueStep
 
 /// `count` positions of a line that all hold values[c] in channel c.
 template <class S, class T>
-static inline void fill_line(S* dst, const TensorView& view, std::int64_t channels, std::int64_t count, const T* values) {
+static inline void fill_line(S* dst, const TensorView& view, std::int64_t channels, std::int64_t count,
+                             const T* values) {
   for (std::int64_t c = 0; c < channels; ++c) {
     S value;
     narrow(values[c], value);
@@ -225,7 +230,8 @@ static inline void write_line(S* dst, const TensorView& view, std::int64_t chann
     if (!bias && steps.count == 0) {
       for (std::int64_t c = 0; c < channels; c += 8) {
         for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<1>(dst + j * view.c, count);
-        transpose(tile + c, pitch, reinterpret_cast<T*>(dst) + c * view.c, view.c, count, channels - c < 8 ? channels - c : 8);
+        transpose(tile + c, pitch, reinterpret_cast<T*>(dst) + c * view.c, view.c, count,
+                  channels - c < 8 ? channels - c : 8);
       }
       return;
     }

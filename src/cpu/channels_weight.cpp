@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "cpu/candidates.hpp"
@@ -11,10 +13,16 @@
 
 namespace upconv {
 
-namespace base { extern const cpu::WeightIsa weight_isa; }
+namespace base {
+extern const cpu::WeightIsa weight_isa;
+}
 #if defined(__x86_64__)
-namespace v3 { extern const cpu::WeightIsa weight_isa; }
-namespace v4 { extern const cpu::WeightIsa weight_isa; }
+namespace v3 {
+extern const cpu::WeightIsa weight_isa;
+}
+namespace v4 {
+extern const cpu::WeightIsa weight_isa;
+}
 #endif
 
 namespace cpu {
@@ -32,12 +40,13 @@ namespace {
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
-constexpr std::int64_t sums_bytes = 320 << 10;      // of a task, in the second-level cache
-constexpr std::int64_t partials_bytes = 32 << 20;   // of all slots together, unless the weights alone are more
-constexpr std::int64_t tile_bytes = 384 << 10;      // x and dy together
-constexpr std::int64_t enough_positions = 192;      // per tile: two lines a position fill the first-level cache
+constexpr std::int64_t sums_bytes = 320 << 10;     // of a task, in the second-level cache
+constexpr std::int64_t partials_bytes = 32 << 20;  // of all slots together, unless the weights alone are more
+constexpr std::int64_t tile_bytes = 384 << 10;     // x and dy together
+constexpr std::int64_t enough_positions = 192;     // per tile: two lines a position fill the first-level cache
 constexpr std::int64_t enough_tasks = 16;
-constexpr std::int64_t most_taps = 128;             // per task: reduce_share() holds a block of channels of all of them
+constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
+constexpr std::int64_t most_taps = 128;  // per task: reduce_share() holds a block of channels of all of them
 
 class WeightPass final : public PassKernel {
  public:
@@ -74,16 +83,21 @@ class WeightPass final : public PassKernel {
 
   std::string detail() const override {
     char text[240];
-    std::snprintf(text, sizeof text, "%s, %s in vectors, register tile %dx%d, tile %lldx%lldx%lldx%lld, %lldx%lld channels x %lld taps a task, %lld slots",
+    std::snprintf(text, sizeof text,
+                  "%s, %s in vectors, register tile %dx%d, tile %lldx%lldx%lldx%lld, %lldx%lld channels x %lld taps a "
+                  "task, %lld slots",
                   to_string(active_isa()).c_str(), c_.x_is_a ? "dy" : "x", isa_.block_m, int(lanes_) * isa_.block_n,
-                  (long long)c_.tile_batch, (long long)c_.dim[0].tile, (long long)c_.dim[1].tile, (long long)c_.dim[2].tile,
-                  (long long)c_.a_range, (long long)c_.b_range, (long long)c_.tap_range, (long long)c_.slots);
+                  (long long)c_.tile_batch, (long long)c_.dim[0].tile, (long long)c_.dim[1].tile,
+                  (long long)c_.dim[2].tile, (long long)c_.a_range, (long long)c_.b_range, (long long)c_.tap_range,
+                  (long long)c_.slots);
     return text;
   }
 
   void run(const PassTensors& t, void* workspace, Executor& executor) const override {
     Job job{this, &t, workspace, static_cast<char*>(workspace) + partials_size(), shares() * c_.slots, {}};
-    const auto workers = [&](std::int64_t n) { return static_cast<int>(std::min<std::int64_t>(executor.workers(), n)); };
+    const auto workers = [&](std::int64_t n) {
+      return static_cast<int>(std::min<std::int64_t>(executor.workers(), n));
+    };
     executor.run(workers(job.count), Job::work, &job);
     job.next = 0;
     job.count = shares();
@@ -107,7 +121,8 @@ class WeightPass final : public PassKernel {
     }
     static void reduce(void* context, int) {
       Job& j = *static_cast<Job*>(context);
-      for (std::int64_t i; (i = j.next.fetch_add(1)) < j.count;) j.pass->isa_.reduce(j.pass->c_, j.partials, j.t->dw, i);
+      for (std::int64_t i; (i = j.next.fetch_add(1)) < j.count;)
+        j.pass->isa_.reduce(j.pass->c_, j.partials, j.t->dw, i);
     }
   };
 
@@ -137,8 +152,8 @@ class WeightPass final : public PassKernel {
       const bool plane = tap_range <= d[1].kernel * d[2].kernel, line = tap_range <= d[2].kernel;
       const double copied = double(std::min(d[0].stride, plane ? 1 : d[0].kernel)) *
                             double(std::min(d[1].stride, line ? 1 : d[1].kernel)) * double(d[2].stride);
-      for (std::int64_t a = c_.a; ; a = ceil_div(a, 2)) {
-        for (std::int64_t b = c_.b; ; b = round_up(ceil_div(b, 2), block)) {
+      for (std::int64_t a = c_.a;; a = ceil_div(a, 2)) {
+        for (std::int64_t b = c_.b;; b = round_up(ceil_div(b, 2), block)) {
           const double x = double(c_.x_is_a ? a : b), dy = double(c_.x_is_a ? b : a) * copied;
           // A copied element costs about as much as 8 products, lines of sums are read and written once a tile.
           const double cost = 1 + 8 * (x + dy) / (double(a) * double(b) * double(tap_range));
@@ -175,7 +190,9 @@ class WeightPass final : public PassKernel {
     c_.x_pitch = pitch(c_.x_is_a ? c_.a_range : c_.b_range);
     c_.dy_pitch = pitch(c_.x_is_a ? c_.b_range : c_.a_range);
     WeightDim *dd = &c_.dim[0], *dh = &c_.dim[1], *dw = &c_.dim[2];
-    const auto out_of = [](const WeightDim& d, std::int64_t n) { return d.stride * (n - 1) + d.dilation * (d.kernel - 1) + 1; };
+    const auto out_of = [](const WeightDim& d, std::int64_t n) {
+      return d.stride * (n - 1) + d.dilation * (d.kernel - 1) + 1;
+    };
     const std::int64_t line = 64 / element_;
     c_.dy_step = dw->stride * c_.dy_pitch;
     if (c_.dy_step / line % 2 == 0) c_.dy_step += line;
@@ -200,7 +217,8 @@ class WeightPass final : public PassKernel {
     grow(*dh);
     grow(*dd);
     const std::int64_t one = bytes(), positions = dd->tile * dh->tile * dw->tile;
-    c_.tile_batch = std::clamp<std::int64_t>(std::min(tile_bytes / one, enough_positions / positions), 1, std::max<std::int64_t>(c_.batch, 1));
+    c_.tile_batch = std::clamp<std::int64_t>(std::min(tile_bytes / one, enough_positions / positions), 1,
+                                             std::max<std::int64_t>(c_.batch, 1));
     c_.batch_tiles = ceil_div(c_.batch, c_.tile_batch);
     c_.x_elements = c_.tile_batch * c_.x_pitch;
     c_.dy_elements = c_.tile_batch;
@@ -224,7 +242,8 @@ class WeightPass final : public PassKernel {
   void choose_slots(std::int64_t) {
     const std::int64_t tiles = c_.batch_tiles * c_.dim[0].tiles * c_.dim[1].tiles * c_.dim[2].tiles;
     const std::int64_t one = shares() * c_.sum_elements * element_;
-    c_.slots = std::clamp<std::int64_t>(std::min(ceil_div(enough_tasks, shares()), partials_bytes / one), 1, std::max<std::int64_t>(tiles, 1));
+    c_.slots = std::clamp<std::int64_t>(std::min(ceil_div(enough_tasks, shares()), partials_bytes / one), 1,
+                                        std::max<std::int64_t>(tiles, 1));
   }
 
   const WeightIsa& isa_;
@@ -237,7 +256,11 @@ class WeightPass final : public PassKernel {
 
 Result<std::unique_ptr<PassKernel>> make_channels_weight(const Request& r) {
   if (r.pass != Pass::backward_weight) return unsupported("computes backward_weight");
-  return std::unique_ptr<PassKernel>(new WeightPass(r));
+  if (Status s = spans_fit(r.geometry); !s.ok()) return s;
+  auto pass = std::make_unique<WeightPass>(r);
+  if (pass->workspace_bytes(1) > pass->workspace_bytes(0) + most_scratch_bytes)
+    return unsupported("a tile would take " + std::to_string(pass->workspace_bytes(1) >> 20) + " MB");
+  return std::unique_ptr<PassKernel>(std::move(pass));
 }
 
 }  // namespace cpu

@@ -63,19 +63,35 @@ using AccumulateFn = void (*)(const T*, const T*, const Lines&, T*);
 template <class T>
 AccumulateFn<T> accumulate_of(int rows, int vectors) {
   static constexpr AccumulateFn<T> one[] = {
-      accumulate<T, 1, 1>, accumulate<T, 2, 1>, accumulate<T, 3, 1>, accumulate<T, 4, 1>, accumulate<T, 5, 1>,
-      accumulate<T, 6, 1>,
+    accumulate<T, 1, 1>,
+    accumulate<T, 2, 1>,
+    accumulate<T, 3, 1>,
+    accumulate<T, 4, 1>,
+    accumulate<T, 5, 1>,
+    accumulate<T, 6, 1>,
 #if defined(__AVX512F__)
-      accumulate<T, 7, 1>, accumulate<T, 8, 1>, accumulate<T, 9, 1>, accumulate<T, 10, 1>, accumulate<T, 11, 1>,
-      accumulate<T, 12, 1>,
+    accumulate<T, 7, 1>,
+    accumulate<T, 8, 1>,
+    accumulate<T, 9, 1>,
+    accumulate<T, 10, 1>,
+    accumulate<T, 11, 1>,
+    accumulate<T, 12, 1>,
 #endif
   };
   static constexpr AccumulateFn<T> two[] = {
-      accumulate<T, 1, 2>, accumulate<T, 2, 2>, accumulate<T, 3, 2>, accumulate<T, 4, 2>, accumulate<T, 5, 2>,
-      accumulate<T, 6, 2>,
+    accumulate<T, 1, 2>,
+    accumulate<T, 2, 2>,
+    accumulate<T, 3, 2>,
+    accumulate<T, 4, 2>,
+    accumulate<T, 5, 2>,
+    accumulate<T, 6, 2>,
 #if defined(__AVX512F__)
-      accumulate<T, 7, 2>, accumulate<T, 8, 2>, accumulate<T, 9, 2>, accumulate<T, 10, 2>, accumulate<T, 11, 2>,
-      accumulate<T, 12, 2>,
+    accumulate<T, 7, 2>,
+    accumulate<T, 8, 2>,
+    accumulate<T, 9, 2>,
+    accumulate<T, 10, 2>,
+    accumulate<T, 11, 2>,
+    accumulate<T, 12, 2>,
 #endif
   };
   return (vectors == 1 ? one : two)[rows - 1];
@@ -136,8 +152,7 @@ void read_x(const WeightConfig& c, const Tile& t, const S* x, std::int64_t chann
   for (std::int64_t n = t.n0; n < t.n1; ++n)
     for (std::int64_t d = t.i0[0]; d < t.i1[0]; ++d)
       for (std::int64_t h = t.i0[1]; h < t.i1[1]; ++h) {
-        const std::int64_t line =
-            ((n - t.n0) * c.dim[0].tile + d - t.i0[0]) * c.dim[1].tile + h - t.i0[1];
+        const std::int64_t line = ((n - t.n0) * c.dim[0].tile + d - t.i0[0]) * c.dim[1].tile + h - t.i0[1];
         read_line(x + n * c.x.n + d * c.x.d + h * c.x.h + t.i0[2] * c.x.w, c.x, channels, t.i1[2] - t.i0[2],
                   to + line * c.dim[2].tile * c.x_pitch, Even{c.x_pitch});
       }
@@ -171,8 +186,7 @@ void read_dy(const WeightConfig& c, const Share& s, const Tile& t, const S* dy, 
       if (!line_used(c, s, 0, d)) continue;
       for (std::int64_t h = lo[1]; h < hi[1]; ++h) {
         if (!line_used(c, s, 1, h)) continue;
-        const std::int64_t line =
-            ((n - t.n0) * c.dim[0].tile_out + d - o0[0]) * c.dim[1].tile_out + h - o0[1];
+        const std::int64_t line = ((n - t.n0) * c.dim[0].tile_out + d - o0[0]) * c.dim[1].tile_out + h - o0[1];
         read_line(dy + n * c.dy.n + d * c.dy.d + h * c.dy.h + lo[2] * c.dy.w, c.dy, channels, hi[2] - lo[2],
                   to + line * c.dy_line, Table{c.dy_offset + lo[2] - o0[2]});
       }
@@ -200,8 +214,8 @@ Lines lines_of(const WeightConfig& c, const Tile& t, const std::int64_t* tap, st
                              ow = c.dim[2].stride * iw + shift[2];
           xs[lines.count] =
               std::int32_t(((((n - t.n0) * c.dim[0].tile + id) * c.dim[1].tile + ih) * c.dim[2].tile + iw) * c.x_pitch);
-          ys[lines.count] = std::int32_t(
-              (((n - t.n0) * c.dim[0].tile_out + od) * c.dim[1].tile_out + oh) * c.dy_line + c.dy_offset[ow]);
+          ys[lines.count] = std::int32_t((((n - t.n0) * c.dim[0].tile_out + od) * c.dim[1].tile_out + oh) * c.dy_line +
+                                         c.dy_offset[ow]);
           ++lines.count;
         }
   lines.a = c.x_is_a ? xs : ys;
@@ -264,7 +278,8 @@ void weight_task(const WeightConfig& c, const S* x, const S* dy, T* partials, vo
 
 /// A row of sums for one channel of A: taps x `width` channels of B, the slots added in order, as [tap][b].
 template <class T>
-void add_slots(const WeightConfig& c, const T* from, std::int64_t tap_step, std::int64_t taps, std::int64_t width, T* to) {
+void add_slots(const WeightConfig& c, const T* from, std::int64_t tap_step, std::int64_t taps, std::int64_t width,
+               T* to) {
   for (std::int64_t t = 0; t < taps; ++t, from += tap_step, to += width)
     for (std::int64_t b = 0; b < width; b += lanes<T>) {
       Vec<T> sum = load(from + b);
@@ -322,19 +337,35 @@ void weight_as(const WeightConfig& c, const void* x, const void* dy, void* parti
 
 void weight(const WeightConfig& c, const void* x, const void* dy, void* partials, void* scratch, std::int64_t task) {
   switch (c.x.dtype) {
-    case DType::f32: weight_as<float, float>(c, x, dy, partials, scratch, task); break;
-    case DType::f64: weight_as<double, double>(c, x, dy, partials, scratch, task); break;
-    case DType::f16: weight_as<Half, float>(c, x, dy, partials, scratch, task); break;
-    case DType::bf16: weight_as<BFloat, float>(c, x, dy, partials, scratch, task); break;
+    case DType::f32:
+      weight_as<float, float>(c, x, dy, partials, scratch, task);
+      break;
+    case DType::f64:
+      weight_as<double, double>(c, x, dy, partials, scratch, task);
+      break;
+    case DType::f16:
+      weight_as<Half, float>(c, x, dy, partials, scratch, task);
+      break;
+    case DType::bf16:
+      weight_as<BFloat, float>(c, x, dy, partials, scratch, task);
+      break;
   }
 }
 
 void reduce(const WeightConfig& c, const void* partials, void* dw, std::int64_t share) {
   switch (c.x.dtype) {
-    case DType::f32: reduce_share(c, static_cast<const float*>(partials), static_cast<float*>(dw), share); break;
-    case DType::f64: reduce_share(c, static_cast<const double*>(partials), static_cast<double*>(dw), share); break;
-    case DType::f16: reduce_share(c, static_cast<const float*>(partials), static_cast<Half*>(dw), share); break;
-    case DType::bf16: reduce_share(c, static_cast<const float*>(partials), static_cast<BFloat*>(dw), share); break;
+    case DType::f32:
+      reduce_share(c, static_cast<const float*>(partials), static_cast<float*>(dw), share);
+      break;
+    case DType::f64:
+      reduce_share(c, static_cast<const double*>(partials), static_cast<double*>(dw), share);
+      break;
+    case DType::f16:
+      reduce_share(c, static_cast<const float*>(partials), static_cast<Half*>(dw), share);
+      break;
+    case DType::bf16:
+      reduce_share(c, static_cast<const float*>(partials), static_cast<BFloat*>(dw), share);
+      break;
   }
 }
 

@@ -7,10 +7,16 @@
 
 namespace upconv {
 
-namespace base { extern const cpu::FmaIsa fma_isa; }
+namespace base {
+extern const cpu::FmaIsa fma_isa;
+}
 #if defined(__x86_64__)
-namespace v3 { extern const cpu::FmaIsa fma_isa; }
-namespace v4 { extern const cpu::FmaIsa fma_isa; }
+namespace v3 {
+extern const cpu::FmaIsa fma_isa;
+}
+namespace v4 {
+extern const cpu::FmaIsa fma_isa;
+}
 #endif
 
 namespace cpu {

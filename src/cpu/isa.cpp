@@ -37,9 +37,12 @@ Isa active_isa() {
 
 std::string to_string(Isa isa) {
   switch (isa) {
-    case Isa::base: return "base";
-    case Isa::v3: return "v3";
-    case Isa::v4: return "v4";
+    case Isa::base:
+      return "base";
+    case Isa::v3:
+      return "v3";
+    case Isa::v4:
+      return "v4";
   }
   return "?";
 }

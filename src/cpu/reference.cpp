@@ -40,7 +40,10 @@ template <class S>
 class Reference final : public PassKernel {
  public:
   explicit Reference(const Request& r)
-      : g_(r.geometry), pass_(r.pass), epilogue_(r.epilogue), ws_(weight_strides(r.problem, r.geometry)),
+      : g_(r.geometry),
+        pass_(r.pass),
+        epilogue_(r.epilogue),
+        ws_(weight_strides(r.problem, r.geometry)),
         xs_(strides_of(r.problem.x_layout, g_.in_channels(), g_.in)),
         ys_(strides_of(r.problem.y_layout, g_.out_channels(), g_.out)) {}
 
@@ -53,10 +56,13 @@ class Reference final : public PassKernel {
       const PassTensors* t;
       int workers;
     } job{this, &t, executor.workers()};
-    executor.run(job.workers, [](void* context, int worker) {
-      const Job& j = *static_cast<const Job*>(context);
-      j.self->share(*j.t, worker, j.workers);
-    }, &job);
+    executor.run(
+        job.workers,
+        [](void* context, int worker) {
+          const Job& j = *static_cast<const Job*>(context);
+          j.self->share(*j.t, worker, j.workers);
+        },
+        &job);
   }
 
  private:
@@ -67,10 +73,18 @@ class Reference final : public PassKernel {
                                                             : g_.out_channels();
     for (std::int64_t i = n * worker / workers; i < n * (worker + 1) / workers; ++i) {
       switch (pass_) {
-        case Pass::forward: forward(t, i / g_.out_channels(), i % g_.out_channels()); break;
-        case Pass::backward_input: backward_input(t, i / g_.in_channels(), i % g_.in_channels()); break;
-        case Pass::backward_weight: backward_weight(t, i / g_.co, i % g_.co); break;
-        case Pass::backward_bias: backward_bias(t, i); break;
+        case Pass::forward:
+          forward(t, i / g_.out_channels(), i % g_.out_channels());
+          break;
+        case Pass::backward_input:
+          backward_input(t, i / g_.in_channels(), i % g_.in_channels());
+          break;
+        case Pass::backward_weight:
+          backward_weight(t, i / g_.co, i % g_.co);
+          break;
+        case Pass::backward_bias:
+          backward_bias(t, i);
+          break;
       }
     }
   }
@@ -102,7 +116,8 @@ class Reference final : public PassKernel {
   std::int64_t weight_at(std::int64_t ci, std::int64_t co, std::int64_t a, std::int64_t b, std::int64_t c) const {
     return ci * ws_.ci + co * ws_.co + a * ws_.tap[0] + b * ws_.tap[1] + c * ws_.tap[2];
   }
-  static std::int64_t at(const Strides& s, std::int64_t n, std::int64_t c, std::int64_t d, std::int64_t h, std::int64_t w) {
+  static std::int64_t at(const Strides& s, std::int64_t n, std::int64_t c, std::int64_t d, std::int64_t h,
+                         std::int64_t w) {
     return n * s.n + c * s.c + d * s.d + h * s.h + w * s.w;
   }
 
@@ -161,7 +176,8 @@ class Reference final : public PassKernel {
     const S* dy = static_cast<const S*>(t.dy);
     double sum = 0.0;
     for (std::int64_t n = 0; n < g_.batch; ++n)
-      for_volume(g_.out, [&](std::int64_t d, std::int64_t h, std::int64_t v) { sum += read(dy[at(ys_, n, oc, d, h, v)]); });
+      for_volume(g_.out,
+                 [&](std::int64_t d, std::int64_t h, std::int64_t v) { sum += read(dy[at(ys_, n, oc, d, h, v)]); });
     write(sum, static_cast<S*>(t.db)[oc]);
   }
 
@@ -176,10 +192,14 @@ class Reference final : public PassKernel {
 
 Result<std::unique_ptr<PassKernel>> make_reference(const Request& r) {
   switch (r.problem.dtype) {
-    case DType::f32: return std::unique_ptr<PassKernel>(new Reference<float>(r));
-    case DType::f64: return std::unique_ptr<PassKernel>(new Reference<double>(r));
-    case DType::f16: return std::unique_ptr<PassKernel>(new Reference<Half>(r));
-    case DType::bf16: return std::unique_ptr<PassKernel>(new Reference<BFloat>(r));
+    case DType::f32:
+      return std::unique_ptr<PassKernel>(new Reference<float>(r));
+    case DType::f64:
+      return std::unique_ptr<PassKernel>(new Reference<double>(r));
+    case DType::f16:
+      return std::unique_ptr<PassKernel>(new Reference<Half>(r));
+    case DType::bf16:
+      return std::unique_ptr<PassKernel>(new Reference<BFloat>(r));
   }
   return unsupported("unknown dtype");
 }

@@ -49,8 +49,12 @@ static inline Vec<T> broadcast(T s) {
 }
 
 // Storage types of tensors: float and double as they are, the 16-bit formats as tagged integers.
-struct Half { std::uint16_t bits; };
-struct BFloat { std::uint16_t bits; };
+struct Half {
+  std::uint16_t bits;
+};
+struct BFloat {
+  std::uint16_t bits;
+};
 
 /// What a storage type is computed in.
 template <class S>
@@ -78,7 +82,8 @@ static inline double widen(double v) { return v; }
 static inline float widen(BFloat v) { return bits_to_float(std::uint32_t(v.bits) << 16); }
 static inline float widen(Half v) {
   const std::uint32_t sign = std::uint32_t(v.bits & 0x8000u) << 16, body = v.bits & 0x7fffu;
-  // Shift exponent and mantissa into place, rescale by 2^112 (exact, also for subnormals); all-ones exponents stay inf/NaN.
+  // Shift exponent and mantissa into place, rescale by 2^112 (exact, also for subnormals); all-ones exponents stay
+  // inf/NaN.
   const float scaled = bits_to_float(body << 13) * 0x1p112f;
   const std::uint32_t special = body >= 0x7c00u ? 0x7f800000u | (body << 13) : float_to_bits(scaled);
   return bits_to_float(special | sign);
@@ -99,7 +104,7 @@ static inline void narrow(float v, Half& out) {
     h = 0x7e00u | ((body >> 13) & 0x3ffu);
   } else if (body >= 0x47800000u) {  // 2^16 and above
     h = 0x7c00u;
-  } else if (body < 0x38800000u) {   // below 2^-14: subnormal, the addition of 0.5 rounds to nearest even
+  } else if (body < 0x38800000u) {  // below 2^-14: subnormal, the addition of 0.5 rounds to nearest even
     h = float_to_bits(bits_to_float(body) + 0.5f) - 0x3f000000u;
   } else {
     const std::uint32_t odd = (body >> 13) & 1u;
@@ -113,16 +118,24 @@ template <class S, class T>
 static inline void widen_row(const S* src, T* dst, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) dst[i] = widen(src[i]);
 }
-static inline void widen_row(const float* src, float* dst, std::int64_t n) { std::memcpy(dst, src, std::size_t(n) * 4); }
-static inline void widen_row(const double* src, double* dst, std::int64_t n) { std::memcpy(dst, src, std::size_t(n) * 8); }
+static inline void widen_row(const float* src, float* dst, std::int64_t n) {
+  std::memcpy(dst, src, std::size_t(n) * 4);
+}
+static inline void widen_row(const double* src, double* dst, std::int64_t n) {
+  std::memcpy(dst, src, std::size_t(n) * 8);
+}
 
 /// n contiguous elements, compute type to storage type.
 template <class T, class S>
 static inline void narrow_row(const T* src, S* dst, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) narrow(src[i], dst[i]);
 }
-static inline void narrow_row(const float* src, float* dst, std::int64_t n) { std::memcpy(dst, src, std::size_t(n) * 4); }
-static inline void narrow_row(const double* src, double* dst, std::int64_t n) { std::memcpy(dst, src, std::size_t(n) * 8); }
+static inline void narrow_row(const float* src, float* dst, std::int64_t n) {
+  std::memcpy(dst, src, std::size_t(n) * 4);
+}
+static inline void narrow_row(const double* src, double* dst, std::int64_t n) {
+  std::memcpy(dst, src, std::size_t(n) * 8);
+}
 
 #if defined(__F16C__) && defined(__AVX2__)
 static inline void widen_row(const Half* src, float* dst, std::int64_t n) {
@@ -134,7 +147,8 @@ static inline void widen_row(const Half* src, float* dst, std::int64_t n) {
 static inline void narrow_row(const float* src, Half* dst, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + 8 <= n; i += 8)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + i), _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
   for (; i < n; ++i) narrow(src[i], dst[i]);
 }
 #endif

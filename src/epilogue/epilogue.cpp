@@ -10,19 +10,32 @@ namespace {
 
 const char* name(Activation a) {
   switch (a) {
-    case Activation::relu: return "relu";
-    case Activation::leaky_relu: return "leaky_relu";
-    case Activation::elu: return "elu";
-    case Activation::gelu: return "gelu";
-    case Activation::gelu_tanh: return "gelu_tanh";
-    case Activation::silu: return "silu";
-    case Activation::mish: return "mish";
-    case Activation::tanh: return "tanh";
-    case Activation::sigmoid: return "sigmoid";
-    case Activation::hardtanh: return "hardtanh";
-    case Activation::hardswish: return "hardswish";
-    case Activation::hardsigmoid: return "hardsigmoid";
-    case Activation::softplus: return "softplus";
+    case Activation::relu:
+      return "relu";
+    case Activation::leaky_relu:
+      return "leaky_relu";
+    case Activation::elu:
+      return "elu";
+    case Activation::gelu:
+      return "gelu";
+    case Activation::gelu_tanh:
+      return "gelu_tanh";
+    case Activation::silu:
+      return "silu";
+    case Activation::mish:
+      return "mish";
+    case Activation::tanh:
+      return "tanh";
+    case Activation::sigmoid:
+      return "sigmoid";
+    case Activation::hardtanh:
+      return "hardtanh";
+    case Activation::hardswish:
+      return "hardswish";
+    case Activation::hardsigmoid:
+      return "hardsigmoid";
+    case Activation::softplus:
+      return "softplus";
   }
   return "?";
 }
@@ -56,10 +69,15 @@ std::string to_string(const Epilogue& epilogue) {
     s += name(step.activation);
     switch (step.activation) {
       case Activation::leaky_relu:
-      case Activation::elu: s += "(" + std::to_string(step.a) + ")"; break;
+      case Activation::elu:
+        s += "(" + std::to_string(step.a) + ")";
+        break;
       case Activation::hardtanh:
-      case Activation::softplus: s += "(" + std::to_string(step.a) + ", " + std::to_string(step.b) + ")"; break;
-      default: break;
+      case Activation::softplus:
+        s += "(" + std::to_string(step.a) + ", " + std::to_string(step.b) + ")";
+        break;
+      default:
+        break;
     }
   }
   return s;

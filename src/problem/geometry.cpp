@@ -39,8 +39,8 @@ std::vector<Phase> make_phases(const Geometry& g, int dim) {
   for (std::int64_t r = 0; r < s; ++r) {
     Phase& phase = phases[static_cast<std::size_t>(r)];
     phase.residue = r;
-    phase.q_begin = ceil_div(p - r, s);                       // smallest q with s*q + r - p >= 0
-    phase.q_end = ceil_div(g.out[dim] + p - r, s);            // smallest q with s*q + r - p >= out
+    phase.q_begin = ceil_div(p - r, s);             // smallest q with s*q + r - p >= 0
+    phase.q_end = ceil_div(g.out[dim] + p - r, s);  // smallest q with s*q + r - p >= out
     phase.q_end = std::max(phase.q_end, phase.q_begin);
   }
   for (std::int64_t t = 0; t < g.kernel[dim]; ++t)
@@ -58,8 +58,7 @@ Range tap_inputs(const Geometry& g, int dim, std::int64_t tap) {
 
 WeightStrides weight_strides(const Problem& p, const Geometry& g) {
   const auto& k = g.kernel;
-  if (p.w_layout == Layout::channels_last)
-    return {g.taps() * g.co, 1, {k[1] * k[2] * g.co, k[2] * g.co, g.co}};
+  if (p.w_layout == Layout::channels_last) return {g.taps() * g.co, 1, {k[1] * k[2] * g.co, k[2] * g.co, g.co}};
   return {g.co * g.taps(), g.taps(), {k[1] * k[2], k[2], 1}};
 }
 

@@ -47,8 +47,7 @@ Status validate_dimension(const Problem& p, int d) {
   if (p.output_padding[d] >= p.stride[d] && p.output_padding[d] >= p.dilation[d])
     return fail(p, "output_padding (" + text(p.output_padding[d]) + ") must be smaller than either stride (" +
                        text(p.stride[d]) + ") or dilation (" + text(p.dilation[d]) + ") in dimension " + text(d));
-  if (p.input[d] <= 0)
-    return fail(p, "expected non-zero spatial sizes of the input, but got " + list(p.input, p.rank));
+  if (p.input[d] <= 0) return fail(p, "expected non-zero spatial sizes of the input, but got " + list(p.input, p.rank));
   std::int64_t out = 0;
   if (!output_dim(p, d, out)) return fail(p, "output size does not fit 64 bits");
   if (out <= 0) {
@@ -125,30 +124,41 @@ double min_bytes(const Problem& p, Pass pass) {
 
 std::int64_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
+    case DType::f32:
+      return 4;
+    case DType::f64:
+      return 8;
     case DType::f16:
-    case DType::bf16: return 2;
+    case DType::bf16:
+      return 2;
   }
   return 0;
 }
 
 std::string_view to_string(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::f64: return "f64";
-    case DType::f16: return "f16";
-    case DType::bf16: return "bf16";
+    case DType::f32:
+      return "f32";
+    case DType::f64:
+      return "f64";
+    case DType::f16:
+      return "f16";
+    case DType::bf16:
+      return "bf16";
   }
   return "?";
 }
 
 std::string_view to_string(Pass pass) {
   switch (pass) {
-    case Pass::forward: return "forward";
-    case Pass::backward_input: return "backward_input";
-    case Pass::backward_weight: return "backward_weight";
-    case Pass::backward_bias: return "backward_bias";
+    case Pass::forward:
+      return "forward";
+    case Pass::backward_input:
+      return "backward_input";
+    case Pass::backward_weight:
+      return "backward_weight";
+    case Pass::backward_bias:
+      return "backward_bias";
   }
   return "?";
 }
@@ -159,8 +169,8 @@ std::string to_string(const Problem& p) {
     for (int d = 0; d < p.rank; ++d) s += (d ? "x" : "") + std::to_string(e[d]);
     return s;
   };
-  std::string s = std::to_string(p.rank) + "d n" + std::to_string(p.batch) + " c" + std::to_string(p.in_channels) + " o" +
-                  std::to_string(p.out_channels) + extent("i", p.input) + extent("k", p.kernel) +
+  std::string s = std::to_string(p.rank) + "d n" + std::to_string(p.batch) + " c" + std::to_string(p.in_channels) +
+                  " o" + std::to_string(p.out_channels) + extent("i", p.input) + extent("k", p.kernel) +
                   extent("s", p.stride) + extent("p", p.padding) + extent("op", p.output_padding) +
                   extent("d", p.dilation) + " g" + std::to_string(p.groups);
   if (p.bias) s += " b";
@@ -205,16 +215,26 @@ bool parse_word(std::string_view word, Problem& p) {
   if (word.starts_with("op")) return parse_extent(word.substr(2), p.rank, p.output_padding);
   const std::string_view rest = word.substr(1);
   switch (word[0]) {
-    case 'n': return parse_int(rest, p.batch);
-    case 'c': return parse_int(rest, p.in_channels);
-    case 'o': return parse_int(rest, p.out_channels);
-    case 'g': return parse_int(rest, p.groups);
-    case 'i': return parse_extent(rest, p.rank, p.input);
-    case 'k': return parse_extent(rest, p.rank, p.kernel);
-    case 's': return parse_extent(rest, p.rank, p.stride);
-    case 'p': return parse_extent(rest, p.rank, p.padding);
-    case 'd': return parse_extent(rest, p.rank, p.dilation);
-    default: return false;
+    case 'n':
+      return parse_int(rest, p.batch);
+    case 'c':
+      return parse_int(rest, p.in_channels);
+    case 'o':
+      return parse_int(rest, p.out_channels);
+    case 'g':
+      return parse_int(rest, p.groups);
+    case 'i':
+      return parse_extent(rest, p.rank, p.input);
+    case 'k':
+      return parse_extent(rest, p.rank, p.kernel);
+    case 's':
+      return parse_extent(rest, p.rank, p.stride);
+    case 'p':
+      return parse_extent(rest, p.rank, p.padding);
+    case 'd':
+      return parse_extent(rest, p.rank, p.dilation);
+    default:
+      return false;
   }
 }
 
@@ -234,7 +254,8 @@ Result<Problem> parse_problem(std::string_view text) {
       p.rank = word[0] - '0';
       first = false;
     } else if (!parse_word(word, p)) {
-      return invalid_argument("'" + std::string(word) + "' is no part of a problem such as '" + to_string(Problem{}) + "'");
+      return invalid_argument("'" + std::string(word) + "' is no part of a problem such as '" + to_string(Problem{}) +
+                              "'");
     }
   }
   if (first) return invalid_argument("an empty problem; write one such as '" + to_string(Problem{}) + "'");

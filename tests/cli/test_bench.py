@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+
 import upconv
 from upconv.cli import main
 from upconv.cli.bench import measure, readme, results, summary

@@ -1,6 +1,7 @@
 """What is typed wrongly ends with exit code 2 and one clear line; help and version end with 0."""
 
 import pytest
+
 from upconv.cli import main
 
 COMMANDS = ("demo", "bench", "explain", "doctor")

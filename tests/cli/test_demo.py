@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+
 import upconv
 from upconv.cli import main
 from upconv.cli.demo import MODELS

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 import upconv
 from upconv.cli import main
 from upconv.cli.models import examples_folder

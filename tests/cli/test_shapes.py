@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 import upconv
 from upconv.cli.problem import ProblemError, parse_problem
 from upconv.cli.shapes import read_shapes, write_shapes

@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+
 from upconv import functional as U
 
 X, W = torch.randn(2, 4, 5), torch.randn(4, 3, 3)

@@ -1,9 +1,10 @@
 # Tracers: torch.compile without a graph break, export, make_fx, jit.trace. Each result against the eager one.
 import pytest
 import torch
-import upconv
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+
+import upconv
 from upconv import functional as U
 
 

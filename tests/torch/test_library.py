@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 import upconv
 from upconv import _library
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 from torch.testing._internal.common_modules import module_db
+
 from upconv import nn as unn
 
 PAIRS = [(getattr(nn, f"ConvTranspose{r}d"), getattr(unn, f"ConvTranspose{r}d"), r) for r in (1, 2, 3)]

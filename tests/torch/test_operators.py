@@ -2,6 +2,7 @@
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
+
 from upconv import functional as U
 
 ops = torch.ops.upconv

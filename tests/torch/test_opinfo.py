@@ -3,6 +3,7 @@ import pytest
 import torch
 from exact import assert_near, forward, gradients
 from torch.testing._internal.common_methods_invocations import op_db
+
 from upconv import functional as U
 
 INFOS = {info.name: info for info in op_db if info.name.startswith("nn.functional.conv_transpose")}

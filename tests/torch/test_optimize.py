@@ -6,9 +6,10 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-import upconv
 from torch import nn
 from torch.nn.utils import parametrizations
+
+import upconv
 
 ACTIVATIONS = [
     nn.ReLU(), nn.ReLU(inplace=True), nn.LeakyReLU(0.3), nn.ELU(0.7), nn.GELU(), nn.GELU(approximate="tanh"), nn.SiLU(),

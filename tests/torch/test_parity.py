@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from exact import assert_near, forward, gradients
+
 from upconv import functional as U
 
 FUNCTIONS = {1: U.conv_transpose1d, 2: U.conv_transpose2d, 3: U.conv_transpose3d}

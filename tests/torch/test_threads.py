@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from exact import assert_near, forward
+
 from upconv import functional as U
 
 

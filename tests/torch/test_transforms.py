@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+
 from upconv import functional as U
 from upconv import nn as unn
 

@@ -31,18 +31,15 @@ def draw(results: dict, path: Path, dtype: str = "float32", layout: str = "nchw"
     for ax, (name, title) in zip(panels, PASSES.items(), strict=True):
         panel(ax, title, [r for r in rows if r["pass"] == name], ids)
     label(panels[0], ids)
+    tall = fig.get_figheight()  # titles and captions keep their distance in inches, however many rows
     fig.suptitle(
         "Share of the machine's peak (operations, or bytes where memory binds), more is better",
-        x=0.01,
-        ha="left",
-        fontsize=13,
-        fontweight="bold",
-        color=style.INK,
-    )
+        x=0.01, y=1 - 0.08 / tall, ha="left", va="top", fontsize=13, fontweight="bold", color=style.INK,
+    )  # fmt: skip
     handles, labels = panels[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="lower right", ncols=2, frameon=False)
-    fig.text(0.01, 0.0, caption(meta, threads, dtype), fontsize=8, color="#5b6573", va="bottom")
-    fig.tight_layout(rect=(0, 0.35 / fig.get_figheight(), 1, 1))
+    fig.legend(handles, labels, loc="upper right", ncols=2, frameon=False)
+    fig.text(0.01, 0.06 / tall, caption(meta, threads, dtype), fontsize=8, color="#5b6573", va="bottom")
+    fig.tight_layout(rect=(0, 0.25 / tall, 1, 1 - 0.05 / tall))
     fig.savefig(path, dpi=130)
     plt.close(fig)
     return True
