@@ -14,10 +14,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "problem/geometry.hpp"
 #include "upconv/epilogue.hpp"
 #include "upconv/problem.hpp"
-#include "upconv/status.hpp"
 
 namespace upconv::cpu {
 
@@ -26,9 +24,6 @@ struct TensorView {
   DType dtype;
   std::int64_t n, c, d, h, w;
 };
-
-/// Refuses problems whose local tiles would have to span huge gaps: strides above 65536, taps over 2^20 apart.
-Status spans_fit(const Geometry& geometry);
 
 TensorView view_of(DType dtype, Layout layout, std::int64_t channels, const std::array<std::int64_t, 3>& size);
 

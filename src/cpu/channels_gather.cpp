@@ -55,8 +55,6 @@ constexpr std::int64_t dest_tile_bytes = 128 << 10;
 constexpr std::int64_t panel_bytes = 40 << 10;  // of a weight panel in the first-level cache
 constexpr std::int64_t enough_positions = 640;  // per tile, to pay for streaming the weights
 constexpr std::int64_t enough_tasks = 16;       // to keep a few cores busy to the end
-constexpr std::int64_t most_stride = 1 << 16;
-constexpr std::int64_t most_reach = 1 << 20;           // positions between the first and the last tap
 constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
 
 /// What the pass computes, apart from the request's dtype and epilogue: a transposed convolution and where its
@@ -393,20 +391,9 @@ class GatherPass final : public PassKernel {
 
 }  // namespace
 
-Status spans_fit(const Geometry& g) {
-  for (int d = 0; d < 3; ++d) {
-    if (g.stride[d] > most_stride)
-      return unsupported("stride " + std::to_string(g.stride[d]) + " is above " + std::to_string(most_stride));
-    if (g.kernel[d] > 1 && g.dilation[d] > most_reach / (g.kernel[d] - 1))
-      return unsupported("taps " + std::to_string(g.dilation[d]) + " apart do not fit a local tile");
-  }
-  return {};
-}
-
 Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& r) {
   if (r.pass != Pass::forward && r.pass != Pass::backward_input)
     return unsupported("computes forward and backward_input");
-  if (Status s = spans_fit(r.geometry); !s.ok()) return s;
   auto pass = std::make_unique<GatherPass>(r, operands_of(r));
   if (pass->workspace_bytes(1) > pass->workspace_bytes(0) + most_scratch_bytes)
     return unsupported("a tile would take " + std::to_string(pass->workspace_bytes(1) >> 20) + " MB");
@@ -426,7 +413,6 @@ Result<std::unique_ptr<PassKernel>> make_residues(const Request& r) {
       g.out[2] != s * (g.in[2] + g.kernel[2] / s - 1))
     return unsupported("needs one dimension, a stride of at least " + std::to_string(2 * vector) +
                        " that divides the kernel, and no padding, dilation or output_padding");
-  if (Status status = spans_fit(g); !status.ok()) return status;
   // y[s*q + r] of one channel is y'[q] of channel r of s: a stride-1 problem with s output channels, channels last.
   Operands o = operands_of(r);
   o.geometry.co = s;

@@ -256,7 +256,6 @@ class WeightPass final : public PassKernel {
 
 Result<std::unique_ptr<PassKernel>> make_channels_weight(const Request& r) {
   if (r.pass != Pass::backward_weight) return unsupported("computes backward_weight");
-  if (Status s = spans_fit(r.geometry); !s.ok()) return s;
   auto pass = std::make_unique<WeightPass>(r);
   if (pass->workspace_bytes(1) > pass->workspace_bytes(0) + most_scratch_bytes)
     return unsupported("a tile would take " + std::to_string(pass->workspace_bytes(1) >> 20) + " MB");

@@ -27,8 +27,8 @@ struct Choice {
   std::vector<Decline> declined;
 };
 
-// Models reach k = 1024, s = 512 and dilations of a few hundred.
-constexpr std::int64_t widest_stride = 1024, widest_reach = 65536;
+// Models reach k = 4096, s = 1024 (an inverse STFT) and dilations of a few hundred.
+constexpr std::int64_t widest_stride = 4096, widest_reach = 65536;
 
 class CpuPlan final : public Plan {
  public:
