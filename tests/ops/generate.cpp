@@ -86,8 +86,14 @@ Problem draw(Random& r, double budget) {
     if (family == 3 && p.rank > 1 && d > 0) {  // one window for all dimensions, as layers are mostly written
       p.kernel[d] = p.kernel[0], p.stride[d] = p.stride[0], p.dilation[d] = p.dilation[0];
     }
+    if (family == 4 && d + 1 == p.rank && r.one_in(3)) {  // inverse transforms of spectra: far strides and taps
+      p.input[d] = r.between(1, 9);
+      p.stride[d] = r.pick<std::int64_t>({16, 100, 128, 256, 512, 1024});
+      p.kernel[d] = r.one_in(2) ? r.between(1, 5) : r.between(1, 600);
+      p.dilation[d] = r.one_in(3) ? r.pick<std::int64_t>({7, 32, 100, 256}) : 1;
+    }
     const std::int64_t reach = p.dilation[d] * (p.kernel[d] - 1);
-    p.padding[d] = r.one_in(3) ? 0 : r.between(0, std::min<std::int64_t>(reach + 1, 8));
+    p.padding[d] = r.one_in(3) ? 0 : r.between(0, std::min<std::int64_t>(reach + 1, r.one_in(4) ? 200 : 8));
     p.output_padding[d] = r.one_in(3) ? r.between(0, std::max(p.stride[d], p.dilation[d]) - 1) : 0;
   }
   p.bias = r.one_in(2);

@@ -177,7 +177,7 @@ Trial::Subject Trial::find_subject(const std::string& name, Pass pass) {
 /// The weights a few times over in fp64, and what a worker may keep beside them.
 std::size_t Trial::workspace_limit(int workers) const {
   return 64u * static_cast<std::size_t>(size_.w + 4096) + (std::size_t{64} << 20) +
-         (std::size_t{8} << 20) * static_cast<std::size_t>(workers);
+         (std::size_t{64} << 20) * static_cast<std::size_t>(workers);
 }
 
 void Trial::place(Guarded& buffer, const std::vector<double>& values, std::int64_t channels, std::int64_t volume,
