@@ -52,9 +52,9 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
 constexpr std::int64_t source_tile_bytes = 2 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 40 << 10;  // of a weight panel in the first-level cache
-constexpr std::int64_t enough_positions = 640;  // per tile, to pay for streaming the weights
-constexpr std::int64_t enough_tasks = 16;       // to keep a few cores busy to the end
+constexpr std::int64_t panel_bytes = 40 << 10;         // of a weight panel in the first-level cache
+constexpr std::int64_t enough_positions = 640;         // per tile, to pay for streaming the weights
+constexpr std::int64_t enough_tasks = 16;              // to keep a few cores busy to the end
 constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
 
 /// What the pass computes, apart from the request's dtype and epilogue: a transposed convolution and where its
