@@ -239,10 +239,10 @@ template <class T>
 void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel,
                         int vectors, bool accumulate) {
   const int rows = vectors == 3 ? block_m3 : block_m;
-  const auto full = Multiply<T>::of(rows, vectors);
+  const auto full = multiply_of<T>(rows, vectors);
   std::int64_t i = 0;
   for (; i + rows <= count; i += rows) full(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
-  if (i < count) Multiply<T>::of(int(count - i), vectors)(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  if (i < count) multiply_of<T>(int(count - i), vectors)(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
 }
 
 /// A range of channels of a group: their packed panels and their place in the destination tile.

@@ -61,56 +61,21 @@ static void multiply(const T* a, const std::int32_t* a_offset, const KRuns& runs
 template <class T>
 using MultiplyFn = void (*)(const T*, const std::int32_t*, const KRuns&, const T*, T*, const std::int32_t*, bool);
 
+/// multiply<T, rows, NV> for 1 <= rows <= MR.
+template <class T, int MR, int NV>
+static MultiplyFn<T> multiply_rows(int rows) {
+  if constexpr (MR == 1)
+    return multiply<T, 1, NV>;
+  else
+    return rows == MR ? multiply<T, MR, NV> : multiply_rows<T, MR - 1, NV>(rows);
+}
+
 /// multiply<T, rows, vectors> for rows = 1..block_m and vectors = 1, 2; rows = 1..block_m3 and vectors = 3.
 template <class T>
-struct Multiply {
-  static MultiplyFn<T> of(int rows, int vectors) {
-    static constexpr MultiplyFn<T> one[] = {
-      multiply<T, 1, 1>,
-      multiply<T, 2, 1>,
-      multiply<T, 3, 1>,
-      multiply<T, 4, 1>,
-      multiply<T, 5, 1>,
-      multiply<T, 6, 1>,
-#if defined(__AVX512F__)
-      multiply<T, 7, 1>,
-      multiply<T, 8, 1>,
-      multiply<T, 9, 1>,
-      multiply<T, 10, 1>,
-      multiply<T, 11, 1>,
-      multiply<T, 12, 1>,
-#endif
-    };
-    static constexpr MultiplyFn<T> two[] = {
-      multiply<T, 1, 2>,
-      multiply<T, 2, 2>,
-      multiply<T, 3, 2>,
-      multiply<T, 4, 2>,
-      multiply<T, 5, 2>,
-      multiply<T, 6, 2>,
-#if defined(__AVX512F__)
-      multiply<T, 7, 2>,
-      multiply<T, 8, 2>,
-      multiply<T, 9, 2>,
-      multiply<T, 10, 2>,
-      multiply<T, 11, 2>,
-      multiply<T, 12, 2>,
-#endif
-    };
-    static constexpr MultiplyFn<T> three[] = {
-      multiply<T, 1, 3>,
-      multiply<T, 2, 3>,
-      multiply<T, 3, 3>,
-      multiply<T, 4, 3>,
-#if defined(__AVX512F__)
-      multiply<T, 5, 3>,
-      multiply<T, 6, 3>,
-      multiply<T, 7, 3>,
-      multiply<T, 8, 3>,
-#endif
-    };
-    return (vectors == 1 ? one : vectors == 2 ? two : three)[rows - 1];
-  }
-};
+static MultiplyFn<T> multiply_of(int rows, int vectors) {
+  return vectors == 1   ? multiply_rows<T, block_m, 1>(rows)
+         : vectors == 2 ? multiply_rows<T, block_m, 2>(rows)
+                        : multiply_rows<T, block_m3, 3>(rows);
+}
 
 }  // namespace upconv::UPCONV_ISA

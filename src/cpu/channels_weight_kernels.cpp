@@ -60,41 +60,18 @@ void accumulate(const T* a, const T* b, const Lines& lines, T* sum) {
 template <class T>
 using AccumulateFn = void (*)(const T*, const T*, const Lines&, T*);
 
+/// accumulate<T, rows, NV> for 1 <= rows <= MR.
+template <class T, int MR, int NV>
+AccumulateFn<T> accumulate_rows(int rows) {
+  if constexpr (MR == 1)
+    return accumulate<T, 1, NV>;
+  else
+    return rows == MR ? accumulate<T, MR, NV> : accumulate_rows<T, MR - 1, NV>(rows);
+}
+
 template <class T>
 AccumulateFn<T> accumulate_of(int rows, int vectors) {
-  static constexpr AccumulateFn<T> one[] = {
-    accumulate<T, 1, 1>,
-    accumulate<T, 2, 1>,
-    accumulate<T, 3, 1>,
-    accumulate<T, 4, 1>,
-    accumulate<T, 5, 1>,
-    accumulate<T, 6, 1>,
-#if defined(__AVX512F__)
-    accumulate<T, 7, 1>,
-    accumulate<T, 8, 1>,
-    accumulate<T, 9, 1>,
-    accumulate<T, 10, 1>,
-    accumulate<T, 11, 1>,
-    accumulate<T, 12, 1>,
-#endif
-  };
-  static constexpr AccumulateFn<T> two[] = {
-    accumulate<T, 1, 2>,
-    accumulate<T, 2, 2>,
-    accumulate<T, 3, 2>,
-    accumulate<T, 4, 2>,
-    accumulate<T, 5, 2>,
-    accumulate<T, 6, 2>,
-#if defined(__AVX512F__)
-    accumulate<T, 7, 2>,
-    accumulate<T, 8, 2>,
-    accumulate<T, 9, 2>,
-    accumulate<T, 10, 2>,
-    accumulate<T, 11, 2>,
-    accumulate<T, 12, 2>,
-#endif
-  };
-  return (vectors == 1 ? one : two)[rows - 1];
+  return vectors == 1 ? accumulate_rows<T, weight_block_m, 1>(rows) : accumulate_rows<T, weight_block_m, 2>(rows);
 }
 
 /// Rows of block i when `channels` are shared evenly between blocks of at most weight_block_m.
