@@ -14,13 +14,20 @@
 
 namespace upconv {
 
-/// Where a plan runs. The CPU is the only engine so far.
+/// Where a plan runs.
 struct Device {
-  enum class Kind { cpu };
+  enum class Kind {
+    cpu,
+    cuda,       ///< GPU number `index` of this process.
+    cuda_model  ///< A GPU that need not be here: plans for it explain themselves and cannot run. `index` is its
+                ///< architecture, 80, 89, 90, 100 or 120, as data-sheets describe its largest chip.
+  };
   Kind kind = Kind::cpu;
   int index = 0;
 
   static Device cpu() { return {}; }
+  static Device cuda(int index) { return {Kind::cuda, index}; }
+  static Device cuda_model(int architecture) { return {Kind::cuda_model, architecture}; }
   bool operator==(const Device&) const = default;
 };
 
@@ -28,7 +35,8 @@ struct Device {
 struct Launch {
   void* workspace = nullptr;  ///< At least Plan::workspace_bytes(pass, executor->workers()) bytes, 64-byte aligned.
   std::size_t workspace_bytes = 0;
-  Executor* executor = nullptr;  ///< Null: the calling thread alone.
+  Executor* executor = nullptr;  ///< CPU. Null: the calling thread alone.
+  void* stream = nullptr;        ///< CUDA: the CUstream that the kernels are put on. Null: the default stream.
 };
 
 /// Dense tensors in the problem's layouts and dtype. b is null exactly when the problem has no bias.
@@ -68,6 +76,9 @@ class UPCONV_API Plan {
   [[nodiscard]] virtual std::size_t workspace_bytes(Pass pass, int workers) const = 0;
   /// Name of the candidate that runs a pass.
   [[nodiscard]] virtual std::string candidate(Pass pass) const = 0;
+  /// Does ahead what the first run of a pass would do and later ones do not: compiling or loading CUDA kernels (for a
+  /// model of a GPU into the disk cache). From many threads at once if wanted. Nothing to do on the CPU.
+  [[nodiscard]] virtual Status prepare(Pass pass) const = 0;
   /// Candidates, decline reasons, blocking, workspace and floor, for people.
   [[nodiscard]] virtual std::string explain() const = 0;
 

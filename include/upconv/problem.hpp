@@ -23,6 +23,14 @@ enum class DType { f32, f64, f16, bf16 };
 /// Where the channel dimension lies in memory. Both are dense: (N, C, *spatial) and (N, *spatial, C).
 enum class Layout { channels_first, channels_last };
 
+/// How products of fp32 tensors are computed; other dtypes have one way only and take `ieee`. An engine may be more
+/// exact than it was asked to be (the CPU engine always computes `ieee`), never less.
+enum class Precision {
+  ieee,    ///< As exact as a chain of fp32 multiply-adds: about 3e-7 relative to fp64.
+  tf32,    ///< Both operands rounded to TF32 (nearest even), fp32 sums: about 3e-4.
+  bf16x3,  ///< Both operands as sums of two bf16, three products, fp32 sums: about 4e-6.
+};
+
 /// What is computed. `dx`, `dw`, `db` are the gradients with respect to x, w, b.
 enum class Pass { forward, backward_input, backward_weight, backward_bias };
 
@@ -42,6 +50,7 @@ struct Problem {
   std::int64_t groups = 1;
   bool bias = false;
   DType dtype = DType::f32;  ///< Of x, w, b and y. fp16 and bf16 accumulate in fp32.
+  Precision precision = Precision::ieee;
   Layout x_layout = Layout::channels_first;
   Layout w_layout = Layout::channels_first;  ///< channels_last: strides of a (I, *kernel, O/g) tensor.
   Layout y_layout = Layout::channels_first;
@@ -64,11 +73,13 @@ UPCONV_API double min_bytes(const Problem& problem, Pass pass);
 
 /// The problem as one line that `parse_problem` reads back, e.g.
 /// "2d n8 c64 o64 i1024x1024 k3x3 s1x1 p0x0 op0x0 d1x1 g1 f32". Defaults may be left out when parsing;
-/// one number stands for all dimensions ("k3"); "b" means bias, "xl", "wl", "yl" channels_last tensors.
+/// one number stands for all dimensions ("k3"); "b" means bias, "xl", "wl", "yl" channels_last tensors,
+/// "tf32" or "bf16x3" a precision other than ieee.
 UPCONV_API std::string to_string(const Problem& problem);
 UPCONV_API Result<Problem> parse_problem(std::string_view text);
 
 UPCONV_API std::string_view to_string(DType dtype);
+UPCONV_API std::string_view to_string(Precision precision);
 UPCONV_API std::string_view to_string(Pass pass);
 UPCONV_API std::int64_t size_of(DType dtype);
 

@@ -50,9 +50,13 @@ struct Request {
 /// Beyond them lie legal problems that no model has; the plain loops take those.
 Status within_bounds(const Geometry& geometry);
 
-struct Candidate {
+/// A named way to run a pass on an engine whose kernels are `Kernel`s and whose question is an `Ask`.
+template <class Kernel, class Ask>
+struct CandidateOf {
   std::string_view name;
-  Result<std::unique_ptr<PassKernel>> (*make)(const Request& request);
+  Result<std::unique_ptr<Kernel>> (*make)(const Ask& request);
 };
+
+using Candidate = CandidateOf<PassKernel, Request>;
 
 }  // namespace upconv

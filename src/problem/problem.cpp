@@ -66,6 +66,9 @@ Status validate(const Problem& p) {
   if (p.rank < 1 || p.rank > max_rank)
     return invalid_argument("conv_transpose: expected 1, 2 or 3 spatial dimensions, but got " + std::to_string(p.rank));
   if (p.batch < 0) return fail(p, "negative batch size " + std::to_string(p.batch));
+  if (p.precision != Precision::ieee && p.dtype != DType::f32)
+    return fail(p, "precision " + std::string(to_string(p.precision)) +
+                       " is a way to compute f32 products, but dtype is " + std::string(to_string(p.dtype)));
   if (p.groups <= 0) return fail(p, "expected groups to be greater than 0, but got groups=" + std::to_string(p.groups));
   if (p.in_channels <= 0 || p.out_channels <= 0)
     return fail(p, "expected a positive number of channels, but got in_channels=" + std::to_string(p.in_channels) +
@@ -149,6 +152,18 @@ std::string_view to_string(DType dtype) {
   return "?";
 }
 
+std::string_view to_string(Precision precision) {
+  switch (precision) {
+    case Precision::ieee:
+      return "ieee";
+    case Precision::tf32:
+      return "tf32";
+    case Precision::bf16x3:
+      return "bf16x3";
+  }
+  return "?";
+}
+
 std::string_view to_string(Pass pass) {
   switch (pass) {
     case Pass::forward:
@@ -175,6 +190,7 @@ std::string to_string(const Problem& p) {
                   extent("d", p.dilation) + " g" + std::to_string(p.groups);
   if (p.bias) s += " b";
   s += " " + std::string(to_string(p.dtype));
+  if (p.precision != Precision::ieee) s += " " + std::string(to_string(p.precision));
   if (p.x_layout == Layout::channels_last) s += " xl";
   if (p.w_layout == Layout::channels_last) s += " wl";
   if (p.y_layout == Layout::channels_last) s += " yl";
@@ -212,6 +228,8 @@ bool parse_word(std::string_view word, Problem& p) {
   if (word == "yl") return p.y_layout = Layout::channels_last, true;
   for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
     if (word == to_string(t)) return p.dtype = t, true;
+  for (Precision m : {Precision::ieee, Precision::tf32, Precision::bf16x3})
+    if (word == to_string(m)) return p.precision = m, true;
   if (word.starts_with("op")) return parse_extent(word.substr(2), p.rank, p.output_padding);
   const std::string_view rest = word.substr(1);
   switch (word[0]) {

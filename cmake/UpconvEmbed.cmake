@@ -1,0 +1,13 @@
+# Writes the texts of kernels/ into one C++ source: cmake -DROOT=kernels -DOUT=sources.cpp -P UpconvEmbed.cmake
+file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/*.cuh)
+list(SORT files)
+set(text "// Generated from kernels/ at build time.\n#include \"jit/sources.hpp\"\n\nnamespace upconv::jit {\n\n")
+set(table "")
+foreach(file IN LISTS files)
+  file(READ ${ROOT}/${file} content)
+  string(MAKE_C_IDENTIFIER ${file} name)
+  string(APPEND text "static const char ${name}[] = R\"upconv_text(${content})upconv_text\";\n")
+  string(APPEND table "      {\"${file}\", {${name}, sizeof ${name} - 1}},\n")
+endforeach()
+string(APPEND text "\nstd::span<const Source> sources() {\n  static const Source all[] = {\n${table}  };\n  return all;\n}\n\n}  // namespace upconv::jit\n")
+file(WRITE ${OUT} "${text}")

@@ -1,0 +1,97 @@
+// The walk that every engine's plan makes: of a pass's candidates, keep the first that accepts, and every reason
+// before it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "plan/candidate.hpp"
+#include "upconv/plan.hpp"
+
+namespace upconv {
+
+inline constexpr std::array passes = {Pass::forward, Pass::backward_input, Pass::backward_weight, Pass::backward_bias};
+inline constexpr std::size_t index_of(Pass pass) { return static_cast<std::size_t>(pass); }
+
+struct Decline {
+  std::string candidate;
+  std::string reason;
+};
+
+/// What was decided about one pass.
+template <class Kernel>
+struct Choice {
+  std::string name;
+  std::unique_ptr<Kernel> kernel;
+  std::vector<Decline> declined;
+};
+
+template <class Kernel>
+using Choices = std::array<Choice<Kernel>, passes.size()>;
+
+/// Fills `choices`. `candidates(pass)` lists a pass's candidates, `request(pass, forced)` is what they are asked.
+/// `only` names one candidate to be used for every pass that has it; empty lets the list decide. With `may_decline` a
+/// pass that `only` declines stays without a kernel, as long as it takes another one.
+template <class Kernel, class Candidates, class MakeRequest>
+Status choose(const Problem& problem, const std::string& only, Candidates candidates, MakeRequest request,
+              Choices<Kernel>& choices, bool may_decline = false) {
+  bool known = only.empty();
+  for (Pass pass : passes)
+    for (const auto& c : candidates(pass)) known |= c.name == only;
+  if (!known) return invalid_argument("plan: there is no candidate named '" + only + "'");
+  std::string reasons;
+  bool used = false;
+  for (Pass pass : passes) {
+    Choice<Kernel>& choice = choices[index_of(pass)];
+    const auto list = candidates(pass);
+    bool forced = false;
+    for (const auto& c : list) forced |= c.name == only;
+    const auto question = request(pass, forced);
+    for (const auto& c : list) {
+      if (forced && c.name != only) {
+        choice.declined.push_back({std::string(c.name), "only " + only + " was asked for"});
+        continue;
+      }
+      Status bounds = &c == &list.back() ? Status{} : within_bounds(question.geometry);
+      auto made = bounds.ok() ? c.make(question) : Result<std::unique_ptr<Kernel>>(std::move(bounds));
+      if (made.ok()) {
+        choice.name = c.name;
+        choice.kernel = std::move(made).value();
+        break;
+      }
+      choice.declined.push_back({std::string(c.name), made.status().message()});
+    }
+    used |= forced && choice.kernel;
+    if (choice.kernel) continue;
+    reasons += (reasons.empty() ? "no candidate for " : "; no candidate for ") + std::string(to_string(pass)) + " of " +
+               to_string(problem);
+    for (const Decline& d : choice.declined) reasons += "; " + d.candidate + ": " + d.reason;
+    if (!forced || !may_decline) return unsupported(reasons);
+  }
+  return only.empty() || used ? Status{} : unsupported(reasons);
+}
+
+/// What every run checks of its workspace.
+inline Status check_workspace(Pass pass, std::size_t need, const Launch& launch) {
+  if (need == 0) return {};
+  if (launch.workspace == nullptr || launch.workspace_bytes < need)
+    return invalid_argument(std::string(to_string(pass)) + ": workspace of " + std::to_string(launch.workspace_bytes) +
+                            " bytes is smaller than the " + std::to_string(need) + " that workspace_bytes() asks for");
+  if (reinterpret_cast<std::uintptr_t>(launch.workspace) % 64 != 0)
+    return invalid_argument(std::string(to_string(pass)) + ": the workspace must be aligned to 64 bytes");
+  return {};
+}
+
+/// The output size as explain() shows it, "18x36x70".
+inline std::string output_text(const Problem& problem) {
+  const Extent out = output_size(problem);
+  std::string s;
+  for (int d = 0; d < problem.rank; ++d) s += (d ? "x" : "") + std::to_string(out[d]);
+  return s;
+}
+
+}  // namespace upconv
