@@ -1,0 +1,41 @@
+// The CUDA engine's candidates, best first; the last one of every pass takes any problem.
+#pragma once
+
+#include <span>
+
+#include "cuda/pass_kernel.hpp"
+
+namespace upconv::cuda {
+
+std::span<const Candidate> candidates(Pass pass);
+
+/// Few output channels, kernel a multiple of the stride: phases as rows of a product on the tensor cores
+/// (kernels/residues.cuh): forward.
+Result<std::unique_ptr<PassKernel>> make_residues(const Request& request);
+
+/// Few output channels: one product over all taps on the tensor cores, then an overlap-add (kernels/scatter.cuh):
+/// forward.
+Result<std::unique_ptr<PassKernel>> make_scatter(const Request& request);
+
+/// Few channels a group, by fp32 multiply-adds (kernels/positions.cuh): forward and dx.
+Result<std::unique_ptr<PassKernel>> make_positions(const Request& request);
+
+/// Few channels a group, by fp32 multiply-adds (kernels/positions_weight.cuh): dw.
+Result<std::unique_ptr<PassKernel>> make_positions_weight(const Request& request);
+
+/// Forward and dx of dense and grouped layers on the warpgroup tensor cores of sm_90a (kernels/tiles.cuh).
+Result<std::unique_ptr<PassKernel>> make_tiles(const Request& request);
+
+/// Tensor cores by mma.sync (kernels/gather_mma.cuh): forward and dx of dense and grouped problems.
+Result<std::unique_ptr<PassKernel>> make_gather_mma(const Request& request);
+
+/// db at memory speed (kernels/bias_sum.cuh).
+Result<std::unique_ptr<PassKernel>> make_bias_sum(const Request& request);
+
+/// Every pass by its definition (kernels/direct.cuh): any problem; the GPU's oracle and last candidate.
+Result<std::unique_ptr<PassKernel>> make_direct(const Request& request);
+
+/// dw on tensor cores with mma.sync (kernels/weight_mma.cuh): fp32 in every precision, fp16, bf16; dense and grouped.
+Result<std::unique_ptr<PassKernel>> make_weight_mma(const Request& request);
+
+}  // namespace upconv::cuda

@@ -1,0 +1,38 @@
+// The seam between a CUDA plan and a kernel family: one pass of one problem, specialised, not yet compiled.
+// Building one needs no GPU, so plans can be explained and compared anywhere; the first run compiles.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "jit/kernel.hpp"
+#include "plan/candidate.hpp"
+#include "plan/target.hpp"
+
+namespace upconv::cuda {
+
+/// What a CUDA candidate is asked: Request's question, about one GPU.
+struct Request : upconv::Request {
+  const CudaTarget& target;
+};
+
+class PassKernel {
+ public:
+  virtual ~PassKernel() = default;
+  /// Device scratch, from the caller. 0 for forward and dx; at most 64 MiB for dw and db.
+  [[nodiscard]] virtual std::size_t workspace_bytes() const { return 0; }
+  /// Launches on `stream` (a CUstream) of the request's device. Never synchronises, never allocates on the device.
+  [[nodiscard]] virtual Status run(const PassTensors& tensors, void* workspace, void* stream) const = 0;
+  /// Tile, shared memory and mode, one line for explain().
+  [[nodiscard]] virtual std::string detail() const = 0;
+  /// Every kernel that run() may launch, for warm-up, compile tests and explain().
+  [[nodiscard]] virtual std::vector<const jit::Kernel*> kernels() const = 0;
+  /// What the cost model expects, in seconds; 0 when the family has none.
+  [[nodiscard]] virtual double predicted_seconds() const { return 0.0; }
+};
+
+using Candidate = CandidateOf<PassKernel, Request>;
+
+}  // namespace upconv::cuda

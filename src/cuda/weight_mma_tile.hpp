@@ -1,0 +1,68 @@
+// Chooses how a block of kernels/weight_mma.cuh cuts dw: channels, taps, positions, warps, stages and the split of the
+// positions over blocks. Pure functions of a shape and a GPU's limits and rates.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/target.hpp"
+#include "problem/geometry.hpp"
+
+namespace upconv::cuda {
+
+/// How a fragment is multiplied; the numbers are kernels/weight_mma.cuh's `mode`.
+enum class WeightMode { tf32 = 0, bf16x3 = 1, ieee = 2, half = 3 };
+
+/// The problem as the kernel sees it: where D is not a dimension of the problem, the batch takes its place.
+struct WeightShape {
+  Geometry geometry;
+  WeightMode mode = WeightMode::tf32;
+  int element_bytes = 4;
+  bool x_last = false, y_last = false;
+};
+
+/// One dimension of dy's tile in shared memory: outputs of one residue mod the stride side by side ("plane").
+struct WeightAxis {
+  std::vector<int> residues;  ///< Of the planes, ascending.
+  std::vector<int> most;      ///< By plane: the largest shift of its taps.
+  std::vector<int> plane;     ///< By tap.
+  std::vector<int> shift;     ///< By tap: position i of the box reads place i + shift of the plane.
+};
+WeightAxis weight_axis(int taps, int stride, int dilation);
+
+/// The stride of W where rows of dy are kept whole in shared memory, 1 where their residues are set apart.
+int weight_inner(const Geometry& geometry, int taps);
+
+struct WeightTile {
+  int mt = 1, nt = 1;          ///< 16 x 8 fragments of a warp
+  int wm = 1, wn = 1, wk = 1;  ///< warps over input channels, output channels, positions
+  std::array<int, 3> taps{}, box{};
+  int stages = 2, occupancy = 1;
+  int lead = 0, y_vector = 1;  ///< Elements before tap 0's row so that copies of y_vector elements are aligned.
+  int planes = 1, span = 0, window = 1;
+  int lines_d = 0, lines_h = 0;
+  int inner = 1;    ///< Distance in shared memory of dy's elements for neighbouring positions: 1, or the stride where
+                    ///< rows are kept whole.
+  int x_words = 0;  ///< 32-bit words of x's tile.
+  int y_pitch = 0;  ///< Words between channels of dy's tile.
+  std::int64_t tiles = 0;  ///< Blocks for one share of the positions.
+  std::int64_t boxes = 0, boxes_per_split = 0, splits = 1;
+  double seconds = 0.0;
+
+  [[nodiscard]] int mb() const { return wm * mt * 16; }
+  [[nodiscard]] int nb() const { return wn * nt * 8; }
+  [[nodiscard]] int tap_count() const { return taps[0] * taps[1] * taps[2]; }
+  [[nodiscard]] int positions() const { return box[0] * box[1] * box[2]; }
+  [[nodiscard]] int stage_bytes() const { return 4 * (x_words + nb() * y_pitch); }
+  [[nodiscard]] int shared_bytes() const;
+};
+
+inline constexpr std::int64_t weight_workspace_limit = 64 << 20;
+
+/// The tile predicted to be fastest; nothing when none fits the GPU.
+std::optional<WeightTile> choose_weight_tile(const WeightShape& shape, const CudaTarget& target);
+
+}  // namespace upconv::cuda

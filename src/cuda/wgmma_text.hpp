@@ -1,0 +1,15 @@
+// Device text for one warpgroup tensor instruction of sm_90a, whose register list depends on its width.
+#pragma once
+
+#include <string>
+
+namespace upconv::cuda {
+
+enum class TensorOperand { tf32, bf16, f16 };
+
+/// Defines `__device__ void wgmma(float (&sum)[n / 2], const unsigned (&a)[4], unsigned long long b)`: 64 x n sums of
+/// a from registers times b from shared memory (K-major for TF32; see descriptor() in kernels/tiles.cuh), added to
+/// `sum`. n is a multiple of 8 up to 256.
+std::string wgmma_text(int n, TensorOperand operand);
+
+}  // namespace upconv::cuda

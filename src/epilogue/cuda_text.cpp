@@ -1,0 +1,77 @@
+// See cuda_text.hpp.
+#include "epilogue/cuda_text.hpp"
+
+#include <bit>
+#include <cinttypes>
+#include <cmath>
+#include <cstdio>
+
+namespace upconv {
+namespace {
+
+/// Exactly `v` as a value of type S. Infinities and NaN, which no literal writes, go by their bits.
+std::string literal(double v) {
+  char text[64];
+  if (std::isfinite(v))
+    std::snprintf(text, sizeof text, "S(%a)", v);
+  else
+    std::snprintf(text, sizeof text, "S(__longlong_as_double(0x%016" PRIx64 "ll))", std::bit_cast<std::uint64_t>(v));
+  return text;
+}
+
+/// The device function of a step and how many of the step's parameters it takes.
+struct Function {
+  const char* name;
+  int parameters;
+};
+
+Function function_of(Activation a) {
+  switch (a) {
+    case Activation::relu:
+      return {"relu", 0};
+    case Activation::leaky_relu:
+      return {"leaky_relu", 1};
+    case Activation::elu:
+      return {"elu", 1};
+    case Activation::gelu:
+      return {"gelu", 0};
+    case Activation::gelu_tanh:
+      return {"gelu_tanh", 0};
+    case Activation::silu:
+      return {"silu", 0};
+    case Activation::mish:
+      return {"mish", 0};
+    case Activation::tanh:
+      return {"tanh", 0};
+    case Activation::sigmoid:
+      return {"sigmoid", 0};
+    case Activation::hardtanh:
+      return {"hardtanh", 2};
+    case Activation::hardswish:
+      return {"hardswish", 0};
+    case Activation::hardsigmoid:
+      return {"hardsigmoid", 0};
+    case Activation::softplus:
+      return {"softplus", 2};
+  }
+  return {"unknown", 0};
+}
+
+}  // namespace
+
+std::string epilogue_text(const Epilogue& epilogue) {
+  std::string s = "#include \"epilogue/activations.cuh\"\nnamespace config {\nconstexpr bool has_epilogue = ";
+  s += epilogue.empty() ? "false" : "true";
+  s += ";\ntemplate <class S>\n__device__ __forceinline__ S epilogue(S v) {\n";
+  for (const EpilogueStep& step : epilogue.steps) {
+    const Function f = function_of(step.activation);
+    s += std::string("  v = upconv::activation::") + f.name + "<S>(v";
+    if (f.parameters > 0) s += ", " + literal(step.a);
+    if (f.parameters > 1) s += ", " + literal(step.b);
+    s += ");\n";
+  }
+  s += "  return v;\n}\n}  // namespace config\n";
+  return s;
+}
+
+}  // namespace upconv

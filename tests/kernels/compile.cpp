@@ -1,0 +1,169 @@
+// Compiles CUDA kernels as a plan for a GPU would, without one: of every family, pass, dtype, precision and rank that
+// the named shapes lead to, the kernel with the most taps (two: and the fewest). Fails when one does not compile, takes
+// longer than a first call may wait, or keeps registers in memory. Kernels already in the cache are not compiled again,
+// only judged.
+//   kernels_compile ARCHITECTURE [--each N]     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group, default 1
+// UPCONV_VERBOSE=1 prints every kernel, not only what is wrong.
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "jit/cubin.hpp"
+#include "jit/image.hpp"
+#include "jit/notice.hpp"
+#include "kernels/variants.hpp"
+#include "plan/cuda_choice.hpp"
+
+namespace upconv::test {
+namespace {
+
+/// Of one core of a current server. Those of CI are up to half as fast, and busy: judged by twice that.
+constexpr double longest_compile = 3.0, slow_machine = 2.0;
+
+/// Files whose kernels may keep a few bytes a thread in local memory, and why.
+struct Exception {
+  const char* file;
+  int bytes;
+  const char* reason;
+};
+constexpr Exception may_use_local_memory[] = {
+    {"direct.cuh", 32, "the last candidate: its tile of sums is sized for fp32 and kept for fp64"},
+    {"gather_mma.cuh", 256,
+     "up to 96 with both parts of split operands beside the sums, and the measured times include it; more on sm_100 "
+     "alone, where nothing has been measured"},
+    {"scatter.cuh", 32, "sm_100 and sm_120 alone, where nothing has been measured"},
+    {"weight_mma.cuh", 320,
+     "up to 96 on sm_90a, where sums take 128 to 144 of 255 registers and the measured times include it; on sm_80 the "
+     "window of dy at a stride of 10, where nothing has been measured"},
+    {"ordered_sum.cuh", 8, "fp64 only, where ptxas stops at 40 registers of its own accord"},
+};
+
+struct Item {
+  jit::Program program;
+  std::string architecture, shape;  ///< The first shape that asks for it.
+  std::int64_t taps = 0;
+};
+
+/// Every kernel of every plan, by what it is a case of.
+std::map<std::string, std::vector<Item>> kernels_by_group(int architecture) {
+  std::map<std::string, std::vector<Item>> groups;
+  std::set<std::string> seen;
+  for (const char* file : {"kernelbench-l1.txt", "models.txt"})
+    for (const Row& row : read_shapes(file))
+      for (const Variant& v : variants) {
+        const Problem p = apply(v, row.problem);
+        if (v.channels_last && p.rank == 1) continue;
+        const auto plan = Plan::create(p, Device::cuda_model(architecture), epilogue_of(v));
+        if (!plan.ok()) {
+          std::printf("%s: %s\n", row.id.c_str(), plan.status().message().c_str());
+          std::exit(1);
+        }
+        for (Pass pass : all_passes) {
+          if (v.activated && pass != Pass::forward) continue;
+          const CudaChoice choice = cuda_choice(**plan, pass);
+          for (const jit::Kernel* k : choice.kernels) {
+            const jit::Program& program = k->program();
+            if (!seen.insert(program.file + '\0' + program.entry + '\0' + program.preamble).second) continue;
+            const std::string group = choice.candidate + " " + program.entry + ", " + std::string(to_string(pass)) +
+                                      " " + v.name + " " + std::to_string(p.rank) + "d";
+            groups[group].push_back(
+                {program, choice.architecture, row.id + " " + v.name, p.kernel[0] * p.kernel[1] * p.kernel[2]});
+          }
+        }
+      }
+  return groups;
+}
+
+struct Judge {
+  std::mutex mutex;
+  int failures = 0;
+  double seconds = 0.0, longest = 0.0;
+  int compiled = 0;
+
+  /// One kernel's verdict; prints what is wrong with it.
+  void operator()(const std::string& group, const Item& item, const Result<jit::Built>& built) {
+    std::string wrong;
+    int registers = 0;
+    if (!built.ok()) {
+      wrong = built.status().message();
+    } else if (built->image.ptx) {
+      wrong = "this NVRTC is too old for " + item.architecture;
+    } else if (const auto r = jit::resources_of(built->image.code, item.program.entry); !r.ok()) {
+      wrong = r.status().message();
+    } else {
+      registers = r->registers;
+      if (r->local_bytes > allowed_bytes(item.program))
+        wrong = std::to_string(r->local_bytes) + " bytes of local memory a thread";
+      if (built->image.seconds > slow_machine * longest_compile) {
+        char took[64];
+        std::snprintf(took, sizeof took, "compiles for %.1f s, and may for %.1f", built->image.seconds,
+                      longest_compile);
+        wrong += (wrong.empty() ? "" : "; ") + std::string(took);
+      }
+    }
+    const std::lock_guard lock(mutex);
+    if (built.ok()) {
+      compiled += built->compiled;
+      seconds += built->image.seconds;
+      longest = std::max(longest, built->image.seconds);
+    }
+    if (wrong.empty() && !std::getenv("UPCONV_VERBOSE")) return;
+    if (!wrong.empty()) ++failures;
+    std::printf("%s: %s, %s: %d registers, %.2f s%s%s\n", wrong.empty() ? "ok" : "WRONG", group.c_str(),
+                item.shape.c_str(), registers, built.ok() ? built->image.seconds : 0.0, wrong.empty() ? "" : ": ",
+                wrong.c_str());
+  }
+
+  static int allowed_bytes(const jit::Program& p) {
+    for (const Exception& e : may_use_local_memory)
+      if (p.file == e.file) return e.bytes;
+    return 0;
+  }
+};
+
+int run(int architecture, int each) {
+  if (const auto& n = jit::nvrtc(); !n.ok()) {
+    std::printf("skipped: %s\n", n.status().message().c_str());
+    return 77;
+  }
+  auto groups = kernels_by_group(architecture);
+  std::vector<std::pair<std::string, Item>> work;
+  std::size_t all = 0;
+  for (auto& [group, items] : groups) {
+    all += items.size();
+    std::stable_sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.taps > b.taps; });
+    const auto count = std::min<std::size_t>(items.size(), static_cast<std::size_t>(each));
+    for (std::size_t i = 0; i < count; ++i)  // the most, the fewest, then what lies between
+      work.emplace_back(group, i == 1 ? items.back() : items[i == 0 ? 0 : i - 1]);
+  }
+  Judge judge;
+  std::atomic<std::size_t> next{0};
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i)
+    threads.emplace_back([&] {
+      const jit::Quiet quiet;
+      for (std::size_t j; (j = next++) < work.size();)
+        judge(work[j].first, work[j].second, jit::build(work[j].second.program, work[j].second.architecture));
+    });
+  for (std::thread& t : threads) t.join();
+  std::printf(
+      "%d of %zu kernels (%zu in all, in %zu groups) compiled now; %.0f s of one core, the longest %.2f s; %d wrong\n",
+      judge.compiled, work.size(), all, groups.size(), judge.seconds, judge.longest, judge.failures);
+  return judge.failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace upconv::test
+
+int main(int argc, char** argv) {
+  if (argc != 2 && !(argc == 4 && std::string(argv[2]) == "--each")) {
+    std::fprintf(stderr, "usage: kernels_compile ARCHITECTURE [--each N]\n");
+    return 2;
+  }
+  return upconv::test::run(std::atoi(argv[1]), argc == 4 ? std::atoi(argv[3]) : 1);
+}

@@ -1,0 +1,39 @@
+// The device text of an epilogue: names, order, exact parameters. That it compiles and computes is tested with NVRTC.
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <set>
+
+#include "epilogue/cuda_text.hpp"
+
+namespace upconv {
+namespace {
+
+const double inf = std::numeric_limits<double>::infinity();
+
+TEST(CudaEpilogueText, AnEmptyListReturnsItsArgument) {
+  const std::string s = epilogue_text({});
+  EXPECT_NE(s.find("has_epilogue = false;"), std::string::npos) << s;
+  EXPECT_EQ(s.find("activation::"), std::string::npos) << s;
+  EXPECT_NE(s.find("return v;"), std::string::npos) << s;
+}
+
+TEST(CudaEpilogueText, StepsStandInOrderWithExactParameters) {
+  const std::string s =
+      epilogue_text({{{Activation::leaky_relu, 0.1}, {Activation::gelu}, {Activation::hardtanh, -inf, 6.0}}});
+  const std::size_t a = s.find("leaky_relu<S>(v, S(0x1.999999999999ap-4))"), b = s.find("gelu<S>(v)"),
+                    c = s.find("hardtanh<S>(v, S(__longlong_as_double(0xfff0000000000000ll)), S(0x1.8p+2))");
+  EXPECT_TRUE(a < b && b < c && c != std::string::npos) << s;
+  EXPECT_NE(s.find("has_epilogue = true;"), std::string::npos) << s;
+}
+
+TEST(CudaEpilogueText, DiffersWhereTheListDiffers) {
+  std::set<std::string> texts{epilogue_text({})};
+  for (int i = 0; i <= int(Activation::softplus); ++i)
+    texts.insert(epilogue_text({{{static_cast<Activation>(i), 1.0, 2.0}}}));
+  EXPECT_EQ(texts.size(), 14u);
+  EXPECT_NE(epilogue_text({{{Activation::elu, 1.0}}}), epilogue_text({{{Activation::elu, 1.0 + 1e-15}}}));
+}
+
+}  // namespace
+}  // namespace upconv
