@@ -21,8 +21,8 @@ std::string name(int rank) { return "conv_transpose" + std::to_string(rank) + "d
 
 [[noreturn]] void fail(int rank, const std::string& rule) { throw std::runtime_error(name(rank) + ": " + rule); }
 
-Extent extent(int rank, const char* what, Sizes values) {
-  Extent e{1, 1, 1};
+/// `e` holds what Problem gives to dimensions that there are none of.
+Extent extent(int rank, const char* what, Sizes values, Extent e) {
   if (values.size() != 1 && values.size() != static_cast<std::size_t>(rank))
     fail(rank, std::string("expected ") + what + " to be a single integer value or a list of " + std::to_string(rank) +
                    " values to match the convolution dimensions, but got " + what + "=" + list(values));
@@ -65,10 +65,10 @@ Problem make_problem(Sizes x, Sizes w, const Hyperparameters& h, DType dtype) {
     p.input[d] = x[d + 2];
     p.kernel[d] = w[d + 2];
   }
-  p.stride = extent(p.rank, "stride", h.stride);
-  p.padding = extent(p.rank, "padding", h.padding);
-  p.output_padding = extent(p.rank, "output_padding", h.output_padding);
-  p.dilation = extent(p.rank, "dilation", h.dilation);
+  p.stride = extent(p.rank, "stride", h.stride, p.stride);
+  p.padding = extent(p.rank, "padding", h.padding, p.padding);
+  p.output_padding = extent(p.rank, "output_padding", h.output_padding, p.output_padding);
+  p.dilation = extent(p.rank, "dilation", h.dilation, p.dilation);
   p.dtype = dtype;
   return p;
 }
@@ -81,6 +81,31 @@ DType common_dtype(int rank, const Tensor& first, const char* first_name, const 
     fail(rank, std::string(first_name) + " type (" + std::string(to_string(a)) + ") and " + second_name + " type (" +
                    std::string(to_string(b)) + ") should be the same");
   return a;
+}
+
+namespace {
+
+std::string text(Device device) {
+  return device.kind == Device::Kind::cpu ? "cpu" : "cuda:" + std::to_string(device.index);
+}
+
+}  // namespace
+
+Device common_device(int rank, const Tensor& first, const char* first_name, const Tensor& second,
+                     const char* second_name) {
+  const Device a = device_of(first), b = device_of(second);
+  if (!(a == b))
+    fail(rank, std::string("expected all tensors to be on the same device, but ") + first_name + " is on " + text(a) +
+                   " and " + second_name + " is on " + text(b));
+  return a;
+}
+
+Precision precision_of(std::int64_t code, const Problem& p, Pass pass, Device device) {
+  if (code < 0 || code > 3)
+    fail(p.rank, "no precision has the number " + std::to_string(code) + "; there are 0 (ieee) to 3 (torch)");
+  if (p.dtype != DType::f32 || device.kind == Device::Kind::cpu || pass == Pass::backward_bias) return Precision::ieee;
+  if (code < 3) return static_cast<Precision>(code);
+  return pass == Pass::forward && p.groups > 1 ? Precision::bf16x3 : Precision::tf32;
 }
 
 void check_bias(const Problem& p, const Tensor& b) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "upconv/epilogue.hpp"
+#include "upconv/plan.hpp"
 #include "upconv/problem.hpp"
 
 namespace upconv::binding {
@@ -20,7 +21,13 @@ using Sizes = std::span<const std::int64_t>;
 struct Hyperparameters {
   Sizes stride, padding, output_padding, dilation;
   std::int64_t groups = 1;
+  std::int64_t precision = 0;  ///< As python/upconv/_precision.py numbers them.
 };
+
+/// How fp32 products of one pass are computed. Codes 0, 1, 2 are ieee, tf32, bf16x3; 3 is "what PyTorch computes with
+/// TF32 permitted": TF32, except in a forward pass with groups, which cuDNN computes in fp32. Other dtypes and the CPU
+/// engine have one way only.
+Precision precision_of(std::int64_t code, const Problem& problem, Pass pass, Device device);
 
 Sizes sizes_of(const torch::stable::Tensor& tensor);
 
@@ -33,6 +40,10 @@ DType common_dtype(int rank, const torch::stable::Tensor& first, const char* fir
                    const torch::stable::Tensor& second, const char* second_name);
 
 void check_bias(const Problem& problem, const torch::stable::Tensor& b);
+
+/// One device for all tensors of a call. Throws std::runtime_error naming both.
+Device common_device(int rank, const torch::stable::Tensor& first, const char* first_name,
+                     const torch::stable::Tensor& second, const char* second_name);
 
 /// dy must have the shape of y.
 void check_output_gradient(const Problem& problem, Sizes dy);

@@ -22,6 +22,7 @@ void require(AOTITorchError error, const char* what) {
 /// Dimensions from the fastest-running to the slowest.
 std::array<int, max_dims> memory_order(int dims, Layout layout) {
   std::array<int, max_dims> order{};
+  if (dims == 1) return order;  // a bias
   int n = 0;
   if (layout == Layout::channels_last) order[n++] = 1;
   for (int d = dims - 1; d >= 2; --d) order[n++] = d;
@@ -87,29 +88,39 @@ Operand dense(const Tensor& tensor, Layout preferred) {
     const Layout other = preferred == Layout::channels_first ? Layout::channels_last : Layout::channels_first;
     if (dims > 3 && is_dense(sizes.data(), strides.data(), dims, other)) return {tensor, other};
   }
-  Tensor copy = allocate(sizes.data(), dims, preferred, dtype_of("conv_transpose", "tensor", tensor));
+  Tensor copy =
+      allocate(sizes.data(), dims, preferred, dtype_of("conv_transpose", "tensor", tensor), device_of(tensor));
   require(aoti_torch_copy_(copy.get(), tensor.get(), 0), "copy a tensor");
   return {copy, preferred};
 }
 
-Tensor allocate(const std::int64_t* sizes, int dims, Layout layout, DType dtype) {
+Device device_of(const Tensor& tensor) {
+  int32_t type = 0, index = 0;
+  require(aoti_torch_get_device_type(tensor.get(), &type), "tell a device");
+  if (type == aoti_torch_device_type_cpu()) return Device::cpu();
+  if (type != aoti_torch_device_type_cuda())
+    throw std::runtime_error("upconv: tensors must be on the CPU or on a CUDA device, but one is on device type " +
+                             std::to_string(type));
+  require(aoti_torch_get_device_index(tensor.get(), &index), "tell a device index");
+  return Device::cuda(index);
+}
+
+Tensor allocate(const std::int64_t* sizes, int dims, Layout layout, DType dtype, Device device) {
   std::array<std::int64_t, max_dims> strides{};
-  if (dims == 1) {
-    strides[0] = 1;
-  } else {
-    const auto order = memory_order(dims, layout);
-    std::int64_t stride = 1;
-    for (int i = 0; i < dims; ++i) {
-      strides[order[i]] = stride;
-      stride *= sizes[order[i]] > 1 ? sizes[order[i]] : 1;
-    }
+  const auto order = memory_order(dims, layout);
+  std::int64_t stride = 1;
+  for (int i = 0; i < dims; ++i) {
+    strides[order[i]] = stride;
+    stride *= sizes[order[i]] > 1 ? sizes[order[i]] : 1;
   }
   AtenTensorHandle handle = nullptr;
-  require(aoti_torch_empty_strided(dims, sizes, strides.data(), torch_dtype(dtype), aoti_torch_device_type_cpu(), 0,
+  const bool cpu = device.kind == Device::Kind::cpu;
+  require(aoti_torch_empty_strided(dims, sizes, strides.data(), torch_dtype(dtype),
+                                   cpu ? aoti_torch_device_type_cpu() : aoti_torch_device_type_cuda(), device.index,
                                    &handle),
           "allocate a tensor");
   const Tensor tensor(handle);
-  prefer_large_pages(tensor.mutable_data_ptr(), static_cast<std::size_t>(tensor.numel() * size_of(dtype)));
+  if (cpu) prefer_large_pages(tensor.mutable_data_ptr(), static_cast<std::size_t>(tensor.numel() * size_of(dtype)));
   return tensor;
 }
 

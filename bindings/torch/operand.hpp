@@ -4,6 +4,7 @@
 
 #include <torch/csrc/stable/tensor.h>
 
+#include "upconv/plan.hpp"
 #include "upconv/problem.hpp"
 
 namespace upconv::binding {
@@ -20,8 +21,11 @@ Layout suggested_layout(const torch::stable::Tensor& tensor);
 /// The tensor itself when it is dense in `preferred` or in the other layout, else a copy in `preferred`.
 Operand dense(const torch::stable::Tensor& tensor, Layout preferred);
 
-/// Uninitialised memory from torch's CPU allocator.
-torch::stable::Tensor allocate(const std::int64_t* sizes, int dims, Layout layout, DType dtype);
+/// Uninitialised memory from torch's allocator of that device.
+torch::stable::Tensor allocate(const std::int64_t* sizes, int dims, Layout layout, DType dtype, Device device);
+
+/// Where a tensor lies. Throws for a device that upconv has no engine for.
+Device device_of(const torch::stable::Tensor& tensor);
 
 /// Sizes are given by the caller in (N, C, *spatial) order whatever the layout.
 DType dtype_of(const char* operator_name, const char* tensor_name, const torch::stable::Tensor& tensor);

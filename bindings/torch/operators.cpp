@@ -1,4 +1,4 @@
-// The operators' CPU implementations: check, make dense, allocate, look the plan up, run it on torch's threads.
+// The operators on CPU and CUDA tensors: check, make dense, allocate, look the plan up, run it.
 // Registered in schema.cpp; python/upconv/_ops.py adds what only Python can (fake kernels, autograd, vmap).
 #include "operators.hpp"
 
@@ -9,35 +9,15 @@
 #include <string>
 
 #include "arguments.hpp"
+#include "launch.hpp"
 #include "operand.hpp"
 #include "plan_cache.hpp"
-#include "torch_executor.hpp"
 
 namespace upconv::binding {
 namespace {
 
 Layout join(Layout a, Layout b) {
   return a == Layout::channels_last || b == Layout::channels_last ? Layout::channels_last : Layout::channels_first;
-}
-
-/// Allocates the pass's workspace and calls `run(launch)`. Small workspaces live on the stack: a tiny call
-/// should not pay for an allocation.
-template <class Run>
-void launch(const Plan& plan, Pass pass, Run run) {
-  TorchExecutor executor;
-  const std::size_t bytes = plan.workspace_bytes(pass, executor.workers());
-  alignas(64) std::array<std::byte, 8192> stack;
-  if (bytes <= stack.size()) {
-    const Status s = run(Launch{stack.data(), stack.size(), &executor});
-    if (!s.ok()) throw std::runtime_error(s.message());
-    return;
-  }
-  const std::array<std::int64_t, 1> words{static_cast<std::int64_t>((bytes + 64 + 7) / 8)};
-  const Tensor memory = allocate(words.data(), 1, Layout::channels_first, DType::f64);
-  auto address = reinterpret_cast<std::uintptr_t>(memory.mutable_data_ptr());
-  address = (address + 63) & ~std::uintptr_t{63};
-  const Status s = run(Launch{reinterpret_cast<void*>(address), bytes, &executor});
-  if (!s.ok()) throw std::runtime_error(s.message());
 }
 
 std::array<std::int64_t, max_rank + 2> output_sizes(const Problem& p) {
@@ -49,22 +29,27 @@ std::array<std::int64_t, max_rank + 2> output_sizes(const Problem& p) {
 
 Hyperparameters unpack(const Tensor& w, Integers geometry) {
   const std::size_t n = geometry.size() / 4;
-  if (geometry.size() != 4 * n + 1)
-    throw std::runtime_error("conv_transpose: expected 4 hyperparameters a dimension and groups, but got " +
+  if (geometry.size() != 4 * n + 2)
+    throw std::runtime_error("conv_transpose: expected 4 hyperparameters a dimension, groups and precision, but got " +
                              std::to_string(geometry.size()) + " numbers");
   if (static_cast<std::size_t>(w.dim()) != n + 2)
     throw std::runtime_error("conv_transpose" + std::to_string(n) + "d: expected a weight of " + std::to_string(n + 2) +
                              " dimensions (in_channels, out_channels/groups, *kernel), but got one of " +
                              std::to_string(w.dim()));
   const std::int64_t* g = geometry.data();
-  return {{g, n}, {g + n, n}, {g + 2 * n, n}, {g + 3 * n, n}, g[4 * n]};
+  return {{g, n}, {g + n, n}, {g + 2 * n, n}, {g + 3 * n, n}, g[4 * n], g[4 * n + 1]};
 }
 
 Tensor run_forward(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, const Hyperparameters& h,
                    const Epilogue& epilogue) {
   const int rank = static_cast<int>(w.dim()) - 2;
   Problem p = make_problem(sizes_of(x), sizes_of(w), h, common_dtype(rank, x, "input", w, "weight"));
-  if (b) check_bias(p, *b);
+  const Device device = common_device(rank, x, "input", w, "weight");
+  if (b) {
+    check_bias(p, *b);
+    common_device(rank, x, "input", *b, "bias");
+  }
+  p.precision = precision_of(h.precision, p, Pass::forward, device);
   p.bias = b.has_value();
   p.y_layout = join(suggested_layout(x), suggested_layout(w));
   if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
@@ -73,9 +58,9 @@ Tensor run_forward(const Tensor& x, const Tensor& w, const std::optional<Tensor>
   p.w_layout = dense_w.layout;
   std::optional<Tensor> dense_b;
   if (b) dense_b = dense(*b, Layout::channels_first).tensor;
-  const auto plan = plan_for(p, epilogue);
-  const Tensor y = allocate(output_sizes(p).data(), p.rank + 2, p.y_layout, p.dtype);
-  launch(*plan, Pass::forward, [&](const Launch& l) {
+  const auto plan = plan_for(p, epilogue, device);
+  const Tensor y = allocate(output_sizes(p).data(), p.rank + 2, p.y_layout, p.dtype, device);
+  launch(*plan, Pass::forward, device, [&](const Launch& l) {
     return plan->forward({.x = dense_x.tensor.const_data_ptr(),
                           .w = dense_w.tensor.const_data_ptr(),
                           .b = dense_b ? dense_b->const_data_ptr() : nullptr,
@@ -90,13 +75,15 @@ Tensor run_backward_input(const Tensor& dy, const Tensor& w, Sizes input_size, c
   Problem p = make_problem(input_size, sizes_of(w), h, common_dtype(rank, dy, "output gradient", w, "weight"));
   if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
   check_output_gradient(p, sizes_of(dy));
+  const Device device = common_device(rank, dy, "output gradient", w, "weight");
+  p.precision = precision_of(h.precision, p, Pass::backward_input, device);
   p.x_layout = join(suggested_layout(dy), suggested_layout(w));
   const Operand dense_dy = dense(dy, p.x_layout), dense_w = dense(w, Layout::channels_first);
   p.y_layout = dense_dy.layout;
   p.w_layout = dense_w.layout;
-  const auto plan = plan_for(p, {});
-  const Tensor dx = allocate(input_size.data(), p.rank + 2, p.x_layout, p.dtype);
-  launch(*plan, Pass::backward_input, [&](const Launch& l) {
+  const auto plan = plan_for(p, {}, device);
+  const Tensor dx = allocate(input_size.data(), p.rank + 2, p.x_layout, p.dtype, device);
+  launch(*plan, Pass::backward_input, device, [&](const Launch& l) {
     return plan->backward_input(
         {.dy = dense_dy.tensor.const_data_ptr(), .w = dense_w.tensor.const_data_ptr(), .dx = dx.mutable_data_ptr()}, l);
   });
@@ -108,13 +95,15 @@ Tensor run_backward_weight(const Tensor& x, const Tensor& dy, Sizes weight_size,
   Problem p = make_problem(sizes_of(x), weight_size, h, common_dtype(rank, x, "input", dy, "output gradient"));
   if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
   check_output_gradient(p, sizes_of(dy));
+  const Device device = common_device(rank, x, "input", dy, "output gradient");
+  p.precision = precision_of(h.precision, p, Pass::backward_weight, device);
   const Layout layout = join(suggested_layout(x), suggested_layout(dy));
   const Operand dense_x = dense(x, layout), dense_dy = dense(dy, layout);
   p.x_layout = dense_x.layout;
   p.y_layout = dense_dy.layout;
-  const auto plan = plan_for(p, {});
-  const Tensor dw = allocate(weight_size.data(), p.rank + 2, p.w_layout, p.dtype);
-  launch(*plan, Pass::backward_weight, [&](const Launch& l) {
+  const auto plan = plan_for(p, {}, device);
+  const Tensor dw = allocate(weight_size.data(), p.rank + 2, p.w_layout, p.dtype, device);
+  launch(*plan, Pass::backward_weight, device, [&](const Launch& l) {
     return plan->backward_weight(
         {.x = dense_x.tensor.const_data_ptr(), .dy = dense_dy.tensor.const_data_ptr(), .dw = dw.mutable_data_ptr()}, l);
   });
@@ -124,26 +113,27 @@ Tensor run_backward_weight(const Tensor& x, const Tensor& dy, Sizes weight_size,
 }  // namespace
 
 Tensor conv_transpose(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers stride,
-                      Integers padding, Integers output_padding, Integers dilation, std::int64_t groups) {
-  return run_forward(x, w, b, {stride, padding, output_padding, dilation, groups}, {});
+                      Integers padding, Integers output_padding, Integers dilation, std::int64_t groups,
+                      std::int64_t precision) {
+  return run_forward(x, w, b, {stride, padding, output_padding, dilation, groups, precision}, {});
 }
 
 Tensor conv_transpose_epilogue(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers stride,
                                Integers padding, Integers output_padding, Integers dilation, std::int64_t groups,
-                               const std::vector<double>& epilogue) {
-  return run_forward(x, w, b, {stride, padding, output_padding, dilation, groups}, make_epilogue(epilogue));
+                               const std::vector<double>& epilogue, std::int64_t precision) {
+  return run_forward(x, w, b, {stride, padding, output_padding, dilation, groups, precision}, make_epilogue(epilogue));
 }
 
 Tensor conv_transpose_backward_input(const Tensor& dy, const Tensor& w, Integers input_size, Integers stride,
-                                     Integers padding, Integers output_padding, Integers dilation,
-                                     std::int64_t groups) {
-  return run_backward_input(dy, w, input_size, {stride, padding, output_padding, dilation, groups});
+                                     Integers padding, Integers output_padding, Integers dilation, std::int64_t groups,
+                                     std::int64_t precision) {
+  return run_backward_input(dy, w, input_size, {stride, padding, output_padding, dilation, groups, precision});
 }
 
 Tensor conv_transpose_backward_weight(const Tensor& x, const Tensor& dy, Integers weight_size, Integers stride,
-                                      Integers padding, Integers output_padding, Integers dilation,
-                                      std::int64_t groups) {
-  return run_backward_weight(x, dy, weight_size, {stride, padding, output_padding, dilation, groups});
+                                      Integers padding, Integers output_padding, Integers dilation, std::int64_t groups,
+                                      std::int64_t precision) {
+  return run_backward_weight(x, dy, weight_size, {stride, padding, output_padding, dilation, groups, precision});
 }
 
 Tensor conv_transpose_backward_bias(const Tensor& dy) {
@@ -161,11 +151,12 @@ Tensor conv_transpose_backward_bias(const Tensor& dy) {
   Problem p = make_problem({x.data(), sizes.size()}, {w.data(), sizes.size()}, {one, zero, zero, one, 1},
                            dtype_of("conv_transpose_backward_bias", "output gradient", dy));
   if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
+  const Device device = device_of(dy);
   const Operand dense_dy = dense(dy, suggested_layout(dy));
   p.x_layout = p.y_layout = dense_dy.layout;
-  const auto plan = plan_for(p, {});
-  const Tensor db = allocate(&p.out_channels, 1, Layout::channels_first, p.dtype);
-  launch(*plan, Pass::backward_bias, [&](const Launch& l) {
+  const auto plan = plan_for(p, {}, device);
+  const Tensor db = allocate(&p.out_channels, 1, Layout::channels_first, p.dtype, device);
+  launch(*plan, Pass::backward_bias, device, [&](const Launch& l) {
     return plan->backward_bias({.dy = dense_dy.tensor.const_data_ptr(), .db = db.mutable_data_ptr()}, l);
   });
   return db;
@@ -184,7 +175,7 @@ Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, In
                           bool need_dw, bool need_db) {
   const Hyperparameters h = unpack(w, geometry);
   const std::int64_t nothing = 0;
-  const auto empty = [&] { return allocate(&nothing, 1, Layout::channels_first, DType::f32); };
+  const auto empty = [&] { return allocate(&nothing, 1, Layout::channels_first, DType::f32, device_of(dy)); };
   return {need_dx ? run_backward_input(dy, w, sizes_of(x), h) : empty(),
           need_dw ? run_backward_weight(x, dy, sizes_of(w), h) : empty(),
           need_db ? conv_transpose_backward_bias(dy) : empty()};

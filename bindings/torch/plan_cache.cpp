@@ -16,6 +16,7 @@ constexpr std::size_t generation = 512;
 struct Key {
   Problem problem;
   Epilogue epilogue;
+  Device device;
   bool operator==(const Key&) const = default;
 };
 
@@ -34,7 +35,9 @@ struct Hash {
     Mixer m;
     m.add(static_cast<std::uint64_t>(p.rank) | static_cast<std::uint64_t>(p.dtype) << 8 |
           static_cast<std::uint64_t>(p.x_layout) << 16 | static_cast<std::uint64_t>(p.w_layout) << 17 |
-          static_cast<std::uint64_t>(p.y_layout) << 18 | static_cast<std::uint64_t>(p.bias) << 19);
+          static_cast<std::uint64_t>(p.y_layout) << 18 | static_cast<std::uint64_t>(p.bias) << 19 |
+          static_cast<std::uint64_t>(p.precision) << 20 | static_cast<std::uint64_t>(key.device.kind) << 24 |
+          static_cast<std::uint64_t>(key.device.index) << 28);
     for (std::int64_t v : {p.batch, p.in_channels, p.out_channels, p.groups}) m.add(static_cast<std::uint64_t>(v));
     for (const Extent* e : {&p.input, &p.kernel, &p.stride, &p.padding, &p.output_padding, &p.dilation})
       m.add(*e, p.rank);
@@ -60,7 +63,7 @@ class Cache {
     std::shared_ptr<const Plan> plan = take_from_old(key);
     if (!plan) {
       // Built outside the lock: two threads may build the same plan once; the first one stored is kept.
-      auto made = Plan::create(key.problem, Device::cpu(), key.epilogue);
+      auto made = Plan::create(key.problem, key.device, key.epilogue);
       if (!made.ok()) throw std::runtime_error(made.status().message());
       plan = std::move(*made);
     }
@@ -85,10 +88,10 @@ class Cache {
 
 }  // namespace
 
-std::shared_ptr<const Plan> plan_for(const Problem& problem, const Epilogue& epilogue) {
+std::shared_ptr<const Plan> plan_for(const Problem& problem, const Epilogue& epilogue, Device device) {
   // Never destroyed: torch's threads may outlive static destructors at exit.
   static Cache* cache = new Cache;
-  return cache->find_or_create({problem, epilogue});
+  return cache->find_or_create({problem, epilogue, device});
 }
 
 }  // namespace upconv::binding

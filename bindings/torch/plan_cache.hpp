@@ -9,6 +9,6 @@
 namespace upconv::binding {
 
 /// The plan of a problem, built on first use. Throws std::runtime_error with the Status message.
-std::shared_ptr<const Plan> plan_for(const Problem& problem, const Epilogue& epilogue);
+std::shared_ptr<const Plan> plan_for(const Problem& problem, const Epilogue& epilogue, Device device);
 
 }  // namespace upconv::binding

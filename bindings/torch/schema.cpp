@@ -6,7 +6,9 @@
 #include <string>
 
 #include "cpu/fma_peak.hpp"
+#include "engine.hpp"
 #include "operators.hpp"
+#include "single_pass.hpp"
 #include "upconv/plan.hpp"
 #include "upconv/version.hpp"
 
@@ -16,15 +18,22 @@ namespace {
 #define UPCONV_GEOMETRY "SymInt[] stride, SymInt[] padding, SymInt[] output_padding, SymInt[] dilation, SymInt groups"
 
 constexpr const char* schemas[] = {
-    "conv_transpose(Tensor x, Tensor w, Tensor? b, " UPCONV_GEOMETRY ") -> Tensor",
-    "conv_transpose_epilogue(Tensor x, Tensor w, Tensor? b, " UPCONV_GEOMETRY ", float[] epilogue) -> Tensor",
-    "conv_transpose_backward_input(Tensor dy, Tensor w, SymInt[] input_size, " UPCONV_GEOMETRY ") -> Tensor",
-    "conv_transpose_backward_weight(Tensor x, Tensor dy, SymInt[] weight_size, " UPCONV_GEOMETRY ") -> Tensor",
+    "conv_transpose(Tensor x, Tensor w, Tensor? b, " UPCONV_GEOMETRY ", int precision=0) -> Tensor",
+    "conv_transpose_epilogue(Tensor x, Tensor w, Tensor? b, " UPCONV_GEOMETRY
+    ", float[] epilogue, int precision=0) -> Tensor",
+    "conv_transpose_backward_input(Tensor dy, Tensor w, SymInt[] input_size, " UPCONV_GEOMETRY
+    ", int precision=0) -> Tensor",
+    "conv_transpose_backward_weight(Tensor x, Tensor dy, SymInt[] weight_size, " UPCONV_GEOMETRY
+    ", int precision=0) -> Tensor",
     "conv_transpose_backward_bias(Tensor dy) -> Tensor",
     "_forward(Tensor x, Tensor w, Tensor? b, int[] geometry) -> Tensor",
     "_forward_epilogue(Tensor x, Tensor w, Tensor? b, int[] geometry, float[] epilogue) -> Tensor",
     "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor, Tensor, Tensor)",
-    "explain(str problem) -> str",
+    "explain(str problem, str device='cpu') -> str",
+    "_run(str problem, str pass_, str only, Tensor a, Tensor b, Tensor? bias, float[] epilogue) -> Tensor",
+    "_engine_report() -> str",
+    "_kernel_cache(str action) -> str",
+    "_prepare(str problem, str pass_, str device, int precision, float[] epilogue) -> ()",
     "version() -> str",
     "_fma_peak(float seconds) -> float",
 };
@@ -43,22 +52,38 @@ std::string take_string(StableIValue value) {
 
 void explain(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const auto problem = parse_problem(take_string(stack[0]));
+  const std::string device = take_string(stack[1]);
   if (!problem.ok()) throw std::runtime_error("explain: " + problem.status().message());
-  const auto plan = Plan::create(*problem);
+  const auto plan = Plan::create(*problem, parse_device(device));
   if (!plan.ok()) throw std::runtime_error(plan.status().message());
   stack[0] = torch::stable::detail::from<std::string>((*plan)->explain());
+}
+
+/// Boxed by hand for its str arguments.
+void run_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  using torch::stable::detail::to;
+  const std::string problem = take_string(stack[0]), pass = take_string(stack[1]), only = take_string(stack[2]);
+  const auto a = to<Tensor>(stack[3]), b = to<Tensor>(stack[4]);
+  const auto bias = to<std::optional<Tensor>>(stack[5]);
+  const auto epilogue = to<std::vector<double>>(stack[6]);
+  stack[0] = torch::stable::detail::from(run_single(problem, pass, only, a, b, bias, epilogue));
+}
+
+void kernel_cache_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  stack[0] = torch::stable::detail::from<std::string>(kernel_cache(take_string(stack[0])));
+}
+
+void prepare_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  using torch::stable::detail::to;
+  const std::string problem = take_string(stack[0]), pass = take_string(stack[1]), device = take_string(stack[2]);
+  const auto epilogue = to<std::vector<double>>(stack[4]);
+  prepare(problem, pass, device, to<std::int64_t>(stack[3]), epilogue);
 }
 
 std::string version() { return UPCONV_VERSION; }
 
 /// What `upconv bench` divides by; see src/cpu/fma_peak.hpp.
 double fma_peak(double seconds) { return cpu::fma_peak(seconds); }
-
-[[noreturn]] void no_cuda(StableIValue*, std::uint64_t, std::uint64_t) {
-  throw std::runtime_error("upconv " UPCONV_VERSION
-                           " has no CUDA engine yet: move the tensors to the CPU, or keep "
-                           "torch.nn.functional.conv_transpose for CUDA tensors");
-}
 
 }  // namespace
 }  // namespace upconv::binding
@@ -67,26 +92,26 @@ STABLE_TORCH_LIBRARY(upconv, m) {
   for (const char* schema : upconv::binding::schemas) m.def(schema);
 }
 
-STABLE_TORCH_LIBRARY_IMPL(upconv, CPU, m) {
-  m.impl("conv_transpose", TORCH_BOX(&upconv::binding::conv_transpose));
-  m.impl("conv_transpose_epilogue", TORCH_BOX(&upconv::binding::conv_transpose_epilogue));
-  m.impl("conv_transpose_backward_input", TORCH_BOX(&upconv::binding::conv_transpose_backward_input));
-  m.impl("conv_transpose_backward_weight", TORCH_BOX(&upconv::binding::conv_transpose_backward_weight));
-  m.impl("conv_transpose_backward_bias", TORCH_BOX(&upconv::binding::conv_transpose_backward_bias));
-  m.impl("_forward", TORCH_BOX(&upconv::binding::forward_packed));
-  m.impl("_forward_epilogue", TORCH_BOX(&upconv::binding::forward_epilogue_packed));
-  m.impl("_backward", TORCH_BOX(&upconv::binding::backward_packed));
-}
+/// The same functions serve both devices: they ask the tensors where they lie.
+#define UPCONV_IMPLEMENTATIONS(m)                                                                        \
+  m.impl("conv_transpose", TORCH_BOX(&upconv::binding::conv_transpose));                                 \
+  m.impl("conv_transpose_epilogue", TORCH_BOX(&upconv::binding::conv_transpose_epilogue));               \
+  m.impl("conv_transpose_backward_input", TORCH_BOX(&upconv::binding::conv_transpose_backward_input));   \
+  m.impl("conv_transpose_backward_weight", TORCH_BOX(&upconv::binding::conv_transpose_backward_weight)); \
+  m.impl("conv_transpose_backward_bias", TORCH_BOX(&upconv::binding::conv_transpose_backward_bias));     \
+  m.impl("_forward", TORCH_BOX(&upconv::binding::forward_packed));                                       \
+  m.impl("_forward_epilogue", TORCH_BOX(&upconv::binding::forward_epilogue_packed));                     \
+  m.impl("_backward", TORCH_BOX(&upconv::binding::backward_packed));                                     \
+  m.impl("_run", &upconv::binding::run_boxed)
 
-STABLE_TORCH_LIBRARY_IMPL(upconv, CUDA, m) {
-  for (const char* name :
-       {"conv_transpose", "conv_transpose_epilogue", "conv_transpose_backward_input", "conv_transpose_backward_weight",
-        "conv_transpose_backward_bias", "_forward", "_forward_epilogue", "_backward"})
-    m.impl(name, &upconv::binding::no_cuda);
-}
+STABLE_TORCH_LIBRARY_IMPL(upconv, CPU, m) { UPCONV_IMPLEMENTATIONS(m); }
+STABLE_TORCH_LIBRARY_IMPL(upconv, CUDA, m) { UPCONV_IMPLEMENTATIONS(m); }
 
 STABLE_TORCH_LIBRARY_IMPL(upconv, CompositeExplicitAutograd, m) {
   m.impl("explain", &upconv::binding::explain);
+  m.impl("_engine_report", TORCH_BOX(&upconv::binding::engine_report));
+  m.impl("_kernel_cache", &upconv::binding::kernel_cache_boxed);
+  m.impl("_prepare", &upconv::binding::prepare_boxed);
   m.impl("version", TORCH_BOX(&upconv::binding::version));
   m.impl("_fma_peak", TORCH_BOX(&upconv::binding::fma_peak));
 }

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from . import _ops, functional, nn
+from ._warmup import warmup
 from .optimize import optimize
 
-__all__ = ["__version__", "explain", "functional", "nn", "optimize"]
+__all__ = ["__version__", "explain", "functional", "nn", "optimize", "warmup"]
 
 __version__: str = _ops.version()
 
 
-def explain(problem: str) -> str:
+def explain(problem: str, device: str = "cpu") -> str:
     """What upconv does with a problem such as ``"2d n8 c64 o64 i256x256 k3x3 s2x2"``: per pass the kernel that
-    runs, why the others were declined, workspace and floor. A malformed or illegal problem raises RuntimeError."""
-    return _ops.explain(problem)
+    runs, why the others were declined, workspace and floor. ``device`` is ``cpu``, ``cuda``, ``cuda:1``, or
+    ``sm_90``: a model of that GPU, which need not be here. A malformed or illegal problem raises RuntimeError."""
+    return _ops.explain(problem, device)

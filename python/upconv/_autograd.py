@@ -26,7 +26,7 @@ def _backward_conv_transpose(ctx, dy):
     dx = _routes.backward_input(dy, w, ctx.x_shape, *ctx.geometry) if need_x else None
     dw = _routes.backward_weight(x, dy, ctx.w_shape, *ctx.geometry) if need_w else None
     db = _routes.backward_bias(dy) if need_b else None
-    return dx, dw, db, None, None, None, None, None
+    return dx, dw, db, None, None, None, None, None, None
 
 
 def _setup_backward_input(ctx, inputs, output):
@@ -40,7 +40,7 @@ def _backward_backward_input(ctx, g):
     dy, w = ctx.saved_tensors
     ddy = _routes.conv_transpose(g, w, None, *ctx.geometry) if ctx.needs_input_grad[0] else None
     dw = _routes.backward_weight(g, dy, ctx.w_shape, *ctx.geometry) if ctx.needs_input_grad[1] else None
-    return ddy, dw, None, None, None, None, None, None
+    return ddy, dw, None, None, None, None, None, None, None
 
 
 def _setup_backward_weight(ctx, inputs, output):
@@ -53,7 +53,7 @@ def _backward_backward_weight(ctx, g):
     x, dy = ctx.saved_tensors
     dx = _routes.backward_input(dy, g, ctx.x_shape, *ctx.geometry) if ctx.needs_input_grad[0] else None
     ddy = _routes.conv_transpose(x, g, None, *ctx.geometry) if ctx.needs_input_grad[1] else None
-    return dx, ddy, None, None, None, None, None, None
+    return dx, ddy, None, None, None, None, None, None, None
 
 
 def _setup_backward_bias(ctx, inputs, output):
@@ -116,10 +116,10 @@ for _route, _setup, _formula, _terms in (
     _route.function = _function(_route, _setup, _formula, _terms)
 
 
-def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilation, groups, epilogue):
+def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilation, groups, epilogue, precision=0):
     """With gradients: the convolution, then torch's own activations, so gradients of any order are exact."""
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, w, b)):
-        y = _routes.conv_transpose(x, w, b, stride, padding, output_padding, dilation, groups)
+        y = _routes.conv_transpose(x, w, b, stride, padding, output_padding, dilation, groups, precision)
         return _activations.apply(y, epilogue)
     with torch._C._AutoDispatchBelowAutograd():
         return _ops.conv_transpose_epilogue.redispatch(
@@ -133,6 +133,7 @@ def _epilogue_autograd(keyset, x, w, b, stride, padding, output_padding, dilatio
             dilation,
             groups,
             epilogue,
+            precision,
         )
 
 
@@ -168,10 +169,11 @@ class _ConvTranspose(torch.autograd.Function):
         return dx, dw, db, None
 
 
-def unpack(geometry):
-    """(stride..., padding..., output_padding..., dilation..., groups) as the operators' five arguments."""
-    n = (len(geometry) - 1) // 4
-    return geometry[:n], geometry[n : 2 * n], geometry[2 * n : 3 * n], geometry[3 * n : -1], geometry[-1]
+def unpack(geometry, *epilogue):
+    """(stride..., padding..., output_padding..., dilation..., groups, precision) as the operators' arguments."""
+    n = (len(geometry) - 2) // 4
+    lists = (geometry[:n], geometry[n : 2 * n], geometry[2 * n : 3 * n], geometry[3 * n : -2])
+    return *lists, geometry[-2], *epilogue, geometry[-1]
 
 
 # Function.apply of torch.autograd.Function rebinds arguments for functorch first; _call has ruled functorch out.

@@ -23,7 +23,8 @@ _has_torch_function = torch._C._has_torch_function_variadic
 def run(rank, x, w, b, geometry):
     """y of x (N, C_in, *input) or (C_in, *input), w (C_in, C_out/groups, *kernel), b (C_out,) or None.
 
-    ``geometry`` is (stride..., padding..., output_padding..., dilation..., groups), 4 * rank + 1 integers.
+    ``geometry`` is (stride..., padding..., output_padding..., dilation..., groups, precision), 4 * rank + 2
+    integers; the numbers of precision are _precision's.
     """
     if _is_compiling():
         return _in_full(rank, x, w, b, geometry)
@@ -46,11 +47,11 @@ def run_epilogue(rank, x, w, b, geometry, epilogue):
     if wants_grad or x.dim() != rank + 2 or x.is_complex():
         return _activations.apply(run(rank, x, w, b, geometry), epilogue)
     if _is_compiling():
-        return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+        return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry, epilogue))
     if forward_ad._current_level >= 0:
         return _activations.apply(run(rank, x, w, b, geometry), epilogue)
     if _watched(x, w, b):
-        return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry), epilogue)
+        return _ops.conv_transpose_epilogue(x, w, b, *unpack(geometry, epilogue))
     return _ops.forward_epilogue_packed(x, w, b, geometry, epilogue)
 
 
@@ -95,7 +96,7 @@ def _diagnose(name, x, w, b, geometry):
             raise TypeError(
                 f"{name}(): argument '{what}' (position {position}) must be Tensor, not {type(value).__name__}"
             ) from None
-    *lists, groups = geometry
+    *lists, groups, _ = geometry
     n = len(lists) // 4
     for i, what in enumerate(("stride", "padding", "output_padding", "dilation")):
         for value in lists[i * n : (i + 1) * n]:

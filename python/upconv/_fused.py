@@ -17,7 +17,9 @@ class _Activated:
     activation: str
 
     def _run(self, input, geometry):
-        return run_epilogue(len(self.kernel_size), input, self.weight, self.bias, geometry, self.epilogue)
+        return run_epilogue(
+            len(self.kernel_size), input, self.weight, self.bias, self._geometry(input, geometry), self.epilogue
+        )
 
     def extra_repr(self):
         return f"{super().extra_repr()}, epilogue={self.activation}"

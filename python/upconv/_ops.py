@@ -20,6 +20,9 @@ forward_packed = torch.ops.upconv._forward.default
 forward_epilogue_packed = torch.ops.upconv._forward_epilogue.default
 backward_packed = torch.ops.upconv._backward.default
 explain = torch.ops.upconv.explain.default
+prepare = torch.ops.upconv._prepare.default
+kernel_cache = torch.ops.upconv._kernel_cache.default
+engine_report = torch.ops.upconv._engine_report.default
 version = torch.ops.upconv.version.default
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -33,24 +36,24 @@ def _empty(like: torch.Tensor, shape, layout: torch.memory_format) -> torch.Tens
 
 
 @torch.library.register_fake("upconv::conv_transpose")
-def _(x, w, b, stride, padding, output_padding, dilation, groups):
+def _(x, w, b, stride, padding, output_padding, dilation, groups, precision=0):
     shape = output_shape(x, w, b, stride, padding, output_padding, dilation, groups)
     return _empty(x, shape, result_layout(x, w))
 
 
 @torch.library.register_fake("upconv::conv_transpose_epilogue")
-def _(x, w, b, stride, padding, output_padding, dilation, groups, epilogue):
+def _(x, w, b, stride, padding, output_padding, dilation, groups, epilogue, precision=0):
     shape = output_shape(x, w, b, stride, padding, output_padding, dilation, groups)
     return _empty(x, shape, result_layout(x, w))
 
 
 @torch.library.register_fake("upconv::conv_transpose_backward_input")
-def _(dy, w, input_size, stride, padding, output_padding, dilation, groups):
+def _(dy, w, input_size, stride, padding, output_padding, dilation, groups, precision=0):
     return _empty(dy, input_size, result_layout(dy, w))
 
 
 @torch.library.register_fake("upconv::conv_transpose_backward_weight")
-def _(x, dy, weight_size, stride, padding, output_padding, dilation, groups):
+def _(x, dy, weight_size, stride, padding, output_padding, dilation, groups, precision=0):
     return _empty(x, weight_size, torch.contiguous_format)
 
 
@@ -64,7 +67,7 @@ def _(dy):
 def _(x, w, b, geometry, epilogue=()):
     n = w.dim() - 2
     split = [geometry[i * n : (i + 1) * n] for i in range(4)]
-    return _empty(x, output_shape(x, w, b, *split, geometry[-1]), result_layout(x, w))
+    return _empty(x, output_shape(x, w, b, *split, geometry[-2]), result_layout(x, w))
 
 
 @torch.library.register_fake("upconv::_backward")

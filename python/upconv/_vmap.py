@@ -28,41 +28,49 @@ def _out_of_batch(tensor, size):
 
 
 def _forward_rule(operator):
-    def rule(info, in_dims, x, w, b, stride, padding, output_padding, dilation, groups, *epilogue):
+    def rule(info, in_dims, x, w, b, stride, padding, output_padding, dilation, groups, *rest):
         n = info.batch_size
         x_dim, w_dim, b_dim = in_dims[:3]
         if w_dim is None and b_dim is None:
             x = _front(x, x_dim, n).flatten(0, 1)
-            y = operator(x, w, b, stride, padding, output_padding, dilation, groups, *epilogue)
+            y = operator(x, w, b, stride, padding, output_padding, dilation, groups, *rest)
             return _out_of_batch(y, n)
         x = _into_channels(x, x_dim, n)
         w = _front(w, w_dim, n).flatten(0, 1)
         b = None if b is None else _front(b, b_dim, n).flatten(0, 1)
-        y = operator(x, w, b, stride, padding, output_padding, dilation, groups * n, *epilogue)
+        y = operator(x, w, b, stride, padding, output_padding, dilation, groups * n, *rest)
         return _out_of_channels(y, n)
 
     return rule
 
 
-def _backward_input_rule(info, in_dims, dy, w, input_size, stride, padding, output_padding, dilation, groups):
+def _backward_input_rule(
+    info, in_dims, dy, w, input_size, stride, padding, output_padding, dilation, groups, precision=0
+):
     n = info.batch_size
     dy_dim, w_dim = in_dims[:2]
     batch, channels, *spatial = input_size
     geometry = (stride, padding, output_padding, dilation)
     if w_dim is None:
         dy = _front(dy, dy_dim, n).flatten(0, 1)
-        return _out_of_batch(_routes.backward_input(dy, w, [n * batch, channels, *spatial], *geometry, groups), n)
+        return _out_of_batch(
+            _routes.backward_input(dy, w, [n * batch, channels, *spatial], *geometry, groups, precision), n
+        )
     dy = _into_channels(dy, dy_dim, n)
     w = _front(w, w_dim, n).flatten(0, 1)
-    dx = _routes.backward_input(dy, w, [batch, n * channels, *spatial], *geometry, groups * n)
+    dx = _routes.backward_input(dy, w, [batch, n * channels, *spatial], *geometry, groups * n, precision)
     return _out_of_channels(dx, n)
 
 
-def _backward_weight_rule(info, in_dims, x, dy, weight_size, stride, padding, output_padding, dilation, groups):
+def _backward_weight_rule(
+    info, in_dims, x, dy, weight_size, stride, padding, output_padding, dilation, groups, precision=0
+):
     n = info.batch_size
     x, dy = _into_channels(x, in_dims[0], n), _into_channels(dy, in_dims[1], n)
     in_channels, *rest = weight_size
-    dw = _routes.backward_weight(x, dy, [n * in_channels, *rest], stride, padding, output_padding, dilation, groups * n)
+    dw = _routes.backward_weight(
+        x, dy, [n * in_channels, *rest], stride, padding, output_padding, dilation, groups * n, precision
+    )
     return dw.unflatten(0, (n, in_channels)), 0
 
 

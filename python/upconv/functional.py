@@ -8,6 +8,7 @@ import functools
 
 import torch
 
+from . import _precision
 from ._call import run
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
@@ -44,17 +45,20 @@ def _geometry(rank, name, stride, padding, output_padding, groups, dilation):
 _known_geometry = functools.lru_cache(maxsize=512, typed=True)(_geometry)
 
 
-def _run(rank, name, x, w, b, *arguments):
+def _run(rank, name, precision, x, w, b, *arguments):
+    mode = _precision.code(precision, x)
     if torch.compiler.is_compiling():
-        return run(rank, x, w, b, _geometry(rank, name, *arguments))
+        return run(rank, x, w, b, (*_geometry(rank, name, *arguments), mode))
     try:
         geometry = _known_geometry(rank, name, *arguments)
     except TypeError:  # a list, or something wrong that _geometry names
         geometry = _geometry(rank, name, *arguments)
-    return run(rank, x, w, b, geometry)
+    return run(rank, x, w, b, (*geometry, mode))
 
 
-def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose1d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, precision="torch"
+):
     """Transposed convolution over the last dimension; arguments and result as ``torch.nn.functional``'s.
 
     Args:
@@ -62,6 +66,8 @@ def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_paddi
         weight: (C_in, C_out / groups, K), of the same dtype and device.
         bias: (C_out,) or None.
         stride, padding, output_padding, dilation: a number, or a tuple of one.
+        precision: of float32 products on CUDA, forward and backward: ``"torch"`` (what torch computes under its
+            current settings), ``"ieee"``, ``"tf32"`` or ``"bf16x3"``; see :mod:`upconv._precision`.
 
     Returns:
         (N, C_out, L_out) or (C_out, L_out) with
@@ -71,23 +77,33 @@ def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_paddi
         RuntimeError: shapes, dtypes, devices or values break a rule of the operator; named with value and rule.
         NotImplementedError: integer tensors. TypeError: an argument of another type.
     """
-    return _run(1, "conv_transpose1d", input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _run(
+        1, "conv_transpose1d", precision, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
-def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose2d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, precision="torch"
+):
     """Transposed convolution over the last two dimensions.
 
     ``input`` (N, C_in, H, W) or (C_in, H, W), ``weight`` (C_in, C_out / groups, kH, kW), ``bias`` (C_out,); the result
     is (N, C_out, H_out, W_out), channels_last when input or weight is. Otherwise as :func:`conv_transpose1d`.
     """
-    return _run(2, "conv_transpose2d", input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _run(
+        2, "conv_transpose2d", precision, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
-def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose3d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, precision="torch"
+):
     """Transposed convolution over the last three dimensions.
 
     ``input`` (N, C_in, D, H, W) or (C_in, D, H, W), ``weight`` (C_in, C_out / groups, kD, kH, kW), ``bias`` (C_out,);
     the result is (N, C_out, D_out, H_out, W_out), channels_last_3d when input or weight is. Otherwise as
     :func:`conv_transpose1d`.
     """
-    return _run(3, "conv_transpose3d", input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _run(
+        3, "conv_transpose3d", precision, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from . import _precision
 from ._call import run
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
@@ -17,6 +18,20 @@ __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
 class _Forward:
     """The forward of all three."""
+
+    #: Of float32 products on CUDA: "torch", "ieee", "tf32" or "bf16x3" (see upconv.functional). May be set on an
+    #: instance; it is no part of the state_dict.
+    precision = "torch"
+
+    def __init__(self, *args, precision: str = "torch", **kwargs):
+        super().__init__(*args, **kwargs)
+        _precision.code(precision, None)
+        if precision != "torch":
+            self.precision = precision
+
+    def extra_repr(self):
+        text = super().extra_repr()
+        return text if self.precision == "torch" else f"{text}, precision={self.precision}"
 
     def forward(self, input, output_size=None):
         if self.padding_mode != "zeros":
@@ -28,8 +43,11 @@ class _Forward:
             )
         return self._run(input, (*self.stride, *self.padding, *output_padding, *self.dilation, self.groups))
 
+    def _geometry(self, input, geometry):
+        return (*geometry, _precision.code(self.precision, input))
+
     def _run(self, input, geometry):
-        return run(len(self.kernel_size), input, self.weight, self.bias, geometry)
+        return run(len(self.kernel_size), input, self.weight, self.bias, self._geometry(input, geometry))
 
 
 class ConvTranspose1d(_Forward, nn.ConvTranspose1d):

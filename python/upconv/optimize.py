@@ -122,7 +122,7 @@ def _replacement(module) -> tuple[type | None, str]:
     for tensor in tensors:
         if isinstance(tensor, torch_nn.parameter.UninitializedTensorMixin):
             return None, "its parameters are not initialised yet"
-        if tensor.device.type not in ("cpu", "meta"):
+        if tensor.device.type not in ("cpu", "cuda", "meta"):
             return None, f"its parameters are on {tensor.device}, and upconv has no engine for that yet"
         if tensor.dtype not in _ops.DTYPES:
             return None, f"its parameters are {tensor.dtype}"
@@ -155,10 +155,13 @@ class _evaluating:
     def __enter__(self):
         self.modes = [(module, module.training) for module in self.model.modules()]
         self.random = torch.random.get_rng_state()
+        self.cuda_random = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         self.model.eval()
 
     def __exit__(self, *exception):
         torch.random.set_rng_state(self.random)
+        if self.cuda_random:
+            torch.cuda.set_rng_state_all(self.cuda_random)
         for module, mode in self.modes:
             module.training = mode
 
@@ -181,13 +184,20 @@ def _agrees(expected, actual, report) -> bool:
             scale = a[a.isfinite()].abs().max().item() if a.isfinite().any() else 1.0
             same = torch.isclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
             worst = max(worst, (torch.where(same, 0.0, (a - b).abs() / max(scale, 1e-30))).max().item())
-    allowed = 1e-4 if all(t.dtype in (torch.float32, torch.float64) for t in _tensors(expected)) else 3e-2
+    allowed = max((_allowed(t) for t in _tensors(expected)), default=0.0)
     if not worst <= allowed:
         report.rows.clear()
         report.notes.append(f"returned as it was: with the example inputs the result differed by {worst:.1e}")
         return False
     report.notes.append(f"checked with the example inputs: largest difference {worst:.1e} of the largest value")
     return True
+
+
+def _allowed(tensor) -> float:
+    if tensor.dtype not in (torch.float32, torch.float64):
+        return 3e-2
+    # On CUDA, torch may round to TF32 where upconv does not, or the other way round.
+    return 2e-3 if tensor.is_cuda and tensor.dtype == torch.float32 else 1e-4
 
 
 def _tensors(value):

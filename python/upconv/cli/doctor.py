@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     findings = {
         **software(),
         **machine(),
-        "gpu": gpu(),
+        **engine(),
         **{k: f"WRONG: {v}" if v else "ok" for k, v in failures.items()},
     }
     width = max(map(len, findings))
@@ -76,32 +76,51 @@ def machine() -> dict[str, str]:
     }
 
 
-def gpu() -> str:
-    """What is plainly so: this build computes on the CPU only, whatever GPU the machine has."""
+def engine() -> dict[str, str]:
+    """The CUDA engine: driver, NVRTC, GPUs, kernel cache, and in the last line whether it can run."""
     import torch
 
-    found = f"torch sees {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "torch sees no GPU"
-    return f"this build of upconv has no CUDA engine, so no GPU and no NVRTC is used ({found})"
+    from upconv import _ops
+
+    findings = dict(line.split("\t", 1) for line in _ops.engine_report().split("\n"))
+    obstacle = findings["cuda engine"]
+    if obstacle == "ok" and not torch.cuda.is_available():
+        obstacle = "this torch has no CUDA" if torch.version.cuda is None else "torch sees no GPU"
+    if obstacle == "ok":
+        findings["cuda engine"] = "runs CUDA tensors"
+    else:
+        findings["cuda engine"] = f"cannot run here ({obstacle}); the CPU engine serves CPU tensors"
+    return findings
 
 
 def tried():
-    """For each rank: '' when a small layer and its gradients equal PyTorch's, else what went wrong."""
+    """For each device and rank: '' when a small layer and its gradients equal PyTorch's, else what went wrong."""
+    import torch
+
+    devices = ["cpu"]
+    if torch.cuda.is_available() and engine()["cuda engine"] == "runs CUDA tensors":
+        devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    for device in devices:
+        for rank in (1, 2, 3):
+            yield f"{rank}d layer" + ("" if device == "cpu" else f", {device}"), wrong_with(rank, device)
+
+
+def wrong_with(rank: int, device: str) -> str:
+    """'' when it is right. Small integers: every sum is exact, so the two must agree to the bit."""
     import torch
 
     import upconv
 
-    for rank in (1, 2, 3):
-        generator = torch.Generator().manual_seed(rank)
-        # Small integers: every sum is exact, so the two must agree to the bit.
-        x = torch.randint(-4, 5, (2, 4) + (5,) * rank, generator=generator).float()
-        w = torch.randint(-4, 5, (4, 3) + (3,) * rank, generator=generator).float()
-        results = []
-        try:
-            for source in (torch.nn.functional, upconv.functional):
-                tensors = [x.clone().requires_grad_(), w.clone().requires_grad_()]
-                y = getattr(source, f"conv_transpose{rank}d")(*tensors, stride=2, padding=1)
-                results.append([y, *torch.autograd.grad(y.sum(), tensors)])
-            same = all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-            yield f"{rank}d layer", "" if same else "the result differs from PyTorch's"
-        except Exception as error:
-            yield f"{rank}d layer", f"{type(error).__name__}: {error}"
+    generator = torch.Generator().manual_seed(rank)
+    x = torch.randint(-4, 5, (2, 4) + (5,) * rank, generator=generator).float().to(device)
+    w = torch.randint(-4, 5, (4, 3) + (3,) * rank, generator=generator).float().to(device)
+    results = []
+    try:
+        for source in (torch.nn.functional, upconv.functional):
+            tensors = [x.clone().requires_grad_(), w.clone().requires_grad_()]
+            y = getattr(source, f"conv_transpose{rank}d")(*tensors, stride=2, padding=1)
+            results.append([y, *torch.autograd.grad(y.sum(), tensors)])
+        same = all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "" if same else "the result differs from PyTorch's"

@@ -50,12 +50,17 @@ def commit(folder: Path) -> str:
         return ""
 
 
-def environment() -> dict[str, str | int]:
+def device_name(device: str) -> str:
+    """ "cpu: its name" or "cuda: its name"."""
+    return f"cuda: {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else f"cpu: {cpu_name()}"
+
+
+def environment(device: str = "cpu") -> dict[str, str | int]:
     """The facts a reader needs to judge a time, in the order to print them."""
     import upconv
 
     return {
-        "device": f"cpu: {cpu_name()}",
+        "device": device_name(device),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "instruction_set": instruction_set(),

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 DTYPE_BYTES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2}
+PRECISIONS = ("ieee", "tf32", "bf16x3")
 _EXTENTS = {
     "i": "input",
     "k": "kernel",
@@ -43,6 +44,7 @@ class Problem:
     groups: int = 1
     bias: bool = False
     dtype: str = "f32"
+    precision: str = "ieee"
     channels_last: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
@@ -97,6 +99,7 @@ class Problem:
                 one = len(set(value)) == 1 and name != "input"
                 words.append(key + (str(value[0]) if one else "x".join(map(str, value))))
         words += [f"g{self.groups}"] * (self.groups != 1) + ["b"] * self.bias + [self.dtype]
+        words += [self.precision] * (self.precision != "ieee")
         return " ".join(words + [key for key, name in _LAYOUTS.items() if name in self.channels_last])
 
     def __str__(self) -> str:
@@ -104,6 +107,7 @@ class Problem:
         words = [f"{self.rank}d", f"n{self.batch}", f"c{self.in_channels}", f"o{self.out_channels}"]
         words += [key + "x".join(map(str, getattr(self, name))) for key, name in _EXTENTS.items()]
         words += [f"g{self.groups}"] + ["b"] * self.bias + [self.dtype]
+        words += [self.precision] * (self.precision != "ieee")
         return " ".join(words + [key for key, name in _LAYOUTS.items() if name in self.channels_last])
 
 
@@ -120,6 +124,8 @@ def parse_problem(text: str) -> Problem:
             values["bias"] = True
         elif word in DTYPE_BYTES:
             values["dtype"] = word
+        elif word in PRECISIONS:
+            values["precision"] = word
         elif word in _LAYOUTS:
             values["channels_last"] = values.get("channels_last", frozenset()) | {_LAYOUTS[word]}
         else:

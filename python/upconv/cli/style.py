@@ -27,6 +27,12 @@ def threads(n: int | str) -> str:
     return "1 thread" if int(n) == 1 else f"{n} threads"
 
 
+def where(facts: dict[str, str | int]) -> str:
+    """What ran, in a few words: '2 threads, v3' of a CPU, or the GPU's name."""
+    kind, _, name = str(facts["device"]).partition(": ")
+    return name if kind == "cuda" else f"{threads(facts['threads'])}, {facts['instruction_set']}"
+
+
 def axes(ax) -> None:
     """Bare axes: no box, light vertical grid behind the data."""
     for side in ("top", "right", "left"):

@@ -19,16 +19,29 @@ def add(commands) -> None:
         "machine's peak. Results are merged into the file after every problem, so an interrupted run loses "
         "nothing: --resume goes on. Ends with 1 when a result is beyond its error bound or a problem failed.",
     )
-    parser.add_argument("--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
     parser.add_argument("--threads", type=numbers, default=(1, 2), metavar="N,...", help="default: 1,2")
     parser.add_argument("--only", type=words, metavar="ID,...", help="rows by id or the id's beginning: L1/57,dcgan/")
     parser.add_argument("--passes", type=words, default=PASSES, metavar="PASS,...", help=f"default: {','.join(PASSES)}")
     parser.add_argument(
-        "--dtype", type=words, default=("f32",), metavar="TYPE,...", help="f32 (default), bf16, f16, f64"
+        "--dtype",
+        type=words,
+        metavar="TYPE,...",
+        help="f32, bf16, f16, f64; default: f32, on CUDA bf16 too for the model layers",
     )
     parser.add_argument("--layout", choices=("nchw", "nhwc"), default="nchw", help="nhwc: channels_last tensors")
-    parser.add_argument("--shapes", type=Path, nargs="+", metavar="FILE", help="default: tests/shapes/*-cpu.txt")
-    parser.add_argument("--output", type=Path, default=Path("bench/results/cpu.json"), metavar="FILE")
+    parser.add_argument(
+        "--shapes", type=Path, nargs="+", metavar="FILE", help="default: tests/shapes/*-cpu.txt, on CUDA the full sizes"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: bench/results/, named by the device")
+    parser.add_argument(
+        "--precision",
+        type=words,
+        metavar="MODE,...",
+        help="CUDA: torch, ieee, tf32, bf16x3 (default: torch; for level 1 bf16x3 and ieee too)",
+    )
+    parser.add_argument("--compile", action="store_true", help="CUDA: torch.compile as a further peer (slow)")
+    parser.add_argument("--minutes", type=float, default=7.0, help="CUDA: rows are measured until then (default: 7)")
     parser.add_argument("--resume", action="store_true", help="skip rows that the file has from this commit and torch")
     parser.add_argument("--quick", action="store_true", help="forward and backward only, fewer calls, no float64 check")
     parser.add_argument("--seconds", type=float, metavar="S", help="time for each figure (default: 0.5, --quick: 0.1)")
@@ -66,6 +79,12 @@ def run(args: argparse.Namespace) -> int:
     from upconv.cli.bench.results import ResultsError
     from upconv.cli.problem import ProblemError
 
+    if args.device != "cpu":
+        from upconv.cli.bench import cuda
+
+        return cuda.run(args)
+    args.output = args.output or Path("bench/results/cpu.json")
+    args.dtype = args.dtype or ("f32",)
     try:
         shapes = chosen(args)
         if args.list:
@@ -89,7 +108,8 @@ def chosen(args: argparse.Namespace) -> list:
     for name, given, known in (("--passes", args.passes, PASSES), ("--dtype", args.dtype, DTYPES)):
         if unknown := [w for w in given if w not in known]:
             raise UsageError(f"{name}: {', '.join(unknown)} is none of {', '.join(known)}")
-    files = args.shapes or [shapes_folder() / name for name in SHAPE_FILES]
+    names = SHAPE_FILES if args.device == "cpu" else [n.replace("-cpu", "") for n in SHAPE_FILES]
+    files = args.shapes or [shapes_folder() / name for name in names]
     if missing := [str(f) for f in files if not f.is_file()]:
         raise UsageError(f"no shape file {', '.join(missing)}")
     shapes = [shape for file in files for shape in read_shapes(file)]
@@ -191,7 +211,7 @@ def is_done(shape, settings, held: dict, meta: dict) -> bool:
         return False
     have = {key(r) for r in held["rows"] if r.get("commit") == meta["commit"] and r["problem"] == shape.problem.short()}
     dtype = str(torch_dtypes[shape.problem.dtype]).removeprefix("torch.")
-    return all((shape.id, p, dtype, settings.layout, n) in have for p in settings.passes for n in settings.threads)
+    return all((shape.id, p, dtype, settings.layout, n, "") in have for p in settings.passes for n in settings.threads)
 
 
 def describe(args: argparse.Namespace) -> dict:

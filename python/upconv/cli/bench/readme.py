@@ -12,10 +12,17 @@ from upconv.cli.bench.results import ResultsError
 from upconv.cli.bench.summary import PEER, mean, ratio
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+GPU_BEGIN, GPU_END = "<!-- results-cuda:begin -->", "<!-- results-cuda:end -->"
+
+
+def is_cpu(results: dict) -> bool:
+    return results["meta"]["device"].startswith("cpu")
 
 
 def render(results: dict) -> str:
     """Markdown: KernelBench level 1 row by row, the model layers in one line, the machine below."""
+    if not is_cpu(results):
+        return render_gpu(results)
     meta = results["meta"]
     rows = [r for r in results["rows"] if r["dtype"] == "float32" and r["layout"] == "nchw"]
     if not rows:
@@ -53,6 +60,45 @@ def render(results: dict) -> str:
     return "\n".join(lines)
 
 
+def render_gpu(results: dict) -> str:
+    """The same of a GPU, with the floor of the forward pass and the model layers by dtype."""
+    meta = results["meta"]
+    rows = [r for r in results["rows"] if r.get("asked") == "torch" and r["pass"] in ("forward", "backward")]
+    if not rows:
+        raise ResultsError("no rows under PyTorch's own settings to show")
+    by_id: dict[tuple, dict[str, dict]] = {}
+    for row in rows:
+        by_id.setdefault((row["id"], row["dtype"]), {})[row["pass"]] = row
+    lines = [
+        "| transposed convolution | floor, ms | forward, ms: PyTorch → upconv | | backward, ms: PyTorch → upconv | |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for (name, dtype), passes in by_id.items():
+        if name.startswith("L1/") and dtype == "float32":
+            any_row = next(iter(passes.values()))
+            problem = any_row["problem"].removesuffix(" f32")
+            floor = style.milliseconds(passes["forward"]["floor_ms"]) if "forward" in passes else "–"
+            pairs = f"{cells(passes.get('forward'))} | {cells(passes.get('backward'))}"
+            lines.append(f"| {name} `{problem}` | {floor} | {pairs} |")
+    groups: dict[str, list[dict]] = {}
+    for (name, dtype), passes in by_id.items():
+        kind = "KernelBench level 1" if name.startswith("L1/") else "layers of public models"
+        groups.setdefault(f"{kind}, {dtype}", []).append(passes)
+    for title, group in groups.items():
+        means = f"| | {bold(group, 'forward')} | | {bold(group, 'backward')} |"
+        lines.append(f"| **{len(group)} {title}, geometric mean** | {means}")
+    slower = [r for r in rows if ratio(r) < 1]
+    lines += [
+        "",
+        f"Measured by `make gpu-bench` on an {meta['device']} (driver {meta['driver']}), torch {meta['torch']}, cuDNN "
+        f"{meta['cudnn']}, {meta['date'][:10]}, published sizes, PyTorch as it comes (TF32 permitted) and upconv under "
+        f"the same setting, cold L2; ratio = PyTorch's time over upconv's; {len(slower)} of {len(rows)} "
+        "rows are below 1. "
+        "Every row, other settings and peers: `bench/results/nvidia-h200.json`.",
+    ]
+    return "\n".join(lines)
+
+
 def cells(row: dict | None) -> str:
     if row is None:
         return "– | –"
@@ -65,12 +111,12 @@ def bold(group: list[dict], name: str) -> str:
     return f"**{style.times(mean(rows))}**" if rows else "–"
 
 
-def updated(text: str, table: str) -> str:
+def updated(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
     """The README's text with the part between the markers replaced."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ResultsError(f"the README needs the lines {BEGIN} and {END}, once each and in this order")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ResultsError(f"the README needs the lines {begin} and {end}, once each and in this order")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
 
 
 def bring_up_to_date(results: dict, readme: Path, check: bool) -> bool:
@@ -79,7 +125,8 @@ def bring_up_to_date(results: dict, readme: Path, check: bool) -> bool:
         text = readme.read_text()
     except OSError as error:
         raise ResultsError(f"{readme}: {error.strerror}") from None
-    new = updated(text, render(results))
+    markers = (BEGIN, END) if is_cpu(results) else (GPU_BEGIN, GPU_END)
+    new = updated(text, render(results), *markers)
     if new != text and not check:
         readme.write_text(new)
     return new == text or not check

@@ -16,6 +16,8 @@ META = {
     "commit": str,
     "date": str,
     "threads": list,
+}
+CPU_META = {
     "fma_peak_gflops": dict,
     "copy_gbps": dict,
 }
@@ -40,7 +42,7 @@ class ResultsError(Exception):
 
 def key(row: dict) -> tuple:
     """What makes a row that row: measuring it again replaces it."""
-    return row["id"], row["pass"], row["dtype"], row["layout"], row["threads"]
+    return row["id"], row["pass"], row["dtype"], row["layout"], row["threads"], row.get("asked", "")
 
 
 def read(path: Path) -> dict:
@@ -48,7 +50,7 @@ def read(path: Path) -> dict:
     try:
         results = json.loads(path.read_text())
     except OSError as error:
-        raise ResultsError(f"{path}: {error.strerror}; measure with `upconv bench --device cpu`") from None
+        raise ResultsError(f"{path}: {error.strerror}; measure with `upconv bench`") from None
     except json.JSONDecodeError as error:
         raise ResultsError(f"{path}: not JSON: {error}") from None
     check(results, str(path))
@@ -64,6 +66,8 @@ def check(results: dict, where: str = "results") -> None:
     ):
         raise ResultsError(f"{where}: not a results file: it needs 'meta' and 'rows'")
     _fields(results["meta"], META, f"{where}: meta")
+    if results["meta"]["device"].startswith("cpu"):
+        _fields(results["meta"], CPU_META, f"{where}: meta")
     for i, row in enumerate(results["rows"]):
         place = f"{where}: row {i}"
         _fields(row, ROW, place)
@@ -94,17 +98,19 @@ def merge(results: dict, meta: dict, rows: list[dict], order: list[str]) -> dict
 
     def rank(row: dict) -> tuple:
         at = place.get(row["id"], len(place))
-        return at, row["id"], row["dtype"], row["layout"], row["threads"], PASSES.index(row["pass"])
+        kind = row["dtype"], row["layout"], row["threads"], row.get("asked", "")
+        return at, row["id"], *kind, PASSES.index(row["pass"])
 
     merged = sorted(kept.values(), key=rank)
     before = results.get("meta", {})
-    if before.get("device") == meta["device"] and before.get("isa") == meta["isa"]:
+    measured_peak = "fma_peak_gflops" in meta  # a GPU's ceilings are given, a CPU's are measured every time
+    if measured_peak and before.get("device") == meta["device"] and before.get("isa") == meta["isa"]:
         meta = {
             **meta,
             **{name: _best(before[name], meta[name]) for name in ("fma_peak_gflops", "copy_gbps")},
         }
     meta["threads"] = sorted({row["threads"] for row in merged})
-    for row in merged:
+    for row in merged if measured_peak else ():
         if str(row["threads"]) in meta["fma_peak_gflops"]:
             floor, row["floor_by"] = floor_of(parse_problem(row["problem"]), row["pass"], row["threads"], meta)
             row["floor_ms"] = figure(floor)

@@ -20,7 +20,7 @@ def add(commands) -> None:
         "write a table, a chart and a report. Ends with 1 when a check fails.",
     )
     parser.add_argument("--full", action="store_true", help="the full sizes (needs some 20 GB and many minutes)")
-    parser.add_argument("--device", choices=("cpu",), default="cpu", help="where to run (this build has a CPU engine)")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1, where sizes are always full")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER", help="default: out/")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of both engines (default: torch's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and gradients (default: 0)")
@@ -43,6 +43,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--only: no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads must be at least 1, got {args.threads}")
+    if args.device != "cpu" and not args.device.startswith("cuda"):
+        raise UsageError(f"--device must be cpu or a CUDA device, got {args.device}")
+    if args.device != "cpu" and not torch.cuda.is_available():
+        raise UsageError(f"--device {args.device}: this torch sees no CUDA device")
+    args.full |= args.device != "cpu"
     if args.scale <= 0:
         raise UsageError(f"--scale must be positive, got {args.scale}")
     if args.threads:
@@ -76,6 +81,7 @@ def measure_all(variants: list, args: argparse.Namespace, console) -> list:
             try:
                 result = measure(
                     variant,
+                    device=args.device,
                     full=args.full,
                     scale=args.scale,
                     seconds=args.seconds,
@@ -96,12 +102,13 @@ def write_all(results: list, args: argparse.Namespace, console, took: float) -> 
     from upconv.cli.demo.table import table
     from upconv.cli.environment import environment
 
-    facts = environment()
+    facts = environment(args.device)
     console.print(table(results, facts))
     png, html = args.out / "demo.png", args.out / "demo.html"
     sizes = "full sizes" if args.full else "sizes scaled down for a CPU"
+    cpu = f"{facts['device']}, " if args.device == "cpu" else ""
     caption = (
-        f"{facts['device']}, {style.threads(facts['threads'])}, {facts['instruction_set']}, "
+        f"{cpu}{style.where(facts)}, "
         f"torch {facts['torch']}, "
         f"upconv {facts['upconv']}, float32, {sizes}, {facts['date']}"
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from upconv import _precision
 from upconv.cli.accuracy import bound
 
 
@@ -35,7 +36,7 @@ def run(model: torch.nn.Module, inputs: list[torch.Tensor], dy: torch.Tensor | N
     x = [t.detach().requires_grad_() for t in inputs]
     y = model(*x)
     if dy is None:
-        dy = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(seed))
+        dy = torch.randn(y.shape, dtype=y.dtype, device=y.device, generator=torch.Generator(y.device).manual_seed(seed))
     names, parameters = zip(*model.named_parameters(), strict=True)
     gradients = torch.autograd.grad(y, [*x, *parameters], dy)
     dx_names = ["dx"] if len(x) == 1 else [f"dx{i}" for i in range(len(x))]
@@ -75,9 +76,11 @@ def compare(
     for name, truth in summed.items():
         add(name, truth, [t[name] for t in engines])
     terms = products(model, inputs[0], dy)
+    tf32 = _precision.code("torch", inputs[0]) != 0
     relative = {name: [d / largest[name] for d in both] for name, both in difference.items()}
     return [
-        Tensor(name, errors[0], errors[1] if peer else None, bound(terms[name])) for name, errors in relative.items()
+        Tensor(name, errors[0], errors[1] if peer else None, bound(terms[name], tf32=tf32))
+        for name, errors in relative.items()
     ]
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
+from upconv import _precision
 from upconv.cli.demo import check
 from upconv.cli.models import Variant, convs_of
-from upconv.cli.timing import interleaved, once
+from upconv.cli.problem import Problem
+from upconv.cli.timing import interleaved, nothing, once
 
 STEPS = 4  # how often `tick` moves by one whole step
 
@@ -57,6 +60,13 @@ def sizes_of(variant: Variant, full: bool, scale: float) -> dict[str, int]:
     return {k: v if k == "batch" else max(4, round(v * scale)) for k, v in variant.sizes_on_cpu.items()}
 
 
+def as_torch_computes(problem: Problem, x: torch.Tensor) -> Problem:
+    """The problem in the precision that the default policy gives its forward pass on x's device."""
+    if _precision.code("torch", x) == 0:
+        return problem
+    return dataclasses.replace(problem, precision="tf32" if problem.groups == 1 else "bf16x3")
+
+
 def scale_text(full: tuple[int, ...], used: tuple[int, ...]) -> str:
     """How the run differs from the full size, in words for the table."""
     if full == used:
@@ -67,22 +77,23 @@ def scale_text(full: tuple[int, ...], used: tuple[int, ...]) -> str:
 
 
 def measure(
-    variant: Variant, *, full: bool, scale: float, seconds: float, seed: int, tick: Callable[[float], None]
+    variant: Variant, *, device: str, full: bool, scale: float, seconds: float, seed: int, tick: Callable[[float], None]
 ) -> Result:
     """Everything about one variant. `tick` receives progress in steps, STEPS in all."""
     import upconv
 
     result = Result(variant.title, variant.summary)
     torch.manual_seed(seed)
-    model = variant.build()
+    model = variant.build().to(device)
+    wait = torch.cuda.synchronize if device.startswith("cuda") else nothing
     sizes = sizes_of(variant, full, scale)
-    inputs = variant.inputs(**sizes)
+    inputs = [x.to(device) for x in variant.inputs(**sizes)]
     with torch.device("meta"):
         full_shape = tuple(variant.inputs()[0].shape)
     result.x_shape = tuple(inputs[0].shape)
     result.scale = scale_text(full_shape, result.x_shape)
-    problems = [problem for _, problem in convs_of(variant, **sizes)]
-    result.explained = "\n".join(upconv.explain(str(problem)).rstrip() for problem in problems)
+    problems = [as_torch_computes(problem, inputs[0]) for _, problem in convs_of(variant, **sizes)]
+    result.explained = "\n".join(upconv.explain(str(problem), device).rstrip() for problem in problems)
 
     # One sample will do as example; the full batch then meets the engine first in the timed first call.
     swapped = upconv.optimize(model, [x[:1] for x in inputs])
@@ -93,7 +104,7 @@ def measure(
 
     models = {"torch": model, "upconv": swapped}
     with torch.no_grad():
-        result.first = {name: once(lambda m=m: m(*inputs)) for name, m in models.items()}
+        result.first = {name: once(lambda m=m: m(*inputs), wait) for name, m in models.items()}
     tick(0.5)
     peer, dy = check.run(model, inputs, None, seed)
     ours, _ = check.run(swapped, inputs, dy, seed)
@@ -102,16 +113,16 @@ def measure(
         result.failure = reason
         return result
     tick(1)
-    if full:  # PyTorch's own error is worth a column, but not the memory at these sizes
+    if full and device == "cpu":  # PyTorch's own error is worth a column, but not the memory at these sizes
         peer = {}
     result.tensors = check.compare(model, inputs, dy, ours, peer, lambda fraction: tick(1 + fraction))
     del ours, peer
 
     with torch.no_grad():
-        result.forward = interleaved({n: lambda m=m: m(*inputs) for n, m in models.items()}, seconds / 3)
+        result.forward = interleaved({n: lambda m=m: m(*inputs) for n, m in models.items()}, seconds / 3, wait=wait)
     tick(3)
     result.training = interleaved(
-        {n: lambda m=m: check.run(m, inputs, dy, seed) for n, m in models.items()}, seconds * 2 / 3
+        {n: lambda m=m: check.run(m, inputs, dy, seed) for n, m in models.items()}, seconds * 2 / 3, wait=wait
     )
     tick(STEPS)
     return result

@@ -45,7 +45,7 @@ def write(results: list[Result], facts: dict[str, str | int], command: str, char
     body = [
         "<h1>upconv demo</h1>",
         f'<p class="soft">{escape(str(facts["date"]))} &middot; {escape(str(facts["device"]))} &middot; '
-        f"{style.threads(facts['threads'])} &middot; torch {escape(str(facts['torch']))}</p>",
+        f"{escape(style.where(facts))} &middot; torch {escape(str(facts['torch']))}</p>",
         '<div class="facts">',
         fact(f"{passed} of {len(results)}", "models correct in output and gradients", bad=passed < len(results)),
         fact(mean([r.forward for r in results]), "forward, against PyTorch"),

@@ -13,7 +13,7 @@ from upconv.cli.demo.measure import Result, geometric_mean, ratio
 def table(results: list[Result], facts: dict[str, str | int]) -> Table:
     """One row a model and variant, geometric means below; fits 80 columns."""
     out = Table(
-        title=f"PyTorch → upconv, ms ({style.threads(facts['threads'])}, {facts['instruction_set']}, fp32)",
+        title=f"PyTorch → upconv, ms ({style.where(facts)}, fp32)",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -35,7 +35,7 @@ def table(results: list[Result], facts: dict[str, str | int]) -> Table:
         first = style.milliseconds(r.first["upconv"]) if r.first else "–"
         name = Text(r.title, "bold") + Text("\n" + "x".join(map(str, r.x_shape)), "not bold")
         name += Text("\n" + r.scale, "dim not bold")
-        out.add_row(name, "cpu", error(r), cell(r.forward), cell(r.training), first)
+        out.add_row(name, str(facts["device"]).partition(":")[0], error(r), cell(r.forward), cell(r.training), first)
     return out
 
 

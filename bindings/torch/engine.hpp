@@ -1,0 +1,23 @@
+// The CUDA engine's run-time compilation as operators: what doctor, cache and warmup of the Python package ask.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "upconv/problem.hpp"
+
+namespace upconv::binding {
+
+/// Lines "name TAB value" of what was found; the last is "cuda engine TAB ok", or "cuda engine TAB why not".
+std::string engine_report();
+
+/// "list": one line a kernel on disk, "bytes TAB seconds of age TAB path TAB what it is". "folder": where. "clear":
+/// removes them; the bytes that this freed.
+std::string kernel_cache(const std::string& action);
+
+/// Compiles what a call of an operator would compile at its first run of `pass` ("forward", ...). `problem` is that of
+/// the forward call; `precision` the operators' number (arguments.hpp), or -1 to take the problem's own.
+void prepare(const std::string& problem, const std::string& pass, const std::string& device, std::int64_t precision,
+             const std::vector<double>& epilogue);
+
+}  // namespace upconv::binding

@@ -1,0 +1,14 @@
+// Runs one pass of a plan on torch's resources: its threads and CPU allocator, or its current CUDA stream and caching
+// allocator. Called by every operator once its tensors are dense.
+#pragma once
+
+#include <functional>
+
+#include "upconv/plan.hpp"
+
+namespace upconv::binding {
+
+/// Allocates the pass's workspace on `device` and calls `run` with what it may use. Throws what `run` reports.
+void launch(const Plan& plan, Pass pass, Device device, const std::function<Status(const Launch&)>& run);
+
+}  // namespace upconv::binding
