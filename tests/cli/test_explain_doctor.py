@@ -73,9 +73,20 @@ def test_files_that_cannot_be_explained(text, code, told, tmp_path, capsys):
 def test_doctor_finds_everything(capsys):
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for name in ("library", "torch", "instruction set", "threads", "stable ABI", "no CUDA engine"):
+    for name in (
+        "library",
+        "torch",
+        "instruction set",
+        "threads",
+        "stable ABI",
+        "cuda driver",
+        "nvrtc",
+        "kernel cache",
+    ):
         assert name in said
     assert torch.__version__ in said
+    if not torch.cuda.is_available():
+        assert "cuda engine       cannot run here (no CUDA driver)" in said
     assert f"upconv {upconv.__version__}: works" in said
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import upconv
 from upconv import functional as U
 
 X, W = torch.randn(2, 4, 5), torch.randn(4, 3, 3)
@@ -91,10 +92,24 @@ def test_mixed_devices_are_refused():
         U.conv_transpose1d(X, W.to("meta"), stride=2)
 
 
-def test_cuda_tensors_get_one_clear_sentence():
-    cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
-    with pytest.raises(RuntimeError, match=r"upconv .* has no CUDA engine yet: move the tensors to the CPU"):
-        torch.ops.upconv.conv_transpose.default.redispatch(cuda, X, W, None, [1], [0], [0], [1], 1)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_gets_one_clear_sentence():
+    with pytest.raises(RuntimeError, match=r"^no CUDA (driver|device)[^\n]*$"):
+        upconv.explain("1d i4 k3", device="cuda")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", ""])
+def test_unknown_devices_are_named(device):
+    with pytest.raises(RuntimeError, match=f"expected a device such as .*, but got '{device}'"):
+        upconv.explain("1d i4 k3", device=device)
+
+
+@pytest.mark.parametrize("precision", ["fp8", None, 3])
+def test_unknown_precisions_are_named(precision):
+    with pytest.raises(ValueError, match="precision should be one of torch, ieee, tf32, bf16x3, but got"):
+        U.conv_transpose1d(X, W, precision=precision)
+    with pytest.raises(ValueError, match="precision should be one of"):
+        upconv.nn.ConvTranspose1d(4, 4, 3, precision=precision)
 
 
 @pytest.mark.parametrize(

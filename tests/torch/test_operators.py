@@ -43,7 +43,7 @@ def test_opcheck(name):
 @pytest.mark.parametrize("name", ["_forward", "_backward"])
 def test_opcheck_of_the_packed_operators(name):
     x, w, b, dy = operands(requires_grad=False)
-    geometry = [n for v in GEOMETRY[:4] for n in v] + [2]
+    geometry = [n for v in GEOMETRY[:4] for n in v] + [2, 0]
     arguments = (x, w, b, geometry) if name == "_forward" else (dy, x, w, geometry, True, False, True)
     assert set(torch.library.opcheck(getattr(ops, name).default, arguments).values()) == {"SUCCESS"}
 

@@ -1,0 +1,50 @@
+# Every test on a GPU: found in the source tree without an install, skipped with the reason where there is no GPU.
+# UPCONV_GPU_TEST_DEVICE=cpu runs the harness on the CPU engine, to work on the tests themselves without a GPU.
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+if importlib.util.find_spec("upconv") is None:
+    sys.path.insert(0, str(ROOT / "python"))
+
+DEVICE = os.environ.get("UPCONV_GPU_TEST_DEVICE", "cuda")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time or memory, so nothing else may run on the GPU")
+
+
+class NoGpu(pytest.Module):
+    """Stands for a test file where there is no GPU: one line in the report."""
+
+    def collect(self):
+        reason = "torch.cuda.is_available() is False: these tests need an NVIDIA GPU (docs/benchmarking.md)"
+        pytest.skip(reason, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    if DEVICE != "cpu" and not torch.cuda.is_available():
+        return NoGpu.from_parent(parent, path=module_path)
+    return None
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    """The same seed for every test, torch's switches as they were, and no memory kept for the next one."""
+    torch.manual_seed(20240607)
+    yield
+    if torch.cuda.is_available() and torch.cuda.memory_reserved() > 2 << 30:
+        torch.cuda.empty_cache()
+
+
+@pytest.fixture
+def cuda():
+    """Tests of CUDA's own features (streams, graphs, memory) have nothing to check on another device."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs CUDA streams")
+    return torch.device("cuda")

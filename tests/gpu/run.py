@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""`make gpu-test`: builds with this machine's own tools, runs everything that needs a GPU, writes evidence.json.
+
+Needs a GPU, an interpreter with torch >= 2.10 and pytest, a C++20 compiler; no network. Three phases, each with
+progress: the tests that may share the GPU, in parallel; those that measure and want it alone; compute-sanitizer over
+small problems. The table is printed last. Ends within 8 minutes: the fuzzer draws until its time is over, and how
+many problems it drew is part of the evidence.
+
+    make gpu-test                        # everything
+    make gpu-test ARGS="-k level1"       # some tests; writes no evidence
+    make gpu-test ARGS="--only sanitizer"
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests" / "gpu"
+BUILD = Path(os.environ.get("UPCONV_GPU_BUILD", ROOT / "build-gpu"))
+OUT = ROOT / "out" / "gpu"
+EVIDENCE = HERE / "evidence.json"
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+FUZZ_UNTIL = 270.0  # seconds after the start: no new seed is drawn
+PARALLEL_UNTIL, ALONE_UNTIL, SANITIZER_UNTIL = 340.0, 410.0, 470.0
+PHASES = ("parallel", "alone", "sanitizer")
+
+
+@dataclass
+class Outcome:
+    """Of one line of the table."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def environment(tally: Path, start: float) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (str(ROOT / "python"), os.environ.get("PYTHONPATH"))))
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "UPCONV_LIBRARY": os.environ.get("UPCONV_LIBRARY", str(BUILD / "bindings/torch/_upconv_torch.so")),
+        "UPCONV_GPU_TALLY": str(tally),
+        "UPCONV_GPU_DEADLINE": str(time.time() + FUZZ_UNTIL - (time.monotonic() - start)),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def pytest(phase: str, extra: list[str], env: dict, limit: float) -> tuple[int, Path]:
+    report = OUT / f"{phase}.xml"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", str(HERE), f"--junitxml={report}", "-q", "-rfE", "--tb=short"]
+    command += ["--disable-warnings", "-m", "alone" if phase == "alone" else "not alone", *extra]
+    if phase == "parallel" and importlib.util.find_spec("xdist"):
+        command += ["-n", str(max(1, cores() - 2)), "--dist", "worksteal"]
+    if importlib.util.find_spec("pytest_timeout"):
+        command += ["--timeout", "240"]
+    print(f"\n==> {phase}: {' '.join(command[2:])}", flush=True)
+    try:
+        code = subprocess.run(command, cwd=ROOT, env=env, timeout=max(10.0, limit)).returncode
+    except subprocess.TimeoutExpired:
+        print(f"{phase}: stopped after {limit:.0f} s")
+        code = 124
+    return code, report
+
+
+def read(report: Path, table: dict[str, Outcome], failures: list[str]) -> None:
+    """Adds a JUnit file to the table, a line a test file."""
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        name = (case.get("classname") or "?").split(".")[-1].removeprefix("test_gpu_")
+        line = table[name]
+        line.seconds += float(case.get("time") or 0)
+        bad = case.find("failure") if case.find("failure") is not None else case.find("error")
+        if bad is not None:
+            line.failed += 1
+            failures.append(f"{name}::{case.get('name')}: {(bad.get('message') or '').strip()[:600]}")
+        elif case.find("skipped") is not None:
+            line.skipped += 1
+        else:
+            line.passed += 1
+
+
+def sanitizer(table: dict[str, Outcome], failures: list[str], env: dict, limit: float) -> None:
+    """Each tool over the problems of sanitize.cpp, a few processes a tool."""
+    tool, driver = shutil.which("compute-sanitizer"), BUILD / "upconv_sanitize"
+    if tool is None:
+        tool = next((str(p) for p in sorted(Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))), None)
+    if tool is None or not driver.is_file():
+        table["sanitizer"].skipped += len(TOOLS)
+        table["sanitizer"].notes.append("no compute-sanitizer on this machine" if tool is None else f"no {driver}")
+        return
+    parts = max(1, cores() // len(TOOLS))
+    print(f"\n==> sanitizer: {', '.join(TOOLS)}, {parts} processes each", flush=True)
+    start, running = time.monotonic(), []
+    for name in TOOLS:
+        for part in range(parts):
+            log = OUT / f"{name}-{part}.log"
+            with open(log, "w") as file:
+                command = [tool, "--tool", name, "--error-exitcode", "9", str(driver), str(part), str(parts)]
+                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
+            running.append((name, part, log, process))
+    codes = defaultdict(list)
+    for name, part, log, process in running:
+        try:
+            code = process.wait(timeout=max(1.0, limit - (time.monotonic() - start)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = 124
+        codes[name].append(code)
+        print(f"{name} {part + 1}/{parts}: {'clean' if code == 0 else f'ended with {code}'}", flush=True)
+        if code:
+            lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            telling = [s for s in lines if "WRONG" in s or "upconv_sanitize" in s or "========= " in s][:12]
+            reason = "out of time" if code == 124 else "\n    ".join(telling or lines[-5:])
+            failures.append(f"{name} part {part}: {reason}")
+    for name in TOOLS:
+        line = table[f"sanitizer {name}"]
+        line.seconds = time.monotonic() - start
+        if any(codes[name]):
+            line.failed += 1
+        else:
+            line.passed += 1
+
+
+def drawn(tally: Path) -> dict[str, tuple[int, int]]:
+    """Problems and runs by test, over all processes."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for file in tally.glob("*.txt"):
+        for line in file.read_text().splitlines():
+            *name, problems, runs = line.split()
+            sums[" ".join(name)][0] += int(problems)
+            sums[" ".join(name)][1] += int(runs)
+    return {name: (a, b) for name, (a, b) in sorted(sums.items())}
+
+
+def asked(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-k", metavar="EXPRESSION", help="tests to run, as pytest's -k")
+    parser.add_argument("--only", action="append", choices=PHASES, help="run this phase only")
+    parser.add_argument("--no-build", action="store_true", help="use what is built, or UPCONV_LIBRARY")
+    parser.add_argument("-x", action="store_true", help="stop at the first failure")
+    args = parser.parse_args()
+
+    start = time.monotonic()
+    if not args.no_build and subprocess.run([sys.executable, ROOT / "tools/build_gpu.py"]).returncode:
+        return 1
+    if not importlib.util.find_spec("pytest"):
+        print(f"{sys.executable} has no pytest: install it, or name another interpreter with PYTHON=", file=sys.stderr)
+        return 2
+    built = time.monotonic() - start
+    OUT.mkdir(parents=True, exist_ok=True)
+    phases = args.only or PHASES
+    table: dict[str, Outcome] = defaultdict(Outcome)
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        tally = Path(folder)
+        env = environment(tally, start)
+        extra = [*(["-k", args.k] if args.k else []), *(["-x"] if args.x else [])]
+        for phase, until in (("parallel", PARALLEL_UNTIL), ("alone", ALONE_UNTIL)):
+            if phase not in phases:
+                continue
+            code, report = pytest(phase, extra, env, until - (time.monotonic() - start))
+            if report.exists():
+                read(report, table, failures)
+            if code not in (0, 1, 5) or not report.exists():
+                table[phase].failed += 1
+                failures.append(f"{phase}: pytest ended with {code}" + ("" if report.exists() else ", no report"))
+        if "sanitizer" in phases and not args.k:
+            sanitizer(table, failures, env, SANITIZER_UNTIL - (time.monotonic() - start))
+        counts = drawn(tally)
+
+    total = Outcome(*(sum(getattr(o, k) for o in table.values()) for k in ("passed", "failed", "skipped")))
+    took = time.monotonic() - start
+    evidence = {
+        "kernels_sha256": asked([str(ROOT / "tools/kernels_sha256")]),
+        "command": "make gpu-test",
+        "passed": total.passed,
+        "failed": total.failed,
+        "skipped": total.skipped,
+        "problems": {name: {"problems": p, "runs": r} for name, (p, r) in counts.items()},
+        "gpu": asked(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]).split("\n")[0],
+        "driver": asked(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]).split("\n")[0],
+        "torch": asked([sys.executable, "-c", "import torch; print(torch.__version__)"]),
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": round(took),
+    }
+    whole = not args.k and not args.only
+    if whole:
+        EVIDENCE.write_text(json.dumps(evidence, indent=1) + "\n")
+    for line in failures:
+        print(f"FAILED {line}")
+    print(f"\n{'':<22}{'passed':>8}{'failed':>8}{'skipped':>9}{'test s':>9}")
+    for name, o in table.items():
+        print(f"{name:<22}{o.passed:>8}{o.failed:>8}{o.skipped:>9}{o.seconds:>9.0f}  {'; '.join(o.notes)}".rstrip())
+    for name, (problems, runs) in counts.items():
+        print(f"{name}: {problems} problems, {runs} runs")
+    print(
+        f"\n{evidence['gpu']}, driver {evidence['driver']}, torch {evidence['torch']}, kernels "
+        f"{evidence['kernels_sha256'][:12]}: {total.passed} passed, {total.failed} failed, {total.skipped} skipped "
+        f"in {took:.0f} s (build {built:.0f} s)" + (f"; {EVIDENCE.relative_to(ROOT)}" if whole else "")
+    )
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""What a call costs beside its kernels: host time, memory, other people's kernels. Measured alone on the GPU."""
+
+import re
+import statistics
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from gpu_cases import ROOT
+from torch.profiler import ProfilerActivity, profile
+
+import upconv
+from upconv.cli.bench.cuda.measure import explained, precision_of
+from upconv.cli.bench.cuda.warm import compile_all
+from upconv.cli.shapes import read_shapes
+
+pytestmark = [pytest.mark.usefixtures("cuda"), pytest.mark.alone]
+
+
+def calls(source):
+    x = torch.randn(1, 4, 4, 4, device="cuda")
+    w = torch.randn(4, 4, 3, 3, device="cuda")
+    b = torch.randn(4, device="cuda")
+
+    def forward():
+        with torch.no_grad():
+            source.conv_transpose2d(x, w, b, 2, 1)
+
+    xg, wg, bg = (t.clone().requires_grad_() for t in (x, w, b))
+    dy = torch.randn_like(source.conv_transpose2d(xg, wg, bg, 2, 1))
+
+    def train():
+        torch.autograd.grad(source.conv_transpose2d(xg, wg, bg, 2, 1), (xg, wg, bg), dy)
+
+    return {"forward": forward, "train": train}
+
+
+@pytest.mark.parametrize("what", ("forward", "train"))
+def test_host_time_of_a_tiny_call(what):
+    """The median time of a call's host side is no longer than torch's, measured side by side. (A training step is
+    allowed a tenth more: its node in autograd's graph is Python's.)"""
+    pair = {name: calls(source)[what] for name, source in (("torch", F), ("upconv", upconv.functional))}
+    times = {name: [] for name in pair}
+    for call in pair.values():
+        for _ in range(50):
+            call()
+    for _ in range(60):
+        for name, call in pair.items():
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(25):
+                call()
+            times[name].append((time.perf_counter() - start) / 25 * 1e6)
+    median = {name: statistics.median(t) for name, t in times.items()}
+    print(f"{what}: torch {median['torch']:.1f} us, upconv {median['upconv']:.1f} us")
+    assert median["upconv"] <= (1.02 if what == "forward" else 1.1) * median["torch"], median
+
+
+TRAINED = [s for s in read_shapes(ROOT / "tests/shapes/kernelbench-l1.txt") if s.id not in ("L1/64", "L1/57")]
+TRAINED += read_shapes(ROOT / "tests/shapes/models.txt")[::5]
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """The kernels of all these layers, compiled on all cores at once."""
+    lines = set()
+    for p in (s.problem for s in TRAINED):
+        for name in ("forward", "backward"):
+            lines.add(explained(p, precision_of(p, name, "torch")))
+        lines.add(str(replace(p, dtype="bf16")))
+    compile_all(sorted(lines), "cuda:0")
+
+
+def peak_of_step(source, p, dtype) -> int:
+    """Bytes above what was there before, of one forward and backward with everything kept that training keeps."""
+    x = torch.randn(p.x_shape, device="cuda", dtype=dtype, requires_grad=True)
+    w = torch.randn(p.w_shape, device="cuda", dtype=dtype, requires_grad=True)
+    b = torch.randn(p.out_channels, device="cuda", dtype=dtype, requires_grad=True) if p.bias else None
+    dy = torch.randn(p.y_shape, device="cuda", dtype=dtype)
+    function = getattr(source, f"conv_transpose{p.rank}d")
+    for _ in range(2):
+        x.grad = w.grad = None
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        function(x, w, b, p.stride, p.padding, p.output_padding, p.groups, p.dilation).backward(dy)
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=("fp32", "bf16"))
+@pytest.mark.parametrize("shape", TRAINED, ids=[s.id for s in TRAINED])
+def test_training_takes_no_more_memory(shape, dtype, compiled):
+    theirs = peak_of_step(F, shape.problem, dtype)
+    ours = peak_of_step(upconv.functional, shape.problem, dtype)
+    assert ours <= theirs, f"{ours / 2**20:.1f} MiB, torch {theirs / 2**20:.1f} MiB"
+
+
+def test_memory_comes_from_the_caching_allocator():
+    """Nothing on the GPU is taken outside torch's allocator once kernels are loaded."""
+    x = torch.randn(4, 32, 128, 128, device="cuda", requires_grad=True)
+    w = torch.randn(32, 32, 3, 3, device="cuda", requires_grad=True)
+
+    def step():
+        y = upconv.functional.conv_transpose2d(x, w)
+        torch.autograd.grad(y, (x, w), torch.ones_like(y))
+
+    step()
+    torch.cuda.synchronize()
+    free, reserved = torch.cuda.mem_get_info()[0], torch.cuda.memory_reserved()
+    for _ in range(20):
+        step()
+    torch.cuda.synchronize()
+    taken = free - torch.cuda.mem_get_info()[0]
+    assert taken == torch.cuda.memory_reserved() - reserved
+
+
+def test_only_our_kernels_run():
+    """A trace of forward and backward over many layers has no kernel and no convolution but ours."""
+    own = set()
+    for file in (ROOT / "kernels").rglob("*.cuh"):
+        text = re.sub(r"__launch_bounds__\(.*?\)\s+(?=\w+\()", "", file.read_text(), flags=re.S)
+        own |= set(re.findall(r"__global__\s+(?:[\w<>]+\s+)*?(\w+)\s*\(", text))
+    assert own and "__launch_bounds__" not in own, own
+    shapes = [s.problem for s in read_shapes(ROOT / "tests/shapes/models.txt")[::7]]
+    made = []
+    for p in shapes:
+        for dtype in (torch.float32, torch.bfloat16):
+            x = torch.randn(p.x_shape, device="cuda", dtype=dtype, requires_grad=True)
+            w = torch.randn(p.w_shape, device="cuda", dtype=dtype, requires_grad=True)
+            dy = torch.randn(p.y_shape, device="cuda", dtype=dtype)
+            made.append((p, x, w, dy))
+
+    def all_of_them():
+        for p, x, w, dy in made:
+            function = getattr(upconv.functional, f"conv_transpose{p.rank}d")
+            y = function(x, w, None, p.stride, p.padding, p.output_padding, p.groups, p.dilation)
+            torch.autograd.grad(y, (x, w), dy)
+
+    all_of_them()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as trace:
+        all_of_them()
+        torch.cuda.synchronize()
+    events = list(trace.events())
+    kernels = {
+        e.name for e in events if e.device_type == torch.autograd.DeviceType.CUDA and "Context Sync" not in e.name
+    }
+    assert kernels, "the trace has no kernel"
+    strangers = {k for k in kernels if k not in own and not any(o in k for o in own)}
+    assert not strangers, f"{strangers}; ours are {sorted(own)}"
+    assert not {e.name for e in events if "convolution" in e.name or "cudnn" in e.name}
