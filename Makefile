@@ -5,15 +5,15 @@
 #   UPCONV_BUILD=DIR         CMake build folder (default build)
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench wheel clean
+.PHONY: help setup demo test lint format bench gpu-test gpu-bench wheel clean
 
 UPCONV_VENV ?= .venv
 export UPCONV_VENV
 RUN := $(UPCONV_VENV)/bin
 
 help:           ## list the targets
-	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
-	@echo "arguments of demo, bench: make demo ARGS=--full"
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@echo "arguments of demo, bench: make demo ARGS=--full; some rows: make gpu-bench ONLY=L1/57"
 
 setup:          ## system packages where missing, a private environment, the build
 	@tools/setup.sh build
@@ -37,6 +37,17 @@ format:         ## rewrite the sources as lint wants them
 bench:          ## measure against PyTorch on this machine's CPU
 	@tools/setup.sh build
 	@$(RUN)/upconv bench --device cpu $(ARGS)
+
+# On a GPU machine without a network: its own Python, torch, compiler; nothing is installed.
+GPU_PYTHON := $(or $(PYTHON),python3)
+
+gpu-test:       ## on a machine with an NVIDIA GPU: build, run tests/gpu, write evidence.json
+	@$(GPU_PYTHON) tests/gpu/run.py $(ARGS)
+
+gpu-bench:      ## on a machine with an NVIDIA GPU: build, measure against PyTorch (ONLY=L1/57)
+	@$(GPU_PYTHON) tools/build_gpu.py
+	@UPCONV_LIBRARY=$(CURDIR)/build-gpu/bindings/torch/_upconv_torch.so PYTHONPATH=$(CURDIR)/python \
+	  $(GPU_PYTHON) -m upconv bench --device cuda $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 wheel:          ## one wheel and one source archive in dist/
 	@tools/setup.sh environment

@@ -8,6 +8,7 @@ start, or that runs no test, has failed. `--only NAME` (repeatable) picks suites
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -98,6 +99,18 @@ def run(suite: Suite) -> Outcome:
     return outcome
 
 
+def evidence() -> str:
+    """Whether tests/gpu/evidence.json, written on a machine with a GPU, is about the kernels of this tree."""
+    file = ROOT / "tests" / "gpu" / "evidence.json"
+    if not file.exists():
+        return "none (tests/gpu/evidence.json is not there)"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    now = subprocess.run([ROOT / "tools" / "kernels_sha256"], capture_output=True, text=True, check=True).stdout.strip()
+    whose = "for this tree" if found.get("kernels_sha256") == now else "for an earlier tree"
+    told = ", ".join(f"{found[key]} {key}" for key in ("passed", "failed", "skipped") if key in found)
+    return f"{whose}: {told}, {found.get('gpu')}, {found.get('date')}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=[s.name for s in SUITES], help="run this suite only")
@@ -111,8 +124,9 @@ def main() -> int:
     print(f"\n{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for name, o in outcomes.items():
         print(f"{name:<12}{o.passed:>8}{o.failed:>8}{o.skipped:>9}{o.seconds:>9.0f}  {o.note}".rstrip())
+    print(f"\nGPU evidence: {evidence()}")
     passed, failed, skipped = (sum(getattr(o, k) for o in outcomes.values()) for k in ("passed", "failed", "skipped"))
-    print(f"\n{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed else 0
 
 

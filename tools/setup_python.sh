@@ -59,4 +59,11 @@ echo "==> installing ${tools[*]}"
 echo "==> installing upconv's dependencies (numpy, rich, matplotlib; pytest, hypothesis, ruff, clang-format)"
 "${pip[@]}" install --no-build-isolation --config-settings=wheel.cmake=false \
   --config-settings=editable.mode=inplace --editable '.[dev]'
+# The compiler of the CUDA kernels, so that tests can compile them without a GPU; a torch with CUDA brings its own.
+find_nvrtc='import pathlib, sys
+sys.exit(not any(True for f in sys.path for _ in pathlib.Path(f).glob("nvidia/*/lib/libnvrtc.so.1[23]")))'
+if ! "$venv/bin/python" -c "$find_nvrtc" && [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
+  echo "==> installing nvidia-cuda-nvrtc"
+  "${pip[@]}" install --quiet nvidia-cuda-nvrtc==13.0.88
+fi
 echo "$key" >"$stamp"
