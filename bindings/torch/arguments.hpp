@@ -48,7 +48,8 @@ Device common_device(int rank, const torch::stable::Tensor& first, const char* f
 /// dy must have the shape of y.
 void check_output_gradient(const Problem& problem, Sizes dy);
 
-/// (activation, a, b) triples, as python/upconv/_activations.py writes them.
+/// (activation, a, b) triples, as python/upconv/_activations.py writes them, or (100 + arithmetic, scalar or index,
+/// source), as python/upconv/_chain.py does.
 Epilogue make_epilogue(std::span<const double> triples);
 
 }  // namespace upconv::binding

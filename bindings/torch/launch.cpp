@@ -49,12 +49,12 @@ void* current_stream(int device) {
   return stream;
 }
 
-}  // namespace
-
-void launch(const Plan& plan, Pass pass, Device device, const std::function<Status(const Launch&)>& run) {
+/// `bytes(workers)` is the workspace that `run` needs.
+template <class F>
+void launch_with(Device device, F&& bytes_for, const std::function<Status(const Launch&)>& run) {
   if (device.kind != Device::Kind::cpu) {
     Launch l{.stream = current_stream(device.index)};
-    const std::size_t bytes = plan.workspace_bytes(pass, 1);
+    const std::size_t bytes = bytes_for(1);
     if (bytes == 0) return check(run(l));
     const Workspace workspace(bytes, device);  // freed in stream order, after the kernels that use it
     l.workspace = workspace.begin;
@@ -62,11 +62,21 @@ void launch(const Plan& plan, Pass pass, Device device, const std::function<Stat
     return check(run(l));
   }
   TorchExecutor executor;
-  const std::size_t bytes = plan.workspace_bytes(pass, executor.workers());
+  const std::size_t bytes = bytes_for(executor.workers());
   alignas(64) std::array<std::byte, 8192> stack;  // a tiny call should not pay for an allocation
   if (bytes <= stack.size()) return check(run({stack.data(), stack.size(), &executor}));
   const Workspace workspace(bytes, device);
   check(run({workspace.begin, bytes, &executor}));
+}
+
+}  // namespace
+
+void launch(const Plan& plan, Pass pass, Device device, const std::function<Status(const Launch&)>& run) {
+  launch_with(device, [&](int workers) { return plan.workspace_bytes(pass, workers); }, run);
+}
+
+void launch(const ChainPlan& plan, Device device, const std::function<Status(const Launch&)>& run) {
+  launch_with(device, [&](int workers) { return plan.workspace_bytes(workers); }, run);
 }
 
 }  // namespace upconv::binding

@@ -27,19 +27,6 @@ std::array<std::int64_t, max_rank + 2> output_sizes(const Problem& p) {
   return sizes;
 }
 
-Hyperparameters unpack(const Tensor& w, Integers geometry) {
-  const std::size_t n = geometry.size() / 4;
-  if (geometry.size() != 4 * n + 2)
-    throw std::runtime_error("conv_transpose: expected 4 hyperparameters a dimension, groups and precision, but got " +
-                             std::to_string(geometry.size()) + " numbers");
-  if (static_cast<std::size_t>(w.dim()) != n + 2)
-    throw std::runtime_error("conv_transpose" + std::to_string(n) + "d: expected a weight of " + std::to_string(n + 2) +
-                             " dimensions (in_channels, out_channels/groups, *kernel), but got one of " +
-                             std::to_string(w.dim()));
-  const std::int64_t* g = geometry.data();
-  return {{g, n}, {g + n, n}, {g + 2 * n, n}, {g + 3 * n, n}, g[4 * n], g[4 * n + 1]};
-}
-
 Tensor run_forward(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, const Hyperparameters& h,
                    const Epilogue& epilogue) {
   const int rank = static_cast<int>(w.dim()) - 2;
@@ -111,6 +98,19 @@ Tensor run_backward_weight(const Tensor& x, const Tensor& dy, Sizes weight_size,
 }
 
 }  // namespace
+
+Hyperparameters unpack(const Tensor& w, Integers geometry) {
+  const std::size_t n = geometry.size() / 4;
+  if (geometry.size() != 4 * n + 2)
+    throw std::runtime_error("conv_transpose: expected 4 hyperparameters a dimension, groups and precision, but got " +
+                             std::to_string(geometry.size()) + " numbers");
+  if (static_cast<std::size_t>(w.dim()) != n + 2)
+    throw std::runtime_error("conv_transpose" + std::to_string(n) + "d: expected a weight of " + std::to_string(n + 2) +
+                             " dimensions (in_channels, out_channels/groups, *kernel), but got one of " +
+                             std::to_string(w.dim()));
+  const std::int64_t* g = geometry.data();
+  return {{g, n}, {g + n, n}, {g + 2 * n, n}, {g + 3 * n, n}, g[4 * n], g[4 * n + 1]};
+}
 
 Tensor conv_transpose(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers stride,
                       Integers padding, Integers output_padding, Integers dilation, std::int64_t groups,

@@ -9,6 +9,8 @@
 #include <tuple>
 #include <vector>
 
+#include "arguments.hpp"
+
 namespace upconv::binding {
 
 using torch::stable::Tensor;
@@ -37,6 +39,8 @@ Tensor conv_transpose_backward_bias(const Tensor& dy);
 Tensor forward_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry);
 Tensor forward_epilogue_packed(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b, Integers geometry,
                                const std::vector<double>& epilogue);
+/// The packed list taken apart; it must outlive the result.
+Hyperparameters unpack(const Tensor& w, Integers geometry);
 using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, Integers geometry, bool need_dx,
                           bool need_dw, bool need_db);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "chain.hpp"
 #include "cpu/fma_peak.hpp"
 #include "engine.hpp"
 #include "operators.hpp"
@@ -29,6 +30,8 @@ constexpr const char* schemas[] = {
     "_forward(Tensor x, Tensor w, Tensor? b, int[] geometry) -> Tensor",
     "_forward_epilogue(Tensor x, Tensor w, Tensor? b, int[] geometry, float[] epilogue) -> Tensor",
     "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor, Tensor, Tensor)",
+    "_chain(Tensor x, Tensor w, Tensor? b, Tensor[] operands, int[] geometry, float[] numbers) -> (Tensor, Tensor)",
+    "_explain_chain(str problem, str device, float[] numbers) -> str",
     "explain(str problem, str device='cpu') -> str",
     "_run(str problem, str pass_, str only, Tensor a, Tensor b, Tensor? bias, float[] epilogue) -> Tensor",
     "_engine_report() -> str",
@@ -80,6 +83,13 @@ void prepare_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
   prepare(problem, pass, device, to<std::int64_t>(stack[3]), epilogue);
 }
 
+void explain_chain_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  using torch::stable::detail::to;
+  const std::string problem = take_string(stack[0]), device = take_string(stack[1]);
+  const auto numbers = to<std::vector<double>>(stack[2]);
+  stack[0] = torch::stable::detail::from<std::string>(explain_chain(problem, device, numbers));
+}
+
 std::string version() { return UPCONV_VERSION; }
 
 /// What `upconv bench` divides by; see src/cpu/fma_peak.hpp.
@@ -102,6 +112,7 @@ STABLE_TORCH_LIBRARY(upconv, m) {
   m.impl("_forward", TORCH_BOX(&upconv::binding::forward_packed));                                       \
   m.impl("_forward_epilogue", TORCH_BOX(&upconv::binding::forward_epilogue_packed));                     \
   m.impl("_backward", TORCH_BOX(&upconv::binding::backward_packed));                                     \
+  m.impl("_chain", TORCH_BOX(&upconv::binding::chain));                                                  \
   m.impl("_run", &upconv::binding::run_boxed)
 
 STABLE_TORCH_LIBRARY_IMPL(upconv, CPU, m) { UPCONV_IMPLEMENTATIONS(m); }
@@ -109,6 +120,7 @@ STABLE_TORCH_LIBRARY_IMPL(upconv, CUDA, m) { UPCONV_IMPLEMENTATIONS(m); }
 
 STABLE_TORCH_LIBRARY_IMPL(upconv, CompositeExplicitAutograd, m) {
   m.impl("explain", &upconv::binding::explain);
+  m.impl("_explain_chain", &upconv::binding::explain_chain_boxed);
   m.impl("_engine_report", TORCH_BOX(&upconv::binding::engine_report));
   m.impl("_kernel_cache", &upconv::binding::kernel_cache_boxed);
   m.impl("_prepare", &upconv::binding::prepare_boxed);

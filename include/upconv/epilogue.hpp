@@ -2,6 +2,7 @@
 // The list is checked once, when the plan is built; each engine turns it into its own code.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -26,12 +27,44 @@ enum class Activation {
   hardswish,
   hardsigmoid,
   softplus,  ///< a = beta, b = threshold
+  sin,
+  square,
+  exp,
 };
+
+/// What a step that is no activation does with the value v and its second operand u.
+enum class Arithmetic {
+  none,  ///< the step is an activation
+  keep,  ///< remembers v as number `index` for later steps; v stays
+  add,
+  subtract,          ///< v - u
+  reverse_subtract,  ///< u - v
+  multiply,
+  divide,          ///< v / u
+  reverse_divide,  ///< u / v
+  minimum,         ///< NaN in either stays NaN, as torch.minimum has it
+  maximum,
+  load,  ///< u
+};
+
+/// Where u comes from.
+enum class Source {
+  scalar,   ///< `a`
+  operand,  ///< operand tensor number `index` of the run, broadcast over y
+  kept,     ///< what a `keep` step remembered as number `index`
+};
+
+inline constexpr int max_epilogue_steps = 24;
+inline constexpr int max_operands = 16;
+inline constexpr int max_kept = 4;
 
 struct EpilogueStep {
   Activation activation = Activation::relu;
   double a = 0.0;
   double b = 0.0;
+  Arithmetic arithmetic = Arithmetic::none;
+  Source source = Source::scalar;
+  int index = 0;
 
   bool operator==(const EpilogueStep&) const = default;
 };
@@ -42,9 +75,25 @@ struct Epilogue {
 
   bool operator==(const Epilogue&) const = default;
   [[nodiscard]] bool empty() const { return steps.empty(); }
+  /// One more than the largest operand number in use.
+  [[nodiscard]] int operands() const {
+    int n = 0;
+    for (const EpilogueStep& s : steps)
+      if (s.arithmetic > Arithmetic::keep && s.source == Source::operand && s.index >= n) n = s.index + 1;
+    return n;
+  }
 };
 
-/// Checks parameters (hardtanh a <= b, softplus beta > 0) and length (at most 8 steps).
+/// An operand tensor as a run sees it: element strides over (n, channel, d, h, w) of y, 0 where it is broadcast (a
+/// scalar, a per-channel vector, one value per sample and channel, or a whole tensor). Of the problem's dtype. A
+/// residual may be y itself: every element is read before it is written.
+struct Operand {
+  const void* data = nullptr;
+  std::array<std::int64_t, 5> stride{};
+};
+
+/// Checks parameters (hardtanh a <= b, softplus beta > 0), operand and keep numbers, and length (at most
+/// max_epilogue_steps).
 UPCONV_API Status validate(const Epilogue& epilogue);
 
 UPCONV_API std::string to_string(const Epilogue& epilogue);

@@ -45,6 +45,7 @@ struct ForwardArgs {
   const void* w = nullptr;
   const void* b = nullptr;
   void* y = nullptr;
+  const Operand* operands = nullptr;  ///< As many as Epilogue::operands() says, by number; null when it is 0.
 };
 struct BackwardInputArgs {
   const void* dy = nullptr;

@@ -23,7 +23,15 @@ _FUNCTIONS = (
     lambda y, a, b: F.hardswish(y),
     lambda y, a, b: F.hardsigmoid(y),
     lambda y, a, b: F.softplus(y, a, b),
+    lambda y, a, b: torch.sin(y),
+    lambda y, a, b: y * y,
+    lambda y, a, b: torch.exp(y),
 )
+
+NAMES = (
+    "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "tanh", "sigmoid", "hardtanh", "hardswish",
+    "hardsigmoid", "softplus", "sin", "square", "exp",
+)  # fmt: skip
 
 
 def apply(y: torch.Tensor, epilogue) -> torch.Tensor:

@@ -14,7 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "upconv/epilogue.hpp"
+#include "epilogue/steps.hpp"
 #include "upconv/problem.hpp"
 
 namespace upconv::cpu {
@@ -101,8 +101,7 @@ struct GatherConfig {
   std::int64_t source_elements, dest_elements, panel_elements, positions;  ///< sizes of a worker's scratch
   bool reads_zeros;         ///< some product reads beyond the source: not if a weight is inf or NaN
   bool holes, holes_exact;  ///< some destination positions get no product (by_segments, all by segments)
-  const EpilogueStep* steps;
-  std::int64_t n_steps;
+  const EpilogueSteps* epilogue;
 };
 
 struct GatherTensors {
@@ -110,6 +109,7 @@ struct GatherTensors {
   const void* w;
   const void* bias;  ///< null: none
   void* dest;
+  const Operand* operands;  ///< of the epilogue
 };
 
 /// A pass over a group's gradient of the weight: C[a][b] = sum over positions of A[pos][a] * B[pos'][b].

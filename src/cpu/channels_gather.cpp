@@ -91,9 +91,8 @@ class GatherPass final : public PassKernel {
     config_.w_group = g.ci * o.w.ci;
     config_.w_k = forward ? o.w.ci : o.w.co;
     config_.w_v = forward ? o.w.co : o.w.ci;
-    steps_ = r.epilogue.steps;
-    config_.steps = steps_.data();
-    config_.n_steps = static_cast<std::int64_t>(steps_.size());
+    epilogue_ = flatten(r.epilogue);
+    config_.epilogue = &epilogue_;
     for (int d = 0; d < 3; ++d) make_dim(g, forward, d);
     config_.taps = g.taps();
     config_.dense_taps = o.w.tap[2] == 1;
@@ -122,7 +121,7 @@ class GatherPass final : public PassKernel {
     Job job;
     job.pass = this;
     const bool forward = t.y != nullptr;
-    job.tensors = {forward ? t.x : t.dy, t.w, t.b, forward ? t.y : t.dx};
+    job.tensors = {forward ? t.x : t.dy, t.w, t.b, forward ? t.y : t.dx, t.operands};
     job.panels = workspace;
     job.scratch = static_cast<char*>(workspace) + panels_bytes();
     job.parts = config_.groups * ceil_div(config_.v, block_);
@@ -386,7 +385,7 @@ class GatherPass final : public PassKernel {
   std::vector<GatherSegment> segments_[3];
   std::vector<GatherPhase> phases_;
   std::vector<std::int64_t> sources_, weights_;
-  std::vector<EpilogueStep> steps_;
+  EpilogueSteps epilogue_;
 };
 
 }  // namespace
@@ -408,6 +407,7 @@ Result<std::unique_ptr<PassKernel>> make_residues(const Request& r) {
   if (g.groups != 1 || g.co != 1)
     return unsupported(std::to_string(g.co * g.groups) + " output channels, but it wants one");
   if (r.problem.bias) return unsupported("adds no bias");
+  if (r.epilogue.operands() > 0) return unsupported("its rows are not the tensor's, which operands of an epilogue need");
   const bool line = g.kernel[0] * g.kernel[1] * g.out[0] * g.out[1] == 1;
   if (!line || s < 2 * vector || g.kernel[2] % s != 0 || g.dilation[2] != 1 || g.padding[2] != 0 ||
       g.out[2] != s * (g.in[2] + g.kernel[2] / s - 1))

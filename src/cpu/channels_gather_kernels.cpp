@@ -333,13 +333,17 @@ void write_tile(const GatherConfig& c, const Box& box, const GatherTensors& t, s
         const std::int64_t d = o0[0] + ld, h = o0[1] + lh;
         if (d < 0 || d >= dd.dest_size || h < 0 || h >= dh.dest_size) continue;
         S* to = base + n * c.dest.n + d * c.dest.d + h * c.dest.h + w0 * c.dest.w;
-        if (!line_has_taps(c, 0, ld) || !line_has_taps(c, 1, lh)) {
-          fill_line(to, c.dest, v1 - v0, w1 - w0, s.bias + c.v_chunk);
-          continue;
-        }
         const std::int64_t line = ((n - box.n0) * dd.spread * dd.tile + ld) * dh.spread * dh.tile + lh;
-        write_line(to, c.dest, v1 - v0, w1 - w0, s.dest + (line * dw.spread * dw.tile + w0 - o0[2]) * c.v_chunk,
-                   c.v_chunk, t.bias ? s.bias : nullptr, steps);
+        T* tile = s.dest + (line * dw.spread * dw.tile + w0 - o0[2]) * c.v_chunk;
+        if (!line_has_taps(c, 0, ld) || !line_has_taps(c, 1, lh)) {
+          if (!steps.operands) {
+            fill_line(to, c.dest, v1 - v0, w1 - w0, s.bias + c.v_chunk);
+            continue;
+          }
+          std::memset(tile, 0, std::size_t((w1 - w0) * c.v_chunk) * sizeof(T));
+        }
+        write_line(to, c.dest, v1 - v0, w1 - w0, tile, c.v_chunk, t.bias ? s.bias : nullptr, steps, t.operands,
+                   {n, box.group * c.v + v0, d, h, w0});
       }
 }
 
@@ -356,9 +360,7 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
   s.run_panel = s.run_source + c.max_taps;
   s.a = reinterpret_cast<std::int32_t*>(s.run_panel + c.max_taps);
   s.to = s.a + c.positions;
-  EpilogueSteps steps;
-  steps.count = int(c.n_steps);
-  for (std::int64_t i = 0; i < c.n_steps; ++i) steps.steps[i] = c.steps[i];
+  const EpilogueSteps& steps = *c.epilogue;
   read_tile(c, box, static_cast<const S*>(t.source), s.source);
   for (std::int64_t v0 = box.v_begin; v0 < box.v_end; v0 += c.v_chunk) {
     const std::int64_t v1 = minimum(v0 + c.v_chunk, box.v_end);
@@ -369,7 +371,7 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
       const T b = t.bias ? T(widen(static_cast<const S*>(t.bias)[box.group * c.v + v])) : T(0);
       s.bias[v - v0] = s.bias[c.v_chunk + v - v0] = b;
     }
-    if (steps.count > 0) apply_epilogue(steps, s.bias + c.v_chunk, v1 - v0);
+    if (steps.count > 0 && !steps.operands) apply_epilogue(steps, s.bias + c.v_chunk, v1 - v0);
     write_tile<S>(c, box, t, v0, v1, s, steps);
   }
 }

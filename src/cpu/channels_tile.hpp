@@ -191,10 +191,11 @@ static inline void read_line(const S* src, const TensorView& view, std::int64_t 
 }
 
 /// Bias and epilogue of one channel over a row of positions, in place.
-template <class T>
-static inline void finish_row(T* row, std::int64_t n, T bias, const EpilogueSteps& steps) {
+template <class S, class T>
+static inline void finish_row(T* row, std::int64_t n, T bias, const EpilogueSteps& steps, const Operand* operands,
+                              const RowPlace& place) {
   for (std::int64_t i = 0; i < n; ++i) row[i] += bias;
-  if (steps.count > 0) apply_epilogue(steps, row, n);
+  if (steps.count > 0) apply_epilogue<S>(steps, operands, place, row, n);
 }
 
 /// `count` positions of a line that all hold values[c] in channel c.
@@ -212,16 +213,18 @@ static inline void fill_line(S* dst, const TensorView& view, std::int64_t channe
 }
 
 /// The reverse of read_line for results: dst gets bias[c] + tile, through the epilogue, narrowed.
-/// bias may be null. `tile` is scratch afterwards.
+/// The line begins at `place`; bias may be null. `tile` is scratch afterwards.
 template <class S, class T>
 static inline void write_line(S* dst, const TensorView& view, std::int64_t channels, std::int64_t count, T* tile,
-                              std::int64_t pitch, const T* bias, const EpilogueSteps& steps) {
+                              std::int64_t pitch, const T* bias, const EpilogueSteps& steps, const Operand* operands,
+                              const RowPlace& place) {
   if (view.w != 1) {  // channels_last: channels are contiguous
     for (std::int64_t i = 0; i < count; ++i) {
       T* row = tile + i * pitch;
       if (bias)
         for (std::int64_t c = 0; c < channels; ++c) row[c] += bias[c];
-      if (steps.count > 0) apply_epilogue(steps, row, channels);
+      if (steps.count > 0)
+        apply_epilogue<S>(steps, operands, {place.n, place.c, place.d, place.h, place.w + i, true}, row, channels);
       narrow_row(row, dst + i * view.w, channels);
     }
     return;
@@ -243,7 +246,8 @@ static inline void write_line(S* dst, const TensorView& view, std::int64_t chann
       const std::int64_t m = count - i < line_chunk ? count - i : line_chunk;
       transpose(tile + i * pitch + c, pitch, rows, line_chunk, m, n);
       for (std::int64_t j = 0; j < n; ++j) {
-        finish_row(rows + j * line_chunk, m, bias ? bias[c + j] : T(0), steps);
+        finish_row<S>(rows + j * line_chunk, m, bias ? bias[c + j] : T(0), steps, operands,
+                      {place.n, place.c + c + j, place.d, place.h, place.w + i});
         narrow_row(rows + j * line_chunk, dst + (c + j) * view.c + i, m);
       }
     }

@@ -32,7 +32,7 @@ struct DepthwiseKernels {
   void (*pack)(const DepthwiseJob& job, const void* w, void* packed);
   /// One row (n, d, h) of the destination; `scratch` as large as scratch_bytes says.
   void (*row)(const DepthwiseJob& job, const void* source, const void* packed, const void* bias, void* destination,
-              std::int64_t row, void* scratch);
+              const Operand* operands, std::int64_t row, void* scratch);
   /// Partial dw [tap][channel] of rows [first, end) of x.
   void (*weight_rows)(const DepthwiseJob& job, const void* x, const void* dy, void* partial, std::int64_t first,
                       std::int64_t end, void* scratch);

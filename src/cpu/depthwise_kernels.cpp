@@ -55,7 +55,7 @@ static inline void sum_terms(const Term<S>* term, std::int64_t terms, const S* b
 
 template <class S>
 void row(const DepthwiseJob& job, const void* source_, const void* packed, const void* bias_, void* destination_,
-         std::int64_t index, void* scratch) {
+         const Operand* operands, std::int64_t index, void* scratch) {
   typedef typename Compute<S>::type T;
   constexpr int L = lanes<T>;
   const std::int64_t C = job.channels, *size = job.destination, *from = job.source;
@@ -99,7 +99,7 @@ void row(const DepthwiseJob& job, const void* source_, const void* packed, const
       for (std::int64_t i = 0; i < count; ++i) acc += widen(terms[i].source[c]) * terms[i].weight[c];
       to[c] = acc;
     }
-    if (job.epilogue.count > 0) apply_epilogue(job.epilogue, to, C);
+    if (job.epilogue.count > 0) apply_epilogue<S>(job.epilogue, operands, {n, 0, u[0], u[1], w, true}, to, C);
     if constexpr (sizeof(S) != sizeof(T)) narrow_row(line, out, C);
     if (++r[2] == job.destination_step[2]) r[2] = 0, ++q[2];
   }

@@ -41,8 +41,8 @@ class Positions final : public PassKernel {
     });
     share_out(executor, job.groups * boxes_of(job), operations_, [&](std::int64_t i, std::int64_t end, int worker) {
       for (; i < end; ++i)
-        kernels_->run(job, forward_ ? t.x : t.dy, panels, finite, forward_ ? t.b : nullptr, forward_ ? t.y : t.dx, i,
-                      scratch + static_cast<std::size_t>(worker) * scratch_bytes());
+        kernels_->run(job, forward_ ? t.x : t.dy, panels, finite, forward_ ? t.b : nullptr, forward_ ? t.y : t.dx,
+                      t.operands, i, scratch + static_cast<std::size_t>(worker) * scratch_bytes());
     });
   }
 

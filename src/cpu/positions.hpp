@@ -100,7 +100,7 @@ struct PositionsKernels {
   bool (*pack)(const PositionsJob& job, const void* w, void* panel, std::int64_t group, std::int64_t block);
   /// Computes one tile of one group: task = ((n tile * groups + group) * d tiles + d) ...
   void (*run)(const PositionsJob& job, const void* source, const void* panels, const unsigned char* finite,
-              const void* bias, void* destination, std::int64_t task, void* scratch);
+              const void* bias, void* destination, const Operand* operands, std::int64_t task, void* scratch);
 };
 
 struct PositionsWeightKernels {

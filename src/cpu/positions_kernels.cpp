@@ -191,7 +191,7 @@ struct Task : Box<S> {
     }
   }
 
-  void write() const {
+  void write(const Operand* operands) const {
     const PositionsTile& t = job.tile;
     const PositionsTensor& y = job.destination;
     std::int64_t begin[3], end[3];
@@ -217,7 +217,8 @@ struct Task : Box<S> {
             const std::int32_t* rows = job.phase_row + (rd * y.step[1] + rh) * y.step[2];
             const T* at = result + c * t.destination_pitch + n * t.place[0] + pd * t.place[1] + ph * t.place[2];
             for (std::int64_t r = 0; r < y.step[2]; ++r) phase[r] = at + rows[r] * t.destination_pitch;
-            put_line(channel + d * y.d[0] + h * y.d[1], position[2], residue[2], end[2] - begin[2]);
+            const RowPlace place{sample + n, group * y.channels + c, d, h, begin[2]};
+            put_line(channel + d * y.d[0] + h * y.d[1], position[2], residue[2], end[2] - begin[2], operands, place);
             if (++rh == y.step[1]) rh = 0, ++ph;
           }
           if (++rd == y.step[0]) rd = 0, ++pd;
@@ -225,8 +226,14 @@ struct Task : Box<S> {
       }
     if (stream) stream_fence();
   }
-  void put_line(S* out, std::int64_t p, std::int64_t r, std::int64_t n) const {
+  void put_line(S* out, std::int64_t p, std::int64_t r, std::int64_t n, const Operand* operands,
+                const RowPlace& place) const {
     const std::int64_t unit = job.destination.d[2], step = job.destination.step[2];
+    if (job.epilogue.operands) {  // only a merged line has its place in the tensor
+      merge_phases(phase, step, p, r, n, line);
+      apply_epilogue<S>(job.epilogue, operands, place, line, n);
+      return scatter_row(line, out, unit, n);
+    }
     if constexpr (sizeof(S) == sizeof(T)) {
       if (stream && step == 1) return stream_row(phase[0] + p, out, n);
       if (stream) {
@@ -265,7 +272,7 @@ bool pack(const PositionsJob& job, const void* weights, void* panels, std::int64
 
 template <class S>
 void run(const PositionsJob& job, const void* source, const void* panels, const unsigned char* finite, const void* bias,
-         void* destination, std::int64_t index, void* scratch) {
+         void* destination, const Operand* operands, std::int64_t index, void* scratch) {
   typedef typename Compute<S>::type T;
   const Task<S> task(job, source, bias, destination, index, scratch);
   const T* panel = static_cast<const T*>(panels) + task.group * job.panel;
@@ -276,8 +283,9 @@ void run(const PositionsJob& job, const void* source, const void* panels, const 
     task.copy_source(first, count);
     task.multiply(panel, finite + task.group * job.blocks, first, count);
   }
-  if (job.epilogue.count > 0) apply_epilogue(job.epilogue, task.result, job.rows * job.tile.destination_pitch);
-  task.write();
+  if (job.epilogue.count > 0 && !job.epilogue.operands)
+    apply_epilogue(job.epilogue, task.result, job.rows * job.tile.destination_pitch);
+  task.write(operands);
 }
 
 }  // namespace

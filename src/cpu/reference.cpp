@@ -135,7 +135,11 @@ class Reference final : public PassKernel {
           sum += read(x[at(xs_, n, ic, d, h, v)]) * read(w[weight_at(ic, oc % g_.co, kd, kh, kw)]);
         }
       });
-      for (const EpilogueStep& step : epilogue_.steps) sum = activate(step, sum);
+      sum = evaluate(epilogue_, sum, [&](int k) {
+        const Operand& o = t.operands[k];
+        return read(static_cast<const S*>(o.data)[n * o.stride[0] + oc * o.stride[1] + od * o.stride[2] +
+                                                  oh * o.stride[3] + ow * o.stride[4]]);
+      });
       write(sum, y[at(ys_, n, oc, od, oh, ow)]);
     });
   }

@@ -53,23 +53,76 @@ Function function_of(Activation a) {
       return {"hardsigmoid", 0};
     case Activation::softplus:
       return {"softplus", 2};
+    case Activation::sin:
+      return {"sine", 0};
+    case Activation::square:
+      return {"square", 0};
+    case Activation::exp:
+      return {"exponential", 0};
   }
   return {"unknown", 0};
 }
 
+/// `v = ...;` of an arithmetic step whose second value is the expression `u`.
+std::string arithmetic(Arithmetic a, const std::string& u) {
+  switch (a) {
+    case Arithmetic::none:
+    case Arithmetic::keep:
+      return "";
+    case Arithmetic::add:
+      return "v = v + " + u + ";";
+    case Arithmetic::subtract:
+      return "v = v - " + u + ";";
+    case Arithmetic::reverse_subtract:
+      return "v = " + u + " - v;";
+    case Arithmetic::multiply:
+      return "v = v * " + u + ";";
+    case Arithmetic::divide:
+      return "v = v / " + u + ";";
+    case Arithmetic::reverse_divide:
+      return "v = " + u + " / v;";
+    case Arithmetic::minimum:
+      return "v = upconv::activation::minimum<S>(v, " + u + ");";
+    case Arithmetic::maximum:
+      return "v = upconv::activation::maximum<S>(v, " + u + ");";
+    case Arithmetic::load:
+      return "v = " + u + ";";
+  }
+  return "";
+}
+
 }  // namespace
+
+std::string steps_text(const Epilogue& epilogue) {
+  std::string s;
+  bool kept[max_kept] = {};
+  for (const EpilogueStep& step : epilogue.steps) {
+    if (step.arithmetic == Arithmetic::keep) {
+      const std::string name = "kept" + std::to_string(step.index);
+      s += (kept[step.index] ? "  " : "  S ") + name + " = v;\n";
+      kept[step.index] = true;
+    } else if (step.arithmetic != Arithmetic::none) {
+      const std::string index = std::to_string(step.index);
+      const std::string u = step.source == Source::scalar    ? literal(step.a)
+                            : step.source == Source::operand ? "operand(" + index + ")"
+                                                             : "kept" + index;
+      s += "  " + arithmetic(step.arithmetic, u) + "\n";
+    } else {
+      const Function f = function_of(step.activation);
+      s += std::string("  v = upconv::activation::") + f.name + "<S>(v";
+      if (f.parameters > 0) s += ", " + literal(step.a);
+      if (f.parameters > 1) s += ", " + literal(step.b);
+      s += ");\n";
+    }
+  }
+  return s;
+}
 
 std::string epilogue_text(const Epilogue& epilogue) {
   std::string s = "#include \"epilogue/activations.cuh\"\nnamespace config {\nconstexpr bool has_epilogue = ";
   s += epilogue.empty() ? "false" : "true";
   s += ";\ntemplate <class S>\n__device__ __forceinline__ S epilogue(S v) {\n";
-  for (const EpilogueStep& step : epilogue.steps) {
-    const Function f = function_of(step.activation);
-    s += std::string("  v = upconv::activation::") + f.name + "<S>(v";
-    if (f.parameters > 0) s += ", " + literal(step.a);
-    if (f.parameters > 1) s += ", " + literal(step.b);
-    s += ");\n";
-  }
+  s += steps_text(epilogue);
   s += "  return v;\n}\n}  // namespace config\n";
   return s;
 }

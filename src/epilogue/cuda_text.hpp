@@ -9,6 +9,10 @@ namespace upconv {
 
 /// Text that defines `constexpr bool has_epilogue` and `template <class S> S epilogue(S v)` (S float or double) in
 /// namespace config. It brings the include it needs. Equal lists give equal texts.
+/// Of lists without operand tensors only.
 std::string epilogue_text(const Epilogue& epilogue);
+
+/// The statements alone, on a variable `v` of type S; operand number k is the expression `operand(k)`.
+std::string steps_text(const Epilogue& epilogue);
 
 }  // namespace upconv

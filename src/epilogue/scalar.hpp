@@ -37,6 +37,57 @@ inline double activate(const EpilogueStep& step, double v) {
       return clamp(v + 3.0, 0.0, 6.0) / 6.0;
     case Activation::softplus:
       return v * step.a > step.b ? v : std::log1p(std::exp(v * step.a)) / step.a;
+    case Activation::sin:
+      return std::sin(v);
+    case Activation::square:
+      return v * v;
+    case Activation::exp:
+      return std::exp(v);
+  }
+  return v;
+}
+
+inline double combine(Arithmetic arithmetic, double v, double u) {
+  switch (arithmetic) {
+    case Arithmetic::none:
+    case Arithmetic::keep:
+      return v;
+    case Arithmetic::add:
+      return v + u;
+    case Arithmetic::subtract:
+      return v - u;
+    case Arithmetic::reverse_subtract:
+      return u - v;
+    case Arithmetic::multiply:
+      return v * u;
+    case Arithmetic::divide:
+      return v / u;
+    case Arithmetic::reverse_divide:
+      return u / v;
+    case Arithmetic::minimum:
+      return v < u || std::isnan(v) ? v : u;
+    case Arithmetic::maximum:
+      return v > u || std::isnan(v) ? v : u;
+    case Arithmetic::load:
+      return u;
+  }
+  return v;
+}
+
+/// The whole list on one value; operand(k) gives operand number k at the value's place.
+template <class F>
+double evaluate(const Epilogue& epilogue, double v, F&& operand) {
+  double kept[max_kept] = {};
+  for (const EpilogueStep& step : epilogue.steps) {
+    if (step.arithmetic == Arithmetic::none)
+      v = activate(step, v);
+    else if (step.arithmetic == Arithmetic::keep)
+      kept[step.index] = v;
+    else
+      v = combine(step.arithmetic, v,
+                  step.source == Source::scalar    ? step.a
+                  : step.source == Source::operand ? operand(step.index)
+                                                   : kept[step.index]);
   }
   return v;
 }

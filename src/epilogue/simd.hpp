@@ -107,6 +107,25 @@ static inline Vec<T> clamp_to(Vec<T> v, T low, T high) {  // NaN fails both comp
   return v > high ? broadcast(high) : v;
 }
 
+/// sin: v = n pi + r with pi in three parts, exact products while |v| < 8192; libm for a vector with a lane beyond.
+static inline Vec<float> sin_of(Vec<float> v) {
+  static constexpr float c[] = {-0.166666567f, 0.00833298452f, -0.000198125144f, 2.60831598e-06f};
+  const Vec<float> m = magnitude(v);
+  bool far = false;
+  for (int i = 0; i < lanes<float>; ++i) far |= !(m[i] < 8192.0f);
+  if (far) {
+    for (int i = 0; i < lanes<float>; ++i) v[i] = ::sinf(v[i]);
+    return v;
+  }
+  constexpr float magic = 12582912.0f;
+  const Vec<float> shifted = v * 0.318309886f + magic;
+  const Vec<float> n = shifted - magic;
+  const Vec<float> r = ((v - n * 3.140625f) - n * 0.000967502594f) - n * 1.50995803e-07f;
+  const Vec<float> r2 = r * r;
+  const Vec<float> s = r * r2 * polynomial(c, r2) + r;
+  return (Vec<float>)((IVec)s ^ ((IVec)shifted << 31));
+}
+
 /// The functions that need no transcendental, for both compute types; false: not one of them.
 template <class T>
 static inline bool activate_simple(const EpilogueStep& step, Vec<T>& v) {
@@ -125,6 +144,9 @@ static inline bool activate_simple(const EpilogueStep& step, Vec<T>& v) {
       return true;
     case Activation::hardsigmoid:
       v = clamp_to<T>(v + T(3), T(0), T(6)) / T(6);
+      return true;
+    case Activation::square:
+      v = v * v;
       return true;
     default:
       return false;
@@ -153,6 +175,10 @@ static inline Vec<float> activate_vector(const EpilogueStep& step, Vec<float> v)
       const Vec<float> scaled = v * a;
       return scaled > float(step.b) ? v : softplus_of(scaled) / a;
     }
+    case Activation::sin:
+      return sin_of(v);
+    case Activation::exp:
+      return exp_of(v);
     default:
       return v;
   }
@@ -180,6 +206,10 @@ static inline double activate_one(const EpilogueStep& step, double v) {
       const double s = v * step.a;
       return s > step.b ? v : ((s > 0.0 ? s : 0.0) + ::log1p(::exp(-::fabs(s)))) / step.a;
     }
+    case Activation::sin:
+      return ::sin(v);
+    case Activation::exp:
+      return ::exp(v);
     default:
       return v;
   }
@@ -190,21 +220,122 @@ static inline Vec<double> activate_vector(const EpilogueStep& step, Vec<double> 
   return v;
 }
 
-/// All steps on n contiguous values, in place.
+template <class T>
+static inline Vec<T> combine_vector(Arithmetic arithmetic, Vec<T> v, Vec<T> u) {
+  switch (arithmetic) {
+    case Arithmetic::add:
+      return v + u;
+    case Arithmetic::subtract:
+      return v - u;
+    case Arithmetic::reverse_subtract:
+      return u - v;
+    case Arithmetic::multiply:
+      return v * u;
+    case Arithmetic::divide:
+      return v / u;
+    case Arithmetic::reverse_divide:
+      return u / v;
+    case Arithmetic::minimum:  // a NaN fails both comparisons: v stays where it is one, u where that is
+      return v < u ? v : (v != v ? v : u);
+    case Arithmetic::maximum:
+      return v > u ? v : (v != v ? v : u);
+    case Arithmetic::load:
+      return u;
+    default:
+      return v;
+  }
+}
+
+/// An operand along one row: its first element there and the step from one value to the next.
+template <class S>
+struct OperandRow {
+  const S* first;
+  std::int64_t step;
+};
+
+/// `count` (at most a vector) values of an operand row from value i on.
+template <class S>
+static inline auto load_operand(const OperandRow<S>& o, std::int64_t i, std::int64_t count) {
+  typedef typename Compute<S>::type T;
+  if (o.step == 0) return broadcast(T(widen(*o.first)));
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (o.step == 1 && count == lanes<T>) return load(o.first + i);
+  }
+  Vec<T> u{};
+  for (std::int64_t k = 0; k < count; ++k) u[k] = widen(o.first[(i + k) * o.step]);
+  return u;
+}
+
+/// All steps on B vectors that begin at value i of a row and hold `count` values in the last.
+template <class S, int B, class T>
+static inline void apply_steps(const EpilogueSteps& epilogue, const OperandRow<S>* operands, std::int64_t i,
+                               std::int64_t count, Vec<T> (&v)[B]) {
+  constexpr int L = lanes<T>;
+  Vec<T> kept[max_kept][B];
+  for (int s = 0; s < epilogue.count; ++s) {
+    const EpilogueStep& step = epilogue.steps[s];
+    if (step.arithmetic == Arithmetic::none) {
+      for (int b = 0; b < B; ++b) v[b] = activate_vector(step, v[b]);
+    } else if (step.arithmetic == Arithmetic::keep) {
+      for (int b = 0; b < B; ++b) kept[step.index][b] = v[b];
+    } else if (step.source == Source::scalar) {
+      for (int b = 0; b < B; ++b) v[b] = combine_vector<T>(step.arithmetic, v[b], broadcast(T(step.a)));
+    } else if (step.source == Source::operand) {
+      for (int b = 0; b < B; ++b)
+        v[b] = combine_vector<T>(step.arithmetic, v[b],
+                                 load_operand(operands[step.index], i + b * L, b + 1 < B ? L : count));
+    } else {
+      for (int b = 0; b < B; ++b) v[b] = combine_vector<T>(step.arithmetic, v[b], kept[step.index][b]);
+    }
+  }
+}
+
+template <class S, class T>
+static inline void apply_rows(const EpilogueSteps& epilogue, const OperandRow<S>* operands, T* row, std::int64_t n) {
+  constexpr int L = lanes<T>;
+  std::int64_t i = 0;
+  for (; i + 4 * L <= n; i += 4 * L) {
+    Vec<T> v[4] = {load(row + i), load(row + i + L), load(row + i + 2 * L), load(row + i + 3 * L)};
+    apply_steps<S, 4, T>(epilogue, operands, i, L, v);
+    for (int b = 0; b < 4; ++b) store(row + i + b * L, v[b]);
+  }
+  for (; i < n; i += L) {
+    const std::int64_t count = n - i < L ? n - i : L;
+    Vec<T> v[1] = {};
+    if (count == L) {
+      v[0] = load(row + i);
+      apply_steps<S, 1, T>(epilogue, operands, i, count, v);
+      store(row + i, v[0]);
+    } else {
+      std::memcpy(&v[0], row + i, std::size_t(count) * sizeof(T));
+      apply_steps<S, 1, T>(epilogue, operands, i, count, v);
+      std::memcpy(row + i, &v[0], std::size_t(count) * sizeof(T));
+    }
+  }
+}
+
+/// All steps of a list without operand tensors on n contiguous values, in place.
 template <class T>
 static inline void apply_epilogue(const EpilogueSteps& epilogue, T* row, std::int64_t n) {
-  if (epilogue.count == 0) return;
-  std::int64_t i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) {
-    Vec<T> v = load(row + i);
-    for (int s = 0; s < epilogue.count; ++s) v = activate_vector(epilogue.steps[s], v);
-    store(row + i, v);
+  if (epilogue.count > 0) apply_rows<T>(epilogue, static_cast<const OperandRow<T>*>(nullptr), row, n);
+}
+
+/// All steps of any list on a row of results that begins at `place`; S is the tensors' storage type.
+template <class S, class T>
+static inline void apply_epilogue(const EpilogueSteps& epilogue, const Operand* operands, const RowPlace& place, T* row,
+                                  std::int64_t n) {
+  if (!epilogue.operands) return apply_epilogue(epilogue, row, n);
+  OperandRow<S> rows[max_operands];
+  for (int s = 0; s < epilogue.count; ++s) {
+    const EpilogueStep& step = epilogue.steps[s];
+    if (step.arithmetic <= Arithmetic::keep || step.source != Source::operand) continue;
+    const Operand& o = operands[step.index];
+    const std::int64_t* stride = &o.stride[0];
+    rows[step.index] = {static_cast<const S*>(o.data) + place.n * stride[0] + place.c * stride[1] +
+                            place.d * stride[2] + place.h * stride[3] + place.w * stride[4],
+                        place.along_channels ? stride[1] : stride[4]};
   }
-  if (i == n) return;
-  Vec<T> v{};
-  std::memcpy(&v, row + i, std::size_t(n - i) * sizeof(T));
-  for (int s = 0; s < epilogue.count; ++s) v = activate_vector(epilogue.steps[s], v);
-  std::memcpy(row + i, &v, std::size_t(n - i) * sizeof(T));
+  apply_rows<S>(epilogue, rows, row, n);
 }
 
 }  // namespace upconv::UPCONV_ISA

@@ -25,6 +25,7 @@ struct PassTensors {
   void* dx = nullptr;
   void* dw = nullptr;
   void* db = nullptr;
+  const Operand* operands = nullptr;  ///< forward: of the epilogue's steps, by number
 };
 
 /// One pass of one problem, specialised and ready to run. Immutable.

@@ -16,7 +16,10 @@ class EnginePlan : public Plan {
     if ((a.b != nullptr) != problem_.bias)
       return invalid_argument(problem_.bias ? "forward: the problem has a bias, but b is null"
                                             : "forward: the problem has no bias, but b is given");
-    return run(Pass::forward, {.x = a.x, .w = a.w, .b = a.b, .y = a.y}, launch);
+    if (a.operands == nullptr && epilogue_.operands() > 0)
+      return invalid_argument("forward: the epilogue reads " + std::to_string(epilogue_.operands()) +
+                              " operands, but none are given");
+    return run(Pass::forward, {.x = a.x, .w = a.w, .b = a.b, .y = a.y, .operands = a.operands}, launch);
   }
   Status backward_input(const BackwardInputArgs& a, const Launch& launch) const override {
     return run(Pass::backward_input, {.w = a.w, .dy = a.dy, .dx = a.dx}, launch);

@@ -28,8 +28,8 @@ TEST(EpilogueRules, EachNamesTheFunctionTheValueAndTheRule) {
       {{{{Activation::relu}, {Activation::softplus, 0.0, 20.0}}}, {"softplus", "beta (0", "greater than zero"}},
       {{{{Activation::softplus, -1.0, 20.0}}}, {"softplus", "beta (-1"}},
       {{{{Activation::softplus, nan, 20.0}}}, {"softplus"}},
-      {{std::vector<EpilogueStep>(8)}, {}},
-      {{std::vector<EpilogueStep>(9)}, {"epilogue", "at most 8", "9"}},
+      {{std::vector<EpilogueStep>(24)}, {}},
+      {{std::vector<EpilogueStep>(25)}, {"epilogue", "at most 24", "25"}},
   };
   for (const auto& c : cases) {
     const Status s = validate(c.epilogue);

@@ -1,0 +1,34 @@
+// The operators upconv::_chain and upconv::_chain_epilogue: a convolution with what surrounds it in one call.
+// Registered in schema.cpp; python/upconv/_chain_op.py is the caller and knows the encoding's other side.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "upconv/chain.hpp"
+
+namespace upconv::binding {
+
+/// The chain that a flat list of numbers describes: the step lists of prologue and epilogue, then the closing steps.
+/// A step list is its length and as many triples as make_epilogue reads; a closing step is 19 numbers in the order of
+/// ClosingStep's members, then the list after it. Throws std::runtime_error where the numbers end early or are left.
+Chain make_chain(const std::vector<double>& numbers);
+
+/// y of w.dim() dimensions (reduced ones have size 1), and the batch norm's mean and biased variance as float64
+/// (2, channels), empty where there is none. Operands have 0 dimensions, 1 (channels) or w.dim().
+std::tuple<torch::stable::Tensor, torch::stable::Tensor> chain(const torch::stable::Tensor& x,
+                                                               const torch::stable::Tensor& w,
+                                                               const std::optional<torch::stable::Tensor>& b,
+                                                               const std::vector<torch::stable::Tensor>& operands,
+                                                               const std::vector<std::int64_t>& geometry,
+                                                               const std::vector<double>& numbers);
+
+/// What runs a chain, for people. `device` as parse_device reads it.
+std::string explain_chain(const std::string& problem, const std::string& device, const std::vector<double>& numbers);
+
+}  // namespace upconv::binding

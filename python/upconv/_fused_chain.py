@@ -1,0 +1,169 @@
+# The module that _fusion puts into a model for a convolution and its surroundings, and the operator under it.
+# Where no gradient is wanted the whole chain is one operator; elsewhere its parts run in turn, which is torch's meaning.
+"""Running a chain."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+from torch import nn as torch_nn
+from torch.autograd import forward_ad
+
+from . import _algebra, _chain, _ops, _precision, _shapes
+from ._call import _watched, run
+
+_operator = torch.ops.upconv._chain.default
+_ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
+
+
+_SHAPES: dict[tuple, _chain.Chain] = {}
+
+
+@functools.lru_cache(maxsize=512)
+def _encoded(chain: _chain.Chain, channels: int) -> list[float]:
+    numbers = chain.numbers(channels)
+    _SHAPES[tuple(numbers)] = chain  # the fake kernel asks what a list of numbers does to a shape
+    return numbers
+
+
+@torch.library.register_fake("upconv::_chain")
+def _(x, w, b, operands, geometry, numbers):
+    n = w.dim() - 2
+    split = [geometry[i * n : (i + 1) * n] for i in range(4)]
+    shape = _shapes.output_shape(x, w, b, *split, geometry[-2])
+    chain = _SHAPES[tuple(numbers)]
+    normalises = any(isinstance(step, _chain.BatchNorm) for step in chain.closing)
+    statistics = torch.empty((2, shape[1] if normalises else 0), dtype=torch.float64, device=x.device)
+    return x.new_empty(chain.result_shape(shape)), statistics
+
+
+def _update_running(norm: torch_nn.Module, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
+    """What torch's batch norm does to its running averages: the mean, and the unbiased variance."""
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        momentum = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+        norm.running_var.lerp_((variance * (count / max(count - 1, 1))).to(norm.running_var.dtype), momentum)
+
+
+def _fold(norm: torch_nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift of a batch norm in evaluation."""
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias
+
+
+class FusedChain(torch_nn.Module):
+    """Forward of a chain: ``(x, weight, bias, *operands)``. It owns no parameter; the model's forward hands them in.
+
+    ``chain`` is the form for training mode. A batch norm in it is ``norm``, whose weight and bias are no operands of
+    the model's: they are read from the module.
+    """
+
+    def __init__(self, chain: _chain.Chain, absorbed: tuple[str, ...], norm: torch_nn.Module | None = None):
+        super().__init__()
+        self.chain = chain
+        self.absorbed = absorbed
+        self.precision = "torch"
+        self._norm = (norm,)  # in a tuple: not a child of this module
+        self._evaluation = _without_batch_norm(chain) if norm is not None else chain
+
+    def extra_repr(self) -> str:
+        return str(self.chain)
+
+    def forward(self, x, weight, bias, *operands):
+        chain, norm = self.chain, self._norm[0]
+        if norm is not None:
+            training = norm.training or norm.running_mean is None
+            if training:
+                extra = tuple(t for t in (norm.weight, norm.bias) if t is not None)
+            else:
+                chain, extra = self._evaluation, _fold(norm)
+            operands = (*operands, *extra)
+            if not training:
+                norm = None
+        geometry = (*chain.layer.geometry, _precision.code(self.precision, x))
+        if not self._in_one(x, weight, bias, operands):
+            return self._in_parts(chain, norm, x, weight, bias, operands, geometry)
+        shorter = _algebra.without_convolution(chain)
+        if shorter is not None:
+            chain, x, weight, geometry = shorter.apply(x, weight, geometry)
+        if chain.prologue or chain.closing or chain.epilogue:
+            y, statistics = _operator(x, weight, bias, operands, geometry, _encoded(chain, weight.shape[1] * geometry[-2]))
+        else:
+            y, statistics = run(chain.layer.rank, x, weight, bias, geometry), None
+        if norm is not None and norm.running_mean is not None:
+            _update_running(norm, statistics[0], statistics[1], self._count(x, weight, chain))
+        return chain.drop(y)
+
+    @staticmethod
+    def _count(x, weight, chain):
+        """Values of a channel that the batch norm sees."""
+        layer = chain.layer
+        n = layer.rank
+        shape = _shapes.output_shape(x, weight, None, layer.stride, layer.padding, layer.output_padding, layer.dilation,
+                                     layer.groups)  # fmt: skip
+        for step in chain.closing:
+            if isinstance(step, _chain.BatchNorm):
+                break
+            shape = step.shape(shape)
+        count = shape[0]
+        for d in range(2, n + 2):
+            count *= shape[d]
+        return count
+
+    def _in_one(self, x, weight, bias, operands) -> bool:
+        """Whether one operator may do it all."""
+        if x.dim() != weight.dim() or x.is_complex() or _wants_grad(x, weight, bias, operands):
+            return False
+        if any(t.dtype != x.dtype or t.device != x.device for t in operands):
+            return False
+        if x.device.type != "cpu" or _shapes.suggests_channels_last(x) or _shapes.suggests_channels_last(weight):
+            return False
+        if torch.compiler.is_compiling():
+            return not torch.is_autocast_enabled(x.device.type)
+        return forward_ad._current_level < 0 and not _watched(x, weight, bias)
+
+    def _in_parts(self, chain, norm, x, weight, bias, operands, geometry):
+        if chain.prologue:
+            x = _chain.apply_steps(chain.prologue, x, operands)
+        shorter = _algebra.without_convolution(chain) if x.dim() == weight.dim() else None
+        if shorter is not None:
+            chain, x, weight, geometry = shorter.apply(x, weight, geometry)
+        y = run(chain.layer.rank, x, weight, bias, geometry)
+        y = _chain.apply_steps(chain.epilogue, y, operands)
+        for step in chain.closing:
+            if norm is not None and isinstance(step, _chain.BatchNorm):
+                y = norm(y)
+            else:
+                y = step.torch(y, operands)
+            y = _chain.apply_steps(step.after, y, operands)
+        return chain.drop(y)
+
+
+def _wants_grad(x, weight, bias, operands) -> bool:
+    if not torch.is_grad_enabled():
+        return False
+    return x.requires_grad or weight.requires_grad or any(t is not None and t.requires_grad for t in (bias, *operands))
+
+
+def _without_batch_norm(chain: _chain.Chain) -> _chain.Chain:
+    """In evaluation a batch norm is two steps, whose operands are appended to the chain's."""
+    first = len(chain.operands)
+    folded = (
+        _chain.Arithmetic("multiply", _chain.Operand(first)),
+        _chain.Arithmetic("add", _chain.Operand(first + 1)),
+    )
+    epilogue, closing = chain.epilogue, []
+    for step in chain.closing:
+        if not isinstance(step, _chain.BatchNorm):
+            closing.append(step)
+        elif closing:
+            closing[-1] = dataclasses.replace(closing[-1], after=(*closing[-1].after, *folded, *step.after))
+        else:
+            epilogue = (*epilogue, *folded, *step.after)
+    return dataclasses.replace(chain, epilogue=epilogue, closing=tuple(closing))
