@@ -64,8 +64,9 @@ class FusedChain(torch_nn.Module):
     the model's: they are read from the module.
     """
 
-    def __init__(self, chain: _chain.Chain, absorbed: tuple[str, ...], norm: torch_nn.Module | None = None):
+    def __init__(self, chain: _chain.Chain, absorbed: tuple[str, ...] = (), norm=None, vectors=frozenset()):
         super().__init__()
+        self.vectors = vectors
         self.chain = chain
         self.absorbed = absorbed
         self.precision = "torch"
@@ -77,6 +78,8 @@ class FusedChain(torch_nn.Module):
 
     def forward(self, x, weight, bias, *operands):
         chain, norm = self.chain, self._norm[0]
+        if operands:
+            operands = self._aligned(operands, weight.dim())
         if norm is not None:
             training = norm.training or norm.running_mean is None
             if training:
@@ -99,6 +102,13 @@ class FusedChain(torch_nn.Module):
         if norm is not None and norm.running_mean is not None:
             _update_running(norm, statistics[0], statistics[1], self._count(x, weight, chain))
         return chain.drop(y)
+
+    def _aligned(self, operands, dims):
+        """A norm's vectors flat; other operands with all dimensions, where one dimension alone would mean channels."""
+        return tuple(
+            t.reshape(-1) if i in self.vectors else t[(None,) * (dims - t.dim())] if 0 < t.dim() < dims else t
+            for i, t in enumerate(operands)
+        )
 
     @staticmethod
     def _count(x, weight, chain):

@@ -70,14 +70,14 @@ def _deeper_owner(modules, owner_name, name) -> bool:
     return owner_name != ""
 
 
-def _trace(owner) -> tuple[fx.Graph | None, str]:
+def _trace(owner, tracer=_OneLevel) -> tuple[fx.Graph | None, str]:
     if "forward" in vars(owner):
         return None, "the forward of its owner was replaced on the instance"
     obstacle = _straight_line.obstacle(type(owner).forward, type(owner))
     if obstacle:
         return None, obstacle
     try:
-        return _OneLevel().trace(owner), ""
+        return tracer().trace(owner), ""
     except Exception as error:  # tracing runs the user's code, which may raise anything
         return None, f"torch.fx cannot trace its owner ({type(error).__name__})"
 
