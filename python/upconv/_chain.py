@@ -62,6 +62,11 @@ class Keep:
 
 
 @dataclass(frozen=True)
+class Detach:
+    """No gradient goes further back from here; the value stays, so the encoding leaves it out."""
+
+
+@dataclass(frozen=True)
 class Arithmetic:
     """``value`` op ``other``; the names are upconv::Arithmetic's."""
 
@@ -69,7 +74,7 @@ class Arithmetic:
     other: Scalar | Operand | Kept
 
 
-Step = Activate | Keep | Arithmetic
+Step = Activate | Keep | Detach | Arithmetic
 
 #: In the order of upconv::Arithmetic, from `keep` = 1 on.
 ARITHMETIC: dict[str, Callable] = {
@@ -99,6 +104,7 @@ def _step_numbers(step: Step) -> tuple[float, float, float]:
 
 
 def steps_numbers(steps: Sequence[Step]) -> list[float]:
+    steps = [step for step in steps if not isinstance(step, Detach)]
     return [float(len(steps)), *(float(v) for step in steps for v in _step_numbers(step))]
 
 
@@ -110,6 +116,8 @@ def apply_steps(steps: Sequence[Step], v: torch.Tensor, operands: Sequence[torch
             v = _activations.apply(v, (step.number, step.a, step.b))
         elif isinstance(step, Keep):
             kept[step.number] = v
+        elif isinstance(step, Detach):
+            v = v.detach()
         elif isinstance(step.other, Scalar):
             v = ARITHMETIC[step.op](v, step.other.value)
         elif isinstance(step.other, Operand):

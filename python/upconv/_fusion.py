@@ -19,8 +19,8 @@ from torch import nn as torch_nn
 
 from . import _nodes, _ops, _pairs, nn
 from ._chain import (
-    MOST_KEPT, MOST_OPERANDS, MOST_STEPS, Activate, Arithmetic, BatchNorm, Center, Chain, GroupNorm, Keep, Kept, Layer,
-    LayerNorm, Operand, Reduce, Scalar, Softmax,
+    MOST_KEPT, MOST_OPERANDS, MOST_STEPS, Activate, Arithmetic, BatchNorm, Center, Chain, Detach, GroupNorm, Keep, Kept,
+    Layer, LayerNorm, Operand, Reduce, Scalar, Softmax,
 )  # fmt: skip
 from ._fused_chain import FusedChain
 
@@ -298,6 +298,7 @@ class _Finder:
             step, last, nodes = self.next_closing(value)
             if step is None:
                 break
+            self.ended = ""
             self.inside += nodes
             after_value, after = self.region(last)
             closing.append(replace(step, after=tuple(after)))
@@ -514,7 +515,9 @@ class _Finder:
                 steps.append(Arithmetic("load", Kept(held[main])))
             if step.op == "activation":
                 steps.append(Activate(*step.activation))
-            else:
+            elif step.op == "detach":
+                steps.append(Detach())
+            elif step.op != "same":
                 position = next(i for i, a in enumerate(step.args) if a is main)
                 other = step.args[1 - position]
                 if isinstance(other, fx.Node):
@@ -546,6 +549,7 @@ class _Finder:
             return none
         user = users[0]
         if user.op == "output":
+            self.ended = ""
             return none
         self.ended = f"{user.target if isinstance(user.target, str) else getattr(user.target, '__name__', user.name)} is not fused"
         merged = self.softmax_over_space(value, user)

@@ -20,8 +20,8 @@ from ._chain import BatchNorm, GroupNorm, LayerNorm, Pool, Reduce, Softmax
 
 @dataclass(frozen=True)
 class Elementwise:
-    """``op`` is a name of _chain.ARITHMETIC with two ``args`` (nodes or numbers), or "activation" with one and its
-    (number, a, b)."""
+    """``op`` is a name of _chain.ARITHMETIC with two ``args`` (nodes or numbers), "activation" with one and its
+    (number, a, b), or "same" or "detach" with one, whose value stays."""
 
     op: str
     args: tuple
@@ -137,6 +137,10 @@ def elementwise(node: fx.Node, modules: dict) -> Elementwise | None:
         return Elementwise("multiply", (args[0], -1.0))
     if target in (operator.pow, torch.pow, "pow"):
         return _activation("square", args[:1], {}, False) if len(args) == 2 and args[1] == 2 and _number(args[1]) else None
+    if target in ("clone", "contiguous", torch.clone) and len(args) == 1 and not kwargs:
+        return Elementwise("same", args)
+    if target == "detach" or target is torch.detach:
+        return Elementwise("detach", args)
     name = target if isinstance(target, str) else _NAME_OF.get(target)
     if name in _ACTIVATIONS:
         return _activation(name, args, kwargs, name.endswith("_"))
