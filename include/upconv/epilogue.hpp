@@ -85,8 +85,8 @@ struct Epilogue {
 };
 
 /// An operand tensor as a run sees it: element strides over (n, channel, d, h, w) of y, 0 where it is broadcast (a
-/// scalar, a per-channel vector, one value per sample and channel, or a whole tensor). Of the problem's dtype. A
-/// residual may be y itself: every element is read before it is written.
+/// scalar, a per-channel vector, one value per sample and channel, or a whole tensor). Of the problem's dtype. It
+/// must not overlap y.
 struct Operand {
   const void* data = nullptr;
   std::array<std::int64_t, 5> stride{};

@@ -672,6 +672,9 @@ class _Finder:
         if len(anchors) != 1:
             return []
         anchor = anchors.pop()
+        inner = {n for n in inner if self.descends(n, anchor)}  # what comes of parameters alone stays outside
+        parsed = {n: parsed[n] for n in inner}
+        outside = [a for n in inner for a in parsed[n].args if isinstance(a, fx.Node) and a not in inner]
         numbers = [s.activation[0] for s in parsed.values() if s.op == "activation"]
         if not any(n in _PROLOGUES for n in numbers) or _is_layer_result(anchor, self.modules):
             return []

@@ -230,14 +230,17 @@ static inline void write_line(S* dst, const TensorView& view, std::int64_t chann
     return;
   }
   if constexpr (sizeof(S) == sizeof(T)) {
-    if (!bias && steps.count == 0) {
-      for (std::int64_t c = 0; c < channels; c += 8) {
-        for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<1>(dst + j * view.c, count);
-        transpose(tile + c, pitch, reinterpret_cast<T*>(dst) + c * view.c, view.c, count,
-                  channels - c < 8 ? channels - c : 8);
-      }
-      return;
+    for (std::int64_t c = 0; c < channels; c += 8) {
+      const std::int64_t n = channels - c < 8 ? channels - c : 8;
+      T* to = reinterpret_cast<T*>(dst) + c * view.c;
+      for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<1>(dst + j * view.c, count);
+      transpose(tile + c, pitch, to, view.c, count, n);
+      if (bias || steps.count > 0)  // in place: the rows have just been written to the first-level cache
+        for (std::int64_t j = 0; j < n; ++j)
+          finish_row<S>(to + j * view.c, count, bias ? bias[c + j] : T(0), steps, operands,
+                        {place.n, place.c + c + j, place.d, place.h, place.w});
     }
+    return;
   }
   T rows[4 * line_chunk];
   for (std::int64_t c = 0; c < channels; c += 4) {

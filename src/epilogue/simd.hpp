@@ -266,6 +266,45 @@ static inline auto load_operand(const OperandRow<S>& o, std::int64_t i, std::int
   return u;
 }
 
+/// One activation on B vectors: the choice is made once, so that their chains of operations overlap.
+template <int B, class T>
+static inline void activate_vectors(const EpilogueStep& step, Vec<T> (&v)[B]) {
+  if constexpr (sizeof(T) == 4) {
+    switch (step.activation) {
+      case Activation::gelu:
+        for (int b = 0; b < B; ++b) v[b] = gelu_of(v[b]);
+        return;
+      case Activation::silu:
+        for (int b = 0; b < B; ++b) v[b] = v[b] / (exp_of(-v[b]) + 1.0f);
+        return;
+      case Activation::mish:
+        for (int b = 0; b < B; ++b) v[b] = mish_of(v[b]);
+        return;
+      case Activation::tanh:
+        for (int b = 0; b < B; ++b) v[b] = tanh_of(v[b]);
+        return;
+      case Activation::sigmoid:
+        for (int b = 0; b < B; ++b) v[b] = 1.0f / (exp_of(-v[b]) + 1.0f);
+        return;
+      default:
+        break;
+    }
+  }
+  switch (step.activation) {
+    case Activation::relu:
+      for (int b = 0; b < B; ++b) v[b] = v[b] < T(0) ? Vec<T>{} : v[b];
+      return;
+    case Activation::leaky_relu:
+      for (int b = 0; b < B; ++b) v[b] = v[b] > T(0) ? v[b] : v[b] * T(step.a);
+      return;
+    case Activation::hardtanh:
+      for (int b = 0; b < B; ++b) v[b] = clamp_to(v[b], T(step.a), T(step.b));
+      return;
+    default:
+      for (int b = 0; b < B; ++b) v[b] = activate_vector(step, v[b]);
+  }
+}
+
 /// All steps on B vectors that begin at value i of a row and hold `count` values in the last.
 template <class S, int B, class T>
 static inline void apply_steps(const EpilogueSteps& epilogue, const OperandRow<S>* operands, std::int64_t i,
@@ -275,7 +314,7 @@ static inline void apply_steps(const EpilogueSteps& epilogue, const OperandRow<S
   for (int s = 0; s < epilogue.count; ++s) {
     const EpilogueStep& step = epilogue.steps[s];
     if (step.arithmetic == Arithmetic::none) {
-      for (int b = 0; b < B; ++b) v[b] = activate_vector(step, v[b]);
+      activate_vectors<B, T>(step, v);
     } else if (step.arithmetic == Arithmetic::keep) {
       for (int b = 0; b < B; ++b) kept[step.index][b] = v[b];
     } else if (step.source == Source::scalar) {

@@ -17,7 +17,7 @@ struct Variant {
   DType dtype;
   Precision precision;
   bool channels_last = false;
-  bool activated = false;  ///< With an activation in the forward's epilogue.
+  bool activated = false;  ///< With activations and arithmetic in the forward's epilogue.
 };
 
 inline constexpr Variant variants[] = {
@@ -42,7 +42,12 @@ inline Problem apply(const Variant& v, Problem p) {
 
 inline Epilogue epilogue_of(const Variant& v) {
   Epilogue e;
-  if (v.activated) e.steps.push_back({Activation::gelu, 0.0, 0.0});
+  if (!v.activated) return e;
+  EpilogueStep keep, times, least;
+  keep.arithmetic = Arithmetic::keep;
+  times.arithmetic = Arithmetic::multiply, times.source = Source::kept;
+  least.arithmetic = Arithmetic::minimum, least.a = 4.0;
+  e.steps = {{Activation::gelu, 0.0, 0.0}, keep, {Activation::sin}, times, least};
   return e;
 }
 

@@ -2,6 +2,7 @@
 // empty batches, and the same bits however many workers share the work.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "ops/expect.hpp"
@@ -141,6 +142,74 @@ TEST(Epilogues, StepsApplyInOrder) {
       ASSERT_TRUE(passes(Trial(problem(text), s)));
     }
   }
+}
+
+/// Operands of every kind on every candidate against the plain loops, in both layouts: a channel's, a sample's, a whole
+/// tensor's, one that differs along w alone; with phases that get no product and rows that no vector fills.
+TEST(Epilogues, OperandsOnEveryCandidate) {
+  const auto arithmetic = [](Arithmetic a, Source source, int index, double value = 0.0) {
+    EpilogueStep s;
+    s.arithmetic = a, s.source = source, s.index = index, s.a = value;
+    return s;
+  };
+  const Epilogue epilogue{{arithmetic(Arithmetic::add, Source::operand, 0), arithmetic(Arithmetic::keep, Source::kept, 0),
+                           {Activation::sigmoid}, arithmetic(Arithmetic::multiply, Source::kept, 0),
+                           arithmetic(Arithmetic::subtract, Source::operand, 1),
+                           arithmetic(Arithmetic::maximum, Source::scalar, 0, -0.75),
+                           arithmetic(Arithmetic::multiply, Source::operand, 2),
+                           arithmetic(Arithmetic::reverse_subtract, Source::operand, 3)}};
+  int ran = 0;
+  for (const std::string& text : windows)
+    for (const char* layout : {"", " xl yl"})
+      for (const char* dtype : {" f32", " f64", " bf16"}) {
+        const Problem p = problem(text + layout + dtype + " b");
+        const Extent out = output_size(p);
+        const std::int64_t d = p.rank > 2 ? out[0] : 1, h = p.rank > 1 ? out[p.rank - 2] : 1, w = out[p.rank - 1];
+        const std::int64_t c = p.out_channels, volume = d * h * w, total = p.batch * c * volume;
+        const std::int64_t bytes = size_of(p.dtype);
+        std::int64_t in = p.batch * p.in_channels, taps = p.in_channels * c / p.groups;
+        for (int i = 0; i < p.rank; ++i) in *= p.input[i], taps *= p.kernel[i];
+        const auto fill = [&](std::int64_t n, double scale) {
+          std::vector<char> data(static_cast<std::size_t>(n * bytes));
+          for (std::int64_t i = 0; i < n; ++i)
+            store_element(p.dtype, data.data(), i, scale * double((i * 7919 + 13) % 257 - 128) / 128.0);
+          return data;
+        };
+        const auto x = fill(in, 1.0), weight = fill(taps, 0.25), bias = fill(c, 0.5), channel = fill(c, 0.5);
+        const auto sample = fill(p.batch * c, 0.5), whole = fill(total, 1.0), line = fill(w, 1.0);
+        const bool last = p.y_layout == Layout::channels_last;
+        const Operand operands[] = {
+            {channel.data(), {0, 1, 0, 0, 0}},
+            {sample.data(), {c, 1, 0, 0, 0}},
+            {whole.data(), last ? std::array<std::int64_t, 5>{c * volume, 1, h * w * c, w * c, c}
+                                : std::array<std::int64_t, 5>{c * volume, volume, h * w, w, 1}},
+            {line.data(), {0, 0, 0, 0, 1}}};
+        std::vector<char> want;
+        for (const char* name :
+             {"cpu_reference", "cpu_channels", "cpu_positions", "cpu_depthwise", "cpu_residues"}) {
+          const auto plan = Plan::create(p, Device::cpu(), epilogue, name);
+          if (!plan.ok()) continue;
+          std::vector<char> y(static_cast<std::size_t>(total * bytes)), work((*plan)->workspace_bytes(Pass::forward, 1) + 64);
+          void* aligned = reinterpret_cast<void*>((reinterpret_cast<std::uintptr_t>(work.data()) + 63) & ~std::uintptr_t{63});
+          const Status s = (*plan)->forward({x.data(), weight.data(), bias.data(), y.data(), operands},
+                                            {aligned, work.size() - 64, nullptr, nullptr});
+          ASSERT_TRUE(s.ok()) << s.message();
+          EXPECT_FALSE((*plan)->forward({x.data(), weight.data(), bias.data(), y.data()},
+                                        {aligned, work.size() - 64, nullptr, nullptr})
+                           .ok());
+          ++ran;
+          if (want.empty()) {
+            want = y;
+            continue;
+          }
+          const double bound = p.dtype == DType::f64 ? 1e-12 : p.dtype == DType::f32 ? 2e-5 : 4e-2;
+          for (std::int64_t i = 0; i < total; ++i) {
+            const double a = load_element(p.dtype, want.data(), i), b = load_element(p.dtype, y.data(), i);
+            ASSERT_NEAR(a, b, bound * (1.0 + std::abs(a))) << name << " " << to_string(p) << " element " << i;
+          }
+        }
+      }
+  EXPECT_GT(ran, 150);
 }
 
 /// Through a 1x1 layer with one channel the activation's argument is x itself: its whole range, and its limits.

@@ -39,6 +39,40 @@ TEST(EpilogueRules, EachNamesTheFunctionTheValueAndTheRule) {
   }
 }
 
+TEST(EpilogueRules, ArithmeticNamesWhatIsMissing) {
+  const auto step = [](Arithmetic a, Source source, int index) {
+    EpilogueStep s;
+    s.arithmetic = a, s.source = source, s.index = index;
+    return s;
+  };
+  const EpilogueStep keep = step(Arithmetic::keep, Source::scalar, 1);
+  EXPECT_TRUE(validate(Epilogue{{keep, step(Arithmetic::multiply, Source::kept, 1)}}).ok());
+  EXPECT_NE(validate(Epilogue{{step(Arithmetic::multiply, Source::kept, 1)}}).message().find("kept value number 1"),
+            std::string::npos);
+  EXPECT_NE(validate(Epilogue{{step(Arithmetic::keep, Source::scalar, 4)}}).message().find("at most 4"),
+            std::string::npos);
+  EXPECT_NE(validate(Epilogue{{step(Arithmetic::add, Source::operand, 16)}}).message().find("at most 16 operands"),
+            std::string::npos);
+  EXPECT_EQ((Epilogue{{keep, step(Arithmetic::add, Source::operand, 2)}}.operands()), 3);
+  EXPECT_EQ(to_string(Epilogue{{keep, step(Arithmetic::divide, Source::operand, 2)}}), "keep(kept 1), divide(operand 2)");
+}
+
+TEST(EpilogueValues, ArithmeticInOrder) {
+  EpilogueStep keep, minus, times, least;
+  keep.arithmetic = Arithmetic::keep;
+  minus.arithmetic = Arithmetic::reverse_subtract, minus.a = 1.0;
+  times.arithmetic = Arithmetic::multiply, times.source = Source::kept;
+  least.arithmetic = Arithmetic::minimum, least.source = Source::operand, least.index = 3;
+  const Epilogue e{{keep, minus, times, least}};
+  const auto run = [&](double v, double u) {
+    return evaluate(e, v, [&](int k) { return k == 3 ? u : NAN; });
+  };
+  EXPECT_DOUBLE_EQ(run(0.25, 9.0), 0.1875);
+  EXPECT_DOUBLE_EQ(run(0.25, 0.125), 0.125);
+  EXPECT_TRUE(std::isnan(run(0.25, NAN)));
+  EXPECT_TRUE(std::isnan(run(NAN, 0.0)));
+}
+
 TEST(EpilogueText, NamesStepsInOrder) {
   EXPECT_EQ(to_string(Epilogue{}), "");
   const std::string s =

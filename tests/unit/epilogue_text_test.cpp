@@ -27,6 +27,18 @@ TEST(CudaEpilogueText, StepsStandInOrderWithExactParameters) {
   EXPECT_NE(s.find("has_epilogue = true;"), std::string::npos) << s;
 }
 
+TEST(CudaEpilogueText, ArithmeticAndKeptValues) {
+  EpilogueStep keep, add, times, from;
+  keep.arithmetic = Arithmetic::keep;
+  add.arithmetic = Arithmetic::add, add.a = 0.5;
+  times.arithmetic = Arithmetic::multiply, times.source = Source::kept;
+  from.arithmetic = Arithmetic::reverse_subtract, from.source = Source::operand, from.index = 2;
+  const std::string s = steps_text({{keep, add, times, keep, from}});
+  EXPECT_NE(s.find("  S kept0 = v;\n  v = v + S(0x1p-1);\n  v = v * kept0;\n  kept0 = v;\n  v = operand(2) - v;\n"),
+            std::string::npos)
+      << s;
+}
+
 TEST(CudaEpilogueText, DiffersWhereTheListDiffers) {
   std::set<std::string> texts{epilogue_text({})};
   for (int i = 0; i <= int(Activation::softplus); ++i)
