@@ -57,6 +57,11 @@ def _fold(norm: torch_nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     return scale, shift if norm.bias is None else shift + norm.bias
 
 
+class NotThisChain(Exception):
+    """The inputs give the model's code another meaning than the chain has: no batch dimension, or an operand that
+    makes its result larger."""
+
+
 class FusedChain(torch_nn.Module):
     """Forward of a chain: ``(x, weight, bias, *operands)``. It owns no parameter; the model's forward hands them in.
 
@@ -78,6 +83,8 @@ class FusedChain(torch_nn.Module):
 
     def forward(self, x, weight, bias, *operands):
         chain, norm = self.chain, self._norm[0]
+        if x.dim() != weight.dim():
+            raise NotThisChain
         if operands:
             operands = self._aligned(operands, weight.dim())
         if norm is not None:
@@ -96,7 +103,13 @@ class FusedChain(torch_nn.Module):
         if shorter is not None:
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         if chain.prologue or chain.closing or chain.epilogue:
-            y, statistics = _operator(x, weight, bias, operands, geometry, _encoded(chain, weight.shape[1] * geometry[-2]))
+            numbers = _encoded(chain, weight.shape[1] * geometry[-2])
+            try:
+                y, statistics = _operator(x, weight, bias, operands, geometry, numbers)
+            except RuntimeError as error:
+                if "does not broadcast" in str(error):
+                    raise NotThisChain from error
+                raise
         else:
             y, statistics = run(chain.layer.rank, x, weight, bias, geometry), None
         if norm is not None and norm.running_mean is not None:
@@ -128,7 +141,7 @@ class FusedChain(torch_nn.Module):
 
     def _in_one(self, x, weight, bias, operands) -> bool:
         """Whether one operator may do it all."""
-        if x.dim() != weight.dim() or x.is_complex() or _wants_grad(x, weight, bias, operands):
+        if x.is_complex() or _wants_grad(x, weight, bias, operands):
             return False
         if any(t.dtype != x.dtype or t.device != x.device for t in operands):
             return False
@@ -141,7 +154,7 @@ class FusedChain(torch_nn.Module):
     def _in_parts(self, chain, norm, x, weight, bias, operands, geometry):
         if chain.prologue:
             x = _chain.apply_steps(chain.prologue, x, operands)
-        shorter = _algebra.without_convolution(chain) if x.dim() == weight.dim() else None
+        shorter = _algebra.without_convolution(chain)
         if shorter is not None:
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         y = run(chain.layer.rank, x, weight, bias, geometry)

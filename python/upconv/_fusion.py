@@ -9,7 +9,10 @@ parameters, submodules and state_dict stay where they are.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import operator
+import types
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -22,7 +25,7 @@ from ._chain import (
     MOST_KEPT, MOST_OPERANDS, MOST_STEPS, Activate, Arithmetic, BatchNorm, Center, Chain, Detach, GroupNorm, Keep, Kept,
     Layer, LayerNorm, Operand, Reduce, Scalar, Softmax,
 )  # fmt: skip
-from ._fused_chain import FusedChain
+from ._fused_chain import FusedChain, NotThisChain
 
 _CLASSES = {
     torch_nn.ConvTranspose1d: 1, torch_nn.ConvTranspose2d: 2, torch_nn.ConvTranspose3d: 3,
@@ -54,6 +57,7 @@ class Fused:
 class Outcome:
     fused: list[Fused] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)  # (owner, why)
+    already: set[str] = field(default_factory=set)  # convolutions that an earlier pass put into a chain
     undo: list[tuple] = field(default_factory=list)
     added: list[tuple] = field(default_factory=list)  # (owner, module)
 
@@ -80,6 +84,9 @@ def fuse(model: torch_nn.Module, inputs: tuple | None) -> Outcome:
     calls = _arguments_of(model, [m for _, m in owners], inputs) if inputs is not None else {}
     for name, owner in owners:
         convolutions = {id(c) for c in _reachable(owner)}
+        for child in owner.children():
+            if isinstance(child, FusedChain):
+                outcome.already.add(f"{name}.{child.convolution}" if name else child.convolution)
         if convolutions and convolutions <= handled:
             continue
         graph, why = _trace(owner)
@@ -200,10 +207,42 @@ def _with_forward(kind: type, graph: fx.Graph) -> type:
     graph.owning_module = None  # the attributes it names are the owner's
     graph.lint()
     code = graph.python_code("self")
-    scope = dict(code.globals)
-    exec(compile(code.src, f"<upconv: {kind.__name__}>", "exec"), scope)
-    members = {"forward": scope["forward"], "upconv_code": code.src, "__module__": kind.__module__}
+    return _subclass(kind, code.src, dict(code.globals))
+
+
+def _subclass(kind: type, source: str, scope: dict) -> type:
+    """``kind`` with the forward that ``source`` defines."""
+    names = dict(scope)
+    exec(compile(source, f"<upconv: {kind.__name__}>", "exec"), names)
+    rewritten = names["forward"]
+
+    @functools.wraps(kind.forward)
+    def forward(self, *args, **kwargs):
+        try:
+            return rewritten(self, *args, **kwargs)
+        except NotThisChain:  # inputs that mean something else than the example's did: the model's own forward
+            return kind.forward(self, *args, **kwargs)
+
+    members = {
+        "forward": forward,
+        "upconv_code": source,
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__reduce_ex__": lambda self, protocol: (_restore, (kind, source, _by_name(scope)), self.__dict__),
+    }
     return type(kind.__name__, (kind,), members)
+
+
+def _by_name(scope: dict) -> dict:
+    """A generated forward's globals for a pickle, modules by their names."""
+    return {k: ("module", v.__name__) if isinstance(v, types.ModuleType) else ("value", v) for k, v in scope.items()}
+
+
+def _restore(kind: type, source: str, scope: dict) -> torch_nn.Module:
+    """An instance without state, for copy and pickle."""
+    real = {k: importlib.import_module(v) if how == "module" else v for k, (how, v) in scope.items()}
+    made = _subclass(kind, source, real)
+    return made.__new__(made)
 
 
 def _erase_dead(graph):
@@ -335,6 +374,7 @@ class _Finder:
         norm = None if self.norm is None else self.modules[self.norm]
         absorbed = tuple(n.target if isinstance(n.target, str) else n.name for n in self.inside if n is not self.node)
         module = FusedChain(chain, absorbed, norm, frozenset(self.vectors))
+        module.convolution = self.node.target if self.node.op == "call_module" else ""
         module.precision = getattr(self.modules.get(self.node.target), "precision", "torch")
         arguments = [self.x, self.attribute(self.weight), self.attribute(self.bias), *map(self.attribute, self.operands)]
         return module, arguments, value

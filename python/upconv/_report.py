@@ -30,7 +30,7 @@ class Report:
         if not self.rows:
             return "upconv.optimize: no ConvTranspose module in this model"
         return (
-            f"upconv.optimize: {self.count('fused')} fused with their activation, {self.count('replaced')} replaced, "
+            f"upconv.optimize: {self.count('fused')} fused with what surrounds them, {self.count('replaced')} replaced, "
             f"{self.count('left')} left as they were"
         )
 

@@ -27,8 +27,10 @@ def optimize(model: torch_nn.Module, example_inputs=None, *, inplace: bool = Fal
 
     The result is a copy of the module structure that **shares** the parameters and buffers, has the same
     ``state_dict`` keys, and carries ``upconv_report``: print it to see what was done and what was left, and why.
-    A ConvTranspose directly followed by an activation module (and by nothing else) becomes one module; calls that
-    want gradients still run the two apart, so training is unchanged.
+    What surrounds a ConvTranspose (element-wise steps with scalars and tensors, norms, softmax, reductions, pooling;
+    see docs/fusion.md) becomes one operator with it where the code can be traced; a ConvTranspose directly followed by
+    an activation module becomes one module in any case. Calls that want gradients run the parts apart, so training is
+    unchanged.
 
     Args:
         model: any ``nn.Module``; it is left alone unless ``inplace``.
@@ -78,6 +80,7 @@ def _chains(model, inputs) -> _fusion.Outcome:
 def _swap(model, inputs, report, chains):
     """Replaces what can be replaced beside the chains, and returns a function that takes it all back."""
     undo = list(chains.undo)
+    report.notes += [f"no chain in {owner}: {why}" for owner, why in chains.left]
     for fused in chains.fused:
         notes = [", ".join(fused.absorbed), f"runs {fused.chain}"]
         if fused.bytes_saved is not None:
@@ -88,6 +91,9 @@ def _swap(model, inputs, report, chains):
     swapped, reasons = {}, {}
     for name, module in model.named_modules():
         if not isinstance(module, torch_nn.modules.conv._ConvTransposeNd) or name in chains.convolutions:
+            continue
+        if name in chains.already:
+            report.add(name, type(module).__name__, "replaced", "was in a chain of upconv's already")
             continue
         replacement, reason = _replacement(module)
         if replacement is None:
