@@ -12,7 +12,7 @@ from torch import nn as torch_nn
 from torch.autograd import forward_ad
 
 from . import _algebra, _chain, _ops, _precision, _shapes
-from ._call import _watched, run
+from ._call import _watched, run, run_epilogue
 
 _operator = torch.ops.upconv._chain.default
 _ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
@@ -157,8 +157,12 @@ class FusedChain(torch_nn.Module):
         shorter = _algebra.without_convolution(chain)
         if shorter is not None:
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
-        y = run(chain.layer.rank, x, weight, bias, geometry)
-        y = _chain.apply_steps(chain.epilogue, y, operands)
+        rank = chain.layer.rank
+        if chain.epilogue and _scalars_only(chain.epilogue) and not self._differentiated(x, weight, bias, operands):
+            numbers = tuple(_chain.steps_numbers(chain.epilogue)[1:])
+            y = run_epilogue(rank, x, weight, bias, geometry, numbers)
+        else:
+            y = _chain.apply_steps(chain.epilogue, run(rank, x, weight, bias, geometry), operands)
         for step in chain.closing:
             if norm is not None and isinstance(step, _chain.BatchNorm):
                 y = norm(y)
@@ -166,6 +170,18 @@ class FusedChain(torch_nn.Module):
                 y = step.torch(y, operands)
             y = _chain.apply_steps(step.after, y, operands)
         return chain.drop(y)
+
+
+    @staticmethod
+    def _differentiated(x, weight, bias, operands) -> bool:
+        return _wants_grad(x, weight, bias, operands) or x.is_complex() or forward_ad._current_level >= 0
+
+
+def _scalars_only(steps) -> bool:
+    return all(
+        not isinstance(step, _chain.Detach) and not isinstance(getattr(step, "other", None), _chain.Operand)
+        for step in steps
+    )
 
 
 def _wants_grad(x, weight, bias, operands) -> bool:

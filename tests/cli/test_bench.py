@@ -225,3 +225,16 @@ def test_the_projects_readme_shows_the_projects_results():
         pytest.skip("no results committed yet")
     json.loads(file.read_text())
     assert readme.bring_up_to_date(results.read(file), root / "README.md", check=True), "run tools/readme_table.py"
+
+
+def test_chains_are_measured_beside_pytorch(tmp_path, capsys):
+    from upconv.cli import main
+
+    file = tmp_path / "chains.json"
+    arguments = ["bench", "--chains", "--only", "L2/44,L2/50", "--quick", "--threads", "1", "--output", str(file)]
+    assert main(arguments) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["id"] for row in rows] == ["L2/44", "L2/50"] and all(row["action"] == "fused" for row in rows)
+    assert all(row["error"] < 1e-5 and set(row["ms"]) == {"eager", "upconv"} for row in rows)
+    assert "geometric mean" in capsys.readouterr().out
+    assert main(["bench", "--chains", "--only", "L2/1"]) == 2

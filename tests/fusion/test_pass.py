@@ -244,6 +244,10 @@ def test_autocast_and_other_layouts_run_in_parts():
     with torch.no_grad():
         last = x.to(memory_format=torch.channels_last)
         torch.testing.assert_close(fast(last), model(last))
+        plain = _Plain()
+        got = upconv.optimize(plain, x)(last)
+        torch.testing.assert_close(got, plain(last))
+        assert got.is_contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             torch.testing.assert_close(fast(x).float(), model(x).float(), rtol=5e-2, atol=5e-2)
         model = forward(leaky_prologue).float()

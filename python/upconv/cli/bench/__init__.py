@@ -40,7 +40,10 @@ def add(commands) -> None:
         metavar="MODE,...",
         help="CUDA: torch, ieee, tf32, bf16x3 (default: torch; for level 1 bf16x3 and ieee too)",
     )
-    parser.add_argument("--compile", action="store_true", help="CUDA: torch.compile as a further peer (slow)")
+    parser.add_argument(
+        "--chains", action="store_true", help="CPU: the 30 layers with surroundings of KernelBench level 2, optimised"
+    )
+    parser.add_argument("--compile", action="store_true", help="CUDA, and --chains: torch.compile as a further peer (slow)")
     parser.add_argument("--minutes", type=float, default=7.0, help="CUDA: rows are measured until then (default: 7)")
     parser.add_argument("--resume", action="store_true", help="skip rows that the file has from this commit and torch")
     parser.add_argument("--quick", action="store_true", help="forward and backward only, fewer calls, no float64 check")
@@ -79,6 +82,12 @@ def run(args: argparse.Namespace) -> int:
     from upconv.cli.bench.results import ResultsError
     from upconv.cli.problem import ProblemError
 
+    if args.chains:
+        if args.device != "cpu":
+            raise UsageError("--chains: measured on the CPU only so far")
+        from upconv.cli.bench import chains
+
+        return chains.run(args)
     if args.device != "cpu":
         from upconv.cli.bench import cuda
 
