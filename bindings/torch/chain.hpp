@@ -1,5 +1,5 @@
-// The operators upconv::_chain and upconv::_chain_epilogue: a convolution with what surrounds it in one call.
-// Registered in schema.cpp; python/upconv/_chain_op.py is the caller and knows the encoding's other side.
+// The operator upconv::_chain: a convolution with what surrounds it in one call. Registered in schema.cpp;
+// python/upconv/_fused_chain.py is the caller, python/upconv/_chain.py writes the numbers.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -15,7 +15,7 @@
 namespace upconv::binding {
 
 /// The chain that a flat list of numbers describes: the step lists of prologue and epilogue, then the closing steps.
-/// A step list is its length and as many triples as make_epilogue reads; a closing step is 19 numbers in the order of
+/// A step list is its length and as many triples as make_epilogue reads; a closing step is 21 numbers in the order of
 /// ClosingStep's members, then the list after it. Throws std::runtime_error where the numbers end early or are left.
 Chain make_chain(const std::vector<double>& numbers);
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +76,6 @@ def _tap_sums(x, dim, kernel, stride, padding, dilation, size):
     return torch.stack([sums[r] for r in ranges], -1)
 
 
-@functools.lru_cache(maxsize=512)
 def without_convolution(chain: _chain.Chain) -> Reduced | None:
     """The smaller form of a chain whose first closing step is a mean over space, after steps that it may
     change places with; None for any other chain."""

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import torch
 from torch import nn as torch_nn
@@ -18,14 +17,30 @@ _operator = torch.ops.upconv._chain.default
 _ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
 
 
-_SHAPES: dict[tuple, _chain.Chain] = {}
+_CLOSING = 21  # numbers of a closing step before the steps after it
 
 
-@functools.lru_cache(maxsize=512)
-def _encoded(chain: _chain.Chain, channels: int) -> list[float]:
-    numbers = chain.numbers(channels)
-    _SHAPES[tuple(numbers)] = chain  # the fake kernel asks what a list of numbers does to a shape
-    return numbers
+def _shape_after(shape: list, numbers) -> tuple[list, bool]:
+    """What the chain makes of the convolution's result shape, and whether it has a batch norm: read off the encoding,
+    which is all that tracing sees."""
+    rank = len(shape) - 2
+    wide = [*shape[:2], *[1] * (3 - rank), *shape[2:]]
+    at = 1 + 3 * int(numbers[0])
+    at += 1 + 3 * int(numbers[at])
+    count, at, normalises = int(numbers[at]), at + 1, False
+    for _ in range(count):
+        kind, _, first, last = (int(v) for v in numbers[at : at + 4])
+        if kind == 0:
+            for d in range(first, last + 1):
+                wide[d] = 1
+        elif kind == 2:
+            kernel, stride, padding = (numbers[at + k : at + k + 3] for k in (6, 9, 12))
+            for d in range(3):
+                wide[d + 2] = (wide[d + 2] + 2 * int(padding[d]) - int(kernel[d])) // int(stride[d]) + 1
+        normalises |= kind == 5
+        at += _CLOSING
+        at += 1 + 3 * int(numbers[at])
+    return [*wide[:2], *wide[5 - rank :]], normalises
 
 
 @torch.library.register_fake("upconv::_chain")
@@ -33,10 +48,9 @@ def _(x, w, b, operands, geometry, numbers):
     n = w.dim() - 2
     split = [geometry[i * n : (i + 1) * n] for i in range(4)]
     shape = _shapes.output_shape(x, w, b, *split, geometry[-2])
-    chain = _SHAPES[tuple(numbers)]
-    normalises = any(isinstance(step, _chain.BatchNorm) for step in chain.closing)
+    result, normalises = _shape_after(shape, numbers)
     statistics = torch.empty((2, shape[1] if normalises else 0), dtype=torch.float64, device=x.device)
-    return x.new_empty(chain.result_shape(shape)), statistics
+    return x.new_empty(result), statistics
 
 
 def _update_running(norm: torch_nn.Module, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
@@ -76,7 +90,10 @@ class FusedChain(torch_nn.Module):
         self.absorbed = absorbed
         self.precision = "torch"
         self._norm = (norm,)  # in a tuple: not a child of this module
+        self._numbers: dict[tuple, list[float]] = {}
         self._evaluation = _without_batch_norm(chain) if norm is not None else chain
+        self._shorter = _algebra.without_convolution(chain)
+        self._shorter_evaluation = _algebra.without_convolution(self._evaluation)
 
     def extra_repr(self) -> str:
         return str(self.chain)
@@ -99,11 +116,11 @@ class FusedChain(torch_nn.Module):
         geometry = (*chain.layer.geometry, _precision.code(self.precision, x))
         if not self._in_one(x, weight, bias, operands):
             return self._in_parts(chain, norm, x, weight, bias, operands, geometry)
-        shorter = _algebra.without_convolution(chain)
+        shorter = self._shorter if chain is self.chain else self._shorter_evaluation
         if shorter is not None:
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         if chain.prologue or chain.closing or chain.epilogue:
-            numbers = _encoded(chain, weight.shape[1] * geometry[-2])
+            numbers = self._encoded(chain, weight.shape[1] * geometry[-2])
             try:
                 y, statistics = _operator(x, weight, bias, operands, geometry, numbers)
             except RuntimeError as error:
@@ -122,6 +139,17 @@ class FusedChain(torch_nn.Module):
             t.reshape(-1) if i in self.vectors else t[(None,) * (dims - t.dim())] if 0 < t.dim() < dims else t
             for i, t in enumerate(operands)
         )
+
+    def _encoded(self, chain, channels) -> list[float]:
+        if torch.compiler.is_compiling():
+            return chain.numbers(channels)
+        key = (id(chain), channels)
+        if key not in self._numbers:
+            self._numbers[key] = chain.numbers(channels)
+        return self._numbers[key]
+
+    def __getstate__(self):
+        return {**self.__dict__, "_numbers": {}}  # its keys are of this process
 
     @staticmethod
     def _count(x, weight, chain):
@@ -154,7 +182,7 @@ class FusedChain(torch_nn.Module):
     def _in_parts(self, chain, norm, x, weight, bias, operands, geometry):
         if chain.prologue:
             x = _chain.apply_steps(chain.prologue, x, operands)
-        shorter = _algebra.without_convolution(chain)
+        shorter = self._shorter if chain is self.chain else self._shorter_evaluation
         if shorter is not None:
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         rank = chain.layer.rank

@@ -232,6 +232,8 @@ def test_copies_pickles_and_compile():
         torch.testing.assert_close(loaded(X), upconv.optimize(_Plain().double(), X)(X) * 0 + loaded.conv(X).tanh() * 2.0)
         for other in (copy.deepcopy(fast), copy.copy(fast)):
             torch.testing.assert_close(other(X), want)
+        first = torch.compile(upconv.optimize(forward(spatial_softmax)), backend="aot_eager", fullgraph=True)
+        assert first(X).shape == (2, 6, 13, 17)  # nothing ran before: shapes come from the encoding alone
         compiled = torch.compile(fast, backend="aot_eager", fullgraph=True)
         torch.testing.assert_close(compiled(X), want)
     torch.testing.assert_close(compiled(X), want)  # with gradients, in parts
