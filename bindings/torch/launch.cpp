@@ -72,11 +72,13 @@ void launch_with(Device device, F&& bytes_for, const std::function<Status(const 
 }  // namespace
 
 void launch(const Plan& plan, Pass pass, Device device, const std::function<Status(const Launch&)>& run) {
-  launch_with(device, [&](int workers) { return plan.workspace_bytes(pass, workers); }, run);
+  launch_with(
+      device, [&](int workers) { return plan.workspace_bytes(pass, workers); }, run);
 }
 
 void launch(const ChainPlan& plan, Device device, const std::function<Status(const Launch&)>& run) {
-  launch_with(device, [&](int workers) { return plan.workspace_bytes(workers); }, run);
+  launch_with(
+      device, [&](int workers) { return plan.workspace_bytes(workers); }, run);
 }
 
 }  // namespace upconv::binding

@@ -39,7 +39,7 @@ struct ClosingStep {
   std::int64_t groups = 1;
   int dims = 1;
   double eps = 1e-5;
-  bool center_only = false;   ///< plane_norm: subtract the mean and leave the scale
+  bool center_only = false;    ///< plane_norm: subtract the mean and leave the scale
   int weight = -1, bias = -1;  ///< operand numbers of a norm, dense vectors; -1: none
   Epilogue after;
 

@@ -45,7 +45,11 @@ class Reduced:
         x = x * (1.0 / count)
         rest = tuple(d for d in spatial if d not in self.dims)
         w = w.permute(0, *self.dims, 1, *rest)
-        w = w.reshape(w.shape[0] * taps, w.shape[n + 1], *(1 if d in self.dims else w.shape[n + 2 + rest.index(d)] for d in spatial))
+        w = w.reshape(
+            w.shape[0] * taps,
+            w.shape[n + 1],
+            *(1 if d in self.dims else w.shape[n + 2 + rest.index(d)] for d in spatial),
+        )
         return self.chain, x.contiguous(), w.contiguous(), (*self.chain.layer.geometry, geometry[-1])
 
 
@@ -86,7 +90,11 @@ def without_convolution(chain: _chain.Chain) -> Reduced | None:
         return None
     # Operands of a step may differ in space, which a mean does not pass: only scalars do here.
     for step in chain.epilogue:
-        if not isinstance(step, _chain.Arithmetic) or step.op not in _AFFINE or not isinstance(step.other, _chain.Scalar):
+        if (
+            not isinstance(step, _chain.Arithmetic)
+            or step.op not in _AFFINE
+            or not isinstance(step.other, _chain.Scalar)
+        ):
             return None
     layer, dims = chain.layer, first.dims
     smaller = _chain.Layer(

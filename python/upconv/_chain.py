@@ -150,7 +150,9 @@ def _closing_numbers(
     places = [1 if d == 1 else d + 3 - rank for d in dims] or [1]
     # A reduction that covers the first spatial dimension covers the dimensions of size 1 before it as well.
     first = 2 if dims and min(dims) == 2 else min(places)
-    boxes = [(fill,) * (3 - rank) + tuple(v) if v else (fill,) * 3 for v, fill in ((kernel, 1), (stride, 1), (padding, 0))]
+    boxes = [
+        (fill,) * (3 - rank) + tuple(v) if v else (fill,) * 3 for v, fill in ((kernel, 1), (stride, 1), (padding, 0))
+    ]
     return [
         kind, reduction, first, max(places), average, padded, *boxes[0], *boxes[1], *boxes[2], groups, rows, eps, center,
         -1 if weight is None else weight, -1 if bias is None else bias,
@@ -383,5 +385,9 @@ def describe(steps: Sequence[Step]) -> str:
             words.append(step.name)
         elif isinstance(step, Arithmetic):
             other = step.other
-            words.append(f"{step.op} {other.value:g}" if isinstance(other, Scalar) else f"{step.op} {type(other).__name__.lower()} {other.number}")
+            words.append(
+                f"{step.op} {other.value:g}"
+                if isinstance(other, Scalar)
+                else f"{step.op} {type(other).__name__.lower()} {other.number}"
+            )
     return ", ".join(words)

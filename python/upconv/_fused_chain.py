@@ -199,7 +199,6 @@ class FusedChain(torch_nn.Module):
             y = _chain.apply_steps(step.after, y, operands)
         return chain.drop(y)
 
-
     @staticmethod
     def _differentiated(x, weight, bias, operands) -> bool:
         return _wants_grad(x, weight, bias, operands) or x.is_complex() or forward_ad._current_level >= 0

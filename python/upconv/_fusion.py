@@ -22,8 +22,24 @@ from torch import nn as torch_nn
 
 from . import _nodes, _ops, _pairs, nn
 from ._chain import (
-    MOST_KEPT, MOST_OPERANDS, MOST_STEPS, Activate, Arithmetic, BatchNorm, Center, Chain, Detach, GroupNorm, Keep, Kept,
-    Layer, LayerNorm, Operand, Reduce, Scalar, Softmax,
+    MOST_KEPT,
+    MOST_OPERANDS,
+    MOST_STEPS,
+    Activate,
+    Arithmetic,
+    BatchNorm,
+    Center,
+    Chain,
+    Detach,
+    GroupNorm,
+    Keep,
+    Kept,
+    Layer,
+    LayerNorm,
+    Operand,
+    Reduce,
+    Scalar,
+    Softmax,
 )  # fmt: skip
 from ._fused_chain import FusedChain, NotThisChain
 
@@ -376,7 +392,12 @@ class _Finder:
         module = FusedChain(chain, absorbed, norm, frozenset(self.vectors))
         module.convolution = self.node.target if self.node.op == "call_module" else ""
         module.precision = getattr(self.modules.get(self.node.target), "precision", "torch")
-        arguments = [self.x, self.attribute(self.weight), self.attribute(self.bias), *map(self.attribute, self.operands)]
+        arguments = [
+            self.x,
+            self.attribute(self.weight),
+            self.attribute(self.bias),
+            *map(self.attribute, self.operands),
+        ]
         return module, arguments, value
 
     def self_contained(self) -> bool:

@@ -136,7 +136,9 @@ def elementwise(node: fx.Node, modules: dict) -> Elementwise | None:
     if target in (operator.neg, torch.neg, "neg"):
         return Elementwise("multiply", (args[0], -1.0))
     if target in (operator.pow, torch.pow, "pow"):
-        return _activation("square", args[:1], {}, False) if len(args) == 2 and args[1] == 2 and _number(args[1]) else None
+        return (
+            _activation("square", args[:1], {}, False) if len(args) == 2 and args[1] == 2 and _number(args[1]) else None
+        )
     if target in ("clone", "contiguous", torch.clone) and len(args) == 1 and not kwargs:
         return Elementwise("same", args)
     if target == "detach" or target is torch.detach:
@@ -244,7 +246,9 @@ def closing(node: fx.Node, modules: dict, dims: tuple[int, ...], rank: int) -> C
         step = LayerNorm(tuple(sizes), named.get("eps", 1e-5))
         return Closed(step, value, (named.get("weight"), named.get("bias")))
     if target in (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d):
-        named = _names(args, kwargs, ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"))
+        named = _names(
+            args, kwargs, ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+        )
         if named is None or named.get("ceil_mode") or named.get("divisor_override"):
             return None
         step = _pool(True, rank, named["kernel_size"], named.get("stride"), named.get("padding", 0),
@@ -320,7 +324,9 @@ def asks_shape(node: fx.Node) -> bool:
     """Whether a node looks at nothing but its argument's shape."""
     if node.op == "call_method" and node.target in _SHAPE_METHODS:
         return True
-    return node.op == "call_function" and node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
+    return (
+        node.op == "call_function" and node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
+    )
 
 
 def writes(node: fx.Node, modules: dict) -> bool:
@@ -333,8 +339,12 @@ def writes(node: fx.Node, modules: dict) -> bool:
     if node.kwargs.get("inplace") or node.kwargs.get("out") is not None:
         return True
     if node.op == "call_method":
-        return node.target.endswith("_") and not node.target.endswith("__") or node.target == "__setitem__"
+        return (node.target.endswith("_") and not node.target.endswith("__")) or node.target == "__setitem__"
     if node.op == "call_function":
         name = getattr(node.target, "__name__", "")
-        return node.target in _BINARY_INPLACE or name in ("setitem", "setattr") or (name.endswith("_") and not name.endswith("__"))
+        return (
+            node.target in _BINARY_INPLACE
+            or name in ("setitem", "setattr")
+            or (name.endswith("_") and not name.endswith("__"))
+        )
     return False

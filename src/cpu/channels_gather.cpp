@@ -407,7 +407,8 @@ Result<std::unique_ptr<PassKernel>> make_residues(const Request& r) {
   if (g.groups != 1 || g.co != 1)
     return unsupported(std::to_string(g.co * g.groups) + " output channels, but it wants one");
   if (r.problem.bias) return unsupported("adds no bias");
-  if (r.epilogue.operands() > 0) return unsupported("its rows are not the tensor's, which operands of an epilogue need");
+  if (r.epilogue.operands() > 0)
+    return unsupported("its rows are not the tensor's, which operands of an epilogue need");
   const bool line = g.kernel[0] * g.kernel[1] * g.out[0] * g.out[1] == 1;
   if (!line || s < 2 * vector || g.kernel[2] % s != 0 || g.dilation[2] != 1 || g.padding[2] != 0 ||
       g.out[2] != s * (g.in[2] + g.kernel[2] / s - 1))

@@ -13,8 +13,8 @@ namespace upconv::cpu {
 struct ClosingProgram {
   EpilogueSteps steps;
   const Operand* operands = nullptr;
-  bool spatial = false;        ///< some operand differs along d, h or w
-  std::int64_t n0 = 0;         ///< sample of the tensor that is the slab's first
+  bool spatial = false;  ///< some operand differs along d, h or w
+  std::int64_t n0 = 0;   ///< sample of the tensor that is the slab's first
   std::int64_t channels = 1, volume = 1, h = 1, w = 1;
 };
 

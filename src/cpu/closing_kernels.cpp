@@ -445,8 +445,8 @@ void narrow_values(const void* values, void* storage, std::int64_t n) {
 
 template <class S>
 constexpr ClosingKernels table() {
-  return {moments<S>, affine<S>, channels<S>,     row_norm<S>,      reduce<S>,
-          softmax<S>, pool<S>,   rows<S>,         widen_values<S>,  narrow_values<S>};
+  return {moments<S>, affine<S>, channels<S>, row_norm<S>,     reduce<S>,
+          softmax<S>, pool<S>,   rows<S>,     widen_values<S>, narrow_values<S>};
 }
 
 }  // namespace

@@ -74,8 +74,8 @@ class Depthwise final : public PassKernel {
     kernels_->pack(job_, t.w, workspace);
     share_out(executor, rows_, operations_, [&](std::int64_t i, std::int64_t end, int worker) {
       for (; i < end; ++i)
-        kernels_->row(job_, forward ? t.x : t.dy, workspace, forward ? t.b : nullptr, forward ? t.y : t.dx,
-                      t.operands, i, scratch + static_cast<std::size_t>(worker) * scratch_bytes());
+        kernels_->row(job_, forward ? t.x : t.dy, workspace, forward ? t.b : nullptr, forward ? t.y : t.dx, t.operands,
+                      i, scratch + static_cast<std::size_t>(worker) * scratch_bytes());
     });
   }
 

@@ -137,8 +137,8 @@ class Reference final : public PassKernel {
       });
       sum = evaluate(epilogue_, sum, [&](int k) {
         const Operand& o = t.operands[k];
-        return read(static_cast<const S*>(o.data)[n * o.stride[0] + oc * o.stride[1] + od * o.stride[2] +
-                                                  oh * o.stride[3] + ow * o.stride[4]]);
+        return read(static_cast<const S*>(
+            o.data)[n * o.stride[0] + oc * o.stride[1] + od * o.stride[2] + oh * o.stride[3] + ow * o.stride[4]]);
       });
       write(sum, y[at(ys_, n, oc, od, oh, ow)]);
     });

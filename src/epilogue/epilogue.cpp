@@ -47,8 +47,9 @@ const char* name(Activation a) {
 }
 
 const char* name(Arithmetic a) {
-  static const char* const names[] = {"none", "keep", "add", "subtract", "reverse_subtract", "multiply", "divide",
-                                      "reverse_divide", "minimum", "maximum", "load"};
+  static const char* const names[] = {
+      "none",           "keep",    "add",     "subtract", "reverse_subtract", "multiply", "divide",
+      "reverse_divide", "minimum", "maximum", "load"};
   return names[static_cast<int>(a)];
 }
 
@@ -104,8 +105,10 @@ std::string to_string(const Epilogue& epilogue) {
     if (!s.empty()) s += ", ";
     if (step.arithmetic != Arithmetic::none) {
       s += std::string(name(step.arithmetic)) + "(";
-      if (step.arithmetic != Arithmetic::keep && step.source == Source::scalar) s += std::to_string(step.a);
-      else s += (step.source == Source::operand ? "operand " : "kept ") + std::to_string(step.index);
+      if (step.arithmetic != Arithmetic::keep && step.source == Source::scalar)
+        s += std::to_string(step.a);
+      else
+        s += (step.source == Source::operand ? "operand " : "kept ") + std::to_string(step.index);
       s += ")";
       continue;
     }

@@ -46,7 +46,8 @@ Status after_step(const ClosingStep& s, Shape5& shape) {
       return {};
     case Kind::row_norm:
       if (s.dims < 1 || s.dims > 4)
-        return invalid_argument("layer norm: over the last " + std::to_string(s.dims) + " dimensions; 1 to 4 are known");
+        return invalid_argument("layer norm: over the last " + std::to_string(s.dims) +
+                                " dimensions; 1 to 4 are known");
       return {};
     case Kind::batch_norm:
       return {};

@@ -101,7 +101,8 @@ class CpuChain final : public ChainPlan {
     const Layout_ at = layout(executor.workers());
     if (launch.workspace_bytes < static_cast<std::size_t>(at.total) || (at.total > 0 && !launch.workspace))
       return invalid_argument("chain: workspace of " + std::to_string(launch.workspace_bytes) +
-                              " bytes is smaller than the " + std::to_string(at.total) + " that workspace_bytes() asks for");
+                              " bytes is smaller than the " + std::to_string(at.total) +
+                              " that workspace_bytes() asks for");
     if (problem_.batch == 0) return {};
     Run r{args, executor, static_cast<char*>(launch.workspace), at, {}, {}, {}, nullptr, nullptr};
     if (Status s = resolve_all(args, r); !s.ok()) return s;
@@ -181,7 +182,8 @@ class CpuChain final : public ChainPlan {
       }
     if (!direct) l.values[0] = take(slab_ * std::max(sample_of(first_), largest) * compute_size_);
     if (halves_[0].size() + halves_[1].size() > 1) l.values[1] = take(slab_ * largest * compute_size_);
-    if (converts() && !direct) l.storage = take(slab_ * std::max(sample_of(first_), sample_of(result_)) * storage_size_);
+    if (converts() && !direct)
+      l.storage = take(slab_ * std::max(sample_of(first_), sample_of(result_)) * storage_size_);
     if (!chain_.prologue.empty()) l.x = take(slab_ * problem_.in_channels * in_volume() * storage_size_);
     if (normalises()) {
       if (!in_place()) l.between = take(problem_.batch * sample_of(between_) * compute_size_);
@@ -230,7 +232,8 @@ class CpuChain final : public ChainPlan {
     }
     if (!normalises()) return {};
     const Int channels = statistics_shape_[1];
-    if (Status s = resolve_vector(norm_->weight, channels, "batch norm weight", args, &r.batch_weight); !s.ok()) return s;
+    if (Status s = resolve_vector(norm_->weight, channels, "batch norm weight", args, &r.batch_weight); !s.ok())
+      return s;
     return resolve_vector(norm_->bias, channels, "batch norm bias", args, &r.batch_bias);
   }
 
@@ -347,8 +350,7 @@ class CpuChain final : public ChainPlan {
     return {};
   }
 
-  Status stage(const Run& r, const Stage& s, const ClosingProgram& p, const char* from, char* to,
-               Int count) const {
+  Status stage(const Run& r, const Stage& s, const ClosingProgram& p, const char* from, char* to, Int count) const {
     const Int elements = count * sample_of(s.in);
     switch (s.step.kind) {
       case Kind::reduce:

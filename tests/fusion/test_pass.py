@@ -72,7 +72,7 @@ def methods(self, x):
 
 def operators(self, x):
     y = 1.0 - self.conv(x) / 2 + self.bias
-    y = -y * (y ** 2)
+    y = -y * (y**2)
     return F.max_pool2d(self.norm(y), 2) - 0.5
 
 
@@ -229,7 +229,9 @@ def test_copies_pickles_and_compile():
         torch.save(upconv.optimize(_Plain().double(), X), buffer)
         buffer.seek(0)
         loaded = torch.load(buffer, weights_only=False)
-        torch.testing.assert_close(loaded(X), upconv.optimize(_Plain().double(), X)(X) * 0 + loaded.conv(X).tanh() * 2.0)
+        torch.testing.assert_close(
+            loaded(X), upconv.optimize(_Plain().double(), X)(X) * 0 + loaded.conv(X).tanh() * 2.0
+        )
         for other in (copy.deepcopy(fast), copy.copy(fast)):
             torch.testing.assert_close(other(X), want)
         first = torch.compile(upconv.optimize(forward(spatial_softmax)), backend="aot_eager", fullgraph=True)

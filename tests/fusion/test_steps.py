@@ -109,12 +109,18 @@ def test_random_chains(seed):
     dtype = choose.choice((torch.float64, torch.float32))
     case = Case(choose.choice((1, 2, 3)), dtype, seed)
     safe = [s for name, s in ELEMENTWISE.items() if name not in ("exp", "square", "quotients")]
-    flat = [s for s in safe if not any(isinstance(getattr(t, "other", None), C.Operand) and t.other.number in (1, 3) for t in s)]
+    flat = [
+        s
+        for s in safe
+        if not any(isinstance(getattr(t, "other", None), C.Operand) and t.other.number in (1, 3) for t in s)
+    ]
     steps = lambda pool: sum((choose.choice(pool) for _ in range(choose.randint(0, 3))), ())  # noqa: E731
     chain = C.Chain(case.layer, steps([(C.Activate(1, 0.1),), (C.Activate(13),)]), steps(safe))
     closing, normed, whole = [], False, True
     for _ in range(choose.randint(0, 3)):
-        kinds = [v for k, v in closings(case).items() if whole or k.startswith(("softmax", "sum", "mean", "batch", "center"))]
+        kinds = [
+            v for k, v in closings(case).items() if whole or k.startswith(("softmax", "sum", "mean", "batch", "center"))
+        ]
         step = choose.choice([k for k in kinds if not (normed and isinstance(k, C.BatchNorm))])
         normed |= isinstance(step, C.BatchNorm)
         if isinstance(step, C.Reduce) and 1 in step.dims:

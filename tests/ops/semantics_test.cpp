@@ -152,8 +152,10 @@ TEST(Epilogues, OperandsOnEveryCandidate) {
     s.arithmetic = a, s.source = source, s.index = index, s.a = value;
     return s;
   };
-  const Epilogue epilogue{{arithmetic(Arithmetic::add, Source::operand, 0), arithmetic(Arithmetic::keep, Source::kept, 0),
-                           {Activation::sigmoid}, arithmetic(Arithmetic::multiply, Source::kept, 0),
+  const Epilogue epilogue{{arithmetic(Arithmetic::add, Source::operand, 0),
+                           arithmetic(Arithmetic::keep, Source::kept, 0),
+                           {Activation::sigmoid},
+                           arithmetic(Arithmetic::multiply, Source::kept, 0),
                            arithmetic(Arithmetic::subtract, Source::operand, 1),
                            arithmetic(Arithmetic::maximum, Source::scalar, 0, -0.75),
                            arithmetic(Arithmetic::multiply, Source::operand, 2),
@@ -185,17 +187,19 @@ TEST(Epilogues, OperandsOnEveryCandidate) {
                                 : std::array<std::int64_t, 5>{c * volume, volume, h * w, w, 1}},
             {line.data(), {0, 0, 0, 0, 1}}};
         std::vector<char> want;
-        for (const char* name :
-             {"cpu_reference", "cpu_channels", "cpu_positions", "cpu_depthwise", "cpu_residues"}) {
+        for (const char* name : {"cpu_reference", "cpu_channels", "cpu_positions", "cpu_depthwise", "cpu_residues"}) {
           const auto plan = Plan::create(p, Device::cpu(), epilogue, name);
           if (!plan.ok()) continue;
-          std::vector<char> y(static_cast<std::size_t>(total * bytes)), work((*plan)->workspace_bytes(Pass::forward, 1) + 64);
-          void* aligned = reinterpret_cast<void*>((reinterpret_cast<std::uintptr_t>(work.data()) + 63) & ~std::uintptr_t{63});
+          std::vector<char> y(static_cast<std::size_t>(total * bytes)),
+              work((*plan)->workspace_bytes(Pass::forward, 1) + 64);
+          void* aligned =
+              reinterpret_cast<void*>((reinterpret_cast<std::uintptr_t>(work.data()) + 63) & ~std::uintptr_t{63});
           const Status s = (*plan)->forward({x.data(), weight.data(), bias.data(), y.data(), operands},
                                             {aligned, work.size() - 64, nullptr, nullptr});
           ASSERT_TRUE(s.ok()) << s.message();
-          EXPECT_FALSE((*plan)->forward({x.data(), weight.data(), bias.data(), y.data()},
-                                        {aligned, work.size() - 64, nullptr, nullptr})
+          EXPECT_FALSE((*plan)
+                           ->forward({x.data(), weight.data(), bias.data(), y.data()},
+                                     {aligned, work.size() - 64, nullptr, nullptr})
                            .ok());
           ++ran;
           if (want.empty()) {

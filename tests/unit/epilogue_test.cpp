@@ -54,7 +54,8 @@ TEST(EpilogueRules, ArithmeticNamesWhatIsMissing) {
   EXPECT_NE(validate(Epilogue{{step(Arithmetic::add, Source::operand, 16)}}).message().find("at most 16 operands"),
             std::string::npos);
   EXPECT_EQ((Epilogue{{keep, step(Arithmetic::add, Source::operand, 2)}}.operands()), 3);
-  EXPECT_EQ(to_string(Epilogue{{keep, step(Arithmetic::divide, Source::operand, 2)}}), "keep(kept 1), divide(operand 2)");
+  EXPECT_EQ(to_string(Epilogue{{keep, step(Arithmetic::divide, Source::operand, 2)}}),
+            "keep(kept 1), divide(operand 2)");
 }
 
 TEST(EpilogueValues, ArithmeticInOrder) {
@@ -64,9 +65,7 @@ TEST(EpilogueValues, ArithmeticInOrder) {
   times.arithmetic = Arithmetic::multiply, times.source = Source::kept;
   least.arithmetic = Arithmetic::minimum, least.source = Source::operand, least.index = 3;
   const Epilogue e{{keep, minus, times, least}};
-  const auto run = [&](double v, double u) {
-    return evaluate(e, v, [&](int k) { return k == 3 ? u : NAN; });
-  };
+  const auto run = [&](double v, double u) { return evaluate(e, v, [&](int k) { return k == 3 ? u : NAN; }); };
   EXPECT_DOUBLE_EQ(run(0.25, 9.0), 0.1875);
   EXPECT_DOUBLE_EQ(run(0.25, 0.125), 0.125);
   EXPECT_TRUE(std::isnan(run(0.25, NAN)));

@@ -43,7 +43,9 @@ def add(commands) -> None:
     parser.add_argument(
         "--chains", action="store_true", help="CPU: the 30 layers with surroundings of KernelBench level 2, optimised"
     )
-    parser.add_argument("--compile", action="store_true", help="CUDA, and --chains: torch.compile as a further peer (slow)")
+    parser.add_argument(
+        "--compile", action="store_true", help="CUDA, and --chains: torch.compile as a further peer (slow)"
+    )
     parser.add_argument("--minutes", type=float, default=7.0, help="CUDA: rows are measured until then (default: 7)")
     parser.add_argument("--resume", action="store_true", help="skip rows that the file has from this commit and torch")
     parser.add_argument("--quick", action="store_true", help="forward and backward only, fewer calls, no float64 check")

@@ -87,4 +87,6 @@ def summarise(rows: list[dict]) -> None:
         if ratios:
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
             slower = [row["id"] for row, ratio in zip(rows, ratios, strict=True) if ratio < 1]
-            print(f"{len(ratios)} chains beside {name}: geometric mean {mean:.2f}x, slower: {', '.join(slower) or 'none'}")
+            print(
+                f"{len(ratios)} chains beside {name}: geometric mean {mean:.2f}x, slower: {', '.join(slower) or 'none'}"
+            )
