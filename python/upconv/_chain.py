@@ -154,7 +154,8 @@ def _closing_numbers(
         (fill,) * (3 - rank) + tuple(v) if v else (fill,) * 3 for v, fill in ((kernel, 1), (stride, 1), (padding, 0))
     ]
     return [
-        kind, reduction, first, max(places), average, padded, *boxes[0], *boxes[1], *boxes[2], groups, rows, eps, center,
+        kind, reduction, first, max(places), average, padded, *boxes[0], *boxes[1], *boxes[2], groups, rows, eps,
+        center,
         -1 if weight is None else weight, -1 if bias is None else bias,
     ]  # fmt: skip
 

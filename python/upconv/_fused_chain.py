@@ -1,5 +1,5 @@
 # The module that _fusion puts into a model for a convolution and its surroundings, and the operator under it.
-# Where no gradient is wanted the whole chain is one operator; elsewhere its parts run in turn, which is torch's meaning.
+# Where no gradient is wanted the whole chain is one operator; elsewhere its parts run in turn, as torch means them.
 """Running a chain."""
 
 from __future__ import annotations

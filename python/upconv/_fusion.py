@@ -72,7 +72,7 @@ class Fused:
 @dataclass
 class Outcome:
     fused: list[Fused] = field(default_factory=list)
-    left: list[tuple[str, str]] = field(default_factory=list)  # (owner, why)
+    left: list[tuple[str, str]] = field(default_factory=list)  # (owner or convolution, why)
     already: set[str] = field(default_factory=set)  # convolutions that an earlier pass put into a chain
     undo: list[tuple] = field(default_factory=list)
     added: list[tuple] = field(default_factory=list)  # (owner, module)
@@ -191,6 +191,8 @@ def _rewrite(model, name, owner, graph, call, outcome):
         finder = _Finder(graph, modules, node, layer)
         found = finder.find()
         if found is None:
+            if finder.ended:
+                outcome.left.append((what, finder.ended))
             continue
         module, call_args, end = found
         key = f"upconv_chain_{len(added)}"
@@ -360,9 +362,10 @@ class _Finder:
             value = after_value
         if not (prologue or epilogue or closing):
             return None
-        if not prologue and not closing and len(epilogue) == 1 and isinstance(epilogue[0], Activate):
-            if self.node.op == "call_module" and len(self.inside) == 2 and self.inside[1].op == "call_module":
-                return None  # a pair: one module takes the activation in (_pairs)
+        alone = not prologue and not closing and len(epilogue) == 1 and isinstance(epilogue[0], Activate)
+        if alone and len(self.inside) == 2 and all(n.op == "call_module" for n in self.inside):
+            self.ended = ""
+            return None  # a pair: one module takes the activation in (_pairs)
         self.end = value
         if not self.self_contained():
             self.ended = "the shape of a value inside the chain is used outside"
@@ -612,7 +615,8 @@ class _Finder:
         if user.op == "output":
             self.ended = ""
             return none
-        self.ended = f"{user.target if isinstance(user.target, str) else getattr(user.target, '__name__', user.name)} is not fused"
+        name = user.target if isinstance(user.target, str) else getattr(user.target, "__name__", user.name)
+        self.ended = f"{name} is not fused"
         merged = self.softmax_over_space(value, user)
         if merged is not None:
             return merged

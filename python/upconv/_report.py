@@ -30,8 +30,8 @@ class Report:
         if not self.rows:
             return "upconv.optimize: no ConvTranspose module in this model"
         return (
-            f"upconv.optimize: {self.count('fused')} fused with what surrounds them, {self.count('replaced')} replaced, "
-            f"{self.count('left')} left as they were"
+            f"upconv.optimize: {self.count('fused')} fused with what surrounds them, "
+            f"{self.count('replaced')} replaced, {self.count('left')} left as they were"
         )
 
     def __str__(self) -> str:

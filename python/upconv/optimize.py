@@ -80,7 +80,7 @@ def _chains(model, inputs) -> _fusion.Outcome:
 def _swap(model, inputs, report, chains):
     """Replaces what can be replaced beside the chains, and returns a function that takes it all back."""
     undo = list(chains.undo)
-    report.notes += [f"no chain in {owner}: {why}" for owner, why in chains.left]
+    report.notes += [f"no chain in {what}: {why}" for what, why in chains.left]
     for fused in chains.fused:
         notes = [", ".join(fused.absorbed), f"runs {fused.chain}"]
         if fused.bytes_saved is not None:

@@ -184,10 +184,17 @@ LEFT = {
 }  # fmt: skip
 
 
+REASONS = {
+    shape_used_outside: "the shape of a value inside the chain is used outside",
+    writes_into_the_result: "several users", branch_on_mode: "branches", enlarging_operand: "getitem is not fused",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("function", LEFT.values(), ids=LEFT)
 def test_must_not_fuse(function):
     fast, row = check(forward(function))
     assert row.action == "replaced", str(fast.upconv_report)
+    assert REASONS[function] in str(fast.upconv_report), str(fast.upconv_report)
 
 
 @pytest.mark.parametrize("function", (written_operand, order_of_in_place), ids=lambda f: f.__name__)

@@ -131,7 +131,10 @@ def test_random_chains(seed):
     assert case.error(chain) < 100 * TOLERANCE[dtype], str(chain)
 
 
-@pytest.mark.parametrize("stride, padding, output_padding, dilation", [(1, 0, 0, 1), (2, 1, 1, 1), (3, 2, 0, 2), (1, 2, 0, 1), (2, 3, 1, 3)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stride", "padding", "output_padding", "dilation"),
+    [(1, 0, 0, 1), (2, 1, 1, 1), (3, 2, 0, 2), (1, 2, 0, 1), (2, 3, 1, 3)],
+)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_a_mean_over_space_without_the_convolution(rank, stride, padding, output_padding, dilation):
     case = Case(rank)
