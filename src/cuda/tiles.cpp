@@ -204,8 +204,9 @@ void estimate(const Shape& s, const Geometry& g, const CudaTarget& target, Tile&
   t.seconds = hidden * narrow * (waves * (chunks * chunk + stores / 4.0 + 400.0) + once) / clock + 6e-6;
 }
 
-Tile tile_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
-  Tile best;
+/// Every tile that fits, the one predicted to be fastest first.
+std::vector<Tile> tiles_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
+  std::vector<Tile> found;
   const int used = s.h.used_count * s.w.used_count;
   const bool flat = s.h.q_end - s.h.q_begin < 3;
   for (int columns : {8, 16, 24, 32, 40, 48, 64, 96, 128}) {
@@ -242,11 +243,12 @@ Tile tile_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
               if (target.shared_per_block - 2048 - lines - kept < 0 || t.stages < 2) continue;
               t.shared_bytes = static_cast<unsigned>(kept + t.stages * stage + lines);
               estimate(s, g, target, t);
-              if (t.seconds < best.seconds) best = t;
+              found.push_back(t);
             }
           }
   }
-  return best;
+  std::stable_sort(found.begin(), found.end(), [](const Tile& a, const Tile& b) { return a.seconds < b.seconds; });
+  return found;
 }
 
 std::string preamble(const Shape& s, const Tile& t, const Request& r) {
@@ -441,8 +443,10 @@ Result<std::unique_ptr<PassKernel>> make_tiles(const Request& r) {
     s.w.widest += more;
     for (int& shift : s.w.shift) shift += more;
   }
-  const Tile t = tile_of(s, g, r.target);
-  if (t.columns == 0) return unsupported("no tile fits registers and shared memory");
+  const std::vector<Tile> tiles = tiles_of(s, g, r.target);
+  if (tiles.empty()) return unsupported("no tile fits registers and shared memory");
+  if (r.variant >= static_cast<int>(tiles.size())) return no_variant(r.variant);
+  const Tile& t = tiles[static_cast<std::size_t>(r.variant)];
   if (!r.forced && (g.stride[1] > 2 || g.stride[2] > 2))
     return unsupported("cuda_gather_mma is faster at a stride above 2");
   const double of_positions = double(g.batch) * double(s.out[0]) *
