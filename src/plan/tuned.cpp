@@ -63,10 +63,10 @@ Status TunedChoices::remember(const CudaTarget& target, const Problem& problem, 
   };
   const std::string folder = file_.substr(0, file_.rfind('/'));
   for (std::size_t at = folder.find('/', 1);; at = folder.find('/', at + 1)) {
-    if (mkdir(folder.substr(0, at).c_str(), 0777) != 0 && errno != EEXIST) return failed("cannot make the folder of");
+    if (mkdir(folder.substr(0, at).c_str(), 0700) != 0 && errno != EEXIST) return failed("cannot make the folder of");
     if (at == std::string::npos) break;
   }
-  const int out = open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  const int out = open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (out < 0) return failed("cannot open");
   const std::string line = key + "\t" + choice.alternative + "\t" + choice.detail + "\n";
   const bool whole = write(out, line.data(), line.size()) == static_cast<ssize_t>(line.size());
