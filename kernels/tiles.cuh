@@ -12,6 +12,7 @@
 // warpgroups keep all accumulators in registers and write them through bias and epilogue.
 //
 // The host (src/cuda/tiles.cpp) writes namespace config, wgmma() and UPCONV_PRODUCTS.
+#include "arguments/tiles.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -33,28 +34,8 @@ constexpr int line = (WARPS_DOWN ? SEGMENTS : 1) * 16 * PHASES_W;
 constexpr int line_pitch = line + (PHASES_W % 2 == 1 ? 4 : 8);
 constexpr int blocks = (N + NB - 1) / NB;  // of result channels
 
-/// Element strides of a tensor.
-struct Strides {
-  i64 n, c;
-  i64 d, h, w;
-};
-
-struct Arguments {
-  const Element* src;
-  const Element* w;
-  const Element* bias;
-  Element* out;
-  Strides src_strides, out_strides;
-  i64 w_k, w_n, w_tap, w_group;  // of source channel, result channel, tap and group
-  int groups;
-  int src_d, src_h, src_w;
-  int out_d, out_h, out_w;
-  int first_row, first_column;  // the first q of each dimension
-  int tiles_row, tiles_column;  // tiles a plane of outputs
-  int tiles;                    // work items: batch * out_d * tiles, times groups * blocks unless resident
-  int vector;                   // words of src that may be copied at once: 4, 2 or 1
-  int pairs;                    // whether lines of fp32 may be written two words at a time
-};
+using arguments::Strides;
+typedef arguments::Tiles<Element> Arguments;
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
@@ -489,6 +470,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, co
 }
 
 extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1) tiles(const Arguments a) {
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * STAGES];
   const u32 full = shared_address(barriers), empty = full + 8 * STAGES;
@@ -594,6 +576,7 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
       store_tile(a, t, acc, lines, row0, column0, lane);
     }
   }
+#endif
 }
 
 }  // namespace upconv

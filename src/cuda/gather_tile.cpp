@@ -6,6 +6,8 @@
 #include <cmath>
 #include <map>
 
+#include "launch/gather_mma.hpp"
+
 namespace upconv::cuda {
 namespace {
 
@@ -121,8 +123,7 @@ bool choose_loops(const GatherShape& s, GatherTile& t) {
 /// Fills shared_bytes, blocks and seconds; false where the tile does not fit.
 bool price(const GatherShape& s, GatherTile& t, const CudaTarget& target, Layouts& layouts) {
   const Rates r;
-  // Offsets inside a tile have 31 bits.
-  if ((t.n - 1) * s.sample + double(s.step[0]) * (t.d + s.span[0]) * s.plane >= 2147483648.0) return false;
+  if (!launch::gather_mma_offsets_fit(t.n, t.d, s.span[0] + 1, s.step[0], s.sample, s.plane)) return false;
   if (!choose_loops(s, t)) return false;
   const int conflict = layouts(t);
   const int kw = t.kc / s.pack, ks = kw / 8, ksw = ks / t.warps_k, taps = s.tap_count();

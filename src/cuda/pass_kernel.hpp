@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/launching.hpp"
 #include "jit/kernel.hpp"
 #include "plan/candidate.hpp"
 #include "plan/target.hpp"
@@ -30,6 +31,10 @@ class PassKernel {
   [[nodiscard]] virtual std::string detail() const = 0;
   /// Every kernel that run() may launch, for warm-up, compile tests and explain().
   [[nodiscard]] virtual std::vector<const jit::Kernel*> kernels() const = 0;
+  /// How a file of its own repeats this pass for other batches and sizes, or why it cannot.
+  [[nodiscard]] virtual Result<LaunchText> launch_text() const {
+    return unsupported("its launch is not under kernels/launch");
+  }
   /// What the cost model expects, in seconds; 0 when the family has none.
   [[nodiscard]] virtual double predicted_seconds() const { return 0.0; }
 };

@@ -12,29 +12,12 @@
 #include "cuda/element.hpp"
 #include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
+#include "launch/tiles.hpp"
 
 namespace upconv::cuda {
 namespace {
 
 using Int = std::int64_t;
-
-/// Mirrors Strides and Arguments of kernels/tiles.cuh.
-struct Strides {
-  Int n, c, d, h, w;
-};
-struct Arguments {
-  const void* src;
-  const void* w;
-  const void* bias;
-  void* out;
-  Strides src_strides, out_strides;
-  Int w_k, w_n, w_tap, w_group;
-  int groups;
-  int src_size[3], out_size[3];
-  int first_row, first_column;
-  int tiles_row, tiles_column;
-  int tiles, vector, pairs;
-};
 
 /// One spatial dimension of the gather: where each tap reads, relative to the position q of the phase grid, and which
 /// phase of the result it feeds.
@@ -325,11 +308,27 @@ std::string preamble(const Shape& s, const Tile& t, const Request& r) {
   return text + epilogue_text(r.epilogue);
 }
 
-Strides strides_of(Layout layout, Int channels, const std::array<Int, 3>& size) {
-  const Int volume = size[0] * size[1] * size[2];
-  if (layout == Layout::channels_last)
-    return {volume * channels, 1, size[1] * size[2] * channels, size[2] * channels, channels};
-  return {volume * channels, volume, size[1] * size[2], size[2], 1};
+launch::TilesFixed fixed_of(const Request& r, const Shape& s, const Tile& t) {
+  const Problem& p = r.problem;
+  const Geometry& g = r.geometry;
+  const WeightStrides w = weight_strides(p, g);
+  launch::TilesFixed f;
+  f.backward = s.backward;
+  f.source_last = (s.backward ? p.y_layout : p.x_layout) == Layout::channels_last;
+  f.out_last = (s.backward ? p.x_layout : p.y_layout) == Layout::channels_last;
+  f.resident = t.resident;
+  f.vectors = s.vectors;
+  f.groups = g.groups, f.k = s.k, f.n = s.n;
+  f.w_k = s.backward ? w.co : w.ci;
+  f.w_n = s.backward ? w.ci : w.co;
+  f.w_tap = w.tap[2];
+  f.w_group = g.ci * w.ci;
+  f.stride_h = g.stride[1], f.stride_w = g.stride[2];
+  f.padding_h = g.padding[1], f.padding_w = g.padding[2];
+  f.tile_rows = t.tile_rows(), f.tile_columns = t.tile_columns(), f.columns = t.columns;
+  f.threads = 128 * t.consumers + t.producers;
+  f.shared_bytes = t.shared_bytes;
+  return f;
 }
 
 class Tiles final : public PassKernel {
@@ -338,52 +337,18 @@ class Tiles final : public PassKernel {
       : device_(r.target.device),
         backward_(s.backward),
         tile_(t),
-        kernel_({"tiles.cuh", "tiles", preamble(s, t, r)}, t.shared_bytes) {
-    const Problem& p = r.problem;
-    const Geometry& g = r.geometry;
-    Arguments& a = arguments_;
-    a = {};
-    const Layout from = s.backward ? p.y_layout : p.x_layout, to = s.backward ? p.x_layout : p.y_layout;
-    a.src_strides = strides_of(from, s.k * g.groups, s.src);
-    a.out_strides = strides_of(to, s.n * g.groups, s.out);
-    const WeightStrides w = weight_strides(p, g);
-    a.w_k = s.backward ? w.co : w.ci;
-    a.w_n = s.backward ? w.ci : w.co;
-    a.w_tap = w.tap[2];
-    a.w_group = g.ci * w.ci;
-    a.groups = static_cast<int>(g.groups);
-    for (int d = 0; d < 3; ++d) {
-      a.src_size[d] = static_cast<int>(s.src[d]);
-      a.out_size[d] = static_cast<int>(s.out[d]);
-    }
-    a.first_row = static_cast<int>(s.h.q_begin);
-    a.first_column = static_cast<int>(s.w.q_begin);
-    a.tiles_row = static_cast<int>((s.h.q_end - s.h.q_begin + t.tile_rows() - 1) / t.tile_rows());
-    a.tiles_column = static_cast<int>((s.w.q_end - s.w.q_begin + t.tile_columns() - 1) / t.tile_columns());
-    const Int shares = g.groups * ((s.n + t.columns - 1) / t.columns);
-    const Int tiles = g.batch * s.out[0] * a.tiles_row * a.tiles_column;
-    a.tiles = static_cast<int>(t.resident ? tiles : tiles * shares);
-    grid_ = static_cast<unsigned>(t.resident ? shares * std::min(tiles, r.target.processors / shares)
-                                             : std::min<Int>(a.tiles, r.target.processors));
-    vectors_ = s.vectors;
-    predicted_ = std::max(t.seconds, min_bytes(p, r.pass) / r.target.bytes_per_second * 1.2);
-  }
+        fixed_(fixed_of(r, s, t)),
+        launch_(launch::launch_of(fixed_, sizes_of(r.geometry), r.target.processors)),
+        kernel_({"tiles.cuh", "tiles", preamble(s, t, r)}, t.shared_bytes),
+        predicted_(std::max(t.seconds, min_bytes(r.problem, r.pass) / r.target.bytes_per_second * 1.2)) {}
 
-  Status run(const PassTensors& tensors, void*, void* stream) const override {
-    Arguments a = arguments_;
-    a.src = backward_ ? tensors.dy : tensors.x;
-    a.w = tensors.w;
-    a.bias = tensors.b;
-    a.out = backward_ ? tensors.dx : tensors.y;
-    const auto aligned = [&](int words) {
-      return vectors_ && a.src_size[2] % words == 0 && reinterpret_cast<std::uintptr_t>(a.src) % (4 * words) == 0;
-    };
-    a.vector = aligned(4) ? 4 : aligned(2) ? 2 : 1;
-    a.pairs = a.out_size[2] % 2 == 0 && reinterpret_cast<std::uintptr_t>(a.out) % 8 == 0;
-    void* parameters[] = {&a};
-    return kernel_.launch(
-        device_, stream,
-        {{grid_}, {static_cast<unsigned>(128 * tile_.consumers + tile_.producers)}, tile_.shared_bytes}, parameters);
+  Status run(const PassTensors& t, void*, void* stream) const override {
+    Start<1> start(device_, stream, {&kernel_});
+    launch::run(fixed_, launch_, {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y}, nullptr, start);
+    return start.status;
+  }
+  Result<LaunchText> launch_text() const override {
+    return cuda::launch_text({kernel_.program()}, "launch/tiles.hpp", "TilesFixed", fixed_);
   }
 
   std::string detail() const override {
@@ -399,12 +364,12 @@ class Tiles final : public PassKernel {
 
  private:
   int device_;
-  bool backward_, vectors_ = false;
+  bool backward_;
   Tile tile_;
+  launch::TilesFixed fixed_;
+  launch::TilesLaunch launch_;
   jit::Kernel kernel_;
-  Arguments arguments_;
-  unsigned grid_ = 1;
-  double predicted_ = 0.0;
+  double predicted_;
 };
 
 }  // namespace

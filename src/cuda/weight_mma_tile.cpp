@@ -8,8 +8,7 @@
 namespace upconv::cuda {
 namespace {
 
-constexpr int threads = 256;
-constexpr double clock_rate = 1.75e9;
+constexpr double clock_rate = launch::weight_mma_clock_rate;
 
 template <class T>
 T ceil_div(T a, T b) {
@@ -163,34 +162,15 @@ struct Search {
     t.boxes = g.batch;
     for (int i = 0; i < 3; ++i) t.boxes *= ceil_div<std::int64_t>(g.in[i], t.box[i]);
     const double cycles = box_cycles(t);
-    const std::int64_t slots = std::int64_t(target.processors) * t.occupancy;
-    const std::int64_t dw = g.groups * g.ci * g.co * g.taps();
-    const std::int64_t most =
-        std::max<std::int64_t>(1, std::min(t.boxes, weight_workspace_limit / std::max<std::int64_t>(4 * dw, 1)));
     const double bytes = double(shape.element_bytes) * g.batch *
                          (double(g.in_channels()) * g.in_volume() + double(g.out_channels()) * g.out_volume());
     if (hopeless(double(t.tiles) * double(t.boxes) * cycles / (target.processors * clock_rate))) return;
-    const double tile_words = double(t.mb()) * t.nb() * t.tap_count();
-    std::int64_t previous = 0;
-    std::optional<WeightTile> split;  // the best of this tile's
-    for (int waves = 1; waves <= 4; ++waves) {
-      std::int64_t splits = std::clamp<std::int64_t>(waves * slots / t.tiles, 1, most);
-      const std::int64_t each = std::max<std::int64_t>(1, ceil_div(t.boxes, splits));
-      splits = std::max<std::int64_t>(1, ceil_div(t.boxes, each));
-      if (splits == previous) continue;
-      previous = splits;
-      const double rounds = double(ceil_div(t.tiles * splits, slots));
-      const double leave = tile_words * 14.0 / threads + 3000.0;  // the tile's way out, cycles
-      double s = rounds * (double(each) * cycles * t.occupancy + leave) / clock_rate;
-      const double out = double(dw) * (splits > 1 ? 4.0 * splits : shape.element_bytes);
-      s = std::max(s, bytes / target.bytes_per_second) + out / target.bytes_per_second + 3e-6;
-      if (splits > 1) s += out / 5e12 + 4e-6 + double(splits) / 8 * 60e-9;
-      if (hopeless(s)) continue;
-      t.boxes_per_split = each, t.splits = splits, t.seconds = s;
-      if (!split || s < split->seconds) split = t;
-      if (!best || s < best->seconds) best = t;
-    }
-    if (several && split) found.push_back(*split);
+    t.cycles = cycles;
+    const auto shares = launch::weight_mma_shares(weight_fixed(shape, t, target), t.boxes, bytes, target.processors);
+    if (hopeless(shares.seconds)) return;
+    t.splits = shares.splits, t.seconds = shares.seconds;
+    if (several) found.push_back(t);
+    if (!best || t.seconds < best->seconds) best = t;
   }
 
   void boxes(WeightTile t) {
@@ -234,6 +214,21 @@ std::vector<int> tap_sets(int kernel) {
 }
 
 }  // namespace
+
+launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& t, const CudaTarget& target) {
+  const Geometry& g = shape.geometry;
+  launch::WeightMmaFixed f;
+  f.folded = shape.folded;
+  f.x_last = shape.x_last, f.y_last = shape.y_last;
+  f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
+  f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
+  f.tiles = t.tiles, f.tile_words = std::int64_t(t.mb()) * t.nb() * t.tap_count();
+  f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;
+  f.occupancy = t.occupancy, f.shared_bytes = t.shared_bytes();
+  f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second;
+  f.workspace_limit = weight_workspace_limit;
+  return f;
+}
 
 WeightAxis weight_axis(int taps, int stride, int dilation) {
   WeightAxis axis;
