@@ -4,12 +4,12 @@
 //   UPCONV_EMULATOR_PROCESSORS  multiprocessors, else the device's own: few of them make persistent grids take turns
 //   UPCONV_EMULATOR_SEED        of the order in which blocks and threads run (default 1)
 #include <dlfcn.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -104,11 +104,12 @@ CUDA cuCtxPopCurrent_v2(void** context) {
 CUDA cuModuleLoadData(void** module, const void* image) {
   const std::string_view object = emulator::unwrap(image);
   if (object.empty()) return invalid_image;
-  const int file = memfd_create("upconv-kernel", 0);
-  if (file < 0 || write(file, object.data(), object.size()) != static_cast<ssize_t>(object.size())) return invalid_image;
-  void* library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library) std::fprintf(stderr, "emulator: %s\n", dlerror());
-  close(file);
+  std::string path = (std::filesystem::temp_directory_path() / "upconv-kernel-XXXXXX").string();
+  const int file = mkstemp(path.data());
+  const bool written = file >= 0 && write(file, object.data(), object.size()) == static_cast<ssize_t>(object.size());
+  void* library = written ? dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
+  if (written && !library) std::fprintf(stderr, "emulator: %s\n", dlerror());
+  if (file >= 0) close(file), unlink(path.c_str());
   if (!library) return invalid_image;
   return *module = new Module{library}, ok;
 }
