@@ -53,6 +53,11 @@ struct Function {
 
 }  // namespace
 
+/// For the program that drives the tests.
+extern "C" __attribute__((visibility("default"))) void emu_set_seed(unsigned long long seed) {
+  emulator::order().seed = seed;
+}
+
 CUDA cuInit(unsigned) {
   if (const char* seed = std::getenv("UPCONV_EMULATOR_SEED"); seed && *seed)
     emulator::order().seed = std::strtoull(seed, nullptr, 0);
