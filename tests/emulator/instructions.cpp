@@ -242,7 +242,9 @@ MBarrier& mbarrier(unsigned address) {
 
 namespace emulator {
 
-void finish_copies(Fiber& fiber) { finish(fiber, 0); }
+void finish_copies(Fiber& fiber) {
+  if (fiber.copies.size() > 1 || !fiber.copies[0].empty()) finish(fiber, 0), fiber.copies.assign(1, {});
+}
 void forget_barriers() { waiting.clear(); }
 
 }  // namespace emulator

@@ -121,7 +121,7 @@ char* stack_of(std::size_t i) {
     for (std::size_t k = 0; k < most_threads; ++k) mprotect(p + k * each, page, PROT_NONE);
     return p;
   }();
-  return all + (i + 1) * (stack_bytes + page);
+  return all + (i + 1) * (stack_bytes + page) - i % 31 * 192;  // not all in the same lines of the cache
 }
 
 // ---- a block ------------------------------------------------------------------------------------------------------
@@ -162,15 +162,8 @@ Fiber* next() {
   if (block.policy == 2) at = r.size() - 1;
   if (block.policy == 3) {
     static int warp = 0;
-    const std::size_t begin = block.ready_head + draw() % n;
-    at = begin;
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t k = block.ready_head + (begin - block.ready_head + i) % n;
-      if (r[k]->warp == warp) {
-        at = k;
-        break;
-      }
-    }
+    at = r.size() - 1;  // who was woken last is mostly of the warp that ran
+    if (r[at]->warp != warp) at = block.ready_head + draw() % n;
     warp = r[at]->warp;
   }
   Fiber* f = r[at];
@@ -359,8 +352,9 @@ void run_block(const dim3& grid, const dim3& size, const dim3& at) {
   put_off = draw() % 4 != 0;
   block.ready.clear();
   block.ready_head = 0;
-  block.warps.assign(static_cast<std::size_t>(block.threads + 31) / 32, {});
-  for (Barrier& b : block.barriers) b = {};
+  block.warps.resize(static_cast<std::size_t>(block.threads + 31) / 32);
+  for (Warp& w : block.warps) w.lanes = 0, w.meetings.clear();
+  for (Barrier& b : block.barriers) b.arrived = b.wanted = b.any = b.count = b.sequence = 0, b.all = 1, b.waiting.clear();
   forget_barriers();
   poison_shared();
   for (int i = 0; i < block.threads; ++i) {
@@ -372,8 +366,8 @@ void run_block(const dim3& grid, const dim3& size, const dim3& at) {
     f.block = at, f.threads = size, f.blocks = grid;
     f.lane = i % 32, f.warp = i / 32;
     f.finished = false;
-    f.copies.assign(1, {});
-    f.products.assign(1, {});
+    if (f.copies.size() != 1 || !f.copies[0].empty()) f.copies.assign(1, {});
+    if (f.products.size() != 1 || !f.products[0].empty()) f.products.assign(1, {});
     f.stack_pointer = fresh(stack_of(k), body);
     block.warps[k / 32].lanes |= 1u << f.lane;
     block.ready.push_back(&f);
