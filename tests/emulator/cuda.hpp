@@ -3,7 +3,6 @@
 // Host code of the same text may launch with cudaLaunchKernel; `<<<>>>` is not understood.
 #pragma once
 
-#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -27,6 +26,33 @@
 
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 #pragma GCC diagnostic ignored "-Wattributes"
+
+// The C library's functions of one number, as it declares them: <math.h> itself would take most of a compile's time.
+#define EMU_MATH(name)                 \
+  extern "C" double name(double) noexcept; \
+  extern "C" float name##f(float) noexcept;
+EMU_MATH(exp)
+EMU_MATH(exp2)
+EMU_MATH(expm1)
+EMU_MATH(log)
+EMU_MATH(log2)
+EMU_MATH(log1p)
+EMU_MATH(tanh)
+EMU_MATH(erf)
+EMU_MATH(erfc)
+EMU_MATH(sqrt)
+EMU_MATH(fabs)
+EMU_MATH(floor)
+EMU_MATH(ceil)
+#undef EMU_MATH
+extern "C" double fma(double, double, double) noexcept;
+extern "C" float fmaf(float, float, float) noexcept;
+extern "C" double fmin(double, double) noexcept;
+extern "C" float fminf(float, float) noexcept;
+extern "C" double fmax(double, double) noexcept;
+extern "C" float fmaxf(float, float) noexcept;
+extern "C" double pow(double, double) noexcept;
+extern "C" float powf(float, float) noexcept;
 
 // Vectors, aligned as in CUDA.
 #define EMU_VECTORS(T, name, a2, a4)                                                     \

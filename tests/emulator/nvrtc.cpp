@@ -29,7 +29,7 @@ constexpr int ok = 0, invalid_input = 3, compilation = 6;
 
 // Undefined behaviour that shows a wrong index traps; what is never assigned is a pattern, not zero.
 constexpr const char* flags =
-    " -std=c++17 -O1 -g0 -fPIC -shared -fno-threadsafe-statics -fno-strict-aliasing -ftrivial-auto-var-init=pattern"
+    " -std=c++17 -Og -g0 -fPIC -shared -fno-threadsafe-statics -fno-strict-aliasing -ftrivial-auto-var-init=pattern"
     " -fsanitize=bounds,alignment,shift-exponent,integer-divide-by-zero -fsanitize-undefined-trap-on-error -w"
     " -fno-exceptions -fno-rtti -fvisibility=hidden";
 
