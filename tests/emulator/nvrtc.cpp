@@ -1,6 +1,8 @@
 // An NVRTC that compiles for the CPU: translates the program and its headers, runs the C++ compiler and hands its
 // shared object out as a cubin, which driver.cpp loads. UPCONV_NVRTC names the library that this is a part of.
 //   UPCONV_EMULATOR_CXX    the compiler, else the one that built this
+//   UPCONV_EMULATOR_KERNELS  a folder whose files replace those of kernels/ that the library brought (use it without a
+//                            disk cache: the library does not know of it)
 //   UPCONV_EMULATOR_KEEP   a folder where translated programs stay, for a debugger or a reader
 #include <dlfcn.h>
 #include <sys/wait.h>
@@ -134,7 +136,13 @@ NVRTC int nvrtcGetSupportedArchs(int* to) {
 NVRTC int nvrtcCreateProgram(void** handle, const char* text, const char* name, int count, const char* const* headers,
                              const char* const* names) {
   auto* p = new Program{text, name ? name : "program.cu", {}, {}, {}};
-  for (int i = 0; i < count; ++i) p->headers.emplace_back(names[i], headers[i]);
+  const char* replaced = std::getenv("UPCONV_EMULATOR_KERNELS");
+  for (int i = 0; i < count; ++i) {
+    std::error_code ignored;
+    const fs::path other = fs::path(replaced ? replaced : "") / names[i];
+    const bool take = replaced && *replaced && fs::is_regular_file(other, ignored);
+    p->headers.emplace_back(names[i], take ? text_of(other) : headers[i]);
+  }
   return *handle = p, ok;
 }
 NVRTC int nvrtcDestroyProgram(void** handle) {
