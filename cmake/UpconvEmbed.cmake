@@ -1,5 +1,5 @@
 # Writes the texts of kernels/ into one C++ source: cmake -DROOT=kernels -DOUT=sources.cpp -P UpconvEmbed.cmake
-file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/*.cuh)
+file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/*.cuh ${ROOT}/*.hpp)
 list(SORT files)
 set(text "// Generated from kernels/ at build time.\n#include \"jit/sources.hpp\"\n\nnamespace upconv::jit {\n\n")
 set(table "")

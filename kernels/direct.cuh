@@ -7,6 +7,7 @@
 // a thread), across_i, across_o (tiles side by side in a warp, so that its lanes share lines of channels_last tensors).
 #pragma once
 
+#include "arguments/direct.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -15,23 +16,8 @@ using config::Element;
 using config::Index;
 typedef Number<Element>::Sum Sum;
 
-/// Element strides of (n, channel, d, h, w).
-struct Tensor {
-  i64 n, c, at[3];
-};
-
-/// The problem as src/cuda/direct.cpp fills it. Counts of channels are per group. A dimension of one input has stride 1
-/// and a kernel of one tap dilation 1: equivalent, and free of numbers near the end of 64 bits.
-struct Shape {
-  i64 batch, groups, ci, co;
-  i64 in[3], out[3], kernel[3], stride[3], padding[3], dilation[3];
-  i64 tap_step[3];        ///< stride / gcd(stride, dilation): from a tap that reaches an output to the next.
-  i64 source_step[3];     ///< dilation / gcd: how far back the input moves meanwhile.
-  i64 back[3], shift[3];  ///< dilation / stride and dilation % stride.
-  Tensor x, y;
-  i64 w_ci, w_co, w_tap[3];
-  i64 channels_fast;  ///< Neighbouring threads take neighbouring channels, not positions.
-};
+typedef arguments::DirectTensor Tensor;
+typedef arguments::Direct Shape;
 
 /// Quotients of non-negative numbers. Most divisors are the same for all threads, and many of them are 1.
 __device__ __forceinline__ int divide(int a, int b) {

@@ -7,6 +7,7 @@
 // one or few channels a group). Blocks share the positions: `splits` blocks each write their sums to
 // parts[split][element of dw], which ordered_sum adds up in order. Nothing is multiplied outside the tensors: an
 // infinite x never meets a missing dy. Floor: x and dy once through memory.
+#include "arguments/positions_weight.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -49,17 +50,7 @@ __device__ __forceinline__ float load(const bf16* at, u32 ok) {
   return __uint_as_float(static_cast<u32>(load_bits(at, ok)) << 16);
 }
 
-/// What a launch passes by value; the host's struct Shape of positions_weight.cpp mirrors it.
-struct WeightShape {
-  int in_d, in_h, in_w;
-  int out_d, out_h, out_w;
-  int rows;       ///< blocks of UH input rows in a plane
-  int positions;  ///< threads' worth of work in a sample
-  int total;      ///< positions times batch
-  int splits;     ///< blocks that share the positions
-  int groups;
-  long long elements;  ///< of dw
-};
+typedef arguments::PositionsWeight WeightShape;
 
 using config::CIT;
 using config::COT;

@@ -9,9 +9,11 @@
 // where a plane holds the positions of one residue of the stride (dx; forward has one plane), and the weights in the
 // layout that wgmma reads. Positions are the M operand: a warp reads 16 columns into registers, which is why plain
 // NCHW needs no transpose, and each fragment feeds every accumulator that UPCONV_PRODUCTS lists for it. Consumer
-// warpgroups keep all accumulators in registers and write them through bias and epilogue.
+// warpgroups keep all accumulators in registers and write them through bias and epilogue. They share a tile, or, with
+// TURNS, each computes every other tile alone, so that one writes while the other multiplies.
 //
 // The host (src/cuda/tiles.cpp) writes namespace config, wgmma() and UPCONV_PRODUCTS.
+#include "arguments/tiles.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -33,28 +35,8 @@ constexpr int line = (WARPS_DOWN ? SEGMENTS : 1) * 16 * PHASES_W;
 constexpr int line_pitch = line + (PHASES_W % 2 == 1 ? 4 : 8);
 constexpr int blocks = (N + NB - 1) / NB;  // of result channels
 
-/// Element strides of a tensor.
-struct Strides {
-  i64 n, c;
-  i64 d, h, w;
-};
-
-struct Arguments {
-  const Element* src;
-  const Element* w;
-  const Element* bias;
-  Element* out;
-  Strides src_strides, out_strides;
-  i64 w_k, w_n, w_tap, w_group;  // of source channel, result channel, tap and group
-  int groups;
-  int src_d, src_h, src_w;
-  int out_d, out_h, out_w;
-  int first_row, first_column;  // the first q of each dimension
-  int tiles_row, tiles_column;  // tiles a plane of outputs
-  int tiles;                    // work items: batch * out_d * tiles, times groups * blocks unless resident
-  int vector;                   // words of src that may be copied at once: 4, 2 or 1
-  int pairs;                    // whether lines of fp32 may be written two words at a time
-};
+using arguments::Strides;
+typedef arguments::Tiles<Element> Arguments;
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
@@ -488,15 +470,29 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, co
     }
 }
 
+/// Moves on over the stages of a tile that the other warpgroup computes.
+__device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, int& stage, int& parity) {
+  for (int kd = 0; kd < KD; ++kd) {
+    int depth;
+    if (!source_depth(a, t.od, kd, depth)) continue;
+    stage += chunks_k;
+    parity ^= stage / STAGES & 1;
+    stage %= STAGES;
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1) tiles(const Arguments a) {
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
-  __shared__ unsigned long long barriers[2 * STAGES];
-  const u32 full = shared_address(barriers), empty = full + 8 * STAGES;
+  __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
+  const u32 full = shared_address(barriers), empty = full + 8 * STAGES, turns = empty + 8 * STAGES;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(full + 8 * s, PRODUCERS);
-      barrier_init(empty + 8 * s, CONSUMERS * warpgroup);
+      barrier_init(empty + 8 * s, (TURNS ? 1 : CONSUMERS) * warpgroup);
     }
+    if (TURNS)
+      for (int g = 0; g < CONSUMERS; ++g) barrier_init(turns + 8 * g, warpgroup);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
@@ -558,15 +554,29 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
-    const int wg = threadIdx.x / warpgroup, warp = threadIdx.x % warpgroup / 32, lane = threadIdx.x % 32;
+    const int group = threadIdx.x / warpgroup, warp = threadIdx.x % warpgroup / 32, lane = threadIdx.x % 32;
+    const int wg = TURNS ? 0 : group;
     const int row0 = wg / GROUPS_ACROSS * (WARPS_DOWN ? 4 * ROWS : ROWS) + (WARPS_DOWN ? warp * ROWS : 0);
     const int column0 = wg % GROUPS_ACROSS * GROUP_COLUMNS + (WARPS_DOWN ? 0 : warp * 16);
     const int lane_offset =
         (RESIDENT ? 0 : weight_words) + lane % 4 * PLANE_PITCH + row0 * PLANE_COLUMNS + column0 + lane / 4;
     float* lines =
         reinterpret_cast<float*>(shared + resident_words + STAGES * stage_words) + threadIdx.x / 32 * (16 * line_pitch);
+    // Whose tile it is. A warpgroup begins when the one before it has seen all its stages filled: a parity tells only
+    // one filling of a stage from the next. The first begins at once.
+    int turn = 0, turn_parity = group == 0 ? 1 : 0;
     for (int index = first_tile(a); index < a.tiles; index += tile_step(a)) {
       const Tile t(a, index);
+      if (TURNS) {
+        const bool mine = turn == group;
+        if (++turn == CONSUMERS) turn = 0;
+        if (!mine) {
+          skip_stages(a, t, stage, parity);
+          continue;
+        }
+        barrier_wait(turns + 8 * group, turn_parity);
+        turn_parity ^= 1;
+      }
       float acc[ACCUMULATORS][NB / 2];
       u32 fragment[3][PARTS][4];
       int held = -1;  // the stage whose products may still run
@@ -589,11 +599,13 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
           next_stage();
         }
       }
+      if (TURNS) barrier_arrive(turns + 8 * (group + 1 == CONSUMERS ? 0 : group + 1));
       mma_wait<0>();
       if (held >= 0) barrier_arrive(empty + 8 * held);
       store_tile(a, t, acc, lines, row0, column0, lane);
     }
   }
+#endif
 }
 
 }  // namespace upconv

@@ -11,6 +11,7 @@
 // cores truncate as they accumulate, so a chain of products ends after those 4 steps and is added up in fp32 registers.
 // Pairs (position, tap) whose output is cropped meet zeros; a box that holds an infinity or a NaN masks them. Floor:
 // max(bytes of x and dy, 2 * positions * ci * co * taps at the mma.sync rate).
+#include "arguments/weight_mma.cuh"
 #include "mma/weight_atoms.cuh"
 #include "mma/weight_element.cuh"
 #include "ptx/weight_copy.cuh"
@@ -20,24 +21,8 @@ namespace upconv {
 
 using namespace config;
 
-struct WeightStrides {
-  i64 n, c, d, h, w;
-};
-
-/// By value from the host; the same struct is in weight_mma.cpp.
-struct WeightParams {
-  const char* x;
-  const char* dy;
-  void* out;  ///< dw, or `splits` partial sums of it in fp32.
-  WeightStrides xs, ys;
-  i64 boxes, splits;
-  i64 dw_size;
-  int in_d, in_h, in_w, out_d, out_h, out_w;
-  int boxes_d, boxes_h, boxes_w;
-  int x_vector, y_vector;  ///< Elements that may be copied at once.
-  int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.
-  int partial;             ///< 1: `out` is the workspace.
-};
+typedef arguments::Strides WeightStrides;
+typedef arguments::WeightMma WeightParams;
 
 constexpr int threads = 256;
 constexpr int element_bytes = element == 0 ? 4 : 2;

@@ -4,31 +4,16 @@
 //   dx:      positions are the inputs,       columns input channels, depth output channels (times merged residues)
 #pragma once
 
+#include "arguments/gather_mma.cuh"
 #include "mma/operand.cuh"
 #include "mma/taps.cuh"
 
 namespace upconv {
 
-/// Kernel parameters. "source" is x (forward) or dy (dx), "out" is y or dx. Strides in elements.
-struct Arguments {
-  const void* source;
-  const void* weight;
-  const void* bias;
-  void* out;
-  i64 source_n, source_c, source_d, source_h, source_w;
-  i64 out_n, out_c, out_d, out_h, out_w;
-  i64 weight_group;
-  int batch;
-  int source_size[3], out_size[3];
-  int first[3];    ///< Smallest position of the grid.
-  int padding[3];  ///< Of the transposed convolution.
-  int tiles_n, tiles_d, tiles_h, tiles_w;
-  int column_blocks;  ///< Of one group.
-  int groups;
-};
+typedef arguments::GatherMma Arguments;
 
 namespace gather {
-using namespace ::config;
+using namespace config;
 
 constexpr int WARPS = WARPS_M * WARPS_N * WARPS_K;
 constexpr int THREADS = 32 * WARPS;

@@ -2,6 +2,7 @@
 // cuda_positions and cuda_scatter share. A thread has the sums of U positions, all phases of each, COT channels.
 #pragma once
 
+#include "arguments/positions.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -44,19 +45,7 @@ __device__ __forceinline__ float load(const bf16* at, u32 ok) {
   return __uint_as_float(static_cast<u32>(load_bits(at, ok)) << 16);
 }
 
-/// What a launch passes by value; the host's struct PositionsShape mirrors it.
-struct PositionsShape {
-  int in_d, in_h, in_w;
-  int out_d, out_h, out_w;
-  int rows, columns;  ///< positions: blocks of UH rows per plane, and positions of a line (in threads)
-  int positions;      ///< threads' worth of work of one (sample, group, channel tile)
-  int total;          ///< positions times batch
-  int blocks;         ///< blocks a (group, channel tile)
-  int steps;          ///< rounds of a block over its positions
-  int slices;         ///< parts of a block that share the summed channels
-  int vectors;        ///< output lines may be stored PHASES elements at a time
-  int groups;
-};
+typedef arguments::Positions PositionsShape;
 
 /// The algebra of one dimension, entirely constant.
 template <int kernel, int stride, int padding, int dilation, int shift, bool dx>

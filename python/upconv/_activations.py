@@ -28,6 +28,31 @@ _FUNCTIONS = (
     lambda y, a, b: torch.exp(y),
 )
 
+#: From upconv::Arithmetic's keep = 1 on.
+_ARITHMETIC = (
+    lambda v, u: v,
+    lambda v, u: v + u,
+    lambda v, u: v - u,
+    lambda v, u: u - v,
+    lambda v, u: v * u,
+    lambda v, u: v / u,
+    lambda v, u: u / v,
+    lambda v, u: torch.minimum(v, u) if isinstance(u, torch.Tensor) else v.clamp(max=u),
+    lambda v, u: torch.maximum(v, u) if isinstance(u, torch.Tensor) else v.clamp(min=u),
+    lambda v, u: u,
+)
+
+
+def _arithmetic(v, kept, code, value, source):
+    number = int(code) - 101
+    if number == 0:
+        kept[int(value)] = v
+        return v
+    if source == 1:
+        raise RuntimeError("conv_transpose_epilogue: operand tensors belong to upconv::_chain")
+    return _ARITHMETIC[number](v, value if source == 0 else kept[int(value)])
+
+
 NAMES = (
     "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "tanh", "sigmoid", "hardtanh", "hardswish",
     "hardsigmoid", "softplus", "sin", "square", "exp",
@@ -35,8 +60,13 @@ NAMES = (
 
 
 def apply(y: torch.Tensor, epilogue) -> torch.Tensor:
-    """torch's own functions for a list of (number, a, b) triples laid end to end."""
+    """torch's own functions for a list of (number, a, b) triples laid end to end; numbers from 100 on are arithmetic
+    with scalars and kept values (_chain), which no tensor is an operand of here."""
+    kept = {}
     for i in range(0, len(epilogue), 3):
+        if epilogue[i] >= 100:
+            y = _arithmetic(y, kept, *(epilogue[i : i + 3]))
+            continue
         y = _FUNCTIONS[int(epilogue[i])](y, epilogue[i + 1], epilogue[i + 2])
     return y
 

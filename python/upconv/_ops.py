@@ -19,8 +19,16 @@ backward_bias = torch.ops.upconv.conv_transpose_backward_bias.default
 forward_packed = torch.ops.upconv._forward.default
 forward_epilogue_packed = torch.ops.upconv._forward_epilogue.default
 backward_packed = torch.ops.upconv._backward.default
+# What forward_packed calls, without the layer of Python around it; for calls that no mode or subclass has to see.
+forward_packed_builtin = getattr(forward_packed, "_op", forward_packed)
 explain = torch.ops.upconv.explain.default
 prepare = torch.ops.upconv._prepare.default
+pass_problem = torch.ops.upconv._pass_problem.default
+alternatives = torch.ops.upconv._alternatives.default
+prepare_alternative = torch.ops.upconv._prepare_alternative.default
+remember = torch.ops.upconv._remember.default
+forget_tuned = torch.ops.upconv._forget_tuned.default
+run_single = torch.ops.upconv._run.default
 kernel_cache = torch.ops.upconv._kernel_cache.default
 engine_report = torch.ops.upconv._engine_report.default
 version = torch.ops.upconv.version.default

@@ -4,6 +4,7 @@
 #include "cuda/candidates.hpp"
 #include "cuda/gather_tile.hpp"
 #include "epilogue/cuda_text.hpp"
+#include "launch/gather_mma.hpp"
 
 namespace upconv::cuda {
 namespace {
@@ -12,24 +13,6 @@ constexpr int most_taps = 4096;
 
 std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return -floor_div(-a, b); }
-
-/// Mirrors kernels/gather_mma.cuh.
-struct Arguments {
-  const void* source;
-  const void* weight;
-  const void* bias;
-  void* out;
-  std::int64_t source_n, source_c, source_d, source_h, source_w;
-  std::int64_t out_n, out_c, out_d, out_h, out_w;
-  std::int64_t weight_group;
-  int batch;
-  int source_size[3], out_size[3];
-  int first[3];
-  int padding[3];
-  int tiles_n, tiles_d, tiles_h, tiles_w;
-  int column_blocks;
-  int groups;
-};
 
 const char* mode_of(const Problem& p) {
   if (p.dtype == DType::f16) return "f16";
@@ -130,6 +113,28 @@ jit::Program program_of(const Request& q, const GatherShape& s, const GatherTile
   return {"gather_mma.cuh", "gather_mma", c};
 }
 
+launch::GatherMmaFixed fixed_of(const Request& q, const GatherShape& s, const GatherTile& t) {
+  const Geometry& g = q.geometry;
+  launch::GatherMmaFixed f;
+  f.forward = s.forward;
+  f.source_last = s.source_last;
+  f.out_last = s.out_last;
+  f.groups = g.groups;
+  f.source_channels = s.forward ? g.in_channels() : g.out_channels();
+  f.out_channels = s.forward ? g.out_channels() : g.in_channels();
+  f.weight_group = g.ci * weight_strides(q.problem, g).ci;
+  f.stride_d = g.stride[0], f.stride_h = g.stride[1], f.stride_w = g.stride[2];
+  f.padding_d = g.padding[0], f.padding_h = g.padding[1], f.padding_w = g.padding[2];
+  f.columns = s.columns;
+  f.block_columns = t.columns();
+  f.tile_n = t.n, f.tile_d = t.d, f.tile_h = t.h, f.tile_w = t.w;
+  f.reach_d = s.span[0] + 1;
+  f.threads = t.threads();
+  f.shared_bytes = t.shared_bytes;
+  f.blocks = t.blocks;
+  return f;
+}
+
 class GatherMma final : public PassKernel {
  public:
   GatherMma(const Request& q, const GatherShape& s, const GatherTile& t)
@@ -137,64 +142,19 @@ class GatherMma final : public PassKernel {
         device_(q.target.device),
         tile_(t),
         mode_(mode_of(q.problem)),
-        kernel_(program_of(q, s, t), static_cast<unsigned>(t.shared_bytes)) {
-    const Geometry& g = q.geometry;
-    const bool forward = s.forward;
-    const auto strides = [](std::int64_t channels, const std::array<std::int64_t, 3>& size, bool last,
-                            std::int64_t* out) {
-      const std::int64_t volume = size[0] * size[1] * size[2], c = last ? channels : 1;
-      out[0] = channels * volume;
-      out[1] = last ? 1 : volume;
-      out[2] = size[1] * size[2] * c;
-      out[3] = size[2] * c;
-      out[4] = c;
-    };
-    const auto &source = forward ? g.in : g.out, &out = forward ? g.out : g.in;
-    strides(forward ? g.in_channels() : g.out_channels(), source, s.source_last, &arguments_.source_n);
-    strides(forward ? g.out_channels() : g.in_channels(), out, s.out_last, &arguments_.out_n);
-    arguments_.weight_group = g.ci * weight_strides(q.problem, g).ci;
-    arguments_.batch = static_cast<int>(g.batch);
-    for (int d = 0; d < 3; ++d) {
-      arguments_.source_size[d] = static_cast<int>(source[d]);
-      arguments_.out_size[d] = static_cast<int>(out[d]);
-      arguments_.first[d] = static_cast<int>(s.first[d]);
-      arguments_.padding[d] = static_cast<int>(g.padding[d]);
-    }
-    arguments_.tiles_n = static_cast<int>(ceil_div(g.batch, t.n));
-    arguments_.tiles_d = static_cast<int>(ceil_div(s.grid[0], t.d));
-    arguments_.tiles_h = static_cast<int>(ceil_div(s.grid[1], t.h));
-    arguments_.tiles_w = static_cast<int>(ceil_div(s.grid[2], t.w));
-    arguments_.column_blocks = static_cast<int>(ceil_div(s.columns, t.columns()));
-    arguments_.groups = static_cast<int>(g.groups);
-    const std::int64_t tiles =
-        std::int64_t(arguments_.tiles_n) * arguments_.tiles_d * arguments_.tiles_h * arguments_.tiles_w;
-    const std::int64_t across = std::int64_t(arguments_.column_blocks) * arguments_.groups;
-    const std::int64_t room = std::int64_t(q.target.processors) * t.blocks;
-    // Persistent: blocks keep their columns and walk over tiles, each as many as any other within one.
-    const std::int64_t rounds = std::max<std::int64_t>(1, ceil_div(tiles * across, room));
-    grid_ = static_cast<unsigned>(across * std::min(tiles, std::max<std::int64_t>(1, ceil_div(tiles, rounds))));
-    empty_ = tiles == 0;
-  }
+        fixed_(fixed_of(q, s, t)),
+        launch_(launch::launch_of(fixed_, sizes_of(q.geometry), q.target.processors)),
+        kernel_(program_of(q, s, t), static_cast<unsigned>(t.shared_bytes)) {}
 
   Status run(const PassTensors& p, void*, void* stream) const override {
-    if (empty_) return {};
-    Arguments a = arguments_;
-    a.weight = p.w;
-    if (pass_ == Pass::forward) {
-      a.source = p.x;
-      a.bias = p.b;
-      a.out = p.y;
-    } else {
-      a.source = p.dy;
-      a.bias = nullptr;
-      a.out = p.dx;
-    }
-    void* list[] = {&a};
-    return kernel_.launch(device_, stream,
-                          {.grid = {grid_},
-                           .block = {static_cast<unsigned>(tile_.threads())},
-                           .shared_bytes = static_cast<unsigned>(tile_.shared_bytes)},
-                          list);
+    const bool forward = pass_ == Pass::forward;
+    Start<1> start(device_, stream, {&kernel_});
+    launch::run(fixed_, launch_,
+                {forward ? p.x : p.dy, p.w, forward ? p.b : nullptr, forward ? p.y : p.dx}, nullptr, start);
+    return start.status;
+  }
+  Result<LaunchText> launch_text() const override {
+    return cuda::launch_text({kernel_.program()}, "launch/gather_mma.hpp", "GatherMmaFixed", fixed_);
   }
   std::string detail() const override { return std::string(mode_) + ", " + to_string(tile_); }
   std::vector<const jit::Kernel*> kernels() const override { return {&kernel_}; }
@@ -205,9 +165,8 @@ class GatherMma final : public PassKernel {
   int device_;
   GatherTile tile_;
   std::string mode_;
-  Arguments arguments_{};
-  unsigned grid_ = 1;
-  bool empty_ = false;
+  launch::GatherMmaFixed fixed_;
+  launch::GatherMmaLaunch launch_;
   jit::Kernel kernel_;
 };
 
@@ -233,7 +192,8 @@ Result<std::unique_ptr<PassKernel>> make_gather_mma(const Request& q) {
   if (tiles.empty())
     return unsupported(std::to_string(g.taps()) + " taps at stride " + std::to_string(g.stride[2]) +
                        " fit no tile of shared memory and registers");
-  return std::unique_ptr<PassKernel>(std::make_unique<GatherMma>(q, s, tiles.front()));
+  if (q.variant >= static_cast<int>(tiles.size())) return no_variant(q.variant);
+  return std::unique_ptr<PassKernel>(std::make_unique<GatherMma>(q, s, tiles[static_cast<std::size_t>(q.variant)]));
 }
 
 }  // namespace upconv::cuda

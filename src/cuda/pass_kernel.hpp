@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/launching.hpp"
 #include "jit/kernel.hpp"
 #include "plan/candidate.hpp"
 #include "plan/target.hpp"
@@ -16,6 +17,7 @@ namespace upconv::cuda {
 /// What a CUDA candidate is asked: Request's question, about one GPU.
 struct Request : upconv::Request {
   const CudaTarget& target;
+  int variant = 0;  ///< 0: the tile that the family's cost model puts first; n: the n-th after it.
 };
 
 class PassKernel {
@@ -29,10 +31,19 @@ class PassKernel {
   [[nodiscard]] virtual std::string detail() const = 0;
   /// Every kernel that run() may launch, for warm-up, compile tests and explain().
   [[nodiscard]] virtual std::vector<const jit::Kernel*> kernels() const = 0;
+  /// How a file of its own repeats this pass for other batches and sizes, or why it cannot.
+  [[nodiscard]] virtual Result<LaunchText> launch_text() const {
+    return unsupported("its launch is not under kernels/launch");
+  }
   /// What the cost model expects, in seconds; 0 when the family has none.
   [[nodiscard]] virtual double predicted_seconds() const { return 0.0; }
 };
 
-using Candidate = CandidateOf<PassKernel, Request>;
+/// What a family says to a variant that it does not have.
+inline Status no_variant(int variant) { return unsupported("there is no tile number " + std::to_string(variant)); }
+
+struct Candidate : CandidateOf<PassKernel, Request> {
+  int variants = 1;  ///< The most tiles that the family offers for one pass.
+};
 
 }  // namespace upconv::cuda

@@ -10,17 +10,12 @@
 
 #include "cuda/candidates.hpp"
 #include "epilogue/cuda_text.hpp"
+#include "launch/positions.hpp"
 
 namespace upconv::cuda {
 namespace {
 
 constexpr int threads = 256;
-
-/// Mirrors upconv::PositionsShape of kernels/positions.cuh.
-struct Shape {
-  int in_d, in_h, in_w, out_d, out_h, out_w;
-  int rows, columns, positions, total, blocks, steps, slices, vectors, groups;
-};
 
 /// One dimension as the kernel sees it: the constants of upconv::Axis.
 struct Axis {
@@ -80,18 +75,9 @@ class Positions final : public PassKernel {
   }
 
   [[nodiscard]] Status run(const PassTensors& t, void*, void* stream) const override {
-    const void* in = dx_ ? t.dy : t.x;
-    void* out = dx_ ? t.dx : t.y;
-    const void* bias = dx_ ? nullptr : t.b;
-    Shape s = shape_;
-    if (s.total == 0) return {};
-    const int line = axes_[2].phases() * int(size_of(p_.dtype));
-    s.vectors = axes_[2].shift == 0 && g_.out[2] % axes_[2].phases() == 0 &&
-                reinterpret_cast<std::uintptr_t>(out) % std::uintptr_t(line) == 0;
-    const void* w = t.w;
-    void* arguments[] = {&in, &w, &bias, &out, &s};
-    const jit::LaunchShape launch{{grid_, 1, 1}, {threads, 1, 1}, shared_bytes(s.slices)};
-    return kernel_->launch(target_.device, stream, launch, arguments);
+    Start<1> start(target_.device, stream, {kernel_.get()});
+    launch::run(fixed_, launch_, {dx_ ? t.dy : t.x, t.w, dx_ ? nullptr : t.b, dx_ ? t.dx : t.y}, nullptr, start);
+    return start.status;
   }
 
   [[nodiscard]] std::string detail() const override {
@@ -99,18 +85,17 @@ class Positions final : public PassKernel {
     std::snprintf(text, sizeof text,
                   "%dx%d positions x %d phases x %d channels a thread, %s, %d slices, %d steps, %u blocks", tile_.uh,
                   tile_.uw, phases_, tile_.cot, group_lanes_ ? "lanes along groups" : "lanes along lines",
-                  shape_.slices, shape_.steps, grid_);
+                  launch_.arguments.slices, launch_.arguments.steps, launch_.grid);
     return text;
   }
   [[nodiscard]] std::vector<const jit::Kernel*> kernels() const override { return {kernel_.get()}; }
+  [[nodiscard]] Result<LaunchText> launch_text() const override {
+    return cuda::launch_text({kernel_->program()}, "launch/positions.hpp", "PositionsFixed", fixed_);
+  }
   [[nodiscard]] double predicted_seconds() const override { return seconds_; }
 
  private:
   [[nodiscard]] int stage_floats() const { return threads * axes_[2].phases(); }
-  [[nodiscard]] unsigned shared_bytes(int slices) const {
-    const int sums = slices > 1 ? tile_.sums * threads / 2 : 0;
-    return 4u * unsigned(tile_.weight_floats + stage_floats() + sums);
-  }
 
   /// The tile of `cot` channels and `u` positions, or nothing where it does not fit.
   [[nodiscard]] std::optional<Tile> tile(int cot, int u, int shared_limit) const {
@@ -147,7 +132,7 @@ class Positions final : public PassKernel {
   }
 
   Status choose(bool forced);
-  bool shape_launch();
+  Status shape_launch();
   [[nodiscard]] std::string preamble(const std::string& epilogue) const;
 
   const Problem p_;
@@ -159,8 +144,8 @@ class Positions final : public PassKernel {
   int phases_ = 1;
   bool in_last_ = false, out_last_ = false, group_lanes_ = false;
   Tile tile_;
-  Shape shape_{};
-  unsigned grid_ = 0;
+  launch::PositionsFixed fixed_;
+  launch::PositionsLaunch launch_;
   double seconds_ = 0;
   std::unique_ptr<jit::Kernel> kernel_;
 };
@@ -192,42 +177,26 @@ Status Positions::choose(bool forced) {
   return {};
 }
 
-/// The launch for this batch and size; false where its numbers exceed an int.
-bool Positions::shape_launch() {
-  const auto& in = dx_ ? g_.out : g_.in;
-  const auto& out = dx_ ? g_.in : g_.out;
-  const auto coarse = [&](int d) { return int((out[d] + axes_[d].shift + axes_[d].phases() - 1) / axes_[d].phases()); };
-  Shape& s = shape_;
-  s.in_d = int(in[0]), s.in_h = int(in[1]), s.in_w = int(in[2]);
-  s.out_d = int(out[0]), s.out_h = int(out[1]), s.out_w = int(out[2]);
-  s.rows = (coarse(1) + tile_.uh - 1) / tile_.uh;
-  s.columns = tile_.uw > 1 ? (coarse(2) + 32 * tile_.uw - 1) / (32 * tile_.uw) * 32 : coarse(2);
-  const std::int64_t positions = std::int64_t(coarse(0)) * s.rows * s.columns;
-  if (positions * g_.batch > (1 << 30)) return false;
-  s.positions = int(positions);
-  s.total = int(positions * g_.batch);
-  s.groups = int(g_.groups);
-  const std::int64_t lanes = group_lanes_ ? 32 : 1, tiles = (co_ + tile_.cot - 1) / tile_.cot;
-  const std::int64_t slabs = tiles * ((g_.groups + lanes - 1) / lanes);  // each has `total` positions
-  const std::int64_t resident = std::int64_t(target_.processors) * tile_.blocks;
-  s.slices = 1;
-  const auto blocks_for = [&](int slices, int steps) {
-    const std::int64_t per = threads / slices / lanes * steps;
-    return slabs * ((s.total + per - 1) / per);
-  };
-  while (s.slices < threads / 32 && ci_ >= 8 * s.slices && blocks_for(s.slices, 1) < resident) s.slices *= 2;
-  s.steps = 1;
-  while (s.steps < 16 && blocks_for(s.slices, 2 * s.steps) >= 6 * resident) s.steps *= 2;
-  const int per = int(threads / s.slices / lanes) * s.steps;
-  s.blocks = (s.total + per - 1) / per;
-  if (slabs * s.blocks > (std::int64_t(1) << 31) - 1) return false;
-  grid_ = unsigned(slabs * s.blocks);
-  const double cycles = tile_.cycles * double(s.rows * tile_.uh) * s.columns * tile_.uw * coarse(0) * double(g_.batch) *
-                        g_.groups * co_ * ci_;
+/// The launch for this batch and size.
+Status Positions::shape_launch() {
+  launch::PositionsFixed& f = fixed_;
+  f.dx = dx_, f.in_last = in_last_, f.out_last = out_last_, f.group_lanes = group_lanes_;
+  f.groups = g_.groups, f.ci = ci_, f.co = co_;
+  f.phases_d = axes_[0].phases(), f.phases_h = axes_[1].phases(), f.phases_w = axes_[2].phases();
+  f.shift_d = axes_[0].shift, f.shift_h = axes_[1].shift, f.shift_w = axes_[2].shift;
+  f.uh = tile_.uh, f.uw = tile_.uw, f.cot = tile_.cot, f.sums = tile_.sums;
+  f.threads = threads, f.blocks = tile_.blocks;
+  f.element_bytes = size_of(p_.dtype), f.weight_floats = tile_.weight_floats;
+  launch_ = launch::launch_of(f, sizes_of(g_), target_.processors);
+  if (launch_.refusal) return unsupported(launch_.refusal);
+  const auto& s = launch_.arguments;
+  const auto coarse = (dx_ ? g_.in[0] : g_.out[0]) + axes_[0].shift + axes_[0].phases() - 1;
+  const double cycles = tile_.cycles * double(s.rows * tile_.uh) * s.columns * tile_.uw *
+                        int(coarse / axes_[0].phases()) * double(g_.batch) * g_.groups * co_ * ci_;
   const double compute = cycles / target_.processors / (target_.fp32_flops / (256.0 * target_.processors)) / 0.8;
   const double bytes = min_bytes(p_, dx_ ? Pass::backward_input : Pass::forward) / target_.bytes_per_second;
   seconds_ = std::max(compute, bytes * 1.15) + 2.5e-6;
-  return true;
+  return {};
 }
 
 std::string Positions::preamble(const std::string& epilogue) const {
@@ -283,16 +252,13 @@ Result<std::unique_ptr<PassKernel>> Positions::make(const Request& r) {
   if (!r.forced && g.ci >= few && g.co >= few)
     return unsupported(std::to_string(g.ci) + " x " + std::to_string(g.co) +
                        " channels a group; tensor cores win from " + std::to_string(few) + " x " + std::to_string(few));
-  const std::int64_t most = (std::int64_t(1) << 31) - 65536;
-  if (g.in_volume() * (r.problem.x_layout == Layout::channels_last ? g.in_channels() : 1) > most ||
-      g.out_volume() * (r.problem.y_layout == Layout::channels_last ? g.out_channels() : 1) > most)
-    return unsupported("a sample's plane exceeds 2^31 elements");
-  if (g.groups > most) return unsupported("more than 2^31 groups");
+  if (g.groups > (std::int64_t(1) << 31) - 65536) return unsupported("more than 2^31 groups");
   auto k = std::make_unique<Positions>(r);
   if (Status s = k->choose(r.forced); !s.ok()) return s;
-  if (!k->shape_launch()) return unsupported("more positions or blocks than 2^31");
+  if (Status s = k->shape_launch(); !s.ok()) return s;
   k->kernel_ = std::make_unique<jit::Kernel>(
-      jit::Program{"positions.cuh", "upconv_positions", k->preamble(epilogue_text(r.epilogue))}, k->shared_bytes(2));
+      jit::Program{"positions.cuh", "upconv_positions", k->preamble(epilogue_text(r.epilogue))},
+      unsigned(launch::positions_shared_bytes(k->fixed_, 2)));
   return std::unique_ptr<PassKernel>(std::move(k));
 }
 

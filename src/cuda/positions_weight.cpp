@@ -6,19 +6,12 @@
 
 #include "cuda/candidates.hpp"
 #include "cuda/ordered_sum.hpp"
+#include "launch/positions_weight.hpp"
 
 namespace upconv::cuda {
 namespace {
 
 constexpr int threads = 256;
-constexpr std::int64_t most_workspace = 64 << 20;
-
-/// Mirrors upconv::WeightShape of kernels/positions_weight.cuh.
-struct Shape {
-  int in_d, in_h, in_w, out_d, out_h, out_w;
-  int rows, positions, total, splits, groups;
-  long long elements;
-};
 
 /// What a thread holds.
 struct Tile {
@@ -37,34 +30,31 @@ class PositionsWeight final : public PassKernel {
   Status choose(bool forced);
 
   [[nodiscard]] std::size_t workspace_bytes() const override {
-    return alone() ? 0 : std::size_t(shape_.splits) * std::size_t(shape_.elements) * 4;
+    return std::size_t(launch_.workspace_bytes);
   }
   [[nodiscard]] Status run(const PassTensors& t, void* workspace, void* stream) const override {
-    const void *x = t.x, *dy = t.dy;
-    Shape s = shape_;
-    if (alone()) workspace = t.dw;
-    void* arguments[] = {&x, &dy, &workspace, &s};
-    const jit::LaunchShape launch{{grid_, 1, 1}, {threads, 1, 1}, 0};
-    if (Status status = kernel_->launch(target_.device, stream, launch, arguments); !status.ok() || alone())
-      return status;
-    return sum_.launch(target_.device, stream, workspace, t.dw, s.elements, s.splits);
+    Start<2> start(target_.device, stream, {kernel_.get(), &sum_.kernel()});
+    launch::run(fixed_, launch_, {t.x, t.dy, nullptr, t.dw}, workspace, start);
+    return start.status;
+  }
+  [[nodiscard]] Result<LaunchText> launch_text() const override {
+    return cuda::launch_text({kernel_->program(), sum_.kernel().program()}, "launch/positions_weight.hpp",
+                             "PositionsWeightFixed", fixed_);
   }
   [[nodiscard]] std::string detail() const override {
     char text[200];
     std::snprintf(text, sizeof text,
                   "%dx%d channels x %dx%dx%d taps a thread, %d rows at a time, %s, %d splits, %u blocks", tile_.cit,
                   tile_.cot, tile_.rd, tile_.rh, int(g_.kernel[2]), tile_.uh,
-                  group_lanes_ ? "lanes along groups" : "lanes along lines", shape_.splits, grid_);
+                  group_lanes_ ? "lanes along groups" : "lanes along lines", launch_.arguments.splits, launch_.grid);
     return text;
   }
   [[nodiscard]] std::vector<const jit::Kernel*> kernels() const override { return {kernel_.get(), &sum_.kernel()}; }
   [[nodiscard]] double predicted_seconds() const override { return seconds_; }
 
  private:
-  /// One split of fp32 is dw itself.
-  [[nodiscard]] bool alone() const { return shape_.splits == 1 && p_.dtype == DType::f32; }
   void consider(Tile t);
-  bool shape_launch();
+  Status shape_launch();
   [[nodiscard]] std::string preamble() const;
 
   const Problem p_;
@@ -72,8 +62,8 @@ class PositionsWeight final : public PassKernel {
   const CudaTarget& target_;
   bool group_lanes_ = false;
   Tile tile_;
-  Shape shape_{};
-  unsigned grid_ = 0;
+  launch::PositionsWeightFixed fixed_;
+  launch::PositionsWeightLaunch launch_;
   double seconds_ = 0;
   OrderedSum sum_;
   std::unique_ptr<jit::Kernel> kernel_;
@@ -122,43 +112,30 @@ Status PositionsWeight::choose(bool forced) {
             consider(t);
           }
   if (tile_.cycles == 0) return unsupported("no tile of sums fits a thread's registers");
-  if (!shape_launch()) return unsupported("more positions or blocks than 2^31, or dw larger than the workspace");
+  if (Status s = shape_launch(); !s.ok()) return s;
   kernel_ = std::make_unique<jit::Kernel>(jit::Program{"positions_weight.cuh", "upconv_positions_weight", preamble()});
   return {};
 }
 
-/// The launch for this batch and size; false where its numbers exceed an int or the workspace.
-bool PositionsWeight::shape_launch() {
-  Shape& s = shape_;
-  const std::int64_t most = (std::int64_t(1) << 31) - 65536;
-  const std::int64_t x_plane = g_.in_volume() * (p_.x_layout == Layout::channels_last ? g_.in_channels() : 1);
-  const std::int64_t y_plane = g_.out_volume() * (p_.y_layout == Layout::channels_last ? g_.out_channels() : 1);
-  if (x_plane > most || y_plane > most) return false;
-  s.in_d = int(g_.in[0]), s.in_h = int(g_.in[1]), s.in_w = int(g_.in[2]);
-  s.out_d = int(g_.out[0]), s.out_h = int(g_.out[1]), s.out_w = int(g_.out[2]);
-  s.rows = (s.in_h + tile_.uh - 1) / tile_.uh;
-  const std::int64_t positions = std::int64_t(s.in_d) * s.rows * s.in_w;
-  if (positions * g_.batch > (1 << 30)) return false;
-  s.positions = int(std::max<std::int64_t>(positions, 1));
-  s.total = int(positions * g_.batch);
-  s.groups = int(g_.groups);
-  s.elements = g_.in_channels() * g_.co * g_.taps();
+/// The launch for this batch and size.
+Status PositionsWeight::shape_launch() {
+  launch::PositionsWeightFixed& f = fixed_;
+  f.x_last = p_.x_layout == Layout::channels_last, f.y_last = p_.y_layout == Layout::channels_last;
+  f.group_lanes = group_lanes_;
+  f.writes_dw = p_.dtype == DType::f32;
+  f.groups = g_.groups, f.ci = g_.ci, f.co = g_.co, f.elements = g_.in_channels() * g_.co * g_.taps();
   const std::int64_t lanes = group_lanes_ ? 32 : 1;
-  const std::int64_t items = (g_.groups + lanes - 1) / lanes * ((g_.ci + tile_.cit - 1) / tile_.cit) *
-                             ((g_.co + tile_.cot - 1) / tile_.cot) * (g_.kernel[0] / tile_.rd) *
-                             (g_.kernel[1] / tile_.rh);
-  const std::int64_t room = most_workspace / (4 * s.elements);
-  if (room < 1) return false;
-  const std::int64_t wanted = 2 * std::int64_t(target_.processors) * tile_.blocks / items;
-  const std::int64_t useful = (s.total + 2 * (threads / lanes) - 1) / (2 * (threads / lanes));
-  s.splits = int(std::max<std::int64_t>(1, std::min({wanted, useful, room, std::int64_t(2048)})));
-  if (items * s.splits > most) return false;
-  grid_ = unsigned(items * s.splits);
+  f.items = (g_.groups + lanes - 1) / lanes * ((g_.ci + tile_.cit - 1) / tile_.cit) *
+            ((g_.co + tile_.cot - 1) / tile_.cot) * (g_.kernel[0] / tile_.rd) * (g_.kernel[1] / tile_.rh);
+  f.uh = tile_.uh, f.threads = threads, f.blocks = tile_.blocks;
+  launch_ = launch::launch_of(f, sizes_of(g_), target_.processors);
+  if (launch_.refusal) return unsupported(launch_.refusal);
+  const auto& s = launch_.arguments;
   const double cycles = tile_.cycles * double(s.total) * tile_.uh * double(g_.groups);
   const double compute = cycles / target_.processors / (target_.fp32_flops / (256.0 * target_.processors)) / 0.8;
   const double bytes = min_bytes(p_, Pass::backward_weight) + 8.0 * double(s.elements) * s.splits;
   seconds_ = std::max(compute, 1.15 * bytes / target_.bytes_per_second) + 6e-6;
-  return true;
+  return {};
 }
 
 std::string PositionsWeight::preamble() const {

@@ -1,4 +1,6 @@
 // Dense forward and dx with streamed weights on sm_90a: host side of kernels/tiles.cuh.
+#include "launch/tiles.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -17,24 +19,6 @@ namespace upconv::cuda {
 namespace {
 
 using Int = std::int64_t;
-
-/// Mirrors Strides and Arguments of kernels/tiles.cuh.
-struct Strides {
-  Int n, c, d, h, w;
-};
-struct Arguments {
-  const void* src;
-  const void* w;
-  const void* bias;
-  void* out;
-  Strides src_strides, out_strides;
-  Int w_k, w_n, w_tap, w_group;
-  int groups;
-  int src_size[3], out_size[3];
-  int first_row, first_column;
-  int tiles_row, tiles_column;
-  int tiles, vector, pairs;
-};
 
 /// One spatial dimension of the gather: where each tap reads, relative to the position q of the phase grid, and which
 /// phase of the result it feeds.
@@ -105,14 +89,17 @@ struct Shape {
 struct Tile {
   int columns = 0;  ///< Result channels of a block.
   int segments = 1, rows = 1;
-  bool resident = false;  ///< All weights of a block stay in shared memory.
-  bool down = true;       ///< A warpgroup's warps lie below each other, else side by side.
-  int consumers = 2, across = 1, stages = 2, producers = 128;
+  bool resident = false;          ///< All weights of a block stay in shared memory.
+  bool down = true;               ///< A warpgroup's warps lie below each other, else side by side.
+  bool turns = false;             ///< Each warpgroup computes tiles of its own, one stores while the other multiplies.
+  int consumers = 2, across = 1;  ///< Warpgroups that share a tile; how many of them lie beside each other.
+  int stages = 2, producers = 128;
   int plane_rows = 0, plane_columns = 0, plane_pitch = 0;
   unsigned shared_bytes = 0;
   double seconds = 1e30;
 
   [[nodiscard]] int group_columns() const { return segments * (down ? 16 : 64); }
+  [[nodiscard]] int warpgroups() const { return turns ? 2 : consumers; }
   [[nodiscard]] int tile_rows() const { return consumers / across * (down ? 4 : 1) * rows; }
   [[nodiscard]] int tile_columns() const { return across * group_columns(); }
 };
@@ -201,22 +188,32 @@ void estimate(const Shape& s, const Geometry& g, const CudaTarget& target, Tile&
   // Few stages hide the copies' latency badly, and narrow tiles copy short lines (docs/measured.md).
   const double hidden = t.stages == 2 ? 1.25 : t.stages == 3 ? 1.06 : 1.0;
   const double narrow = s.vectors && t.tile_columns() < 32 && s.w.q_end - s.w.q_begin > 16 ? 1.3 : 1.0;
-  t.seconds = hidden * narrow * (waves * (chunks * chunk + stores / 4.0 + 400.0) + once) / clock + 6e-6;
+  const double multiply = chunks * chunk, store = stores / 4.0 + 400.0;
+  const double tile = t.turns ? std::max(multiply, (multiply + store) / 2.0) : multiply + store;
+  t.seconds = hidden * narrow * (waves * tile + once) / clock + 6e-6;
 }
 
-Tile tile_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
-  Tile best;
+/// How many tiles by turns tuning may try, and before which other tile the first of them comes. They have not been
+/// measured on a GPU, so the cost model's own choice is never one of them.
+constexpr std::size_t most_turns = 5, first_turn = 2;
+
+/// Every tile that fits, the one predicted to be fastest first.
+std::vector<Tile> tiles_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
+  std::vector<Tile> found, by_turns;
   const int used = s.h.used_count * s.w.used_count;
   const bool flat = s.h.q_end - s.h.q_begin < 3;
   for (int columns : {8, 16, 24, 32, 40, 48, 64, 96, 128}) {
     if (columns > round_up(s.n, 8)) break;
-    for (bool down : {true, false})
+    for (const auto& [turns, down] : {std::pair{false, true}, {false, false}, {true, true}, {true, false}})
       for (int across : {1, 2})
         for (int segments : {1, 2, 3, 4, 5, 6, 8})
           for (int rows : {1, 2, 3, 4, 6}) {
-            if (flat && (down || rows > 1 || across == 1)) continue;
+            if (turns && across > 1) continue;
+            if (flat && (down || rows > 1 || (across == 1 && !turns))) continue;
             if (!flat && !down) continue;
             Tile t;
+            t.turns = turns;
+            t.consumers = turns ? 1 : 2;
             t.columns = columns;
             t.down = down;
             t.across = across;
@@ -230,7 +227,7 @@ Tile tile_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
             const int planes = static_cast<int>(s.h.residues.size() * s.w.residues.size());
             t.plane_pitch = pitch_of(planes * t.plane_rows * t.plane_columns);
             const int line = (down ? segments : 1) * 16 * s.w.phases;
-            const Int lines = 4 * 4 * t.consumers * 16 * (line + (s.w.phases % 2 == 1 ? 4 : 8));
+            const Int lines = 4 * 4 * t.warpgroups() * 16 * (line + (s.w.phases % 2 == 1 ? 4 : 8));
             const Int weights = 4 * Int{s.parts} * s.taps * (columns * 8 + 4);
             const Int source = 4 * Int{s.parts} * 8 * t.plane_pitch;
             for (bool resident : {false, true}) {
@@ -238,15 +235,22 @@ Tile tile_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
               if (resident && g.groups * ((s.n + columns - 1) / columns) > target.processors) continue;
               const Int stage = source + (resident ? 0 : weights);
               t.resident = resident;
-              t.stages = static_cast<int>(std::min<Int>(4, (target.shared_per_block - 2048 - lines - kept) / stage));
+              t.stages = static_cast<int>(
+                  std::min<Int>(turns ? 8 : 4, (target.shared_per_block - 2048 - lines - kept) / stage));
               if (target.shared_per_block - 2048 - lines - kept < 0 || t.stages < 2) continue;
               t.shared_bytes = static_cast<unsigned>(kept + t.stages * stage + lines);
               estimate(s, g, target, t);
-              if (t.seconds < best.seconds) best = t;
+              (turns ? by_turns : found).push_back(t);
             }
           }
   }
-  return best;
+  for (auto* list : {&found, &by_turns})
+    std::stable_sort(list->begin(), list->end(), [](const Tile& a, const Tile& b) { return a.seconds < b.seconds; });
+  if (found.empty()) return {};
+  by_turns.resize(std::min(by_turns.size(), most_turns));
+  found.insert(found.begin() + static_cast<std::ptrdiff_t>(std::min(found.size(), first_turn)), by_turns.begin(),
+               by_turns.end());
+  return found;
 }
 
 std::string preamble(const Shape& s, const Tile& t, const Request& r) {
@@ -310,7 +314,8 @@ std::string preamble(const Shape& s, const Tile& t, const Request& r) {
   constant("PLANE_COLUMNS", t.plane_columns);
   constant("PLANE_PITCH", t.plane_pitch);
   constant("STAGES", t.stages);
-  constant("CONSUMERS", t.consumers);
+  flag("TURNS", t.turns);
+  constant("CONSUMERS", t.warpgroups());
   constant("PRODUCERS", t.producers);
   constant("CONSUMER_REGISTERS", 208);
   constant("PRODUCER_REGISTERS", 80);
@@ -323,11 +328,27 @@ std::string preamble(const Shape& s, const Tile& t, const Request& r) {
   return text + epilogue_text(r.epilogue);
 }
 
-Strides strides_of(Layout layout, Int channels, const std::array<Int, 3>& size) {
-  const Int volume = size[0] * size[1] * size[2];
-  if (layout == Layout::channels_last)
-    return {volume * channels, 1, size[1] * size[2] * channels, size[2] * channels, channels};
-  return {volume * channels, volume, size[1] * size[2], size[2], 1};
+launch::TilesFixed fixed_of(const Request& r, const Shape& s, const Tile& t) {
+  const Problem& p = r.problem;
+  const Geometry& g = r.geometry;
+  const WeightStrides w = weight_strides(p, g);
+  launch::TilesFixed f;
+  f.backward = s.backward;
+  f.source_last = (s.backward ? p.y_layout : p.x_layout) == Layout::channels_last;
+  f.out_last = (s.backward ? p.x_layout : p.y_layout) == Layout::channels_last;
+  f.resident = t.resident;
+  f.vectors = s.vectors;
+  f.groups = g.groups, f.k = s.k, f.n = s.n;
+  f.w_k = s.backward ? w.co : w.ci;
+  f.w_n = s.backward ? w.ci : w.co;
+  f.w_tap = w.tap[2];
+  f.w_group = g.ci * w.ci;
+  f.stride_h = g.stride[1], f.stride_w = g.stride[2];
+  f.padding_h = g.padding[1], f.padding_w = g.padding[2];
+  f.tile_rows = t.tile_rows(), f.tile_columns = t.tile_columns(), f.columns = t.columns;
+  f.threads = 128 * t.warpgroups() + t.producers;
+  f.shared_bytes = t.shared_bytes;
+  return f;
 }
 
 class Tiles final : public PassKernel {
@@ -336,60 +357,27 @@ class Tiles final : public PassKernel {
       : device_(r.target.device),
         backward_(s.backward),
         tile_(t),
-        kernel_({"tiles.cuh", "tiles", preamble(s, t, r)}, t.shared_bytes) {
-    const Problem& p = r.problem;
-    const Geometry& g = r.geometry;
-    Arguments& a = arguments_;
-    a = {};
-    const Layout from = s.backward ? p.y_layout : p.x_layout, to = s.backward ? p.x_layout : p.y_layout;
-    a.src_strides = strides_of(from, s.k * g.groups, s.src);
-    a.out_strides = strides_of(to, s.n * g.groups, s.out);
-    const WeightStrides w = weight_strides(p, g);
-    a.w_k = s.backward ? w.co : w.ci;
-    a.w_n = s.backward ? w.ci : w.co;
-    a.w_tap = w.tap[2];
-    a.w_group = g.ci * w.ci;
-    a.groups = static_cast<int>(g.groups);
-    for (int d = 0; d < 3; ++d) {
-      a.src_size[d] = static_cast<int>(s.src[d]);
-      a.out_size[d] = static_cast<int>(s.out[d]);
-    }
-    a.first_row = static_cast<int>(s.h.q_begin);
-    a.first_column = static_cast<int>(s.w.q_begin);
-    a.tiles_row = static_cast<int>((s.h.q_end - s.h.q_begin + t.tile_rows() - 1) / t.tile_rows());
-    a.tiles_column = static_cast<int>((s.w.q_end - s.w.q_begin + t.tile_columns() - 1) / t.tile_columns());
-    const Int shares = g.groups * ((s.n + t.columns - 1) / t.columns);
-    const Int tiles = g.batch * s.out[0] * a.tiles_row * a.tiles_column;
-    a.tiles = static_cast<int>(t.resident ? tiles : tiles * shares);
-    grid_ = static_cast<unsigned>(t.resident ? shares * std::min(tiles, r.target.processors / shares)
-                                             : std::min<Int>(a.tiles, r.target.processors));
-    vectors_ = s.vectors;
-    predicted_ = std::max(t.seconds, min_bytes(p, r.pass) / r.target.bytes_per_second * 1.2);
-  }
+        fixed_(fixed_of(r, s, t)),
+        launch_(launch::launch_of(fixed_, sizes_of(r.geometry), r.target.processors)),
+        kernel_({"tiles.cuh", "tiles", preamble(s, t, r)}, t.shared_bytes),
+        predicted_(std::max(t.seconds, min_bytes(r.problem, r.pass) / r.target.bytes_per_second * 1.2)) {}
 
-  Status run(const PassTensors& tensors, void*, void* stream) const override {
-    Arguments a = arguments_;
-    a.src = backward_ ? tensors.dy : tensors.x;
-    a.w = tensors.w;
-    a.bias = tensors.b;
-    a.out = backward_ ? tensors.dx : tensors.y;
-    const auto aligned = [&](int words) {
-      return vectors_ && a.src_size[2] % words == 0 && reinterpret_cast<std::uintptr_t>(a.src) % (4 * words) == 0;
-    };
-    a.vector = aligned(4) ? 4 : aligned(2) ? 2 : 1;
-    a.pairs = a.out_size[2] % 2 == 0 && reinterpret_cast<std::uintptr_t>(a.out) % 8 == 0;
-    void* parameters[] = {&a};
-    return kernel_.launch(
-        device_, stream,
-        {{grid_}, {static_cast<unsigned>(128 * tile_.consumers + tile_.producers)}, tile_.shared_bytes}, parameters);
+  Status run(const PassTensors& t, void*, void* stream) const override {
+    Start<1> start(device_, stream, {&kernel_});
+    launch::run(fixed_, launch_, {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y}, nullptr, start);
+    return start.status;
+  }
+  Result<LaunchText> launch_text() const override {
+    return cuda::launch_text({kernel_.program()}, "launch/tiles.hpp", "TilesFixed", fixed_);
   }
 
   std::string detail() const override {
     char text[160];
     std::snprintf(text, sizeof text,
-                  "tiles of %dx%d positions x %d channels, %dx%d fragments a warp, weights %s, %d stages, %u KB",
+                  "tiles of %dx%d positions x %d channels, %dx%d fragments a warp, weights %s, %d stages, %u KB%s",
                   tile_.tile_rows(), tile_.tile_columns(), tile_.columns, tile_.rows, tile_.segments,
-                  tile_.resident ? "resident" : "streamed", tile_.stages, tile_.shared_bytes / 1024);
+                  tile_.resident ? "resident" : "streamed", tile_.stages, tile_.shared_bytes / 1024,
+                  tile_.turns ? ", warpgroups by turns" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override { return {&kernel_}; }
@@ -397,12 +385,12 @@ class Tiles final : public PassKernel {
 
  private:
   int device_;
-  bool backward_, vectors_ = false;
+  bool backward_;
   Tile tile_;
+  launch::TilesFixed fixed_;
+  launch::TilesLaunch launch_;
   jit::Kernel kernel_;
-  Arguments arguments_;
-  unsigned grid_ = 1;
-  double predicted_ = 0.0;
+  double predicted_;
 };
 
 }  // namespace
@@ -441,8 +429,10 @@ Result<std::unique_ptr<PassKernel>> make_tiles(const Request& r) {
     s.w.widest += more;
     for (int& shift : s.w.shift) shift += more;
   }
-  const Tile t = tile_of(s, g, r.target);
-  if (t.columns == 0) return unsupported("no tile fits registers and shared memory");
+  const std::vector<Tile> tiles = tiles_of(s, g, r.target);
+  if (tiles.empty()) return unsupported("no tile fits registers and shared memory");
+  if (r.variant >= static_cast<int>(tiles.size())) return no_variant(r.variant);
+  const Tile& t = tiles[static_cast<std::size_t>(r.variant)];
   if (!r.forced && (g.stride[1] > 2 || g.stride[2] > 2))
     return unsupported("cuda_gather_mma is faster at a stride above 2");
   const double of_positions = double(g.batch) * double(s.out[0]) *

@@ -9,24 +9,6 @@
 namespace upconv::cuda {
 namespace {
 
-/// The kernel's by-value parameter, as kernels/weight_mma.cuh declares it.
-struct Strides {
-  std::int64_t n, c, d, h, w;
-};
-struct WeightParams {
-  const void* x;
-  const void* dy;
-  void* out;
-  Strides xs, ys;
-  std::int64_t boxes, splits;
-  std::int64_t dw_size;
-  int in_d, in_h, in_w, out_d, out_h, out_w;
-  int boxes_d, boxes_h, boxes_w;
-  int x_vector, y_vector;
-  int quad_steps;
-  int partial;
-};
-
 /// Where the problem has fewer than three dimensions, the batch becomes D: boxes may then span samples.
 Geometry fold_batch(const Problem& problem, Geometry g) {
   if (problem.rank == 3) return g;
@@ -35,15 +17,6 @@ Geometry fold_batch(const Problem& problem, Geometry g) {
   g.padding[0] = 0;
   g.batch = 1;
   return g;
-}
-
-/// Element strides of a dense tensor; with the batch folded, D steps over samples.
-Strides strides_of(bool folded, bool last, std::int64_t channels, std::int64_t d, std::int64_t h, std::int64_t w) {
-  const std::int64_t volume = (folded ? 1 : d) * h * w;
-  Strides s = last ? Strides{volume * channels, 1, h * w * channels, w * channels, channels}
-                   : Strides{volume * channels, volume, h * w, w, 1};
-  if (folded) s.d = s.n;
-  return s;
 }
 
 /// A device function of small integers, as a chain of choices that folds away where its argument is a constant.
@@ -154,55 +127,24 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wei
 class WeightMma final : public PassKernel {
  public:
   WeightMma(const Request& request, const WeightShape& shape, const WeightTile& tile)
-      : shape_(shape),
+      : mode_(shape.mode),
         tile_(tile),
-        folded_(request.problem.rank < 3),
         device_(request.target.device),
-        text_(preamble(request, shape, tile)),
-        products_({"weight_mma.cuh", "weight_mma", text_}, unsigned(tile.shared_bytes())),
+        fixed_(weight_fixed(shape, tile, request.target)),
+        launch_(launch::launch_of(fixed_, sizes_of(request.geometry), request.target.processors)),
+        products_({"weight_mma.cuh", "weight_mma", preamble(request, shape, tile)}, unsigned(tile.shared_bytes())),
         sum_({"weight_sum.cuh", "weight_sum",
               "namespace config { constexpr int element = " + std::to_string(element(request.problem)) + "; }\n"}) {}
 
-  std::size_t workspace_bytes() const override {
-    return tile_.splits > 1 ? std::size_t(tile_.splits) * std::size_t(dw_size()) * 4 : 0;
+  std::size_t workspace_bytes() const override { return std::size_t(launch_.workspace_bytes); }
+
+  Status run(const PassTensors& t, void* workspace, void* stream) const override {
+    Start<2> start(device_, stream, {&products_, &sum_});
+    launch::run(fixed_, launch_, {t.x, t.dy, nullptr, t.dw}, workspace, start);
+    return start.status;
   }
-
-  Status run(const PassTensors& tensors, void* workspace, void* stream) const override {
-    const Geometry& g = shape_.geometry;
-    WeightParams p{};
-    p.x = tensors.x;
-    p.dy = tensors.dy;
-    p.quad_steps = tile_.positions() * shape_.element_bytes / 128;
-    p.partial = tile_.splits > 1;
-    p.out = p.partial ? workspace : tensors.dw;
-    p.xs = strides_of(folded_, shape_.x_last, g.in_channels(), g.in[0], g.in[1], g.in[2]);
-    p.ys = strides_of(folded_, shape_.y_last, g.out_channels(), g.out[0], g.out[1], g.out[2]);
-    p.boxes = tile_.boxes;
-    p.splits = tile_.splits;
-    p.dw_size = dw_size();
-    p.in_d = int(g.in[0]), p.in_h = int(g.in[1]), p.in_w = int(g.in[2]);
-    p.out_d = int(g.out[0]), p.out_h = int(g.out[1]), p.out_w = int(g.out[2]);
-    const auto count = [&](int i) { return int((g.in[i] + tile_.box[i] - 1) / tile_.box[i]); };
-    p.boxes_d = count(0), p.boxes_h = count(1), p.boxes_w = count(2);
-    p.x_vector = vector(tensors.x, p.xs, g.in[2], 16 / shape_.element_bytes);
-    p.y_vector = vector(tensors.dy, p.ys, g.out[2], tile_.y_vector);
-
-    jit::LaunchShape launch;
-    launch.grid.x = unsigned(tile_.tiles * tile_.splits);
-    launch.block.x = 256;
-    launch.shared_bytes = unsigned(tile_.shared_bytes());
-    void* arguments[] = {&p};
-    if (Status s = products_.launch(device_, stream, launch, arguments); !s.ok()) return s;
-    if (!p.partial) return {};
-
-    jit::LaunchShape sum;
-    std::int64_t size = dw_size();
-    sum.grid.x = unsigned((size + 31) / 32);
-    sum.block.x = 256;
-    int splits = int(tile_.splits);
-    void* dw = tensors.dw;
-    void* sum_arguments[] = {&workspace, &dw, &size, &splits};
-    return sum_.launch(device_, stream, sum, sum_arguments);
+  Result<LaunchText> launch_text() const override {
+    return cuda::launch_text({products_.program(), sum_.program()}, "launch/weight_mma.hpp", "WeightMmaFixed", fixed_);
   }
 
   std::string detail() const override {
@@ -212,7 +154,7 @@ class WeightMma final : public PassKernel {
         text, sizeof text,
         "%s, block %d ci x %d co x %dx%dx%d taps, warps %dx%dx%d of %dx%d, box %dx%dx%d, %d stages of %.1f KiB, "
         "%d a multiprocessor, %lld tiles x %lld splits",
-        modes[int(shape_.mode)], tile_.mb(), tile_.nb(), tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.wm,
+        modes[int(mode_)], tile_.mb(), tile_.nb(), tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.wm,
         tile_.wn, tile_.wk, tile_.mt, tile_.nt, tile_.box[0], tile_.box[1], tile_.box[2], tile_.stages,
         tile_.stage_bytes() / 1024.0, tile_.occupancy, static_cast<long long>(tile_.tiles),
         static_cast<long long>(tile_.splits));
@@ -225,26 +167,11 @@ class WeightMma final : public PassKernel {
   double predicted_seconds() const override { return tile_.seconds; }
 
  private:
-  [[nodiscard]] std::int64_t dw_size() const {
-    const Geometry& g = shape_.geometry;
-    return g.groups * g.ci * g.co * g.taps();
-  }
-
-  /// Elements of a row that one copy may take: `most`, 2 or 1, as address and strides allow.
-  [[nodiscard]] int vector(const void* tensor, const Strides& s, std::int64_t width, int most) const {
-    for (const int v : {most, 2}) {
-      if (v > most || s.w != 1) continue;
-      const bool aligned = reinterpret_cast<std::uintptr_t>(tensor) % std::uintptr_t(v * shape_.element_bytes) == 0;
-      if (aligned && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 && width % v == 0) return v;
-    }
-    return 1;
-  }
-
-  WeightShape shape_;
+  WeightMode mode_;
   WeightTile tile_;
-  bool folded_;
   int device_;
-  std::string text_;
+  launch::WeightMmaFixed fixed_;
+  launch::WeightMmaLaunch launch_;
   jit::Kernel products_, sum_;
 };
 
@@ -271,6 +198,7 @@ Result<std::unique_ptr<PassKernel>> make_weight_mma(const Request& request) {
 
   WeightShape shape;
   shape.geometry = fold_batch(problem, g);
+  shape.folded = problem.rank < 3;
   shape.element_bytes = int(size_of(problem.dtype));
   shape.x_last = problem.x_layout == Layout::channels_last;
   shape.y_last = problem.y_layout == Layout::channels_last;
@@ -278,9 +206,11 @@ Result<std::unique_ptr<PassKernel>> make_weight_mma(const Request& request) {
                : problem.precision == Precision::tf32   ? WeightMode::tf32
                : problem.precision == Precision::bf16x3 ? WeightMode::bf16x3
                                                         : WeightMode::ieee;
-  const auto tile = choose_weight_tile(shape, request.target);
-  if (!tile)
+  const auto tiles = weight_tiles(shape, request.target, request.variant + 1);
+  if (tiles.empty())
     return unsupported("no tile of this kernel fits " + std::to_string(request.target.shared_per_block) + " bytes");
+  if (request.variant >= static_cast<int>(tiles.size())) return no_variant(request.variant);
+  const auto tile = tiles.begin() + request.variant;
   if (tile->tiles * tile->splits > 0x7fffffff)
     return unsupported(std::to_string(tile->tiles) + " tiles pass the largest grid");
   return std::unique_ptr<PassKernel>(std::make_unique<WeightMma>(request, shape, *tile));

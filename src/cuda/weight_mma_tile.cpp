@@ -8,8 +8,7 @@
 namespace upconv::cuda {
 namespace {
 
-constexpr int threads = 256;
-constexpr double clock_rate = 1.75e9;
+constexpr double clock_rate = launch::weight_mma_clock_rate;
 
 template <class T>
 T ceil_div(T a, T b) {
@@ -46,7 +45,9 @@ int bank_conflicts(const std::array<int, 4>& column_words, int pitch) {
 struct Search {
   const WeightShape& shape;
   const CudaTarget& target;
+  bool several = false;  ///< Keep others beside the best.
   std::optional<WeightTile> best;
+  std::vector<WeightTile> found;     ///< With `several`: those not much slower than the best so far.
   std::array<WeightAxis, 3> axes{};  ///< Of the tap set being tried.
   int inner = 1;
   int most_in_plane = 1;  ///< Taps of the fullest plane of a row.
@@ -149,6 +150,11 @@ struct Search {
                         0.005 * bytes + narrow + alone + 300.0);
   }
 
+  /// Whether what takes at least `seconds` need not be looked at.
+  [[nodiscard]] bool hopeless(double seconds) const {
+    return best && (several ? seconds > 1.5 * best->seconds : seconds >= best->seconds);
+  }
+
   void consider(WeightTile t) {
     const Geometry& g = shape.geometry;
     t.tiles = g.groups * ceil_div<std::int64_t>(g.ci, t.mb()) * ceil_div<std::int64_t>(g.co, t.nb());
@@ -156,31 +162,15 @@ struct Search {
     t.boxes = g.batch;
     for (int i = 0; i < 3; ++i) t.boxes *= ceil_div<std::int64_t>(g.in[i], t.box[i]);
     const double cycles = box_cycles(t);
-    const std::int64_t slots = std::int64_t(target.processors) * t.occupancy;
-    const std::int64_t dw = g.groups * g.ci * g.co * g.taps();
-    const std::int64_t most =
-        std::max<std::int64_t>(1, std::min(t.boxes, weight_workspace_limit / std::max<std::int64_t>(4 * dw, 1)));
     const double bytes = double(shape.element_bytes) * g.batch *
                          (double(g.in_channels()) * g.in_volume() + double(g.out_channels()) * g.out_volume());
-    if (best && double(t.tiles) * double(t.boxes) * cycles / (target.processors * clock_rate) > best->seconds) return;
-    const double tile_words = double(t.mb()) * t.nb() * t.tap_count();
-    std::int64_t previous = 0;
-    for (int waves = 1; waves <= 4; ++waves) {
-      std::int64_t splits = std::clamp<std::int64_t>(waves * slots / t.tiles, 1, most);
-      const std::int64_t each = std::max<std::int64_t>(1, ceil_div(t.boxes, splits));
-      splits = std::max<std::int64_t>(1, ceil_div(t.boxes, each));
-      if (splits == previous) continue;
-      previous = splits;
-      const double rounds = double(ceil_div(t.tiles * splits, slots));
-      const double leave = tile_words * 14.0 / threads + 3000.0;  // the tile's way out, cycles
-      double s = rounds * (double(each) * cycles * t.occupancy + leave) / clock_rate;
-      const double out = double(dw) * (splits > 1 ? 4.0 * splits : shape.element_bytes);
-      s = std::max(s, bytes / target.bytes_per_second) + out / target.bytes_per_second + 3e-6;
-      if (splits > 1) s += out / 5e12 + 4e-6 + double(splits) / 8 * 60e-9;
-      if (best && best->seconds <= s) continue;
-      t.boxes_per_split = each, t.splits = splits, t.seconds = s;
-      best = t;
-    }
+    if (hopeless(double(t.tiles) * double(t.boxes) * cycles / (target.processors * clock_rate))) return;
+    t.cycles = cycles;
+    const auto shares = launch::weight_mma_shares(weight_fixed(shape, t, target), t.boxes, bytes, target.processors);
+    if (hopeless(shares.seconds)) return;
+    t.splits = shares.splits, t.seconds = shares.seconds;
+    if (several) found.push_back(t);
+    if (!best || t.seconds < best->seconds) best = t;
   }
 
   void boxes(WeightTile t) {
@@ -193,7 +183,7 @@ struct Search {
                       (t.mb() / 16) * (t.nb() / 8) * double(g.batch) * double(g.in_volume()) / (half ? 16 : 8) *
                       (shape.mode == WeightMode::tf32 || shape.mode == WeightMode::half ? 1 : 3);
     for (int i = 0; i < 3; ++i) products *= double(ceil_div<std::int64_t>(g.kernel[i], t.taps[i]) * t.taps[i]);
-    if (best && 1.3 * products * cycles_per_mma(target) / (target.processors * clock_rate) > best->seconds) return;
+    if (hopeless(1.3 * products * cycles_per_mma(target) / (target.processors * clock_rate))) return;
     for (t.occupancy = 1; t.occupancy <= 2; ++t.occupancy) {
       if (registers_needed > (t.occupancy == 1 ? most_registers : 100)) continue;
       for (int bw = q; bw <= 512; bw *= 2) {
@@ -225,6 +215,21 @@ std::vector<int> tap_sets(int kernel) {
 
 }  // namespace
 
+launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& t, const CudaTarget& target) {
+  const Geometry& g = shape.geometry;
+  launch::WeightMmaFixed f;
+  f.folded = shape.folded;
+  f.x_last = shape.x_last, f.y_last = shape.y_last;
+  f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
+  f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
+  f.tiles = t.tiles, f.tile_words = std::int64_t(t.mb()) * t.nb() * t.tap_count();
+  f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;
+  f.occupancy = t.occupancy, f.shared_bytes = t.shared_bytes();
+  f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second;
+  f.workspace_limit = weight_workspace_limit;
+  return f;
+}
+
 WeightAxis weight_axis(int taps, int stride, int dilation) {
   WeightAxis axis;
   for (int t = 0; t < taps; ++t) axis.residues.push_back(dilation * t % stride);
@@ -249,9 +254,9 @@ int weight_inner(const Geometry& g, int taps) {
 
 int WeightTile::shared_bytes() const { return std::max(stages * stage_bytes(), 4 * mb() * nb() * tap_count()); }
 
-std::optional<WeightTile> choose_weight_tile(const WeightShape& shape, const CudaTarget& target) {
+std::vector<WeightTile> weight_tiles(const WeightShape& shape, const CudaTarget& target, int count) {
   const Geometry& g = shape.geometry;
-  Search search{shape, target, {}};
+  Search search{shape, target, count > 1, {}, {}};
   for (const int d : tap_sets(int(g.kernel[0])))
     for (const int h : tap_sets(int(g.kernel[1])))
       for (const int w : tap_sets(int(g.kernel[2]))) {
@@ -275,7 +280,13 @@ std::optional<WeightTile> choose_weight_tile(const WeightShape& shape, const Cud
               }
           }
       }
-  return search.best;
+  if (!search.best) return {};
+  if (count <= 1) return {*search.best};
+  auto& found = search.found;
+  std::stable_sort(found.begin(), found.end(),
+                   [](const WeightTile& a, const WeightTile& b) { return a.seconds < b.seconds; });
+  if (found.size() > static_cast<std::size_t>(count)) found.resize(static_cast<std::size_t>(count));
+  return found;
 }
 
 }  // namespace upconv::cuda

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launch/weight_mma.hpp"
 #include "plan/target.hpp"
 #include "problem/geometry.hpp"
 
@@ -19,6 +20,7 @@ enum class WeightMode { tf32 = 0, bf16x3 = 1, ieee = 2, half = 3 };
 /// The problem as the kernel sees it: where D is not a dimension of the problem, the batch takes its place.
 struct WeightShape {
   Geometry geometry;
+  bool folded = false;  ///< The batch is geometry's D.
   WeightMode mode = WeightMode::tf32;
   int element_bytes = 4;
   bool x_last = false, y_last = false;
@@ -49,7 +51,8 @@ struct WeightTile {
   int x_words = 0;  ///< 32-bit words of x's tile.
   int y_pitch = 0;  ///< Words between channels of dy's tile.
   std::int64_t tiles = 0;  ///< Blocks for one share of the positions.
-  std::int64_t boxes = 0, boxes_per_split = 0, splits = 1;
+  std::int64_t boxes = 0, splits = 1;
+  double cycles = 0.0;  ///< A multiprocessor spends on one box.
   double seconds = 0.0;
 
   [[nodiscard]] int mb() const { return wm * mt * 16; }
@@ -62,7 +65,11 @@ struct WeightTile {
 
 inline constexpr std::int64_t weight_workspace_limit = 64 << 20;
 
-/// The tile predicted to be fastest; nothing when none fits the GPU.
-std::optional<WeightTile> choose_weight_tile(const WeightShape& shape, const CudaTarget& target);
+/// What a launch of that tile depends on.
+launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& tile, const CudaTarget& target);
+
+/// At most `count` tiles, the one predicted to be fastest first; none when none fits the GPU. More than one takes
+/// longer to find: fewer are ruled out early.
+std::vector<WeightTile> weight_tiles(const WeightShape& shape, const CudaTarget& target, int count);
 
 }  // namespace upconv::cuda

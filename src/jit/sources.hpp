@@ -1,4 +1,4 @@
-// The device code of kernels/, embedded at build time (cmake/UpconvEmbed.cmake).
+// The device code of kernels/ and how it is launched, embedded at build time (cmake/UpconvEmbed.cmake).
 #pragma once
 
 #include <span>

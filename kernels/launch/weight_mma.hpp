@@ -1,0 +1,138 @@
+// Launch of weight_mma.cuh and weight_sum.cuh for any batch and spatial size; the tile is fixed, the number of blocks
+// that share the positions is not.
+#pragma once
+
+#include "arguments/weight_mma.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct WeightMmaFixed {
+  bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
+  bool x_last = false, y_last = false;
+  Int groups = 1, ci = 1, co = 1, taps = 1;         ///< Channels a group.
+  Int box_d = 1, box_h = 1, box_w = 1;              ///< Positions that a block brings in at once.
+  Int tiles = 1, tile_words = 1;                    ///< Blocks for one share of the positions; elements of dw in each.
+  Int element_bytes = 4, y_vector = 1;              ///< Most elements of dy that one copy may take.
+  Int occupancy = 1, shared_bytes = 0;              ///< Blocks of a multiprocessor.
+  double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
+  Int workspace_limit = 64 << 20;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("folded", folded), field("x_last", x_last), field("y_last", y_last);
+    field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
+    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
+    field("tiles", tiles), field("tile_words", tile_words);
+    field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
+    field("shared_bytes", shared_bytes), field("box_cycles", box_cycles);
+    field("bytes_per_second", bytes_per_second), field("workspace_limit", workspace_limit);
+  }
+  Int dw_size() const { return groups * ci * co * taps; }
+};
+
+struct WeightMmaLaunch {
+  const char* refusal = nullptr;
+  arguments::WeightMma arguments{};
+  unsigned grid = 0;
+  Int workspace_bytes = 0;
+};
+
+constexpr double weight_mma_clock_rate = 1.75e9;
+
+struct WeightMmaShares {
+  Int splits = 1, boxes_per_split = 1;
+  double seconds = 0.0;  ///< Predicted for the whole.
+};
+
+/// How many blocks share `boxes` boxes of each tile: one to four waves of blocks, by the time they are predicted to
+/// take. `bytes` are those of x and dy.
+inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  WeightMmaShares best;
+  const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
+  const Int most_splits = most(1, least(boxes, f.workspace_limit / most(4 * dw_size, 1)));
+  Int previous = 0;
+  for (int waves = 1; waves <= 4; ++waves) {
+    Int splits = least(most(waves * slots / f.tiles, 1), most_splits);
+    const Int each = most(1, (boxes + splits - 1) / splits);
+    splits = most(1, (boxes + each - 1) / each);
+    if (splits == previous) continue;
+    previous = splits;
+    const double rounds = double((f.tiles * splits + slots - 1) / slots);
+    const double leave = double(f.tile_words) * 14.0 / 256 + 3000.0;  // the tile's way out, cycles
+    double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
+    const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
+    const double moved = bytes / f.bytes_per_second;
+    s = (s > moved ? s : moved) + written / f.bytes_per_second + 3e-6;
+    if (splits > 1) s += written / 5e12 + 4e-6 + double(splits) / 8 * 60e-9;
+    if (best.seconds > 0.0 && best.seconds <= s) continue;
+    best.splits = splits, best.boxes_per_split = each, best.seconds = s;
+  }
+  return best;
+}
+
+inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int processors) {
+  WeightMmaLaunch l;
+  const Int limit = (Int(1) << 31) - 4096;
+  for (int d = 0; d < 3; ++d)
+    if (z.out[d] >= limit || z.batch >= limit) l.refusal = "a size past 32-bit coordinates";
+  if (most(f.groups * f.ci * volume(z.in), f.groups * f.co * volume(z.out)) >= Int(1) << 32)
+    l.refusal = "a sample past 32-bit strides";
+  if (l.refusal) return l;
+  arguments::WeightMma& p = l.arguments;
+  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1], z.in[2]};
+  const Int out[3] = {f.folded ? z.batch : z.out[0], z.out[1], z.out[2]};
+  const Int batch = f.folded ? 1 : z.batch;
+  p.xs = dense_strides(f.x_last, f.groups * f.ci, z.in);
+  p.ys = dense_strides(f.y_last, f.groups * f.co, z.out);
+  if (f.folded) p.xs.d = p.xs.n, p.ys.d = p.ys.n;
+  p.dw_size = f.dw_size();
+  p.in_d = int(in[0]), p.in_h = int(in[1]), p.in_w = int(in[2]);
+  p.out_d = int(out[0]), p.out_h = int(out[1]), p.out_w = int(out[2]);
+  const Int box[3] = {f.box_d, f.box_h, f.box_w};
+  const auto count = [&](int d) { return (in[d] + box[d] - 1) / box[d]; };
+  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(count(2));
+  p.boxes = batch * count(0) * count(1) * count(2);
+  p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
+
+  const double bytes = double(f.element_bytes) * double(batch) *
+                       (double(f.groups * f.ci) * double(in[0] * in[1] * in[2]) +
+                        double(f.groups * f.co) * double(out[0] * out[1] * out[2]));
+  p.splits = weight_mma_shares(f, p.boxes, bytes, processors).splits;
+  if (f.tiles * p.splits > 0x7fffffff) l.refusal = "more than 2^31 blocks";
+  p.partial = p.splits > 1;
+  l.grid = static_cast<unsigned>(f.tiles * p.splits);
+  l.workspace_bytes = p.partial ? p.splits * p.dw_size * 4 : 0;
+  return l;
+}
+
+template <class Start>
+bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  arguments::WeightMma p = l.arguments;
+  p.x = static_cast<const char*>(t.a);
+  p.dy = static_cast<const char*>(t.b);
+  p.out = p.partial ? workspace : t.out;
+  // Elements of a row that one copy may take: the most, 2 or 1, as address and strides allow.
+  const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
+    for (const Int v : {widest, Int(2)}) {
+      if (v > widest || s.w != 1) continue;
+      if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
+          width % v == 0)
+        return int(v);
+    }
+    return 1;
+  };
+  p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
+  p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
+  void* list[] = {&p};
+  if (!start(0, Shape{l.grid, 256, static_cast<unsigned>(f.shared_bytes)}, list)) return false;
+  if (!p.partial) return true;
+  Int size = p.dw_size;
+  int splits = int(p.splits);
+  void* dw = t.out;
+  void* sum_list[] = {&workspace, &dw, &size, &splits};
+  return start(1, Shape{static_cast<unsigned>((size + 31) / 32), 256, 0}, sum_list);
+}
+
+}  // namespace upconv::launch
