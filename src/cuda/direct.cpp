@@ -16,7 +16,7 @@ launch::DirectFixed fixed_of(const Request& r) {
   const Geometry& g = r.geometry;
   const WeightStrides w = weight_strides(r.problem, g);
   launch::DirectFixed f;
-  f.pass = r.pass == Pass::forward           ? 0
+  f.which = r.pass == Pass::forward           ? 0
            : r.pass == Pass::backward_input  ? 1
            : r.pass == Pass::backward_weight ? 2
                                              : 3;
@@ -75,8 +75,8 @@ int gather_block(const Request& r, const launch::DirectFixed& f) {
 }
 
 launch::DirectFixed with_tile(const Request& r, launch::DirectFixed f, Tile& tile) {
-  if (f.pass < 2) tile.block = gather_block(r, f);
-  if (f.pass == 2) tile = weight_tile(r.problem, r.geometry);
+  if (f.which < 2) tile.block = gather_block(r, f);
+  if (f.which == 2) tile = weight_tile(r.problem, r.geometry);
   f.block = tile.block;
   f.tile_i = tile.i, f.tile_o = tile.o, f.across_i = tile.across_i, f.across_o = tile.across_o;
   return f;
@@ -89,9 +89,9 @@ class Direct final : public PassKernel {
       : fixed_(with_tile(r, fixed_of(r), tile_)),
         launch_(launch::launch_of(fixed_, sizes_of(r.geometry), r.target.processors)),
         device_(r.target.device),
-        kernel_({"direct.cuh", fixed_.pass < 2 ? "direct_gather" : fixed_.pass == 2 ? "direct_weight" : "direct_bias",
-                 preamble(r.problem.dtype, fixed_.narrow, constants(fixed_.pass != 1, tile_),
-                          fixed_.pass < 2 ? r.epilogue : Epilogue{})}),
+        kernel_({"direct.cuh", fixed_.which < 2 ? "direct_gather" : fixed_.which == 2 ? "direct_weight" : "direct_bias",
+                 preamble(r.problem.dtype, fixed_.narrow, constants(fixed_.which != 1, tile_),
+                          fixed_.which < 2 ? r.epilogue : Epilogue{})}),
         sum_(r.problem.dtype) {}
 
   std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
@@ -102,7 +102,7 @@ class Direct final : public PassKernel {
                                        {t.dy, t.w, t.b, t.dx},
                                        {t.x, t.dy, nullptr, t.dw},
                                        {t.dy, nullptr, nullptr, t.db}};
-    launch::run(fixed_, launch_, tensors[fixed_.pass], workspace, start);
+    launch::run(fixed_, launch_, tensors[fixed_.which], workspace, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
@@ -110,11 +110,11 @@ class Direct final : public PassKernel {
   }
   std::string detail() const override {
     const std::string indices = fixed_.narrow ? "32-bit indices" : "64-bit indices";
-    if (fixed_.pass < 2)
+    if (fixed_.which < 2)
       return "a thread for each position and " +
              (tile_.block == 1 ? "channel" : std::to_string(tile_.block) + " channels") + ", " + indices;
     std::string s = "a block for each ";
-    s += fixed_.pass == 2 ? std::to_string(tile_.i * tile_.across_i) + "x" + std::to_string(tile_.o * tile_.across_o) +
+    s += fixed_.which == 2 ? std::to_string(tile_.i * tile_.across_i) + "x" + std::to_string(tile_.o * tile_.across_o) +
                                 " channels and tap"
                           : "channel";
     s += ", positions in " + std::to_string(launch_.splits) + (launch_.splits == 1 ? " part, " : " parts, ");
