@@ -1,0 +1,1 @@
+// Nothing: tests/emulator/cuda.hpp stands in for the runtime.
