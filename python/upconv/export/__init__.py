@@ -54,6 +54,8 @@ def export(path: str | Path, *, base: str = "sm_80", keep_torch: bool = False) -
     kernels = Kernels(base)
     for index, layer in enumerate(layers):
         kernels.add(index, layer)
+    if chain and chain.norm:
+        kernels.add_norm()
     return _Writing(problem, model, arguments, inputs, layers, chain, kernels).text()
 
 
@@ -140,12 +142,15 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
         )
         yield ("# What each kernel is specialised for: where it is compiled, its source, and the text before it.\n"
                f"KERNELS = {{\n{entries}}}")  # fmt: skip
+        normalised = bool(self.chain and self.chain.norm)
+        norm = f"\n{text_of('group_norm.cu')}" if normalised else ""
         headers = "".join(f'    "{name}",\n' for name in kernels.headers)
         yield f"LAUNCH_HEADERS = [\n{headers}]"
         yield f"LAUNCH = {_raw(text_of('launch.cu'))}"
-        yield f"# The layers, and every step of them on every GPU with what its launch depends on.\nSTEPS = {_raw(kernels.table(self.layers))}"
+        yield f"# The layers, and every step of them on every GPU with what its launch depends on.\nSTEPS = {_raw(kernels.table(self.layers) + norm)}"
         yield f"DEFINITIONS = {_raw(_DEFINITIONS)}"
         glue = text_of("glue.cpp") + (f"\n{text_of('activation.cpp')}" if self.activated else "")
+        glue += f"\n{text_of('group_norm.cpp')}" if normalised else ""
         yield f"GLUE = {_raw(glue)}"
         yield f"PROTOTYPES = {_raw(_prototypes(glue))}"
         yield "FUNCTIONS = [\n" + "".join(f'    "{name}",\n' for name in _functions(glue)) + "]"
@@ -157,6 +162,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
             yield text_of("activation.py.in")
         else:
             yield "def _activated(z, layer):\n    return z"
+        if normalised:
+            yield text_of("group_norm.py.in")
         if self.chain:
             yield f"#: Of the constructor, as get_init_inputs() gives them.\nARGUMENTS = {self._bound()!r}"
             yield text_of("arguments.py.in")
@@ -211,11 +218,11 @@ def _prototypes(glue: str) -> str:
     """Declarations of the functions that torch's own part of the extension binds."""
     found = []
     for block in glue.split("\n}\n"):
-        at = block.find("at::Tensor upconv_")
+        at = max(block.find("at::Tensor upconv_"), block.find("std::vector<at::Tensor> upconv_"))
         if at >= 0:
             found.append(" ".join(block[at : block.index(") {")].split()) + ");")
     return "#include <ATen/ATen.h>\n" + "\n".join(found) + "\n"
 
 
 def _functions(glue: str) -> list[str]:
-    return [line.split("(")[0].removeprefix("at::Tensor ") for line in _prototypes(glue).splitlines()[1:]]
+    return [line.split("(")[0].split(" ")[-1] for line in _prototypes(glue).splitlines()[1:]]

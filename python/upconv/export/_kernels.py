@@ -77,6 +77,10 @@ class Kernels:
         if layer.bias:
             self._step(index, layer, "BIAS_GRADIENT", "backward_bias", None, [])
 
+    def add_norm(self) -> None:
+        for target, _ in TARGETS:
+            self._kernel("group_norm.cuh", "group_norm", "", target)
+
     def _step(self, index, layer, which, step, permitted, epilogue):
         """One step in both settings of TF32 (one where `permitted` is None) and for both targets."""
         for target, macro in TARGETS:
