@@ -9,7 +9,8 @@
 // where a plane holds the positions of one residue of the stride (dx; forward has one plane), and the weights in the
 // layout that wgmma reads. Positions are the M operand: a warp reads 16 columns into registers, which is why plain
 // NCHW needs no transpose, and each fragment feeds every accumulator that UPCONV_PRODUCTS lists for it. Consumer
-// warpgroups keep all accumulators in registers and write them through bias and epilogue.
+// warpgroups keep all accumulators in registers and write them through bias and epilogue. They share a tile, or, with
+// TURNS, each computes every other tile alone, so that one writes while the other multiplies.
 //
 // The host (src/cuda/tiles.cpp) writes namespace config, wgmma() and UPCONV_PRODUCTS.
 #include "arguments/tiles.cuh"
@@ -469,6 +470,17 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, co
     }
 }
 
+/// Moves on over the stages of a tile that the other warpgroup computes.
+__device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, int& stage, int& parity) {
+  for (int kd = 0; kd < KD; ++kd) {
+    int depth;
+    if (!source_depth(a, t.od, kd, depth)) continue;
+    stage += chunks_k;
+    parity ^= stage / STAGES & 1;
+    stage %= STAGES;
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1) tiles(const Arguments a) {
 // Compiled for other architectures, as nvcc may have to, it is an empty kernel that nobody launches.
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(UPCONV_EMULATED)
@@ -478,7 +490,7 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(full + 8 * s, PRODUCERS);
-      barrier_init(empty + 8 * s, CONSUMERS * warpgroup);
+      barrier_init(empty + 8 * s, (TURNS ? 1 : CONSUMERS) * warpgroup);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
@@ -541,15 +553,25 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
-    const int wg = threadIdx.x / warpgroup, warp = threadIdx.x % warpgroup / 32, lane = threadIdx.x % 32;
+    const int group = threadIdx.x / warpgroup, warp = threadIdx.x % warpgroup / 32, lane = threadIdx.x % 32;
+    const int wg = TURNS ? 0 : group;
     const int row0 = wg / GROUPS_ACROSS * (WARPS_DOWN ? 4 * ROWS : ROWS) + (WARPS_DOWN ? warp * ROWS : 0);
     const int column0 = wg % GROUPS_ACROSS * GROUP_COLUMNS + (WARPS_DOWN ? 0 : warp * 16);
     const int lane_offset =
         (RESIDENT ? 0 : weight_words) + lane % 4 * PLANE_PITCH + row0 * PLANE_COLUMNS + column0 + lane / 4;
     float* lines =
         reinterpret_cast<float*>(shared + resident_words + STAGES * stage_words) + threadIdx.x / 32 * (16 * line_pitch);
+    int turn = 0;  // whose tile it is
     for (int index = first_tile(a); index < a.tiles; index += tile_step(a)) {
       const Tile t(a, index);
+      if (TURNS) {
+        const bool mine = turn == group;
+        if (++turn == CONSUMERS) turn = 0;
+        if (!mine) {
+          skip_stages(a, t, stage, parity);
+          continue;
+        }
+      }
       float acc[ACCUMULATORS][NB / 2];
       u32 fragment[3][PARTS][4];
       int held = -1;  // the stage whose products may still run

@@ -8,6 +8,8 @@
 #include "jit/notice.hpp"
 #include "jit/report.hpp"
 #include "plan/launch_export.hpp"
+#include "plan/target.hpp"
+#include "plan/tuned.hpp"
 #include "plan_cache.hpp"
 #include "single_pass.hpp"
 
@@ -37,6 +39,28 @@ Problem problem_of_pass(Problem p, Pass pass) {
   return db;
 }
 
+Problem problem_of_text(const std::string& text) {
+  const auto parsed = parse_problem(text);
+  if (!parsed.ok()) throw std::runtime_error(parsed.status().message());
+  if (Status s = validate(*parsed); !s.ok()) throw std::runtime_error(s.message());
+  return *parsed;
+}
+
+/// What an operator computes in `pass` of a call with this forward problem and `precision` (-1: the problem's own).
+Problem resolve(const std::string& text, Pass pass, Device device, std::int64_t precision) {
+  Problem p = problem_of_text(text);
+  if (precision >= 0) p.precision = precision_of(precision, p, pass, device);
+  if (device.kind == Device::Kind::cpu) p.precision = Precision::ieee;
+  return problem_of_pass(p, pass);
+}
+
+std::shared_ptr<const Plan> created(const Problem& p, Device device, const Epilogue& epilogue,
+                                    const std::string& only) {
+  auto made = Plan::create(p, device, epilogue, only);
+  if (!made.ok()) throw std::runtime_error(made.status().message());
+  return *made;
+}
+
 }  // namespace
 
 std::string engine_report() {
@@ -57,19 +81,39 @@ std::string kernel_cache(const std::string& action) {
   return text;
 }
 
+std::string pass_problem(const std::string& text, const std::string& pass_text, const std::string& device,
+                         std::int64_t precision) {
+  return to_string(resolve(text, parse_pass(pass_text), parse_device(device), precision));
+}
+
 void prepare(const std::string& text, const std::string& pass_text, const std::string& device_text,
              std::int64_t precision, const std::vector<double>& epilogue) {
-  const auto parsed = parse_problem(text);
-  if (!parsed.ok()) throw std::runtime_error(parsed.status().message());
   const Pass pass = parse_pass(pass_text);
   const Device device = parse_device(device_text);
-  Problem p = *parsed;
-  if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
-  if (precision >= 0) p.precision = precision_of(precision, p, pass, device);
-  if (device.kind == Device::Kind::cpu) p.precision = Precision::ieee;
   const jit::Quiet quiet;  // the caller shows progress
-  const auto plan =
-      plan_for(problem_of_pass(p, pass), pass == Pass::forward ? make_epilogue(epilogue) : Epilogue{}, device);
+  const auto plan = plan_for(resolve(text, pass, device, precision),
+                             pass == Pass::forward ? make_epilogue(epilogue) : Epilogue{}, device);
+  if (Status s = plan->prepare(pass); !s.ok()) throw std::runtime_error(s.message());
+}
+std::string alternatives(const std::string& text, const std::string& pass_text, const std::string& device_text,
+                         const std::vector<double>& epilogue) {
+  const Pass pass = parse_pass(pass_text);
+  const Device device = parse_device(device_text);
+  const Problem p = problem_of_text(text);
+  const Epilogue applied = pass == Pass::forward ? make_epilogue(epilogue) : Epilogue{};
+  const auto plan = created(p, device, applied, {});
+  std::string lines;
+  for (const std::string& name : plan->alternatives(pass))
+    lines += name + "\t" + created(p, device, applied, name)->detail(pass) + "\n";
+  return lines;
+}
+
+void prepare_alternative(const std::string& text, const std::string& pass_text, const std::string& device_text,
+                         const std::string& alternative, const std::vector<double>& epilogue) {
+  const Pass pass = parse_pass(pass_text);
+  const jit::Quiet quiet;
+  const auto plan = created(problem_of_text(text), parse_device(device_text),
+                            pass == Pass::forward ? make_epilogue(epilogue) : Epilogue{}, alternative);
   if (Status s = plan->prepare(pass); !s.ok()) throw std::runtime_error(s.message());
 }
 
@@ -97,6 +141,28 @@ std::string kernel_source(const std::string& name) {
   const std::string_view text = kernel_text(name);
   if (text.empty()) throw std::runtime_error("upconv: there is no kernels/" + name);
   return std::string(text);
+}
+
+void remember(const std::string& text, const std::string& pass_text, const std::string& device_text,
+              const std::string& alternative, const std::vector<double>& epilogue) {
+  const Pass pass = parse_pass(pass_text);
+  const Device device = parse_device(device_text);
+  const Problem p = problem_of_text(text);
+  const Epilogue applied = pass == Pass::forward ? make_epilogue(epilogue) : Epilogue{};
+  const std::string detail = created(p, device, applied, alternative)->detail(pass);
+  if (device.kind != Device::Kind::cuda)
+    throw std::runtime_error("upconv: only a GPU's choices can be remembered, not those of '" + device_text + "'");
+  const auto target = cuda_target(device.index);
+  if (!target.ok()) throw std::runtime_error(target.status().message());
+  if (Status s = user_tuned_choices().remember(**target, p, pass, applied, {alternative, detail}); !s.ok())
+    throw std::runtime_error(s.message());
+  forget_plans();
+}
+
+std::int64_t forget_tuned() {
+  const auto count = user_tuned_choices().forget();
+  forget_plans();
+  return static_cast<std::int64_t>(count);
 }
 
 }  // namespace upconv::binding

@@ -31,4 +31,24 @@ std::string activation_text(const std::vector<double>& epilogue);
 /// A file of kernels/ by its path there.
 std::string kernel_source(const std::string& name);
 
+/// The problem line of what an operator computes in `pass` of a call whose forward problem and precision are given;
+/// what the functions below take.
+std::string pass_problem(const std::string& problem, const std::string& pass, const std::string& device,
+                         std::int64_t precision);
+
+/// Plan::alternatives(), one line each: "name TAB detail".
+std::string alternatives(const std::string& problem, const std::string& pass, const std::string& device,
+                         const std::vector<double>& epilogue);
+
+/// Compiles or loads one of them, without running it.
+void prepare_alternative(const std::string& problem, const std::string& pass, const std::string& device,
+                         const std::string& alternative, const std::vector<double>& epilogue);
+
+/// From now on plans of this process, and later ones of others, take `alternative`; kept on disk (plan/tuned.hpp).
+void remember(const std::string& problem, const std::string& pass, const std::string& device,
+              const std::string& alternative, const std::vector<double>& epilogue);
+
+/// Undoes every remember(); how many choices that were.
+std::int64_t forget_tuned();
+
 }  // namespace upconv::binding

@@ -75,6 +75,12 @@ class Cache {
     return young_.emplace(key, std::move(plan)).first->second;
   }
 
+  void clear() {
+    std::unique_lock lock(mutex_);
+    young_.clear();
+    old_.clear();
+  }
+
  private:
   std::shared_ptr<const Plan> take_from_old(const Key& key) {
     std::shared_lock lock(mutex_);
@@ -86,12 +92,18 @@ class Cache {
   std::unordered_map<Key, std::shared_ptr<const Plan>, Hash> young_, old_;
 };
 
+Cache& plans() {
+  // Never destroyed: torch's threads may outlive static destructors at exit.
+  static Cache* cache = new Cache;
+  return *cache;
+}
+
 }  // namespace
 
 std::shared_ptr<const Plan> plan_for(const Problem& problem, const Epilogue& epilogue, Device device) {
-  // Never destroyed: torch's threads may outlive static destructors at exit.
-  static Cache* cache = new Cache;
-  return cache->find_or_create({problem, epilogue, device});
+  return plans().find_or_create({problem, epilogue, device});
 }
+
+void forget_plans() { plans().clear(); }
 
 }  // namespace upconv::binding

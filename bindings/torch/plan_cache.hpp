@@ -11,4 +11,7 @@ namespace upconv::binding {
 /// The plan of a problem, built on first use. Throws std::runtime_error with the Status message.
 std::shared_ptr<const Plan> plan_for(const Problem& problem, const Epilogue& epilogue, Device device);
 
+/// Drops every plan; those in use live on. Later calls make theirs anew.
+void forget_plans();
+
 }  // namespace upconv::binding

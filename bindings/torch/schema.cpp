@@ -37,6 +37,11 @@ constexpr const char* schemas[] = {
     "_launch_text(str problem, str pass_, str device, float[] epilogue) -> str",
     "_activation_text(float[] epilogue) -> str",
     "_kernel_source(str name) -> str",
+    "_pass_problem(str problem, str pass_, str device, int precision) -> str",
+    "_alternatives(str problem, str pass_, str device, float[] epilogue) -> str",
+    "_prepare_alternative(str problem, str pass_, str device, str alternative, float[] epilogue) -> ()",
+    "_remember(str problem, str pass_, str device, str alternative, float[] epilogue) -> ()",
+    "_forget_tuned() -> int",
     "version() -> str",
     "_fma_peak(float seconds) -> float",
 };
@@ -93,6 +98,25 @@ void kernel_source_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[0] = torch::stable::detail::from<std::string>(kernel_source(take_string(stack[0])));
 }
 
+void pass_problem_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const std::string problem = take_string(stack[0]), pass = take_string(stack[1]), device = take_string(stack[2]);
+  const auto precision = torch::stable::detail::to<std::int64_t>(stack[3]);
+  stack[0] = torch::stable::detail::from<std::string>(pass_problem(problem, pass, device, precision));
+}
+
+void alternatives_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const std::string problem = take_string(stack[0]), pass = take_string(stack[1]), device = take_string(stack[2]);
+  const auto epilogue = torch::stable::detail::to<std::vector<double>>(stack[3]);
+  stack[0] = torch::stable::detail::from<std::string>(alternatives(problem, pass, device, epilogue));
+}
+
+template <auto function>
+void alternative_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const std::string problem = take_string(stack[0]), pass = take_string(stack[1]), device = take_string(stack[2]),
+                    alternative = take_string(stack[3]);
+  function(problem, pass, device, alternative, torch::stable::detail::to<std::vector<double>>(stack[4]));
+}
+
 std::string version() { return UPCONV_VERSION; }
 
 /// What `upconv bench` divides by; see src/cpu/fma_peak.hpp.
@@ -128,6 +152,11 @@ STABLE_TORCH_LIBRARY_IMPL(upconv, CompositeExplicitAutograd, m) {
   m.impl("_launch_text", &upconv::binding::launch_text_boxed);
   m.impl("_activation_text", TORCH_BOX(&upconv::binding::activation_text));
   m.impl("_kernel_source", &upconv::binding::kernel_source_boxed);
+  m.impl("_pass_problem", &upconv::binding::pass_problem_boxed);
+  m.impl("_alternatives", &upconv::binding::alternatives_boxed);
+  m.impl("_prepare_alternative", &upconv::binding::alternative_boxed<upconv::binding::prepare_alternative>);
+  m.impl("_remember", &upconv::binding::alternative_boxed<upconv::binding::remember>);
+  m.impl("_forget_tuned", TORCH_BOX(&upconv::binding::forget_tuned));
   m.impl("version", TORCH_BOX(&upconv::binding::version));
   m.impl("_fma_peak", TORCH_BOX(&upconv::binding::fma_peak));
 }

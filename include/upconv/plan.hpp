@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "upconv/epilogue.hpp"
 #include "upconv/executor.hpp"
@@ -64,8 +65,8 @@ struct BackwardBiasArgs {
 class UPCONV_API Plan {
  public:
   /// Validates the problem, walks the candidates of each pass and keeps the first that accepts.
-  /// `epilogue` belongs to the forward pass only. `only` (for tests and benchmarks) names one candidate
-  /// that must be used for every pass it implements; empty lets the list decide.
+  /// `epilogue` belongs to the forward pass only. `only` (for tests, benchmarks and tuning) names one candidate
+  /// that must be used for every pass it implements, or one of alternatives(); empty lets the list decide.
   static Result<std::shared_ptr<const Plan>> create(const Problem& problem, Device device = Device::cpu(),
                                                     const Epilogue& epilogue = {}, const std::string& only = {});
 
@@ -76,9 +77,14 @@ class UPCONV_API Plan {
   [[nodiscard]] virtual std::size_t workspace_bytes(Pass pass, int workers) const = 0;
   /// Name of the candidate that runs a pass.
   [[nodiscard]] virtual std::string candidate(Pass pass) const = 0;
+  /// Ways to run a pass that are worth measuring against each other, the one that the cost model prefers first; names
+  /// that `only` takes ("cuda_tiles", "cuda_gather_mma:3"). On the CPU there is one.
+  [[nodiscard]] virtual std::vector<std::string> alternatives(Pass pass) const = 0;
   /// Does ahead what the first run of a pass would do and later ones do not: compiling or loading CUDA kernels (for a
   /// model of a GPU into the disk cache). From many threads at once if wanted. Nothing to do on the CPU.
   [[nodiscard]] virtual Status prepare(Pass pass) const = 0;
+  /// Blocking and mode of what runs a pass, one line.
+  [[nodiscard]] virtual std::string detail(Pass pass) const = 0;
   /// Candidates, decline reasons, blocking, workspace and floor, for people.
   [[nodiscard]] virtual std::string explain() const = 0;
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from . import _ops, functional, nn
+from ._tune import tune
 from ._warmup import warmup
 from .optimize import optimize
 
-__all__ = ["__version__", "explain", "functional", "nn", "optimize", "warmup"]
+__all__ = ["__version__", "explain", "functional", "nn", "optimize", "tune", "warmup"]
 
 __version__: str = _ops.version()
 

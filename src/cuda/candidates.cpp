@@ -5,27 +5,27 @@ namespace upconv::cuda {
 
 std::span<const Candidate> candidates(Pass pass) {
   static const Candidate forward[] = {
-      {"cuda_scatter", make_scatter},        //
-      {"cuda_residues", make_residues},      //
-      {"cuda_positions", make_positions},    //
-      {"cuda_tiles", make_tiles},            //
-      {"cuda_gather_mma", make_gather_mma},  //
-      {"cuda_direct", make_direct},
+      {{"cuda_scatter", make_scatter}},
+      {{"cuda_residues", make_residues}},
+      {{"cuda_positions", make_positions}},
+      {{"cuda_tiles", make_tiles}, most_variants},
+      {{"cuda_gather_mma", make_gather_mma}, most_variants},
+      {{"cuda_direct", make_direct}},
   };
   static const Candidate input[] = {
-      {"cuda_positions", make_positions},
-      {"cuda_tiles", make_tiles},
-      {"cuda_gather_mma", make_gather_mma},
-      {"cuda_direct", make_direct},
+      {{"cuda_positions", make_positions}},
+      {{"cuda_tiles", make_tiles}, most_variants},
+      {{"cuda_gather_mma", make_gather_mma}, most_variants},
+      {{"cuda_direct", make_direct}},
   };
   static const Candidate weight[] = {
-      {"cuda_positions_weight", make_positions_weight},
-      {"cuda_weight_mma", make_weight_mma},
-      {"cuda_direct", make_direct},
+      {{"cuda_positions_weight", make_positions_weight}},
+      {{"cuda_weight_mma", make_weight_mma}, most_variants},
+      {{"cuda_direct", make_direct}},
   };
   static const Candidate bias[] = {
-      {"cuda_bias_sum", make_bias_sum},
-      {"cuda_direct", make_direct},
+      {{"cuda_bias_sum", make_bias_sum}},
+      {{"cuda_direct", make_direct}},
   };
   switch (pass) {
     case Pass::forward:

@@ -9,6 +9,9 @@ namespace upconv::cuda {
 
 std::span<const Candidate> candidates(Pass pass);
 
+/// How many tiles a family with a cost model lets tuning try (plan/tuned.hpp).
+inline constexpr int most_variants = 12;
+
 /// Few output channels, kernel a multiple of the stride: phases as rows of a product on the tensor cores
 /// (kernels/residues.cuh): forward.
 Result<std::unique_ptr<PassKernel>> make_residues(const Request& request);

@@ -192,7 +192,8 @@ Result<std::unique_ptr<PassKernel>> make_gather_mma(const Request& q) {
   if (tiles.empty())
     return unsupported(std::to_string(g.taps()) + " taps at stride " + std::to_string(g.stride[2]) +
                        " fit no tile of shared memory and registers");
-  return std::unique_ptr<PassKernel>(std::make_unique<GatherMma>(q, s, tiles.front()));
+  if (q.variant >= static_cast<int>(tiles.size())) return no_variant(q.variant);
+  return std::unique_ptr<PassKernel>(std::make_unique<GatherMma>(q, s, tiles[static_cast<std::size_t>(q.variant)]));
 }
 
 }  // namespace upconv::cuda

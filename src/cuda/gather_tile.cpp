@@ -94,25 +94,29 @@ struct Rates {
   double l2_over_dram = 1.3;  ///< L2's rate by memory's.
 };
 
-/// Tensor-core instructions written out: 3 s of compiling, and with many accumulators beside them, spills.
-constexpr std::int64_t most_unrolled = 384, most_unrolled_wide = 256, most_unrolled_split = 128;
+/// Tensor-core instructions written out. Loops keep them below `soon_compiled` where a dimension can be looped over;
+/// where none can (each has phases), the others hold: 3 s of compiling, and with many accumulators beside them, spills.
+constexpr std::int64_t soon_compiled = 192, soon_compiled_split = 64, most_unrolled = 384, most_unrolled_wide = 256,
+                       most_unrolled_split = 128;
 
 /// Sets the dimensions to loop over at run time, so that what is written out stays short; false where nothing helps.
 bool choose_loops(const GatherShape& s, GatherTile& t) {
   const std::int64_t each = std::int64_t(t.kc) / s.pack / 8 / t.warps_k * t.mt * t.nt * s.products;
-  for (int mask : {0, 1, 2, 3, 4, 5, 6, 7}) {
-    std::int64_t taps = each;
-    bool useful = true;
-    for (int d = 0; d < 3; ++d) {
-      const bool looped = mask >> d & 1;
-      if (looped && (s.taps[d] == 1 || s.phases[d] * s.planes[d] != 1)) useful = false;
-      if (!looped) taps *= s.taps[d];
+  const std::int64_t wide = s.phase_count() * t.mt * t.nt * 4 > 64 ? most_unrolled_wide : most_unrolled;
+  const std::int64_t most = s.products > 1 ? most_unrolled_split : wide;
+  for (std::int64_t bound : {s.products > 1 ? soon_compiled_split : soon_compiled, most})
+    for (int mask : {0, 1, 2, 3, 4, 5, 6, 7}) {
+      std::int64_t taps = each;
+      bool useful = true;
+      for (int d = 0; d < 3; ++d) {
+        const bool looped = mask >> d & 1;
+        if (looped && (s.taps[d] == 1 || s.phases[d] * s.planes[d] != 1)) useful = false;
+        if (!looped) taps *= s.taps[d];
+      }
+      if (!useful || taps > bound) continue;
+      t.loop = mask;
+      return true;
     }
-    const std::int64_t wide = s.phase_count() * t.mt * t.nt * 4 > 64 ? most_unrolled_wide : most_unrolled;
-    if (!useful || taps > (s.products > 1 ? most_unrolled_split : wide)) continue;
-    t.loop = mask;
-    return true;
-  }
   return false;
 }
 

@@ -17,6 +17,7 @@ namespace upconv::cuda {
 /// What a CUDA candidate is asked: Request's question, about one GPU.
 struct Request : upconv::Request {
   const CudaTarget& target;
+  int variant = 0;  ///< 0: the tile that the family's cost model puts first; n: the n-th after it.
 };
 
 class PassKernel {
@@ -38,6 +39,11 @@ class PassKernel {
   [[nodiscard]] virtual double predicted_seconds() const { return 0.0; }
 };
 
-using Candidate = CandidateOf<PassKernel, Request>;
+/// What a family says to a variant that it does not have.
+inline Status no_variant(int variant) { return unsupported("there is no tile number " + std::to_string(variant)); }
+
+struct Candidate : CandidateOf<PassKernel, Request> {
+  int variants = 1;  ///< The most tiles that the family offers for one pass.
+};
 
 }  // namespace upconv::cuda

@@ -1,4 +1,6 @@
 // Dense forward and dx with streamed weights on sm_90a: host side of kernels/tiles.cuh.
+#include "launch/tiles.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -12,7 +14,6 @@
 #include "cuda/element.hpp"
 #include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
-#include "launch/tiles.hpp"
 
 namespace upconv::cuda {
 namespace {
@@ -88,14 +89,17 @@ struct Shape {
 struct Tile {
   int columns = 0;  ///< Result channels of a block.
   int segments = 1, rows = 1;
-  bool resident = false;  ///< All weights of a block stay in shared memory.
-  bool down = true;       ///< A warpgroup's warps lie below each other, else side by side.
-  int consumers = 2, across = 1, stages = 2, producers = 128;
+  bool resident = false;          ///< All weights of a block stay in shared memory.
+  bool down = true;               ///< A warpgroup's warps lie below each other, else side by side.
+  bool turns = false;             ///< Each warpgroup computes tiles of its own, one stores while the other multiplies.
+  int consumers = 2, across = 1;  ///< Warpgroups that share a tile; how many of them lie beside each other.
+  int stages = 2, producers = 128;
   int plane_rows = 0, plane_columns = 0, plane_pitch = 0;
   unsigned shared_bytes = 0;
   double seconds = 1e30;
 
   [[nodiscard]] int group_columns() const { return segments * (down ? 16 : 64); }
+  [[nodiscard]] int warpgroups() const { return turns ? 2 : consumers; }
   [[nodiscard]] int tile_rows() const { return consumers / across * (down ? 4 : 1) * rows; }
   [[nodiscard]] int tile_columns() const { return across * group_columns(); }
 };
@@ -184,22 +188,32 @@ void estimate(const Shape& s, const Geometry& g, const CudaTarget& target, Tile&
   // Few stages hide the copies' latency badly, and narrow tiles copy short lines (docs/measured.md).
   const double hidden = t.stages == 2 ? 1.25 : t.stages == 3 ? 1.06 : 1.0;
   const double narrow = s.vectors && t.tile_columns() < 32 && s.w.q_end - s.w.q_begin > 16 ? 1.3 : 1.0;
-  t.seconds = hidden * narrow * (waves * (chunks * chunk + stores / 4.0 + 400.0) + once) / clock + 6e-6;
+  const double multiply = chunks * chunk, store = stores / 4.0 + 400.0;
+  const double tile = t.turns ? std::max(multiply, (multiply + store) / 2.0) : multiply + store;
+  t.seconds = hidden * narrow * (waves * tile + once) / clock + 6e-6;
 }
 
-Tile tile_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
-  Tile best;
+/// How many tiles by turns tuning may try, and before which other tile the first of them comes. They have not been
+/// measured on a GPU, so the cost model's own choice is never one of them.
+constexpr std::size_t most_turns = 5, first_turn = 2;
+
+/// Every tile that fits, the one predicted to be fastest first.
+std::vector<Tile> tiles_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
+  std::vector<Tile> found, by_turns;
   const int used = s.h.used_count * s.w.used_count;
   const bool flat = s.h.q_end - s.h.q_begin < 3;
   for (int columns : {8, 16, 24, 32, 40, 48, 64, 96, 128}) {
     if (columns > round_up(s.n, 8)) break;
-    for (bool down : {true, false})
+    for (const auto& [turns, down] : {std::pair{false, true}, {false, false}, {true, true}, {true, false}})
       for (int across : {1, 2})
         for (int segments : {1, 2, 3, 4, 5, 6, 8})
           for (int rows : {1, 2, 3, 4, 6}) {
-            if (flat && (down || rows > 1 || across == 1)) continue;
+            if (turns && across > 1) continue;
+            if (flat && (down || rows > 1 || (across == 1 && !turns))) continue;
             if (!flat && !down) continue;
             Tile t;
+            t.turns = turns;
+            t.consumers = turns ? 1 : 2;
             t.columns = columns;
             t.down = down;
             t.across = across;
@@ -213,7 +227,7 @@ Tile tile_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
             const int planes = static_cast<int>(s.h.residues.size() * s.w.residues.size());
             t.plane_pitch = pitch_of(planes * t.plane_rows * t.plane_columns);
             const int line = (down ? segments : 1) * 16 * s.w.phases;
-            const Int lines = 4 * 4 * t.consumers * 16 * (line + (s.w.phases % 2 == 1 ? 4 : 8));
+            const Int lines = 4 * 4 * t.warpgroups() * 16 * (line + (s.w.phases % 2 == 1 ? 4 : 8));
             const Int weights = 4 * Int{s.parts} * s.taps * (columns * 8 + 4);
             const Int source = 4 * Int{s.parts} * 8 * t.plane_pitch;
             for (bool resident : {false, true}) {
@@ -221,15 +235,22 @@ Tile tile_of(const Shape& s, const Geometry& g, const CudaTarget& target) {
               if (resident && g.groups * ((s.n + columns - 1) / columns) > target.processors) continue;
               const Int stage = source + (resident ? 0 : weights);
               t.resident = resident;
-              t.stages = static_cast<int>(std::min<Int>(4, (target.shared_per_block - 2048 - lines - kept) / stage));
+              t.stages = static_cast<int>(
+                  std::min<Int>(turns ? 8 : 4, (target.shared_per_block - 2048 - lines - kept) / stage));
               if (target.shared_per_block - 2048 - lines - kept < 0 || t.stages < 2) continue;
               t.shared_bytes = static_cast<unsigned>(kept + t.stages * stage + lines);
               estimate(s, g, target, t);
-              if (t.seconds < best.seconds) best = t;
+              (turns ? by_turns : found).push_back(t);
             }
           }
   }
-  return best;
+  for (auto* list : {&found, &by_turns})
+    std::stable_sort(list->begin(), list->end(), [](const Tile& a, const Tile& b) { return a.seconds < b.seconds; });
+  if (found.empty()) return {};
+  by_turns.resize(std::min(by_turns.size(), most_turns));
+  found.insert(found.begin() + static_cast<std::ptrdiff_t>(std::min(found.size(), first_turn)), by_turns.begin(),
+               by_turns.end());
+  return found;
 }
 
 std::string preamble(const Shape& s, const Tile& t, const Request& r) {
@@ -293,7 +314,8 @@ std::string preamble(const Shape& s, const Tile& t, const Request& r) {
   constant("PLANE_COLUMNS", t.plane_columns);
   constant("PLANE_PITCH", t.plane_pitch);
   constant("STAGES", t.stages);
-  constant("CONSUMERS", t.consumers);
+  flag("TURNS", t.turns);
+  constant("CONSUMERS", t.warpgroups());
   constant("PRODUCERS", t.producers);
   constant("CONSUMER_REGISTERS", 208);
   constant("PRODUCER_REGISTERS", 80);
@@ -324,7 +346,7 @@ launch::TilesFixed fixed_of(const Request& r, const Shape& s, const Tile& t) {
   f.stride_h = g.stride[1], f.stride_w = g.stride[2];
   f.padding_h = g.padding[1], f.padding_w = g.padding[2];
   f.tile_rows = t.tile_rows(), f.tile_columns = t.tile_columns(), f.columns = t.columns;
-  f.threads = 128 * t.consumers + t.producers;
+  f.threads = 128 * t.warpgroups() + t.producers;
   f.shared_bytes = t.shared_bytes;
   return f;
 }
@@ -352,9 +374,10 @@ class Tiles final : public PassKernel {
   std::string detail() const override {
     char text[160];
     std::snprintf(text, sizeof text,
-                  "tiles of %dx%d positions x %d channels, %dx%d fragments a warp, weights %s, %d stages, %u KB",
+                  "tiles of %dx%d positions x %d channels, %dx%d fragments a warp, weights %s, %d stages, %u KB%s",
                   tile_.tile_rows(), tile_.tile_columns(), tile_.columns, tile_.rows, tile_.segments,
-                  tile_.resident ? "resident" : "streamed", tile_.stages, tile_.shared_bytes / 1024);
+                  tile_.resident ? "resident" : "streamed", tile_.stages, tile_.shared_bytes / 1024,
+                  tile_.turns ? ", warpgroups by turns" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override { return {&kernel_}; }
@@ -406,8 +429,10 @@ Result<std::unique_ptr<PassKernel>> make_tiles(const Request& r) {
     s.w.widest += more;
     for (int& shift : s.w.shift) shift += more;
   }
-  const Tile t = tile_of(s, g, r.target);
-  if (t.columns == 0) return unsupported("no tile fits registers and shared memory");
+  const std::vector<Tile> tiles = tiles_of(s, g, r.target);
+  if (tiles.empty()) return unsupported("no tile fits registers and shared memory");
+  if (r.variant >= static_cast<int>(tiles.size())) return no_variant(r.variant);
+  const Tile& t = tiles[static_cast<std::size_t>(r.variant)];
   if (!r.forced && (g.stride[1] > 2 || g.stride[2] > 2))
     return unsupported("cuda_gather_mma is faster at a stride above 2");
   const double of_positions = double(g.batch) * double(s.out[0]) *

@@ -206,9 +206,11 @@ Result<std::unique_ptr<PassKernel>> make_weight_mma(const Request& request) {
                : problem.precision == Precision::tf32   ? WeightMode::tf32
                : problem.precision == Precision::bf16x3 ? WeightMode::bf16x3
                                                         : WeightMode::ieee;
-  const auto tile = choose_weight_tile(shape, request.target);
-  if (!tile)
+  const auto tiles = weight_tiles(shape, request.target, request.variant + 1);
+  if (tiles.empty())
     return unsupported("no tile of this kernel fits " + std::to_string(request.target.shared_per_block) + " bytes");
+  if (request.variant >= static_cast<int>(tiles.size())) return no_variant(request.variant);
+  const auto tile = tiles.begin() + request.variant;
   if (tile->tiles * tile->splits > 0x7fffffff)
     return unsupported(std::to_string(tile->tiles) + " tiles pass the largest grid");
   return std::unique_ptr<PassKernel>(std::make_unique<WeightMma>(request, shape, *tile));

@@ -45,7 +45,9 @@ int bank_conflicts(const std::array<int, 4>& column_words, int pitch) {
 struct Search {
   const WeightShape& shape;
   const CudaTarget& target;
+  bool several = false;  ///< Keep others beside the best.
   std::optional<WeightTile> best;
+  std::vector<WeightTile> found;     ///< With `several`: those not much slower than the best so far.
   std::array<WeightAxis, 3> axes{};  ///< Of the tap set being tried.
   int inner = 1;
   int most_in_plane = 1;  ///< Taps of the fullest plane of a row.
@@ -148,6 +150,11 @@ struct Search {
                         0.005 * bytes + narrow + alone + 300.0);
   }
 
+  /// Whether what takes at least `seconds` need not be looked at.
+  [[nodiscard]] bool hopeless(double seconds) const {
+    return best && (several ? seconds > 1.5 * best->seconds : seconds >= best->seconds);
+  }
+
   void consider(WeightTile t) {
     const Geometry& g = shape.geometry;
     t.tiles = g.groups * ceil_div<std::int64_t>(g.ci, t.mb()) * ceil_div<std::int64_t>(g.co, t.nb());
@@ -157,12 +164,13 @@ struct Search {
     const double cycles = box_cycles(t);
     const double bytes = double(shape.element_bytes) * g.batch *
                          (double(g.in_channels()) * g.in_volume() + double(g.out_channels()) * g.out_volume());
-    if (best && double(t.tiles) * double(t.boxes) * cycles / (target.processors * clock_rate) > best->seconds) return;
+    if (hopeless(double(t.tiles) * double(t.boxes) * cycles / (target.processors * clock_rate))) return;
     t.cycles = cycles;
     const auto shares = launch::weight_mma_shares(weight_fixed(shape, t, target), t.boxes, bytes, target.processors);
-    if (best && best->seconds <= shares.seconds) return;
+    if (hopeless(shares.seconds)) return;
     t.splits = shares.splits, t.seconds = shares.seconds;
-    best = t;
+    if (several) found.push_back(t);
+    if (!best || t.seconds < best->seconds) best = t;
   }
 
   void boxes(WeightTile t) {
@@ -175,7 +183,7 @@ struct Search {
                       (t.mb() / 16) * (t.nb() / 8) * double(g.batch) * double(g.in_volume()) / (half ? 16 : 8) *
                       (shape.mode == WeightMode::tf32 || shape.mode == WeightMode::half ? 1 : 3);
     for (int i = 0; i < 3; ++i) products *= double(ceil_div<std::int64_t>(g.kernel[i], t.taps[i]) * t.taps[i]);
-    if (best && 1.3 * products * cycles_per_mma(target) / (target.processors * clock_rate) > best->seconds) return;
+    if (hopeless(1.3 * products * cycles_per_mma(target) / (target.processors * clock_rate))) return;
     for (t.occupancy = 1; t.occupancy <= 2; ++t.occupancy) {
       if (registers_needed > (t.occupancy == 1 ? most_registers : 100)) continue;
       for (int bw = q; bw <= 512; bw *= 2) {
@@ -246,9 +254,9 @@ int weight_inner(const Geometry& g, int taps) {
 
 int WeightTile::shared_bytes() const { return std::max(stages * stage_bytes(), 4 * mb() * nb() * tap_count()); }
 
-std::optional<WeightTile> choose_weight_tile(const WeightShape& shape, const CudaTarget& target) {
+std::vector<WeightTile> weight_tiles(const WeightShape& shape, const CudaTarget& target, int count) {
   const Geometry& g = shape.geometry;
-  Search search{shape, target, {}};
+  Search search{shape, target, count > 1, {}, {}};
   for (const int d : tap_sets(int(g.kernel[0])))
     for (const int h : tap_sets(int(g.kernel[1])))
       for (const int w : tap_sets(int(g.kernel[2]))) {
@@ -272,7 +280,13 @@ std::optional<WeightTile> choose_weight_tile(const WeightShape& shape, const Cud
               }
           }
       }
-  return search.best;
+  if (!search.best) return {};
+  if (count <= 1) return {*search.best};
+  auto& found = search.found;
+  std::stable_sort(found.begin(), found.end(),
+                   [](const WeightTile& a, const WeightTile& b) { return a.seconds < b.seconds; });
+  if (found.size() > static_cast<std::size_t>(count)) found.resize(static_cast<std::size_t>(count));
+  return found;
 }
 
 }  // namespace upconv::cuda

@@ -68,7 +68,8 @@ inline constexpr std::int64_t weight_workspace_limit = 64 << 20;
 /// What a launch of that tile depends on.
 launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& tile, const CudaTarget& target);
 
-/// The tile predicted to be fastest; nothing when none fits the GPU.
-std::optional<WeightTile> choose_weight_tile(const WeightShape& shape, const CudaTarget& target);
+/// At most `count` tiles, the one predicted to be fastest first; none when none fits the GPU. More than one takes
+/// longer to find: fewer are ruled out early.
+std::vector<WeightTile> weight_tiles(const WeightShape& shape, const CudaTarget& target, int count);
 
 }  // namespace upconv::cuda

@@ -23,6 +23,8 @@ class CpuPlan final : public EnginePlan {
     return choices_[index_of(pass)].kernel->workspace_bytes(workers);
   }
   std::string candidate(Pass pass) const override { return choices_[index_of(pass)].name; }
+  std::vector<std::string> alternatives(Pass pass) const override { return {candidate(pass)}; }
+  std::string detail(Pass pass) const override { return choices_[index_of(pass)].kernel->detail(); }
   Status prepare(Pass) const override { return {}; }
 
   std::string explain() const override {

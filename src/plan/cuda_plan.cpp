@@ -1,11 +1,14 @@
 // A plan on the CUDA engine. Choosing needs no GPU and compiles nothing; the first run of a pass compiles its kernels.
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
+#include <optional>
 
 #include "cuda/candidates.hpp"
 #include "jit/image.hpp"
 #include "plan/cuda_choice.hpp"
 #include "plan/engine_plan.hpp"
+#include "plan/tuned.hpp"
 
 namespace upconv {
 namespace {
@@ -40,11 +43,51 @@ class CudaPlan final : public EnginePlan {
   CudaPlan(const Problem& problem, const Epilogue& epilogue, const CudaTarget& target)
       : EnginePlan(problem, epilogue), target_(target) {}
 
-  Status choose(const std::string& only) {
-    const auto request = [this](Pass pass, bool forced) {
-      return cuda::Request{{problem_, geometry_, pass, epilogue_of(pass), forced}, target_};
+  /// `only`: a candidate's name, "name:n" for its n-th tile, or empty; then what `tuned` knows has precedence.
+  Status choose(const std::string& only, const TunedChoices& tuned) {
+    const auto asked = parse(only);
+    if (!asked) return invalid_argument("plan: '" + only + "' is no candidate and no tile of one");
+    const auto request = [&](Pass pass, bool forced) { return ask(pass, forced, forced ? asked->variant : 0); };
+    if (Status s = upconv::choose(problem_, asked->name, cuda::candidates, request, choices_, true); !s.ok()) return s;
+    if (only.empty() && target_.device >= 0)
+      for (Pass pass : passes) take_tuned(pass, tuned);
+    return {};
+  }
+
+  std::vector<std::string> alternatives(Pass pass) const override {
+    struct Way {
+      std::string name;
+      double seconds;
     };
-    return upconv::choose(problem_, only, cuda::candidates, request, choices_, true);
+    std::vector<Way> ways;
+    double best = 1e30;
+    for (const cuda::Candidate& c : cuda::candidates(pass))
+      for (int variant = 0; variant < c.variants; ++variant) {
+        // Families without a cost model decline what another runs faster; the others are compared by their predictions.
+        const auto made = c.make(ask(pass, c.variants > 1, variant));
+        if (!made.ok()) break;
+        const double seconds = (*made)->predicted_seconds();
+        best = seconds > 0.0 ? std::min(best, seconds) : best;
+        ways.push_back(
+            {variant == 0 ? std::string(c.name) : std::string(c.name) + ":" + std::to_string(variant), seconds});
+      }
+    // The last candidate takes any problem, slowly: it is worth a measurement only where nothing else is there.
+    const std::string last(cuda::candidates(pass).back().name);
+    std::erase_if(ways, [&](const Way& w) {
+      return (w.name == last && ways.size() > 1 && choices_[index_of(pass)].name != last) || w.seconds > 2.5 * best;
+    });
+    std::vector<std::string> names;
+    for (const Way& w : ways)
+      if (w.name == walked(pass))
+        names.insert(names.begin(), w.name);
+      else
+        names.push_back(w.name);
+    return names;
+  }
+
+  std::string detail(Pass pass) const override {
+    const auto& kernel = choices_[index_of(pass)].kernel;
+    return kernel ? kernel->detail() : std::string();
   }
 
   std::size_t workspace_bytes(Pass pass, int) const override {
@@ -88,6 +131,7 @@ class CudaPlan final : public EnginePlan {
         continue;
       }
       s += "  " + std::string(to_string(pass)) + ": " + c.name + ", " + c.kernel->detail();
+      if (!walked_[index_of(pass)].empty()) s += ", by tuning instead of " + walked_[index_of(pass)];
       std::snprintf(figures, sizeof figures, " (floor %.1f us, %.2f MB moved at least, workspace %.2f MB",
                     floor_seconds(problem_, pass, target_) * 1e6, min_bytes(problem_, pass) * 1e-6,
                     double(c.kernel->workspace_bytes()) * 1e-6);
@@ -104,6 +148,47 @@ class CudaPlan final : public EnginePlan {
   }
 
  private:
+  struct Asked {
+    std::string name;
+    int variant = 0;
+  };
+  static std::optional<Asked> parse(const std::string& only) {
+    const std::size_t colon = only.find(':');
+    if (colon == 0) return {};
+    if (colon == std::string::npos) return Asked{only, 0};
+    int variant = 0;
+    const char *begin = only.data() + colon + 1, *end = only.data() + only.size();
+    const auto [stop, error] = std::from_chars(begin, end, variant);
+    if (error != std::errc{} || stop != end || variant < 0) return {};
+    return Asked{only.substr(0, colon), variant};
+  }
+
+  [[nodiscard]] cuda::Request ask(Pass pass, bool forced, int variant) const {
+    return {{problem_, geometry_, pass, epilogue_of(pass), forced}, target_, variant};
+  }
+
+  /// What the walk over the candidates chose, tuned or not.
+  [[nodiscard]] const std::string& walked(Pass pass) const {
+    const std::string& before = walked_[index_of(pass)];
+    return before.empty() ? choices_[index_of(pass)].name : before;
+  }
+
+  /// Replaces the walk's choice by the tuned one where the same tile can still be made.
+  void take_tuned(Pass pass, const TunedChoices& tuned) {
+    const auto known = tuned.find(target_, problem_, pass, epilogue_of(pass));
+    const auto asked = known ? parse(known->alternative) : std::nullopt;
+    if (!asked) return;
+    for (const cuda::Candidate& c : cuda::candidates(pass)) {
+      if (c.name != asked->name) continue;
+      auto made = c.make(ask(pass, true, asked->variant));
+      if (!made.ok() || (*made)->detail() != known->detail) return;
+      auto& choice = choices_[index_of(pass)];
+      walked_[index_of(pass)] = choice.name;
+      choice.name = c.name;
+      choice.kernel = std::move(made).value();
+    }
+  }
+
   /// Registers, shared memory and spills of a pass's kernels, which compiles them.
   std::string compiled(const cuda::PassKernel& kernel) const {
     std::string s;
@@ -137,6 +222,7 @@ class CudaPlan final : public EnginePlan {
 
   const CudaTarget& target_;
   Choices<cuda::PassKernel> choices_;
+  std::array<std::string, passes.size()> walked_;  ///< Where tuning decided: what the walk had chosen.
 };
 
 }  // namespace
@@ -148,7 +234,7 @@ Result<std::shared_ptr<const Plan>> make_cuda_plan(const Problem& problem, Devic
   const auto target = device.kind == Device::Kind::cuda ? cuda_target(device.index) : cuda_target_model(device.index);
   if (!target.ok()) return target.status();
   auto plan = std::make_shared<CudaPlan>(problem, epilogue, **target);
-  if (Status s = plan->choose(only); !s.ok()) return s;
+  if (Status s = plan->choose(only, user_tuned_choices()); !s.ok()) return s;
   return std::shared_ptr<const Plan>(std::move(plan));
 }
 

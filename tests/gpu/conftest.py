@@ -19,6 +19,17 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time or memory, so nothing else may run on the GPU")
 
 
+def pytest_runtest_logreport(report):
+    """Keeps each failure as it happens, so that a run that is stopped has told what it found. Under xdist the reports
+    of all workers pass through the first process, which writes them."""
+    to = os.environ.get("UPCONV_GPU_FAILURES")
+    if to and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        said = crash.message if crash else str(report.longrepr)
+        with open(to, "a") as file:
+            file.write(f"{report.nodeid}: {' '.join(said.split())[:600]}\n")
+
+
 class NoGpu(pytest.Module):
     """Stands for a test file where there is no GPU: one line in the report."""
 

@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,12 +78,20 @@ def pytest(phase: str, extra: list[str], env: dict, limit: float) -> tuple[int, 
     if importlib.util.find_spec("pytest_timeout"):
         command += ["--timeout", "240"]
     print(f"\n==> {phase}: {' '.join(command[2:])}", flush=True)
+    env = {**env, "UPCONV_GPU_FAILURES": str(OUT / f"{phase}-failures.txt")}
+    Path(env["UPCONV_GPU_FAILURES"]).unlink(missing_ok=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=env)
     try:
-        code = subprocess.run(command, cwd=ROOT, env=env, timeout=max(10.0, limit)).returncode
+        return process.wait(timeout=max(10.0, limit)), report
     except subprocess.TimeoutExpired:
-        print(f"{phase}: stopped after {limit:.0f} s")
-        code = 124
-    return code, report
+        print(f"{phase}: stopped after {limit:.0f} s", flush=True)
+    process.send_signal(signal.SIGINT)  # it then writes its report
+    try:
+        process.wait(timeout=15.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return 124, report
 
 
 def read(report: Path, table: dict[str, Outcome], failures: list[str]) -> None:
@@ -193,6 +202,9 @@ def main() -> int:
             if code not in (0, 1, 5) or not report.exists():
                 table[phase].failed += 1
                 failures.append(f"{phase}: pytest ended with {code}" + ("" if report.exists() else ", no report"))
+                seen = OUT / f"{phase}-failures.txt"
+                if not report.exists() and seen.exists():
+                    failures += [f"{phase} {line}" for line in seen.read_text().splitlines()]
         if "sanitizer" in phases and not args.k:
             sanitizer(table, failures, env, SANITIZER_UNTIL - (time.monotonic() - start))
         counts = drawn(tally)

@@ -1,6 +1,9 @@
 """How work reaches the GPU: streams, graphs, threads, devices; no synchronisation, no memory of its own."""
 
 import functools
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -196,3 +199,37 @@ def test_a_cpu_weight_is_named():
 def test_explain_names_what_runs():
     text = upconv.explain("2d n8 c64 o64 i64x64 k3 tf32", "cuda")
     assert "tf32" in text and "floor" in text and "registers" in text
+
+
+def test_tuning_measures_remembers_and_changes_no_number(tmp_path):
+    """In a process with a cache folder of its own: what it remembers would change the plans of other tests."""
+    script = """
+import torch, upconv
+from upconv import _ops, _tune
+line = "2d n2 c64 o64 i64x64 k3 tf32"
+report = upconv.tune(line, backward=True, rounds=3)
+assert len(report.rows) == 4 and all(r.ways and not r.refused for r in report.rows), str(report)
+assert any(len(r.ways) > 3 for r in report.rows)
+row = report.rows[0]
+other = next(w for w in row.ways[1:] if ":" in w.name)
+_ops.remember(row.problem, "forward", row.device, other.name, [])
+assert "by tuning instead of" in upconv.explain(row.problem, row.device)
+x, w, _ = _tune.tensors_of(row.problem, "forward", torch.device("cuda"))
+torch.backends.cudnn.allow_tf32 = True
+y = upconv.functional.conv_transpose2d(x, w)
+assert torch.equal(y, _ops.run_single(row.problem, "forward", other.name, x, w, None, []))
+wanted = torch.nn.functional.conv_transpose2d(x.double(), w.double())
+assert (y - wanted).abs().max() < 2e-3 * wanted.abs().max()
+assert int(_ops.forget_tuned()) >= 1
+assert "by tuning" not in upconv.explain(row.problem, row.device)
+print("tuned", f"{report.within:.2f}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "UPCONV_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("tuned")

@@ -65,10 +65,29 @@ FAKE cuDeviceGetName(char* name, int size, int) {
   return ok;
 }
 FAKE cuDeviceGetAttribute(int* value, int attribute, int device) {
-  *value = attribute == 75   ? fake_cuda.major[static_cast<std::size_t>(device)]
-           : attribute == 76 ? fake_cuda.minor[static_cast<std::size_t>(device)]
-                             : 1;
-  return ok;
+  const auto at = static_cast<std::size_t>(device);
+  switch (attribute) {  // an H200's, but for its capability
+    case 75:
+      return *value = fake_cuda.major[at], ok;
+    case 76:
+      return *value = fake_cuda.minor[at], ok;
+    case 16:  // multiprocessors
+      return *value = 132, ok;
+    case 81:  // shared memory of one
+      return *value = 233472, ok;
+    case 97:  // of a block
+      return *value = 232448, ok;
+    case 82:  // registers
+      return *value = 65536, ok;
+    case 38:  // L2
+      return *value = 50 << 20, ok;
+    case 36:  // memory clock, kHz
+      return *value = 3201000, ok;
+    case 37:  // bus, bits
+      return *value = 6016, ok;
+    default:
+      return *value = 1, ok;
+  }
 }
 FAKE cuDevicePrimaryCtxRetain(void** context, int device) {
   return *context = reinterpret_cast<void*>(std::intptr_t{device} + 1), ok;

@@ -1,4 +1,6 @@
-"""The command line: `upconv demo | bench | explain | doctor | cache`, exit codes 0 (ok), 1 (check failed), 2 (usage).
+"""The command line: `upconv demo | bench | explain | tune | doctor | cache`.
+
+Exit codes: 0 (ok), 1 (check failed), 2 (usage).
 
 `main` is the console script; each command is a module or package beside this file.
 """
@@ -15,7 +17,7 @@ class UsageError(Exception):
 
 
 def parser() -> argparse.ArgumentParser:
-    from upconv.cli import bench, cache, demo, doctor, explain
+    from upconv.cli import bench, cache, demo, doctor, explain, tune
 
     top = argparse.ArgumentParser(
         prog="upconv",
@@ -24,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=Version, nargs=0, help="print the version and stop")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, bench, explain, doctor, cache):
+    for command in (demo, bench, explain, tune, doctor, cache):
         command.add(commands)
     return top
 
