@@ -35,14 +35,14 @@ __device__ __forceinline__ Moments shifted_down(const Moments& m, int lanes) {
 }
 /// Of all threads of the block, in thread 0.
 __device__ __forceinline__ Moments block_merged(Moments m) {
-  __shared__ float count[8], mean[8], squares[8];
+  __shared__ float held[8][3];
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) m = merged(m, shifted_down(m, lanes));
   const int warp = threadIdx.x / 32;
-  if (threadIdx.x % 32 == 0) count[warp] = m.count, mean[warp] = m.mean, squares[warp] = m.squares;
+  if (threadIdx.x % 32 == 0) held[warp][0] = m.count, held[warp][1] = m.mean, held[warp][2] = m.squares;
   __syncthreads();
   if (threadIdx.x == 0)
-    for (int w = 1; w < 8; ++w) m = merged(m, {count[w], mean[w], squares[w]});
+    for (int w = 1; w < 8; ++w) m = merged(m, {held[w][0], held[w][1], held[w][2]});
   return m;
 }
 __device__ __forceinline__ float block_sum(float v) {

@@ -30,3 +30,25 @@ extern "C" __attribute__((visibility("default"))) const char* exported_activatio
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 #endif
+
+#ifdef EXPORTED_NORM
+extern "C" __attribute__((visibility("default"))) const char* exported_norm(
+    const void* x, const void* weight, const void* bias, float eps, long long samples, long long channels,
+    long long groups, long long volume, void* statistics, void* y) {
+  void* parts = std::malloc(exported::norm_scratch(samples, channels, groups, volume));
+  const cudaError_t error = exported::run_norm(x, weight, bias, eps, samples, channels, groups, volume, parts,
+                                               statistics, y, nullptr);
+  std::free(parts);
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+extern "C" __attribute__((visibility("default"))) const char* exported_norm_gradient(
+    const void* x, const void* dy, const void* weight, const void* statistics, long long samples, long long channels,
+    long long groups, long long volume, void* dx, void* dweight, void* dbias) {
+  void* sums = std::malloc(samples * channels * 2 * sizeof(float));
+  const cudaError_t error = exported::run_norm_gradient(x, dy, weight, statistics, samples, channels, groups, volume,
+                                                        sums, dx, dweight, dbias, nullptr);
+  std::free(sums);
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+#endif

@@ -38,23 +38,24 @@ def tf32(permitted: bool):
 
 
 class Judge:
-    def __init__(self, problem: Path, model: Path, table):
+    def __init__(self, problem: Path, model: Path, table, device: str = ""):
+        """``device``: the current GPU; tests give another."""
         self.pair, self.table, self.text = Pair(problem, model), table, model.read_text()
         for row in self.pair.interface():
             table.add(*row)
-        self.device = f"cuda:{torch.cuda.current_device()}"
+        self.device = device or f"cuda:{torch.cuda.current_device()}"
         self.old, self.new = self.pair.models(0, self.device)
 
     def forward(self) -> None:
-        self._values()
-        self._habits()
-        self._memory_and_streams()
-        self._other_inputs()
-        self._own_kernels()
+        self.values()
+        self.habits()
+        self.other_inputs()
+        self.memory_and_streams()
+        self.own_kernels()
 
     # Values -----------------------------------------------------------------------------------------------------------
 
-    def _values(self):
+    def values(self) -> None:
         """Five seeds, inputs of one sign and of both, either setting of TF32: against float64 and against Model."""
         for permitted, setting in ((True, "TF32 permitted"), (False, "TF32 not permitted")):
             worst, allowed, off, bad = 0.0, FLOOR[setting], 0.0, []
@@ -86,7 +87,7 @@ class Judge:
         with torch.no_grad():
             return model(*inputs)
 
-    def _habits(self):
+    def habits(self) -> None:
         """What a layer must not do: change its inputs, keep what it read, differ from run to run."""
         inputs = self.pair.inputs(0, self.device)
         before = [t.clone() if isinstance(t, torch.Tensor) else t for t in inputs]
@@ -115,7 +116,8 @@ class Judge:
             good = torch.allclose(self._run(new, inputs), self._run(old, inputs), atol=ATOL, rtol=RTOL)
         self.table.add(good, "inputs changed in place", "the result follows" if good else "the result does not follow")
 
-    def _memory_and_streams(self):
+    def memory_and_streams(self) -> None:
+        """Results in memory that held something else, and on a stream that is busy with what makes the inputs."""
         inputs = self.pair.inputs(1, self.device)
         expected = self._run(self.new, inputs)
         bytes_ = expected.numel() * 4 + (256 << 20)
@@ -137,7 +139,7 @@ class Judge:
         self.table.add(good, "side stream", "runs on the caller's stream" if good else
                        "did not wait for what the caller's stream had before it")  # fmt: skip
 
-    def _other_inputs(self):
+    def other_inputs(self) -> None:
         """Batch, sizes and layouts other than those of get_inputs()."""
         inputs = self.pair.inputs(2, self.device, signed=True)
         x = inputs[0]
@@ -162,7 +164,7 @@ class Judge:
                            f"{tuple(got.shape)} {got.stride()} against {tuple(expected.shape)} {expected.stride()}, "
                            f"{(got - expected).abs().max().item() if got.shape == expected.shape else 'inf'} apart")  # fmt: skip
 
-    def _own_kernels(self):
+    def own_kernels(self) -> None:
         """The profiler's trace of a call: kernels of the file, and of nobody else but copies and fills."""
         inputs = self.pair.inputs(0, self.device)
         self._run(self.new, inputs)
