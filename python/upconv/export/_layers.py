@@ -73,15 +73,15 @@ def find(model: torch_nn.Module, inputs: list) -> list[Layer]:
             raise Refusal(f"{name} is a {type(module).__name__}, not one of torch.nn's own transposed convolutions")
     layers = {}
 
-    def seen(module, arguments, output):
-        if len(arguments) != 1:
+    def seen(module, arguments, named, output):
+        if len(arguments) != 1 or named:
             raise Refusal(f"{names[module]} is called with output_size, which changes its output_padding from call to call")
         x = arguments[0]
         if x.dim() != _KINDS[type(module)] + 2:
             raise Refusal(f"{names[module]} takes an input without a batch")
         layers.setdefault(module, _layer(names[module], module, x))
 
-    handles = [m.register_forward_hook(seen) for m in names if type(m) in _KINDS]
+    handles = [m.register_forward_hook(seen, with_kwargs=True) for m in names if type(m) in _KINDS]
     with torch.no_grad():
         model(*inputs)
     for handle in handles:

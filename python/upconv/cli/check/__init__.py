@@ -59,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
     from upconv.cli.check.judge import Judge
 
     judge = Judge(problem, args.model, table)
+    if table.failed:
+        table.show()
+        return 1
     judge.forward()
     if args.backward:
         judge.backward()

@@ -44,7 +44,8 @@ class Judge:
         for row in self.pair.interface():
             table.add(*row)
         self.device = device or f"cuda:{torch.cuda.current_device()}"
-        self.old, self.new = self.pair.models(0, self.device)
+        if not table.failed:
+            self.old, self.new = self.pair.models(0, self.device)
 
     def forward(self) -> None:
         self.values()
@@ -145,7 +146,7 @@ class Judge:
         x = inputs[0]
         if len(inputs) != 1 or not isinstance(x, torch.Tensor) or x.dim() < 3:
             return
-        cases = {"batch 1": x[:1], "a width less 1": x[:2, ..., :-1], "a height less 3": x[:2, :, :-3] if x.shape[2] > 3 else x[:1],
+        cases = {"batch 1": x[:1], "twice the width": torch.cat([x[:1], x[:1]], dim=-1), "a width less 1": x[:2, ..., :-1], "a height less 3": x[:2, :, :-3] if x.shape[2] > 3 else x[:1],
                  "a size of 2": x[:2][(slice(None), slice(None), *[slice(0, 2)] * (x.dim() - 2))]}  # fmt: skip
         if x.dim() == 4:
             cases["channels last"] = x[:2].contiguous(memory_format=torch.channels_last)

@@ -57,6 +57,8 @@ class Pair:
         same = _parameters(old.__init__) == _parameters(new.__init__)
         yield same, "constructor", "arguments and defaults are Model's" if same else (
             f"ModelNew{inspect.signature(new.__init__)} is not Model{inspect.signature(old.__init__)}")  # fmt: skip
+        if not same:
+            return
         same = _parameters(old.forward) == _parameters(new.forward)
         yield same, "forward's signature", "Model's" if same else (
             f"{inspect.signature(new.forward)} is not {inspect.signature(old.forward)}")  # fmt: skip
@@ -65,6 +67,11 @@ class Pair:
         with torch.device("meta"):
             shapes = [[tuple(t.shape) for t in m.get_inputs() if isinstance(t, torch.Tensor)] for m in (self.problem, self.new)]
         yield shapes[0] == shapes[1], "get_inputs", f"{shapes[1]}" + ("" if shapes[0] == shapes[1] else f" is not {shapes[0]}")
+        try:
+            self.models(0)
+        except (TypeError, ValueError) as error:
+            yield False, "constructor", f"ModelNew refuses get_init_inputs(): {error}"
+            return
         for seed in range(5):
             a, b = (m.state_dict() for m in self.models(seed))
             if list(a) != list(b):
