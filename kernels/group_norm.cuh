@@ -1,4 +1,5 @@
-// GroupNorm of x (N, C, *spatial), fp32, channels first, with its gradients; used by exported files (docs/exporting.md).
+// GroupNorm of x (N, C, *spatial), fp32, channels first, with its gradients; used by exported files
+// (docs/exporting.md).
 //   group_norm_parts        mean and sum of squared distances from it of each share of a slab, a slab being the
 //                           channels of one group of one sample, which lie together in memory
 //   group_norm_statistics   the shares of each slab put together: mean and 1 / sqrt(variance + eps)

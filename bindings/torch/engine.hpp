@@ -20,8 +20,8 @@ std::string kernel_cache(const std::string& action);
 void prepare(const std::string& problem, const std::string& pass, const std::string& device, std::int64_t precision,
              const std::vector<double>& epilogue);
 
-/// One pass as `upconv export` writes it: candidate, detail, header, type and fields of the launch, then file, entry and
-/// preamble of each kernel, separated by "\x1e". `device` is "sm_90" or the like.
+/// One pass as `upconv export` writes it: candidate, detail, header, type and fields of the launch, then file, entry
+/// and preamble of each kernel, separated by "\x1e". `device` is "sm_90" or the like.
 std::string launch_text(const std::string& problem, const std::string& pass, const std::string& device,
                         const std::vector<double>& epilogue);
 

@@ -1,7 +1,7 @@
 """ModelNew: the Model of dense_2d.py, computed by CUDA kernels in this file.
 
-Written by `upconv export`, upconv 0.1.0. It needs PyTorch 2.0 or later with CUDA 11.8 or later, the nvcc of a
-CUDA toolkit for the first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
+Written by `upconv export`, upconv 0.1.0. It needs PyTorch 2.0 or later with CUDA 11.8 or later, nvcc for the
+first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
 
 What it computes: transposed convolutions,
     y[n, co, o] = b[co] + the sum over input channels ci of the group and taps t of x[n, ci, i] * w[ci, co, t],
@@ -38,9 +38,9 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_ddd1ff3dcb65"
+NAME = "upconv_0a28fc03d12f"
 
-# Device code and launch arithmetic, a file of upconv's kernels/ each, by the names they include one another by.
+# Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
     "types.cuh": r"""// Element types without a CUDA header: fp16 and bf16 as bits, converted by instructions of our own.
 #pragma once
@@ -2938,10 +2938,10 @@ struct GatherMmaFixed {
   Int groups = 1, source_channels = 1, out_channels = 1;  ///< Channels of all groups.
   Int weight_group = 0;                                   ///< Elements from one group's weights to the next.
   Int stride_d = 1, stride_h = 1, stride_w = 1, padding_d = 0, padding_h = 0, padding_w = 0;
-  Int columns = 1, block_columns = 8;               ///< Of one group; of a block.
+  Int columns = 1, block_columns = 8;                  ///< Of one group; of a block.
   Int tile_n = 1, tile_d = 1, tile_h = 1, tile_w = 1;  ///< Positions of a block.
-  Int reach_d = 1;                                  ///< Source planes that a tile of one plane reads.
-  Int threads = 256, shared_bytes = 0, blocks = 1;  ///< Blocks of a multiprocessor.
+  Int reach_d = 1;                                     ///< Source planes that a tile of one plane reads.
+  Int threads = 256, shared_bytes = 0, blocks = 1;     ///< Blocks of a multiprocessor.
 
   template <class Visit>
   void visit(Visit&& field) {
@@ -3035,9 +3035,9 @@ namespace upconv::launch {
 /// What the kernel was specialised for, as far as a launch depends on it.
 struct TilesFixed {
   bool backward = false, source_last = false, out_last = false, resident = false;
-  bool vectors = false;                              ///< Rows of the source may be copied several words at a time.
-  Int groups = 1, k = 1, n = 1;                      ///< Channels of source and result, a group.
-  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;      ///< Element strides of the weights.
+  bool vectors = false;                          ///< Rows of the source may be copied several words at a time.
+  Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
+  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
   Int stride_h = 1, stride_w = 1, padding_h = 0, padding_w = 0;
   Int tile_rows = 1, tile_columns = 1, columns = 8;  ///< Positions of a block and its result channels.
   Int threads = 384, shared_bytes = 0;
@@ -4048,8 +4048,7 @@ const char* plan_step(const Sizes& sizes, int processors, long long* workspace_b
 }
 
 template <class Special>
-cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors,
-                     cudaStream_t stream) {
+cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors, cudaStream_t stream) {
   const auto fixed = Special::fixed();
   const auto launch = launch_of(fixed, sizes, processors);
   const auto kernels = Special::kernels();
@@ -4379,7 +4378,8 @@ constexpr Step steps[] = {
 
 
 DEFINITIONS = r"""
-// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from 8.0 on.
+// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from
+// 8.0 on.
 #ifndef UPCONV_HOPPER
 #define UPCONV_HOPPER 1
 #endif
@@ -4415,16 +4415,16 @@ void check(const at::Tensor& t, const char* name, const at::Tensor& like) {
 /// The sizes of a call whose input has the sizes `x`.
 Sizes sizes_of(const Layer& l, at::IntArrayRef x) {
   TORCH_CHECK(int64_t(x.size()) == l.rank + 2, "expected an input of ", l.rank + 2, " dimensions, but got ", x);
-  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels, " input channels: this file was made for them, but got ",
-              x);
+  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels,
+              " input channels: this file was made for them, but got ", x);
   Sizes s{};
   s.batch = x[0];
   for (int d = 0; d < 3; ++d) {
     const int at = d - (3 - l.rank);
     s.in[d] = at < 0 ? 1 : x[2 + at];
     TORCH_CHECK(s.in[d] > 0, "expected an input with no empty dimension but the batch, but got ", x);
-    s.out[d] = (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) +
-               l.output_padding[d] + 1;
+    s.out[d] =
+        (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) + l.output_padding[d] + 1;
     TORCH_CHECK(s.out[d] > 0, "an input of ", x, " leaves no output");
   }
   return s;

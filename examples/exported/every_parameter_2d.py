@@ -1,7 +1,7 @@
 """ModelNew: the Model of every_parameter_2d.py, computed by CUDA kernels in this file.
 
-Written by `upconv export`, upconv 0.1.0. It needs PyTorch 2.0 or later with CUDA 11.8 or later, the nvcc of a
-CUDA toolkit for the first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
+Written by `upconv export`, upconv 0.1.0. It needs PyTorch 2.0 or later with CUDA 11.8 or later, nvcc for the
+first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
 
 What it computes: transposed convolutions,
     y[n, co, o] = b[co] + the sum over input channels ci of the group and taps t of x[n, ci, i] * w[ci, co, t],
@@ -40,9 +40,9 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_5f3128bbf96d"
+NAME = "upconv_d7458c1b6bc9"
 
-# Device code and launch arithmetic, a file of upconv's kernels/ each, by the names they include one another by.
+# Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
     "types.cuh": r"""// Element types without a CUDA header: fp16 and bf16 as bits, converted by instructions of our own.
 #pragma once
@@ -2502,10 +2502,10 @@ struct GatherMmaFixed {
   Int groups = 1, source_channels = 1, out_channels = 1;  ///< Channels of all groups.
   Int weight_group = 0;                                   ///< Elements from one group's weights to the next.
   Int stride_d = 1, stride_h = 1, stride_w = 1, padding_d = 0, padding_h = 0, padding_w = 0;
-  Int columns = 1, block_columns = 8;               ///< Of one group; of a block.
+  Int columns = 1, block_columns = 8;                  ///< Of one group; of a block.
   Int tile_n = 1, tile_d = 1, tile_h = 1, tile_w = 1;  ///< Positions of a block.
-  Int reach_d = 1;                                  ///< Source planes that a tile of one plane reads.
-  Int threads = 256, shared_bytes = 0, blocks = 1;  ///< Blocks of a multiprocessor.
+  Int reach_d = 1;                                     ///< Source planes that a tile of one plane reads.
+  Int threads = 256, shared_bytes = 0, blocks = 1;     ///< Blocks of a multiprocessor.
 
   template <class Visit>
   void visit(Visit&& field) {
@@ -2775,7 +2775,7 @@ struct BiasSumFixed {
 struct BiasSumLaunch {
   const char* refusal = nullptr;
   bool rows = true;
-  Int batch = 0, volume = 1, piece = 1, pieces = 1, units = 1, shares = 1;           ///< rows
+  Int batch = 0, volume = 1, piece = 1, pieces = 1, units = 1, shares = 1;          ///< rows
   Int inner = 1, total = 0, width = 1, keep = 1, tiles = 1, lines = 1, chunks = 1;  ///< columns
   unsigned grid = 0, threads = 32;
   Int workspace_bytes = 0;
@@ -2799,9 +2799,8 @@ inline BiasSumLaunch launch_of(const BiasSumFixed& f, const Sizes& z, int proces
     l.piece = bias_piece_bytes / f.element_bytes;
     l.pieces = ceil_div(l.volume, l.piece);
     const Int units = most(z.batch * l.pieces, 1), of_channel = z.batch * l.volume * f.element_bytes;
-    const Int widest =
-        least(least(of_channel / bias_bytes_of_share, ceil_div(units, bias_most_threads / 32)),
-              least(f.workspace_limit / (f.channels * f.sum_bytes), bias_most_blocks / f.channels));
+    const Int widest = least(least(of_channel / bias_bytes_of_share, ceil_div(units, bias_most_threads / 32)),
+                             least(f.workspace_limit / (f.channels * f.sum_bytes), bias_most_blocks / f.channels));
     const Int shares = least(most(ceil_div(Int{16} * processors, f.channels), 1), most(widest, 1));
     l.units = ceil_div(units, shares);
     l.shares = ceil_div(units, l.units);
@@ -3544,8 +3543,7 @@ const char* plan_step(const Sizes& sizes, int processors, long long* workspace_b
 }
 
 template <class Special>
-cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors,
-                     cudaStream_t stream) {
+cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors, cudaStream_t stream) {
   const auto fixed = Special::fixed();
   const auto launch = launch_of(fixed, sizes, processors);
   const auto kernels = Special::kernels();
@@ -3948,7 +3946,8 @@ constexpr Step steps[] = {
 
 
 DEFINITIONS = r"""
-// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from 8.0 on.
+// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from
+// 8.0 on.
 #ifndef UPCONV_HOPPER
 #define UPCONV_HOPPER 1
 #endif
@@ -3984,16 +3983,16 @@ void check(const at::Tensor& t, const char* name, const at::Tensor& like) {
 /// The sizes of a call whose input has the sizes `x`.
 Sizes sizes_of(const Layer& l, at::IntArrayRef x) {
   TORCH_CHECK(int64_t(x.size()) == l.rank + 2, "expected an input of ", l.rank + 2, " dimensions, but got ", x);
-  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels, " input channels: this file was made for them, but got ",
-              x);
+  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels,
+              " input channels: this file was made for them, but got ", x);
   Sizes s{};
   s.batch = x[0];
   for (int d = 0; d < 3; ++d) {
     const int at = d - (3 - l.rank);
     s.in[d] = at < 0 ? 1 : x[2 + at];
     TORCH_CHECK(s.in[d] > 0, "expected an input with no empty dimension but the batch, but got ", x);
-    s.out[d] = (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) +
-               l.output_padding[d] + 1;
+    s.out[d] =
+        (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) + l.output_padding[d] + 1;
     TORCH_CHECK(s.out[d] > 0, "an input of ", x, " leaves no output");
   }
   return s;

@@ -1,7 +1,7 @@
 """ModelNew: the Model of gelu_norm_2d.py, computed by CUDA kernels in this file.
 
-Written by `upconv export`, upconv 0.1.0. It needs PyTorch 2.0 or later with CUDA 11.8 or later, the nvcc of a
-CUDA toolkit for the first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
+Written by `upconv export`, upconv 0.1.0. It needs PyTorch 2.0 or later with CUDA 11.8 or later, nvcc for the
+first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
 
 What it computes: transposed convolutions,
     y[n, co, o] = b[co] + the sum over input channels ci of the group and taps t of x[n, ci, i] * w[ci, co, t],
@@ -44,9 +44,9 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_f4f77841652a"
+NAME = "upconv_72687d2e395e"
 
-# Device code and launch arithmetic, a file of upconv's kernels/ each, by the names they include one another by.
+# Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
     "types.cuh": r"""// Element types without a CUDA header: fp16 and bf16 as bits, converted by instructions of our own.
 #pragma once
@@ -2610,8 +2610,8 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
 
 }  // namespace upconv
 """,
-    "epilogue/slopes.cuh": r"""// The derivatives of the activations of epilogue/activations.cuh, for the kernels of activation.cuh: d f(v) / dv at v, as
-// torch's backward takes it where the function has a corner.
+    "epilogue/slopes.cuh": r"""// The derivatives of the activations of epilogue/activations.cuh, for the kernels of activation.cuh: d f(v) / dv at v,
+// as torch's backward takes it where the function has a corner.
 #pragma once
 
 #include "epilogue/activations.cuh"
@@ -3127,7 +3127,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   }
 }
 """,
-    "group_norm.cuh": r"""// GroupNorm of x (N, C, *spatial), fp32, channels first, with its gradients; used by exported files (docs/exporting.md).
+    "group_norm.cuh": r"""// GroupNorm of x (N, C, *spatial), fp32, channels first, with its gradients; used by exported files
+// (docs/exporting.md).
 //   group_norm_parts        mean and sum of squared distances from it of each share of a slab, a slab being the
 //                           channels of one group of one sample, which lie together in memory
 //   group_norm_statistics   the shares of each slab put together: mean and 1 / sqrt(variance + eps)
@@ -3381,10 +3382,10 @@ struct GatherMmaFixed {
   Int groups = 1, source_channels = 1, out_channels = 1;  ///< Channels of all groups.
   Int weight_group = 0;                                   ///< Elements from one group's weights to the next.
   Int stride_d = 1, stride_h = 1, stride_w = 1, padding_d = 0, padding_h = 0, padding_w = 0;
-  Int columns = 1, block_columns = 8;               ///< Of one group; of a block.
+  Int columns = 1, block_columns = 8;                  ///< Of one group; of a block.
   Int tile_n = 1, tile_d = 1, tile_h = 1, tile_w = 1;  ///< Positions of a block.
-  Int reach_d = 1;                                  ///< Source planes that a tile of one plane reads.
-  Int threads = 256, shared_bytes = 0, blocks = 1;  ///< Blocks of a multiprocessor.
+  Int reach_d = 1;                                     ///< Source planes that a tile of one plane reads.
+  Int threads = 256, shared_bytes = 0, blocks = 1;     ///< Blocks of a multiprocessor.
 
   template <class Visit>
   void visit(Visit&& field) {
@@ -3515,7 +3516,8 @@ inline PositionsLaunch launch_of(const PositionsFixed& f, const Sizes& z, int pr
   const Int limit = (Int(1) << 31) - 65536;
   const Int(&in)[3] = f.dx ? z.out : z.in;
   const Int(&out)[3] = f.dx ? z.in : z.out;
-  if (volume(in) * (f.in_last ? f.ci * f.groups : 1) > limit || volume(out) * (f.out_last ? f.co * f.groups : 1) > limit) {
+  if (volume(in) * (f.in_last ? f.ci * f.groups : 1) > limit ||
+      volume(out) * (f.out_last ? f.co * f.groups : 1) > limit) {
     l.refusal = "a sample's plane exceeds 2^31 elements";
     return l;
   }
@@ -3564,10 +3566,9 @@ bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, vo
   const void *in = t.a, *w = t.b, *bias = t.bias;
   void* out = t.out;
   void* list[] = {&in, &w, &bias, &out, &s};
-  return start(0,
-               Shape{l.grid, static_cast<unsigned>(f.threads),
-                     static_cast<unsigned>(positions_shared_bytes(f, s.slices))},
-               list);
+  return start(
+      0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(positions_shared_bytes(f, s.slices))},
+      list);
 }
 
 }  // namespace upconv::launch
@@ -3583,9 +3584,9 @@ namespace upconv::launch {
 /// What the kernel was specialised for, as far as a launch depends on it.
 struct TilesFixed {
   bool backward = false, source_last = false, out_last = false, resident = false;
-  bool vectors = false;                              ///< Rows of the source may be copied several words at a time.
-  Int groups = 1, k = 1, n = 1;                      ///< Channels of source and result, a group.
-  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;      ///< Element strides of the weights.
+  bool vectors = false;                          ///< Rows of the source may be copied several words at a time.
+  Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
+  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
   Int stride_h = 1, stride_w = 1, padding_h = 0, padding_w = 0;
   Int tile_rows = 1, tile_columns = 1, columns = 8;  ///< Positions of a block and its result channels.
   Int threads = 384, shared_bytes = 0;
@@ -3695,10 +3696,10 @@ namespace upconv::launch {
 /// What the kernel was specialised for, as far as a launch depends on it.
 struct PositionsWeightFixed {
   bool x_last = false, y_last = false;
-  bool group_lanes = false;     ///< Lanes along groups, not along lines.
-  bool writes_dw = true;        ///< One split is dw itself: fp32.
+  bool group_lanes = false;                      ///< Lanes along groups, not along lines.
+  bool writes_dw = true;                         ///< One split is dw itself: fp32.
   Int groups = 1, ci = 1, co = 1, elements = 1;  ///< Channels a group; elements of dw.
-  Int items = 1;                ///< Blocks for one share of the positions.
+  Int items = 1;                                 ///< Blocks for one share of the positions.
   Int uh = 1, threads = 256, blocks = 1;
   Int workspace_limit = 64 << 20;
 
@@ -3721,7 +3722,8 @@ struct PositionsWeightLaunch {
 inline PositionsWeightLaunch launch_of(const PositionsWeightFixed& f, const Sizes& z, int processors) {
   PositionsWeightLaunch l;
   const Int limit = (Int(1) << 31) - 65536;
-  if (volume(z.in) * (f.x_last ? f.ci * f.groups : 1) > limit || volume(z.out) * (f.y_last ? f.co * f.groups : 1) > limit) {
+  if (volume(z.in) * (f.x_last ? f.ci * f.groups : 1) > limit ||
+      volume(z.out) * (f.y_last ? f.co * f.groups : 1) > limit) {
     l.refusal = "a sample's plane exceeds 2^31 elements";
     return l;
   }
@@ -3789,7 +3791,7 @@ struct BiasSumFixed {
 struct BiasSumLaunch {
   const char* refusal = nullptr;
   bool rows = true;
-  Int batch = 0, volume = 1, piece = 1, pieces = 1, units = 1, shares = 1;           ///< rows
+  Int batch = 0, volume = 1, piece = 1, pieces = 1, units = 1, shares = 1;          ///< rows
   Int inner = 1, total = 0, width = 1, keep = 1, tiles = 1, lines = 1, chunks = 1;  ///< columns
   unsigned grid = 0, threads = 32;
   Int workspace_bytes = 0;
@@ -3813,9 +3815,8 @@ inline BiasSumLaunch launch_of(const BiasSumFixed& f, const Sizes& z, int proces
     l.piece = bias_piece_bytes / f.element_bytes;
     l.pieces = ceil_div(l.volume, l.piece);
     const Int units = most(z.batch * l.pieces, 1), of_channel = z.batch * l.volume * f.element_bytes;
-    const Int widest =
-        least(least(of_channel / bias_bytes_of_share, ceil_div(units, bias_most_threads / 32)),
-              least(f.workspace_limit / (f.channels * f.sum_bytes), bias_most_blocks / f.channels));
+    const Int widest = least(least(of_channel / bias_bytes_of_share, ceil_div(units, bias_most_threads / 32)),
+                             least(f.workspace_limit / (f.channels * f.sum_bytes), bias_most_blocks / f.channels));
     const Int shares = least(most(ceil_div(Int{16} * processors, f.channels), 1), most(widest, 1));
     l.units = ceil_div(units, shares);
     l.shares = ceil_div(units, l.units);
@@ -4617,8 +4618,7 @@ const char* plan_step(const Sizes& sizes, int processors, long long* workspace_b
 }
 
 template <class Special>
-cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors,
-                     cudaStream_t stream) {
+cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors, cudaStream_t stream) {
   const auto fixed = Special::fixed();
   const auto launch = launch_of(fixed, sizes, processors);
   const auto kernels = Special::kernels();
@@ -5108,7 +5108,8 @@ inline cudaError_t run_norm_gradient(const void* x, const void* dy, const void* 
 
 
 DEFINITIONS = r"""
-// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from 8.0 on.
+// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from
+// 8.0 on.
 #ifndef UPCONV_HOPPER
 #define UPCONV_HOPPER 1
 #endif
@@ -5144,16 +5145,16 @@ void check(const at::Tensor& t, const char* name, const at::Tensor& like) {
 /// The sizes of a call whose input has the sizes `x`.
 Sizes sizes_of(const Layer& l, at::IntArrayRef x) {
   TORCH_CHECK(int64_t(x.size()) == l.rank + 2, "expected an input of ", l.rank + 2, " dimensions, but got ", x);
-  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels, " input channels: this file was made for them, but got ",
-              x);
+  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels,
+              " input channels: this file was made for them, but got ", x);
   Sizes s{};
   s.batch = x[0];
   for (int d = 0; d < 3; ++d) {
     const int at = d - (3 - l.rank);
     s.in[d] = at < 0 ? 1 : x[2 + at];
     TORCH_CHECK(s.in[d] > 0, "expected an input with no empty dimension but the batch, but got ", x);
-    s.out[d] = (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) +
-               l.output_padding[d] + 1;
+    s.out[d] =
+        (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) + l.output_padding[d] + 1;
     TORCH_CHECK(s.out[d] > 0, "an input of ", x, " leaves no output");
   }
   return s;
@@ -5289,7 +5290,8 @@ Planes planes_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   TORCH_CHECK(weight.numel() == x.size(1) && bias.numel() == x.size(1), "expected a weight and a bias of ", x.size(1),
               " elements, but got ", weight.sizes(), " and ", bias.sizes());
   const long long planes = x.size(0) * x.size(1), volume = planes ? x.numel() / planes : 0;
-  TORCH_CHECK(planes * ((volume + 16383) / 16384) < 0x7fffffff, "a tensor of ", x.sizes(), " needs 2^31 blocks or more");
+  TORCH_CHECK(planes * ((volume + 16383) / 16384) < 0x7fffffff, "a tensor of ", x.sizes(),
+              " needs 2^31 blocks or more");
   return {x.size(0), x.size(1), volume};
 }
 

@@ -18,7 +18,7 @@ struct DirectFixed {
   Int groups = 1, ci = 1, co = 1;  ///< Channels a group.
   Int kernel_d = 1, kernel_h = 1, kernel_w = 1, stride_d = 1, stride_h = 1, stride_w = 1;
   Int padding_d = 0, padding_h = 0, padding_w = 0, dilation_d = 1, dilation_h = 1, dilation_w = 1;
-  Int w_ci = 0, w_co = 0, w_tap_d = 0, w_tap_h = 0, w_tap_w = 0;         ///< Element strides of the weights.
+  Int w_ci = 0, w_co = 0, w_tap_d = 0, w_tap_h = 0, w_tap_w = 0;          ///< Element strides of the weights.
   Int block = 1;                                                          ///< forward, dx: channels of a thread.
   Int tile_i = 1, tile_o = 1, across_i = 1, across_o = 1, sum_bytes = 4;  ///< dw: channels of a thread, threads across.
   Int workspace_limit = 64 << 20;
@@ -112,8 +112,9 @@ inline DirectLaunch launch_of(const DirectFixed& f, const Sizes& z, int processo
   const bool weight = f.which == 2;
   const Int taps = s.kernel[0] * s.kernel[1] * s.kernel[2];
   l.elements = weight ? f.groups * f.ci * f.co * taps : f.groups * f.co;
-  const Int tiles = weight ? f.groups * ceil_div(f.ci, f.tile_i * f.across_i) * ceil_div(f.co, f.tile_o * f.across_o) * taps
-                           : l.elements;
+  const Int tiles =
+      weight ? f.groups * ceil_div(f.ci, f.tile_i * f.across_i) * ceil_div(f.co, f.tile_o * f.across_o) * taps
+             : l.elements;
   const Int positions = z.batch * (weight ? volume(z.in) : volume(z.out)), part = l.elements * f.sum_bytes;
   const Int lanes = direct_threads / (f.across_i * f.across_o);
   const Int for_chip = least(ceil_div(Int{8} * processors, tiles), ceil_div(positions, 4 * lanes));

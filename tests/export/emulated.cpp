@@ -4,9 +4,11 @@
 #include <cstring>
 
 /// Runs one step; null, or what went wrong. `hopper`: as on compute capability 9.x.
-extern "C" __attribute__((visibility("default"))) const char* exported_run(
-    int layer, int which, int tf32, int hopper, int processors, long long batch, const long long* in,
-    const long long* out, const void* a, const void* b, const void* bias, void* result) {
+extern "C" __attribute__((visibility("default"))) const char* exported_run(int layer, int which, int tf32, int hopper,
+                                                                           int processors, long long batch,
+                                                                           const long long* in, const long long* out,
+                                                                           const void* a, const void* b,
+                                                                           const void* bias, void* result) {
   using namespace exported;
   const Sizes sizes{batch, {in[0], in[1], in[2]}, {out[0], out[1], out[2]}};
   for (const Step& s : steps) {
@@ -32,12 +34,14 @@ extern "C" __attribute__((visibility("default"))) const char* exported_activatio
 #endif
 
 #ifdef EXPORTED_NORM
-extern "C" __attribute__((visibility("default"))) const char* exported_norm(
-    const void* x, const void* weight, const void* bias, float eps, long long samples, long long channels,
-    long long groups, long long volume, void* statistics, void* y) {
+extern "C" __attribute__((visibility("default"))) const char* exported_norm(const void* x, const void* weight,
+                                                                            const void* bias, float eps,
+                                                                            long long samples, long long channels,
+                                                                            long long groups, long long volume,
+                                                                            void* statistics, void* y) {
   void* parts = std::malloc(exported::norm_scratch(samples, channels, groups, volume));
-  const cudaError_t error = exported::run_norm(x, weight, bias, eps, samples, channels, groups, volume, parts,
-                                               statistics, y, nullptr);
+  const cudaError_t error =
+      exported::run_norm(x, weight, bias, eps, samples, channels, groups, volume, parts, statistics, y, nullptr);
   std::free(parts);
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }

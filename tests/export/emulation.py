@@ -46,9 +46,14 @@ def compiled(module, hopper: bool, folder: Path) -> Emulated:
     source.write_text(module.kernel_source() + (ROOT / "tests/export/emulated.cpp").read_text())
     subprocess.run([TRANSLATOR, source, translated], check=True)
     # Kernels of one name in different namespaces: their entries must not meet.
-    text = translated.read_text().replace('extern "C" __attribute__((visibility("default"))) void emu_entry_', "static void emu_entry_")  # fmt: skip
+    exposed = 'extern "C" __attribute__((visibility("default"))) void emu_entry_'
+    text = translated.read_text().replace(exposed, "static void emu_entry_")
     translated.write_text(text)
-    defined = [f"-D__CUDA_ARCH__={900 if hopper else 800}", f"-DUPCONV_HOPPER={int(hopper)}", f"-DUPCONV_BASE={int(not hopper)}"]
+    defined = [
+        f"-D__CUDA_ARCH__={900 if hopper else 800}",
+        f"-DUPCONV_HOPPER={int(hopper)}",
+        f"-DUPCONV_BASE={int(not hopper)}",
+    ]
     defined += ["-DEXPORTED_ACTIVATION"] if module.ACTIVATED else []
     defined += ["-DEXPORTED_NORM"] if hasattr(module, "_GroupNorm") else []
     library = folder / f"source{next(_loaded)}.so"
@@ -117,7 +122,7 @@ class Emulated:
         _, _, _, kernel, stride, padding, output_padding, dilation, _, _ = self.layers[layer]
         return [
             (i - 1) * s - 2 * p + d * (k - 1) + op + 1
-            for i, k, s, p, op, d in zip(size[2:], kernel, stride, padding, output_padding, dilation)
+            for i, k, s, p, op, d in zip(size[2:], kernel, stride, padding, output_padding, dilation, strict=True)
         ]
 
     def _run(self, layer, which, tf32, size, a, b, bias, result):

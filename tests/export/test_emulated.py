@@ -15,7 +15,7 @@ from upconv.export import export
 
 ALL = os.environ.get("UPCONV_EXPORT_ALL") == "1"
 #: In every run; the others, and what is built for compute capability 8.0 alone, with UPCONV_EXPORT_ALL=1.
-QUICK = [("dense_2d", True), ("strided_1d", False), ("few_3d", True), ("activated_2d", True), ("normed_2d", False)]
+QUICK = [("dense_2d", True), ("few_3d", True), ("activated_2d", True), ("normed_2d", False)]
 CASES = [(name, hopper) for name in PROBLEMS for hopper in (True, False)] if ALL else QUICK
 
 
@@ -60,7 +60,7 @@ def test_values_and_gradients(name, hopper, tmp_path):
             # Sums over few positions can cancel: TF32's error is of their terms.
             bound = 1e-2 if permitted else 1e-5
             assert _error(leaf.grad, exact_leaf.grad) < bound
-            for (key, p), q in zip(fast.named_parameters(), exact.parameters()):
+            for (key, p), q in zip(fast.named_parameters(), exact.parameters(), strict=True):
                 assert _error(p.grad, q.grad) < bound, key
     settings = {tf32 for _, which, tf32 in kernels.calls if which == 0}
     assert settings == {True, False}

@@ -1,5 +1,5 @@
-"""`upconv export`: what it writes is what the repository holds, follows the rules, and what it cannot write it refuses by
-name."""
+"""`upconv export`: what it writes is what the repository holds and follows the rules; what it cannot write it refuses
+by name."""
 
 from __future__ import annotations
 
@@ -66,9 +66,10 @@ def _next(seed, module):
         ("        self.soft = nn.Softmax(dim=1)\n", "self.soft(self.conv_transpose(x))", r"soft \(Softmax\(dim=1\)\)"),
         ("", "torch.logsumexp(self.conv_transpose(x), dim=1)", "logsumexp"),
         ("", "self.conv_transpose(x) + x.mean()", "mean"),
-        ("        self.norm = nn.BatchNorm2d(out_channels)\n", "self.norm(self.conv_transpose(x))", r"norm \(BatchNorm2d"),
+        ("        self.norm = nn.BatchNorm2d(16)\n", "self.norm(self.conv_transpose(x))", r"norm \(BatchNorm2d"),
         ("        self.pre = nn.ReLU()\n", "self.conv_transpose(self.pre(x))", r"pre \(ReLU\(\)\) comes before"),
-        ("        self.second = nn.ConvTranspose2d(16, 16, 3)\n", "self.second(self.conv_transpose(x))", "conv_transpose, second"),
+        ("        self.second = nn.ConvTranspose2d(16, 16, 3)\n", "self.second(self.conv_transpose(x))",
+         "conv_transpose, second"),
         ("", "self.conv_transpose(x, output_size=(258, 258))", "output_size"),
         ("        self.conv_transpose = nn.Conv2d(16, 16, 3)\n", "self.conv_transpose(x)", "no transposed convolution"),
     ],
@@ -83,7 +84,8 @@ def test_refusals_name_the_operation(more, forward, named, tmp_path):
 def test_keep_torch(tmp_path):
     """Several layers and what lies between them: the layers are replaced, the rest stays."""
     path, new = tmp_path / "problem.py", tmp_path / "new.py"
-    more = ("        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)\n        self.again = nn.ConvTranspose2d(8, 8, 2, stride=2)\n"
+    more = ("        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)\n"
+            "        self.again = nn.ConvTranspose2d(8, 8, 2, stride=2)\n"
             "        self.conv = nn.Conv2d(8, 8, 3)\n")  # fmt: skip
     path.write_text(
         text(2, 8, 16, 16, (32, 32), 3, "", more, "torch.relu(self.conv(self.again(self.up(self.conv_transpose(x)))))")
@@ -121,6 +123,7 @@ def test_command_line(tmp_path, capsys):
     assert main(["check", "dense_2d", str(other)]) == 1
 
 
+RETURN = "        return _build().run(x)"
 GOOD = '''import torch
 from torch import nn
 from torch.utils.cpp_extension import load_inline
@@ -155,22 +158,24 @@ def test_rules_accept_what_is_well():
 @pytest.mark.parametrize(
     "old, new, named",
     [
-        ("        return _build().run(x)", "        try:\n            return x\n        finally:\n            y = 1", "a try statement"),
-        ("        return _build().run(x)", "        pass", "a bare pass"),
-        ("        return _build().run(x)", "        return torch.relu(x)", "torch.relu is computed by torch"),
-        ("        return _build().run(x)", "        return x.softmax(1)", "x.softmax"),
-        ("        return _build().run(x)", "        return x @ x", "matrix product"),
-        ("        return _build().run(x)", "        return nn.Conv2d(1, 1, 1)(x)", "layer of torch's own"),
-        ("        return _build().run(x)", "        return torch.ops.aten.add(x, x)", "operator"),
-        ("        return _build().run(x)", "        self.kept = x\n        return x", "forward keeps something"),
-        ("        return _build().run(x)", "        KEPT[x.shape] = x\n        return x\n\n\nKEPT = {}", "keeps something in KEPT"),
-        ("        return _build().run(x)", "        return x.data_ptr()", "looks at addresses"),
-        ("        return _build().run(x)", "        with torch.cuda.stream(torch.cuda.Stream()):\n            return x", "stream"),
+        (RETURN, "        try:\n            return x\n        finally:\n            y = 1", "a try statement"),
+        (RETURN, "        pass", "a bare pass"),
+        (RETURN, "        return torch.relu(x)", "torch.relu is computed by torch"),
+        (RETURN, "        return x.softmax(1)", "x.softmax"),
+        (RETURN, "        return x @ x", "matrix product"),
+        (RETURN, "        return nn.Conv2d(1, 1, 1)(x)", "layer of torch's own"),
+        (RETURN, "        return torch.ops.aten.add(x, x)", "operator"),
+        (RETURN, "        self.kept = x\n        return x", "forward keeps something"),
+        (RETURN, "        KEPT[x.shape] = x\n        return x\n\n\nKEPT = {}", "keeps something in KEPT"),
+        (RETURN, "        return x.data_ptr()", "looks at addresses"),
+        (RETURN, "        with torch.cuda.stream(torch.cuda.Stream()):\n            return x", "changes the stream"),
         ("import torch\n", "import torch\nimport threading\n", "an import of threading"),
         ("import torch\n", "import torch\nimport numpy\n", "an import of numpy"),
         ("import torch\n", "import torch\nimport torch.nn.functional as F\n", "torch.nn.functional"),
-        ("import torch\n", "import torch\nfrom functools import lru_cache\n\n\n@lru_cache\ndef f(x):\n    return x\n", "keeps its results"),
-        ("class ModelNew(nn.Module)", "class Lazy(torch.Tensor):\n    x = 1\n\n\nclass ModelNew(nn.Module)", "subclass of Tensor"),
+        ("import torch\n", "import torch\nfrom functools import lru_cache\n\n\n@lru_cache\ndef f(x):\n    return x\n",
+         "keeps its results"),
+        ("class ModelNew(nn.Module)", "class Lazy(torch.Tensor):\n    x = 1\n\n\nclass ModelNew(nn.Module)",
+         "subclass of Tensor"),
         ("{}  // pass", "{}\nvoid f() { at::conv_transpose2d(x); }", "its C++ calls at::conv_transpose2d"),
         ("{}  // pass", "{}\nvoid f() { cudaStreamCreate(&s); }", "a stream of its own"),
         ("{}  // pass", "{}\nint pass = 1;", "the word 'pass'"),

@@ -41,30 +41,38 @@ def test_accepts_the_honest(judged):
             "gradients, TF32 permitted", "weights changed in place", "initialisation"} <= set(verdicts)  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "change, test",
-    [
-        (lambda t: t.replace("return self.conv_transpose(x)", "return self.conv_transpose(x) * 1.001"), "values, TF32 not permitted"),
-        (lambda t: t.replace("return self.conv_transpose(x)", "return self.conv_transpose(x.abs())"), "values, TF32 permitted"),
-        (lambda t: t.replace("return self.conv_transpose(x)", "return self.conv_transpose(x.mul_(1.0).add_(0.5).sub_(0.25))"),
-         "inputs unchanged"),
-        (lambda t: t.replace("return self.conv_transpose(x)",
-                             "return self.kept if hasattr(self, 'kept') else setattr(self, 'kept', self.conv_transpose(x)) or self.kept"),
-         "weights changed in place"),
-        (lambda t: t.replace("return self.conv_transpose(x)", "return self.conv_transpose(x)[:, :, :, :13]"), "with twice the width"),
-        (lambda t: t.replace("return self.conv_transpose(x)", "return self.conv_transpose(x).transpose(2, 3).contiguous().transpose(2, 3)"),
-         "values, TF32 permitted"),
-        (lambda t: t.replace("        self.conv_transpose =", "        torch.rand(1)\n        self.conv_transpose ="), "initialisation"),
-        (lambda t: t.replace("kernel_size):", "kernel_size, extra=1):"), "constructor"),
-        (lambda t: t.replace("return self.conv_transpose(x)", "return self.conv_transpose(x).detach() + 0 * self.conv_transpose(x)"),
-         "gradients, TF32 permitted"),
-    ],
-)  # fmt: skip
-def test_finds(change, test, judged):
-    changed = change(HONEST)
+#: What ModelNew returns instead of CALL(x); the test that has to find it.
+RETURNS = [
+    ("CALL(x) * 1.001", "values, TF32 not permitted"),
+    ("CALL(x.abs())", "values, TF32 permitted"),
+    ("CALL(x.mul_(1.0).add_(0.5).sub_(0.25))", "inputs unchanged"),
+    ("self.kept if hasattr(self, 'kept') else setattr(self, 'kept', CALL(x)) or self.kept", "weights changed in place"),
+    ("CALL(x)[:, :, :, :13]", "with twice the width"),
+    ("CALL(x).transpose(2, 3).contiguous().transpose(2, 3)", "values, TF32 permitted"),
+    ("CALL(x).detach() + 0 * CALL(x)", "gradients, TF32 permitted"),
+]
+
+
+@pytest.mark.parametrize("returned, test", RETURNS)
+def test_finds(returned, test, judged):
+    call = "self.conv_transpose"
+    changed = HONEST.replace(f"return {call}(x)", "return " + returned.replace("CALL", call))
     assert changed != HONEST
     verdicts = judged(changed, backward=test.startswith("gradients"))
     assert verdicts.get(test) is False, verdicts
+
+
+@pytest.mark.parametrize(
+    "old, new, test",
+    [
+        ("        self.conv_transpose =", "        torch.rand(1)\n        self.conv_transpose =", "initialisation"),
+        ("kernel_size):", "kernel_size, extra=1):", "constructor"),
+    ],
+)
+def test_finds_another_constructor(old, new, test, judged):
+    changed = HONEST.replace(old, new)
+    assert changed != HONEST
+    assert judged(changed).get(test) is False
 
 
 def test_restores_torchs_switch(judged):

@@ -19,8 +19,8 @@ def add(commands) -> None:
     parser.add_argument("problem", metavar="FILE.py | NAME", help="a file that defines Model, get_inputs() and "
                         "get_init_inputs(), or the name of one of examples/models")  # fmt: skip
     parser.add_argument("-o", "--output", metavar="FILE.py", type=Path, help="where to write; default: standard output")
-    parser.add_argument("--base", default="sm_80", choices=("sm_80", "sm_89"), help="whose limits the kernels for other "
-                        "GPUs than compute capability 9.x keep to: 163 KB of shared memory a block (the default), or "
+    parser.add_argument("--base", default="sm_80", choices=("sm_80", "sm_89"), help="whose limits the kernels for "
+                        "other GPUs than compute capability 9.x keep to: 163 KB of shared memory a block (default), or "
                         "99 KB, which every GPU from 8.0 on has")  # fmt: skip
     parser.add_argument("--keep-torch", action="store_true", help="leave what the kernels do not compute to torch, "
                         "instead of refusing it")  # fmt: skip

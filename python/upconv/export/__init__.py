@@ -62,7 +62,9 @@ def export(path: str | Path, *, base: str = "sm_80", keep_torch: bool = False) -
 class _Writing:
     """The parts of the file, in order."""
 
-    def __init__(self, problem: ProblemFile, model, arguments, inputs, layers: list[Layer], chain: Chain | None, kernels):
+    def __init__(
+        self, problem: ProblemFile, model, arguments, inputs, layers: list[Layer], chain: Chain | None, kernels
+    ):
         self.problem, self.model, self.arguments, self.inputs = problem, model, arguments, inputs
         self.layers, self.chain, self.kernels = layers, chain, kernels
         self.activated = [i for i, layer in enumerate(layers) if layer.steps]
@@ -70,7 +72,7 @@ class _Writing:
     def text(self) -> str:
         body = "\n\n\n".join(part.strip("\n") for part in self._parts())
         name = hashlib.sha256(body.encode()).hexdigest()[:12]
-        return f"{self._header()}\n\n{self._imports()}\n\nNAME = \"upconv_{name}\"\n\n{body}\n"
+        return f'{self._header()}\n\n{self._imports()}\n\nNAME = "upconv_{name}"\n\n{body}\n'
 
     def _header(self) -> str:
         rows = self.kernels.rows
@@ -90,8 +92,8 @@ class _Writing:
             after += " What else the model does is torch's own."
         return f'''"""ModelNew: the Model of {self.problem.path.name}, computed by CUDA kernels in this file.
 
-Written by `upconv export`, upconv {_ops.version()}. It needs PyTorch 2.0 or later with CUDA 11.8 or later, the nvcc of a
-CUDA toolkit for the first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
+Written by `upconv export`, upconv {_ops.version()}. It needs PyTorch 2.0 or later with CUDA 11.8 or later, nvcc for the
+first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
 
 What it computes: transposed convolutions,
     y[n, co, o] = b[co] + the sum over input channels ci of the group and taps t of x[n, ci, i] * w[ci, co, t],
@@ -134,9 +136,13 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
 
     def _parts(self):
         kernels = self.kernels
-        sources = "".join(f"    {name!r}: {_raw(text)},\n".replace("'", '"', 2) for name, text in kernels.sources().items())
-        yield "# Device code and launch arithmetic, a file of upconv's kernels/ each, by the names they include one another by.\n" \
-              f"SOURCES = {{\n{sources}}}"  # fmt: skip
+        sources = "".join(
+            f"    {name!r}: {_raw(text)},\n".replace("'", '"', 2) for name, text in kernels.sources().items()
+        )
+        about = (
+            "# Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by."
+        )
+        yield f"{about}\nSOURCES = {{\n{sources}}}"
         entries = "".join(
             f'    "{k.name}": ("{k.guard}", "{k.file}", {_raw(k.preamble)}),\n' for k in kernels.kernels.values()
         )
@@ -147,7 +153,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
         headers = "".join(f'    "{name}",\n' for name in kernels.headers)
         yield f"LAUNCH_HEADERS = [\n{headers}]"
         yield f"LAUNCH = {_raw(text_of('launch.cu'))}"
-        yield f"# The layers, and every step of them on every GPU with what its launch depends on.\nSTEPS = {_raw(kernels.table(self.layers) + norm)}"
+        about = "# The layers, and every step of them on every GPU with what its launch depends on."
+        yield f"{about}\nSTEPS = {_raw(kernels.table(self.layers) + norm)}"
         yield f"DEFINITIONS = {_raw(_DEFINITIONS)}"
         glue = text_of("glue.cpp") + (f"\n{text_of('activation.cpp')}" if self.activated else "")
         glue += f"\n{text_of('group_norm.cpp')}" if normalised else ""
@@ -155,7 +162,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
         yield f"PROTOTYPES = {_raw(_prototypes(glue))}"
         yield "FUNCTIONS = [\n" + "".join(f'    "{name}",\n' for name in _functions(glue)) + "]"
         keys = "".join(f"    {layer.key!r},  # {layer.name}\n" for layer in self.layers)
-        yield f"#: Rank, channels in and out, kernel, stride, padding, output padding, dilation, groups, bias.\nLAYERS = [\n{keys}]"
+        about = "#: Rank, channels in and out, kernel, stride, padding, output padding, dilation, groups, bias."
+        yield f"{about}\nLAYERS = [\n{keys}]"
         yield f"#: Layers that an activation follows.\nACTIVATED = {self.activated!r}"
         yield text_of("runtime.py.in")
         if self.activated:
@@ -186,7 +194,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
 
 
 _DEFINITIONS = """
-// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from 8.0 on.
+// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from
+// 8.0 on.
 #ifndef UPCONV_HOPPER
 #define UPCONV_HOPPER 1
 #endif
@@ -200,9 +209,15 @@ def _words(layer: Layer) -> str:
     def by(values):
         return "x".join(map(str, values))
 
-    text = f"{layer.name}: ConvTranspose{layer.rank}d {layer.in_channels} -> {layer.out_channels}, kernel {by(layer.kernel)}"
-    for what, values, default in (("stride", layer.stride, 1), ("padding", layer.padding, 0),
-                                  ("output_padding", layer.output_padding, 0), ("dilation", layer.dilation, 1)):  # fmt: skip
+    text = f"{layer.name}: ConvTranspose{layer.rank}d {layer.in_channels} -> {layer.out_channels}, "
+    text += f"kernel {by(layer.kernel)}"
+    options = (
+        ("stride", layer.stride, 1),
+        ("padding", layer.padding, 0),
+        ("output_padding", layer.output_padding, 0),
+        ("dilation", layer.dilation, 1),
+    )
+    for what, values, default in options:
         if any(v != default for v in values):
             text += f", {what} {by(values)}"
     return text + (f", {layer.groups} groups" if layer.groups > 1 else "") + (", bias" if layer.bias else ", no bias")

@@ -112,7 +112,8 @@ class Kernels:
 
     def _special(self, which, target, tf32, struct, fields, entries) -> str:
         lines = "".join(f"    {line}\n" for line in fields.splitlines())
-        body = f"  static upconv::launch::{struct} fixed() {{\n    upconv::launch::{struct} f;\n{lines}    return f;\n  }}\n"
+        body = f"  static upconv::launch::{struct} fixed() {{\n    upconv::launch::{struct} f;\n{lines}"
+        body += "    return f;\n  }\n"
         addresses = ", ".join(f"address({entry})" for entry in entries)
         body += f"  static Kernels kernels() {{ return {{{{{addresses}}}}}; }}\n"
         name = f"{which.lower()}_{ {1: 'tf32', 0: 'ieee', -1: 'any'}[tf32] }_{target}_{len(self.specials)}"
@@ -120,7 +121,7 @@ class Kernels:
         return name
 
     def sources(self) -> dict[str, str]:
-        """Every file of kernels/ that is needed, by its path there, those that are included before those that include."""
+        """Every file of kernels/ that is needed, by its path there; what is included comes first."""
         found: dict[str, str] = {}
 
         def take(name):
@@ -146,16 +147,22 @@ class Kernels:
             numbers = [(*pad(v, d), "") for v, d in ((layer.kernel, 1), (layer.stride, 1), (layer.padding, 0),
                                                       (layer.output_padding, 0), (layer.dilation, 1))]  # fmt: skip
             lists = ", ".join("{" + ", ".join(map(str, n[:3])) + "}" for n in numbers)
-            text += f"    // {layer.name}\n    {{{layer.rank}, {layer.in_channels}, {layer.out_channels}, {layer.groups}, "
+            text += (
+                f"    // {layer.name}\n    {{{layer.rank}, {layer.in_channels}, {layer.out_channels}, {layer.groups}, "
+            )
             text += f"{_truth(layer.bias)}, {lists}}},\n"
         text += "};\n\n"
         of = {entry.split("<")[1].split(">")[0]: guard for guard, entry in self.steps}
-        for (name, body), row in zip(self.specials.items(), self.rows):
+        for (name, body), row in zip(self.specials.items(), self.rows, strict=True):
             text += f"#if {of[name]}\n// {row.layer}, {row.what}, {row.target}: {row.candidate}, {row.detail}\n"
             text += f"struct {name} {{\n{body}}};\n#endif\n\n"
         text += "constexpr Step steps[] = {\n"
         for _, macro in TARGETS:
-            text += f"#if {macro}\n" + "".join(f"    {entry},\n" for guard, entry in self.steps if guard == macro) + "#endif\n"
+            text += (
+                f"#if {macro}\n"
+                + "".join(f"    {entry},\n" for guard, entry in self.steps if guard == macro)
+                + "#endif\n"
+            )
         text += "};\n"
         if self.activations:
             text += _ACTIVATION_HEAD

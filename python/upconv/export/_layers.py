@@ -51,8 +51,12 @@ class Layer:
         def by(sizes):
             return "x".join(map(str, sizes))
 
-        text = f"{self.rank}d n{self.batch} c{self.in_channels} o{self.out_channels} i{by(self.size)} k{by(self.kernel)}"
-        text += f" s{by(self.stride)} p{by(self.padding)} op{by(self.output_padding)} d{by(self.dilation)} g{self.groups}"
+        text = (
+            f"{self.rank}d n{self.batch} c{self.in_channels} o{self.out_channels} i{by(self.size)} k{by(self.kernel)}"
+        )
+        text += (
+            f" s{by(self.stride)} p{by(self.padding)} op{by(self.output_padding)} d{by(self.dilation)} g{self.groups}"
+        )
         return f"{text} f32" + (" b" if self.bias else "") + ("" if precision == "ieee" else f" {precision}")
 
 
@@ -66,7 +70,7 @@ class Chain:
 
 
 def find(model: torch_nn.Module, inputs: list) -> list[Layer]:
-    """The layers in the order they first run. Raises Refusal for one that the kernels cannot take, or when there is none."""
+    """The layers in the order they first run. Raises Refusal for one that the kernels cannot take, or without one."""
     names = {module: name for name, module in model.named_modules()}
     for module, name in names.items():
         if isinstance(module, torch_nn.modules.conv._ConvTransposeNd) and type(module) not in _KINDS:
@@ -75,7 +79,9 @@ def find(model: torch_nn.Module, inputs: list) -> list[Layer]:
 
     def seen(module, arguments, named, output):
         if len(arguments) != 1 or named:
-            raise Refusal(f"{names[module]} is called with output_size, which changes its output_padding from call to call")
+            raise Refusal(
+                f"{names[module]} is called with output_size, which changes its output_padding from call to call"
+            )
         x = arguments[0]
         if x.dim() != _KINDS[type(module)] + 2:
             raise Refusal(f"{names[module]} takes an input without a batch")

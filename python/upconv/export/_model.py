@@ -53,7 +53,9 @@ class _Rewriting:
             self._replace(node.func, _REPLACED[kind])
         elif self.chain is not None and kind == "GroupNorm":
             self._replace(node.func, "_GroupNorm")
-        elif self.chain is not None and kind in {type(self.model.get_submodule(n)).__name__ for n in self.chain.absorbed}:
+        elif self.chain is not None and kind in {
+            type(self.model.get_submodule(n)).__name__ for n in self.chain.absorbed
+        }:
             self._replace(node.func, "nn.Identity")  # its work is in the kernels
 
     def _replace(self, node, text):
@@ -89,14 +91,18 @@ class _Rewriting:
         start = min([tree.body[0].lineno, *(d.lineno for d in getattr(tree.body[0], "decorator_list", []))])
         head = [line for line in lines[: start - 1] if line.strip()]
         document = ast.get_docstring(tree)
-        kept = lines[tree.body[0].lineno - 1 : tree.body[0].end_lineno] + [""] if document else []
+        kept = [*lines[tree.body[0].lineno - 1 : tree.body[0].end_lineno], ""] if document else []
         constructor = methods["__init__"]
         body = constructor.body
         first = body[1] if ast.get_docstring(constructor) and len(body) > 1 else body[0]
-        names = [a.arg for a in (*constructor.args.posonlyargs, *constructor.args.args, *constructor.args.kwonlyargs)][1:]
+        names = [a.arg for a in (*constructor.args.posonlyargs, *constructor.args.args, *constructor.args.kwonlyargs)][
+            1:
+        ]
         given = ", ".join(f"{n}={n}" for n in names)
         check = " " * first.col_offset + f"_check_arguments({given})"
-        made = [*lines[min([constructor.lineno, *(d.lineno for d in constructor.decorator_list)]) - 1 : first.lineno - 1]]
+        made = [
+            *lines[min([constructor.lineno, *(d.lineno for d in constructor.decorator_list)]) - 1 : first.lineno - 1]
+        ]
         made += [check, *lines[first.lineno - 1 : constructor.end_lineno]]
         signature = ast.unparse(arguments)
         returns = f" -> {ast.unparse(methods['forward'].returns)}" if methods["forward"].returns else ""

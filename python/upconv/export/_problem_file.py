@@ -70,7 +70,9 @@ def import_text(node: ast.Import | ast.ImportFrom, path: Path) -> str | None:
     tops = {name.split(".")[0] for name in top}
     foreign = sorted(tops - {"torch"} - set(sys.stdlib_module_names))
     if foreign:
-        raise Refusal(f"{path.name} imports {', '.join(foreign)}, and an exported file imports torch and the standard library")
+        raise Refusal(
+            f"{path.name} imports {', '.join(foreign)}, and an exported file imports torch and the standard library"
+        )
     if _defined(node) <= _PROVIDED:
         return None
     return ast.unparse(node)
@@ -86,7 +88,9 @@ def load(path: str | Path) -> ProblemFile:
     spec.loader.exec_module(module)
     missing = [name for name in ("Model", "get_inputs", "get_init_inputs") if not hasattr(module, name)]
     if missing:
-        raise Refusal(f"{path.name} defines no {', '.join(missing)}; the form is Model, get_inputs(), get_init_inputs()")
+        raise Refusal(
+            f"{path.name} defines no {', '.join(missing)}; the form is Model, get_inputs(), get_init_inputs()"
+        )
     if not (isinstance(module.Model, type) and issubclass(module.Model, torch.nn.Module)):
         raise Refusal(f"Model of {path.name} is no torch.nn.Module")
     return ProblemFile(path, text, tree, module)

@@ -69,7 +69,9 @@ class Judge:
                         exact = copy.deepcopy(old).double()(*_double(inputs))
                     what = f"seed {seed}{', signed' if signed else ''}"
                     if got.shape != expected.shape or got.dtype != expected.dtype:
-                        bad.append(f"{what}: {tuple(got.shape)} {got.dtype}, not {tuple(expected.shape)} {expected.dtype}")
+                        bad.append(
+                            f"{what}: {tuple(got.shape)} {got.dtype}, not {tuple(expected.shape)} {expected.dtype}"
+                        )
                         continue
                     if got.stride() != expected.stride():
                         bad.append(f"{what}: strides {got.stride()}, not {expected.stride()}")
@@ -93,7 +95,7 @@ class Judge:
         inputs = self.pair.inputs(0, self.device)
         before = [t.clone() if isinstance(t, torch.Tensor) else t for t in inputs]
         first = self._run(self.new, inputs)
-        same = all(torch.equal(a, b) for a, b in zip(before, inputs) if isinstance(a, torch.Tensor))
+        same = all(torch.equal(a, b) for a, b in zip(before, inputs, strict=True) if isinstance(a, torch.Tensor))
         self.table.add(same, "inputs unchanged", "bit for bit" if same else "the call changed an input")
         again = self._run(self.new, inputs)
         fresh = again.data_ptr() != first.data_ptr() and torch.equal(first, again)
@@ -107,7 +109,9 @@ class Judge:
                     parameter.mul_(0.5).add_(0.01)
         with tf32(False):
             expected, got = self._run(old, inputs), self._run(new, inputs)
-        good = torch.allclose(got, expected, atol=ATOL, rtol=RTOL) and not torch.allclose(got, first, atol=ATOL, rtol=RTOL)
+        good = torch.allclose(got, expected, atol=ATOL, rtol=RTOL) and not torch.allclose(
+            got, first, atol=ATOL, rtol=RTOL
+        )
         self.table.add(good, "weights changed in place", "the result follows" if good else "the result does not follow")
         with torch.no_grad():
             for t in inputs:
@@ -146,8 +150,14 @@ class Judge:
         x = inputs[0]
         if len(inputs) != 1 or not isinstance(x, torch.Tensor) or x.dim() < 3:
             return
-        cases = {"batch 1": x[:1], "twice the width": torch.cat([x[:1], x[:1]], dim=-1), "a width less 1": x[:2, ..., :-1], "a height less 3": x[:2, :, :-3] if x.shape[2] > 3 else x[:1],
-                 "a size of 2": x[:2][(slice(None), slice(None), *[slice(0, 2)] * (x.dim() - 2))]}  # fmt: skip
+        smallest = (slice(None), slice(None), *[slice(0, 2)] * (x.dim() - 2))
+        cases = {
+            "batch 1": x[:1],
+            "twice the width": torch.cat([x[:1], x[:1]], dim=-1),
+            "a width less 1": x[:2, ..., :-1],
+            "a height less 3": x[:2, :, :-3] if x.shape[2] > 3 else x[:1],
+            "a size of 2": x[:2][smallest],
+        }
         if x.dim() == 4:
             cases["channels last"] = x[:2].contiguous(memory_format=torch.channels_last)
         if x.dim() == 5:
@@ -161,9 +171,11 @@ class Judge:
                 got, expected = self._run(self.new, [other]), self._run(self.old, [other])
             good = got.shape == expected.shape and torch.allclose(got, expected, atol=ATOL, rtol=RTOL)
             good &= got.stride() == expected.stride()
-            self.table.add(good, f"with {name}", f"{tuple(other.shape)}" if good else
-                           f"{tuple(got.shape)} {got.stride()} against {tuple(expected.shape)} {expected.stride()}, "
-                           f"{(got - expected).abs().max().item() if got.shape == expected.shape else 'inf'} apart")  # fmt: skip
+            apart = "shapes differ"
+            if got.shape == expected.shape:
+                apart = f"{(got - expected).abs().max().item():.1e} apart"
+            wrong = f"{tuple(got.shape)} {got.stride()} against {tuple(expected.shape)} {expected.stride()}, {apart}"
+            self.table.add(good, f"with {name}", f"{tuple(other.shape)}" if good else wrong)
 
     def own_kernels(self) -> None:
         """The profiler's trace of a call: kernels of the file, and of nobody else but copies and fills."""
@@ -179,7 +191,7 @@ class Judge:
         others = {n for n in ran - mine if not re.search(r"^Mem(set|cpy)|fill|copy|FillFunctor", n, re.IGNORECASE)}
         good = bool(mine) and not others
         self.table.add(good, "whose kernels ran", ", ".join(sorted(_short(n) for n in mine)) if good else
-                       f"others: {', '.join(sorted(map(_short, others))) or 'none'}; of the file: {len(mine)}")  # fmt: skip
+                       f"others: {', '.join(sorted(map(_short, others))) or 'none'}; own: {len(mine)}")  # fmt: skip
 
     # Gradients --------------------------------------------------------------------------------------------------------
 
@@ -221,7 +233,9 @@ def _error(value, exact) -> float:
 
 
 def _gradients(model, inputs, dy):
-    inputs = [t.detach().requires_grad_() if isinstance(t, torch.Tensor) and t.is_floating_point() else t for t in inputs]
+    inputs = [
+        t.detach().requires_grad_() if isinstance(t, torch.Tensor) and t.is_floating_point() else t for t in inputs
+    ]
     y = model(*inputs)
     y.backward(dy.to(y.dtype))
     found = {f"input {i}": t.grad for i, t in enumerate(inputs) if isinstance(t, torch.Tensor) and t.grad is not None}

@@ -65,8 +65,15 @@ class Pair:
         same = [_plain(v) for v in self.problem.get_init_inputs()] == [_plain(v) for v in self.new.get_init_inputs()]
         yield same, "get_init_inputs", "the problem's" if same else "differs from the problem's"
         with torch.device("meta"):
-            shapes = [[tuple(t.shape) for t in m.get_inputs() if isinstance(t, torch.Tensor)] for m in (self.problem, self.new)]
-        yield shapes[0] == shapes[1], "get_inputs", f"{shapes[1]}" + ("" if shapes[0] == shapes[1] else f" is not {shapes[0]}")
+            shapes = [
+                [tuple(t.shape) for t in m.get_inputs() if isinstance(t, torch.Tensor)]
+                for m in (self.problem, self.new)
+            ]
+        yield (
+            shapes[0] == shapes[1],
+            "get_inputs",
+            f"{shapes[1]}" + ("" if shapes[0] == shapes[1] else f" is not {shapes[0]}"),
+        )
         try:
             self.models(0)
         except (TypeError, ValueError) as error:

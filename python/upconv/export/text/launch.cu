@@ -43,8 +43,7 @@ const char* plan_step(const Sizes& sizes, int processors, long long* workspace_b
 }
 
 template <class Special>
-cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors,
-                     cudaStream_t stream) {
+cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors, cudaStream_t stream) {
   const auto fixed = Special::fixed();
   const auto launch = launch_of(fixed, sizes, processors);
   const auto kernels = Special::kernels();
