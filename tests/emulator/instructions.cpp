@@ -1,0 +1,345 @@
+// The instructions of a warp and those that work in the background: shuffles and votes, mma.sync, ldmatrix, wgmma,
+// cp.async, mbarriers. Called by translated device code through cuda.hpp.
+//
+// Products: TF32 operands lose their low 13 bits (what a kernel did not round is truncated, as by the hardware), 16-bit
+// ones are exact; a step of 8 or 16 products is added up in fp64, then to the sum, which is rounded to fp32.
+// What runs in the background is put off to the last moment that the program allows, where `late()` says so: copies
+// until they are waited for, their destination being NaN until then; wgmma until it is waited for, which reads shared
+// memory and, where it can, the A registers only then.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "emulator/runtime.hpp"
+
+using namespace emulator;
+
+namespace {
+
+float value_of_bf16(unsigned bits) { return emu::bits<float>(bits << 16); }
+
+float value_of_f16(unsigned short bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  float v = exponent == 31 ? (mantissa ? NAN : INFINITY)
+            : exponent     ? std::ldexp(static_cast<float>(mantissa | 1024), exponent - 25)
+                           : std::ldexp(static_cast<float>(mantissa), -24);
+  return bits & 0x8000 ? -v : v;
+}
+const float* f16_values() {
+  static const auto* all = [] {
+    auto* v = new float[65536];
+    for (unsigned i = 0; i < 65536; ++i) v[i] = value_of_f16(static_cast<unsigned short>(i));
+    return v;
+  }();
+  return all;
+}
+
+/// The one or two numbers of an operand's word.
+void numbers_of(int type, unsigned word, float* to) {
+  if (type == 0) {
+    to[0] = emu::bits<float>(word & ~0x1fffu);
+  } else if (type == 1) {
+    to[0] = f16_values()[word & 0xffffu], to[1] = f16_values()[word >> 16];
+  } else {
+    to[0] = value_of_bf16(word & 0xffffu), to[1] = value_of_bf16(word >> 16);
+  }
+}
+
+struct Mma {
+  int type, words;
+  float* const* d;
+  const unsigned *a, *b;
+  const float* c;
+};
+
+/// Rows of a lane's fragment are lane / 4 and that plus 8, its words lane % 4 and that plus 4, its columns of the
+/// result 2 * (lane % 4) and the next.
+void carry_out_mma(Meeting& m) {
+  const Mma& first = *static_cast<Mma*>(m.lanes[0]);
+  const int words = first.words, type = first.type, a_word = type == 0 ? 1 : 2, depth = words * a_word;
+  float a[16][16], b[16][8];
+  for (int lane = 0; lane < 32; ++lane) {
+    const Mma& l = *static_cast<Mma*>(m.lanes[lane]);
+    const int row = lane / 4, word = lane % 4;
+    for (int k = 0; k < words / 4; ++k) {
+      numbers_of(type, l.a[2 * k], &a[row][(word + 4 * k) * a_word]);
+      numbers_of(type, l.a[2 * k + 1], &a[row + 8][(word + 4 * k) * a_word]);
+      float two[2];
+      numbers_of(type, l.b[k], two);
+      for (int i = 0; i < a_word; ++i) b[(word + 4 * k) * a_word + i][row] = two[i];
+    }
+  }
+  double sum[16][8] = {};
+  for (int r = 0; r < 16; ++r)
+    for (int k = 0; k < depth; ++k)
+      for (int c = 0; c < 8; ++c) sum[r][c] += static_cast<double>(a[r][k]) * static_cast<double>(b[k][c]);
+  for (int lane = 0; lane < 32; ++lane) {
+    const Mma& l = *static_cast<Mma*>(m.lanes[lane]);
+    for (int i = 0; i < 4; ++i)
+      *l.d[i] = static_cast<float>(static_cast<double>(l.c[i]) + sum[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
+  }
+}
+
+struct Matrices {
+  int count, transposed;
+  unsigned* const* d;
+  unsigned address;
+};
+void carry_out_ldmatrix(Meeting& m) {
+  const Matrices& first = *static_cast<Matrices*>(m.lanes[0]);
+  for (int i = 0; i < first.count; ++i) {
+    unsigned short rows[8][8];
+    for (int r = 0; r < 8; ++r)
+      std::memcpy(rows[r], emu_shared_pointer(static_cast<Matrices*>(m.lanes[8 * i + r])->address, 16), 16);
+    for (int lane = 0; lane < 32; ++lane) {
+      const int r = lane / 4, c = lane % 4 * 2;
+      const unsigned lo = first.transposed ? rows[c][r] : rows[r][c], hi = first.transposed ? rows[c + 1][r] : rows[r][c + 1];
+      *static_cast<Matrices*>(m.lanes[lane])->d[i] = lo | hi << 16;
+    }
+  }
+}
+
+struct Shuffle {
+  unsigned long long value, result;
+  int control, width;
+};
+void carry_out_shuffle(Meeting& m) {
+  for (int lane = 0; lane < 32; ++lane) {
+    if (!(m.arrived >> lane & 1u)) continue;
+    Shuffle& s = *static_cast<Shuffle*>(m.lanes[lane]);
+    const int first = lane / s.width * s.width, last = first + s.width - 1;
+    int from = lane;
+    switch (m.tag) {
+      case 0:
+        from = first + s.control % s.width;
+        break;
+      case 1:
+        from = lane ^ s.control;
+        break;
+      case 2:
+        from = lane - s.control;
+        break;
+      default:
+        from = lane + s.control;
+    }
+    if (from < first || from > last) from = lane;
+    if (!(m.arrived >> from & 1u)) fail("a shuffle reads a lane that does not take part");
+    s.result = static_cast<Shuffle*>(m.lanes[from])->value;
+  }
+}
+void carry_out_ballot(Meeting& m) {
+  unsigned result = 0;
+  for (int lane = 0; lane < 32; ++lane)
+    if (m.arrived >> lane & 1u && *static_cast<unsigned*>(m.lanes[lane])) result |= 1u << lane;
+  for (int lane = 0; lane < 32; ++lane)
+    if (m.arrived >> lane & 1u) *static_cast<unsigned*>(m.lanes[lane]) = result;
+}
+
+// ---- wgmma --------------------------------------------------------------------------------------------------------
+
+/// One warp's rows of one wgmma: what its 32 lanes began.
+void multiply(Products* const (&lanes)[32]) {
+  const Products& first = *lanes[0];
+  const int n = first.n, type = first.type, numbers = type == 0 ? 1 : 2, depth = 8 * numbers;
+  float a[16][16];
+  static float b[16][256];
+  static double sum[16][256];
+  for (int lane = 0; lane < 32; ++lane) {
+    const Products& p = *lanes[lane];
+    if (p.n != n || p.type != type || p.descriptor != first.descriptor || p.keep != first.keep)
+      fail("wgmma: the lanes of a warp have different operands");
+    for (int i = 0; i < 4; ++i)
+      numbers_of(type, p.a_at[i] ? *p.a_at[i] : p.a[i], &a[lane / 4 + i % 2 * 8][(lane % 4 + i / 2 * 4) * numbers]);
+  }
+  const unsigned long long d = first.descriptor;
+  if (d >> 49) fail("wgmma: the emulator knows descriptors without swizzle and offset only");
+  const unsigned start = static_cast<unsigned>(d & 0x3fff) << 4, leading = static_cast<unsigned>(d >> 16 & 0x3fff) << 4,
+                 stride = static_cast<unsigned>(d >> 32 & 0x3fff) << 4;
+  for (int column = 0; column < n; ++column)
+    for (int half = 0; half < 2; ++half) {
+      const unsigned at = start + static_cast<unsigned>(half) * leading + static_cast<unsigned>(column / 8) * stride +
+                          static_cast<unsigned>(column % 8) * 16;
+      unsigned words[4];
+      std::memcpy(words, emu_shared_pointer(at, 16), 16);
+      for (int k = 0; k < 4; ++k) {
+        float two[2];
+        numbers_of(type, words[k], two);
+        for (int i = 0; i < numbers; ++i) b[(half * 4 + k) * numbers + i][column] = two[i];
+      }
+    }
+  for (int r = 0; r < 16; ++r) {
+    std::fill(sum[r], sum[r] + n, 0.0);
+    for (int k = 0; k < depth; ++k) {
+      const double v = static_cast<double>(a[r][k]);
+      for (int c = 0; c < n; ++c) sum[r][c] += v * static_cast<double>(b[k][c]);
+    }
+  }
+  for (int lane = 0; lane < 32; ++lane)
+    for (int j = 0; j < n / 2; ++j) {
+      float& to = *lanes[lane]->d[static_cast<std::size_t>(j)];
+      to = static_cast<float>((first.keep ? static_cast<double>(to) : 0.0) +
+                              sum[lane / 4 + j / 2 % 2 * 8][j / 4 * 8 + lane % 4 * 2 + j % 2]);
+    }
+}
+
+/// The oldest groups of all lanes, until `pending` of the closed ones are left; < 0: the open one as well.
+void carry_out_wgmma(Meeting& m) {
+  if (m.arrived != ~0u) fail("wgmma needs all lanes of a warp");
+  const int pending = m.tag;
+  auto& groups = m.fibers[0]->products;
+  const std::size_t leave = pending < 0 ? 0 : static_cast<std::size_t>(pending) + 1;
+  for (const Fiber* f : m.fibers)
+    if (f->products.size() != groups.size()) fail("wgmma: the lanes of a warp have begun different groups");
+  while (groups.size() > leave) {
+    for (std::size_t i = 0; i < groups.front().size(); ++i) {
+      Products* lanes[32];
+      for (int lane = 0; lane < 32; ++lane) {
+        auto& group = m.fibers[lane]->products.front();
+        if (i >= group.size()) fail("wgmma: the lanes of a warp have begun different products");
+        lanes[lane] = &group[i];
+      }
+      multiply(lanes);
+    }
+    for (Fiber* f : m.fibers) f->products.erase(f->products.begin());
+  }
+  if (pending < 0)
+    for (Fiber* f : m.fibers) f->products.assign(1, {});
+}
+
+// ---- copies -------------------------------------------------------------------------------------------------------
+
+void move(const Copy& c) {
+  auto* to = static_cast<char*>(emu_shared_pointer(c.to, c.bytes));
+  if (c.source_bytes) std::memcpy(to, c.from, c.source_bytes);
+  std::memset(to + c.source_bytes, 0, c.bytes - c.source_bytes);
+}
+void finish(Fiber& f, std::size_t leave) {
+  while (f.copies.size() > leave) {
+    for (const Copy& c : f.copies.front()) move(c);
+    f.copies.erase(f.copies.begin());
+  }
+}
+
+// ---- mbarriers ----------------------------------------------------------------------------------------------------
+
+/// As it lies in shared memory.
+struct MBarrier {
+  std::uint32_t mark : 8, phase : 1, count : 23;
+  std::uint32_t pending;
+};
+static_assert(sizeof(MBarrier) == 8, "an mbarrier is 8 bytes");
+constexpr std::uint32_t initialised = 0xb7;
+std::map<unsigned, std::vector<Fiber*>> waiting;
+
+MBarrier& mbarrier(unsigned address) {
+  auto& b = *static_cast<MBarrier*>(emu_shared_pointer(address, 8));
+  if (b.mark != initialised) fail("an mbarrier that was not initialised, or was overwritten");
+  return b;
+}
+
+}  // namespace
+
+namespace emulator {
+
+void finish_copies(Fiber& fiber) {
+  if (fiber.copies.size() > 1 || !fiber.copies[0].empty()) finish(fiber, 0), fiber.copies.assign(1, {});
+}
+void forget_barriers() { waiting.clear(); }
+
+}  // namespace emulator
+
+extern "C" {
+
+void emu_syncwarp(unsigned mask) { meet(mask, nullptr, 1, nullptr, "__syncwarp"); }
+
+unsigned long long emu_shuffle(unsigned mask, unsigned long long value, int kind, int control, int width) {
+  Shuffle s{value, 0, control, width};
+  meet(mask, carry_out_shuffle, kind, &s, "a shuffle");
+  return s.result;
+}
+unsigned emu_ballot(unsigned mask, int predicate) {
+  unsigned v = predicate != 0;
+  meet(mask, carry_out_ballot, 0, &v, "a vote");
+  return v;
+}
+unsigned emu_activemask() { return 1u << self().lane; }
+
+void emu_mma(int type, int words, float* const* d, const unsigned* a, const unsigned* b, const float* c) {
+  Mma brought{type, words, d, a, b, c};
+  meet(~0u, carry_out_mma, type * 16 + words, &brought, "mma.sync");
+}
+void emu_ldmatrix(int count, int transposed, unsigned* const* d, unsigned address) {
+  Matrices brought{count, transposed, d, address};
+  meet(~0u, carry_out_ldmatrix, 2 * count + transposed, &brought, "ldmatrix");
+}
+
+void emu_wgmma(int n, int type, float* const* d, const unsigned* const* a_at, const unsigned* a,
+               unsigned long long descriptor, int keep) {
+  Products p{n, type, keep, {d, d + n / 2}, {}, {}, descriptor};
+  for (int i = 0; i < 4; ++i) p.a_at[i] = a_at[i], p.a[i] = a[i];
+  self().products.back().push_back(std::move(p));
+  if (!late()) meet(~0u, carry_out_wgmma, -1, nullptr, "wgmma");
+}
+void emu_wgmma_fence() { meet(~0u, nullptr, 2, nullptr, "wgmma.fence"); }
+void emu_wgmma_commit() {
+  meet(~0u, nullptr, 3, nullptr, "wgmma.commit_group");
+  self().products.emplace_back();
+}
+void emu_wgmma_wait(int pending) { meet(~0u, carry_out_wgmma, pending, nullptr, "wgmma.wait_group"); }
+
+void emu_copy_async(int bytes, unsigned to, const void* from, unsigned source_bytes) {
+  const auto n = static_cast<unsigned>(bytes);
+  if (source_bytes > n) fail("cp.async: more bytes of source than of destination");
+  if (source_bytes && reinterpret_cast<std::uintptr_t>(from) % n != 0)
+    fail("cp.async: the source is not a multiple of " + std::to_string(n) + " bytes");
+  const Copy c{to, from, n, source_bytes};
+  if (!late()) return move(c);
+  std::memset(emu_shared_pointer(to, n), 0xff, n);
+  self().copies.back().push_back(c);
+}
+void emu_copy_commit() { self().copies.emplace_back(); }
+void emu_copy_wait(int pending) {
+  Fiber& f = self();
+  if (pending < 0) {
+    finish(f, 0);
+    f.copies.assign(1, {});
+  } else {
+    finish(f, static_cast<std::size_t>(pending) + 1);
+  }
+}
+
+void emu_mbarrier_init(unsigned address, unsigned count) {
+  if (count == 0 || count >= 1u << 20) fail("an mbarrier of " + std::to_string(count) + " arrivals");
+  *static_cast<MBarrier*>(emu_shared_pointer(address, 8)) = {initialised, 0, count, count};
+}
+void emu_mbarrier_arrive(unsigned address) {
+  MBarrier& b = mbarrier(address);
+  if (--b.pending > 0) return;
+  b.pending = b.count;
+  b.phase ^= 1u;
+  std::vector<Fiber*> all;
+  all.swap(waiting[address]);
+  for (Fiber* f : all) wake(f);
+}
+/// Waits for the end of the phase of that parity. (A fresh barrier is in phase 0, so parity 1 has ended.)
+void emu_mbarrier_wait(unsigned address, unsigned parity) {
+  while (mbarrier(address).phase == (parity & 1u)) {
+    waiting[address].push_back(&self());
+    park("an mbarrier");
+  }
+}
+
+float emu_f16_value(unsigned short bits) { return f16_values()[bits]; }
+/// To nearest, ties to even.
+unsigned short emu_f16_of(float v) {
+  const unsigned bits = emu::bits<unsigned>(v), sign = bits >> 16 & 0x8000u;
+  const float size = std::fabs(v);
+  if (std::isnan(v)) return 0x7fff;
+  if (size >= 65520.0f) return static_cast<unsigned short>(sign | 0x7c00u);
+  if (size < 0x1p-14f) return static_cast<unsigned short>(sign | static_cast<unsigned>(std::nearbyint(size * 0x1p24f)));
+  const unsigned rounded = (bits & 0x7fffffffu) + 0xfffu + (bits >> 13 & 1u);
+  return static_cast<unsigned short>(sign | ((rounded >> 13) - (112u << 10)));
+}
+
+}  // extern "C"

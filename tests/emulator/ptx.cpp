@@ -1,0 +1,309 @@
+// PTX statements as C++ (see translate.hpp): a line-by-line translation of the few dozen instructions that the kernels
+// use. Each becomes a call of what cuda.hpp declares.
+#include <cctype>
+#include <cstdlib>
+#include <set>
+#include <vector>
+
+#include "emulator/translate.hpp"
+
+namespace emulator {
+namespace {
+
+using Words = std::vector<std::string>;
+
+std::string trimmed(std::string_view s) {
+  const auto space = " \t\n\r";
+  const auto a = s.find_first_not_of(space);
+  if (a == std::string_view::npos) return {};
+  return std::string(s.substr(a, s.find_last_not_of(space) - a + 1));
+}
+
+/// At `separator` outside of braces and brackets.
+Words split(std::string_view s, char separator) {
+  Words parts;
+  int depth = 0;
+  std::string part;
+  for (const char c : s) {
+    if (c == '{' || c == '[' || c == '(') ++depth;
+    if (c == '}' || c == ']' || c == ')') --depth;
+    if (c == separator && depth == 0) {
+      parts.push_back(trimmed(part));
+      part.clear();
+    } else {
+      part += c;
+    }
+  }
+  if (const std::string last = trimmed(part); !last.empty() || !parts.empty()) parts.push_back(last);
+  return parts;
+}
+
+/// The words between the dots of an opcode.
+Words opcode_of(std::string_view s) { return split(s, '.'); }
+
+bool has(const Words& words, std::string_view word) {
+  for (const std::string& w : words)
+    if (w == word) return true;
+  return false;
+}
+
+std::string unknown(std::string_view what) {
+  std::string quoted;
+  for (const char c : what) quoted += c == '"' || c == '\\' || c == '\n' ? ' ' : c;
+  return "static_assert(sizeof(int) == 0, \"the emulator does not know this PTX: " + quoted + "\");";
+}
+
+/// Bytes of "b32", "u16", "f32", ...; 0 where it is no type.
+int bytes_of(std::string_view type) {
+  if (type.size() < 2 || std::string_view("busf").find(type[0]) == std::string_view::npos) return 0;
+  const int bits = std::atoi(std::string(type.substr(1)).c_str());
+  return bits == 8 || bits == 16 || bits == 32 || bits == 64 ? bits / 8 : 0;
+}
+
+std::string operand(std::string_view text) {
+  const std::string s = trimmed(text);
+  if (s.empty()) return "0";
+  if (s[0] == '%') {
+    if (s.size() > 1 && (std::isdigit(static_cast<unsigned char>(s[1])) != 0)) return "_" + s.substr(1);
+    const Words w = split(std::string_view(s).substr(1), '.');
+    const std::string axis = w.size() > 1 ? w[1] : "";
+    if (w[0] == "tid") return "threadIdx." + axis;
+    if (w[0] == "ntid") return "blockDim." + axis;
+    if (w[0] == "ctaid") return "blockIdx." + axis;
+    if (w[0] == "nctaid") return "gridDim." + axis;
+    if (w[0] == "laneid") return "static_cast<unsigned>(emu_self->lane)";
+    return "unknown_special_register_" + w[0];
+  }
+  if (s.size() > 2 && s[0] == '0' && (s[1] == 'f' || s[1] == 'F'))
+    return "::emu::bits<float>(0x" + s.substr(2) + "u)";
+  if (std::isdigit(static_cast<unsigned char>(s[0])) || s[0] == '-') return s;
+  return "_r_" + s;
+}
+/// The members of "{a, b}", or the one operand.
+Words operands_of(std::string_view text) {
+  std::string s = trimmed(text);
+  if (!s.empty() && s.front() == '{') s = s.substr(1, s.size() - 2);
+  Words all;
+  for (const std::string& part : split(s, ',')) all.push_back(operand(part));
+  return all;
+}
+std::string listed(const Words& words, const char* before = "") {
+  std::string s;
+  for (const std::string& w : words) s += (s.empty() ? "" : ", ") + (before + w);
+  return s;
+}
+/// "[%0 + 16]" as an expression.
+std::string address(std::string_view text) {
+  std::string s = trimmed(text);
+  if (s.size() > 1 && s.front() == '[') s = s.substr(1, s.size() - 2);
+  const auto plus = s.find('+');
+  if (plus == std::string::npos) return operand(s);
+  return operand(s.substr(0, plus)) + " + " + trimmed(s.substr(plus + 1));
+}
+
+std::string memory(const Words& op, const Words& arguments, std::string_view whole) {
+  const bool load = op[0] == "ld";
+  const std::string space = has(op, "global")                                  ? "global"
+                            : has(op, "shared") || has(op, "shared::cta") ? "shared"
+                                                                          : "";
+  const int bytes = bytes_of(op.back());
+  if (space.empty() || bytes == 0 || arguments.size() != 2) return unknown(whole);
+  const Words values = operands_of(arguments[load ? 0 : 1]);
+  const std::size_t count = has(op, "v2") ? 2 : has(op, "v4") ? 4 : 1;
+  if (values.size() != count) return unknown(whole);
+  return std::string("::emu::") + (load ? "load_" : "store_") + space + "<" + std::to_string(bytes) + ">(" +
+         address(arguments[load ? 1 : 0]) + ", " + listed(values) + ");";
+}
+
+/// Words of depth and type of a product of shape "m16n8k8" in operands of `type`; false where there is none.
+bool product_of(std::string_view shape, std::string_view type, int& n, int& words, int& number) {
+  number = type == "tf32" ? 0 : type == "f16" ? 1 : type == "bf16" ? 2 : -1;
+  const auto at_n = shape.find('n'), at_k = shape.find('k');
+  if (number < 0 || at_n == std::string_view::npos || at_k == std::string_view::npos) return false;
+  n = std::atoi(std::string(shape.substr(at_n + 1)).c_str());
+  words = std::atoi(std::string(shape.substr(at_k + 1)).c_str()) / (number == 0 ? 1 : 2);
+  return words == 8 || words == 4;
+}
+
+std::string mma_sync(const Words& op, const Words& arguments, std::string_view whole) {
+  // mma.sync.aligned.SHAPE.row.col.f32.TYPE.TYPE.f32
+  int n = 0, words = 0, type = 0;
+  if (op.size() != 10 || op[1] != "sync" || op[4] != "row" || op[5] != "col" || op[6] != "f32" || op[7] != op[8] ||
+      op[9] != "f32" || op[3].rfind("m16n8k", 0) != 0 || arguments.size() != 4 ||
+      !product_of(op[3], op[7], n, words, type))
+    return unknown(whole);
+  const Words d = operands_of(arguments[0]), a = operands_of(arguments[1]), b = operands_of(arguments[2]),
+              c = operands_of(arguments[3]);
+  if (d.size() != 4 || c.size() != 4 || a.size() != static_cast<std::size_t>(words / 2) ||
+      b.size() != static_cast<std::size_t>(words / 4))
+    return unknown(whole);
+  return "{ float* const d_[] = {" + listed(d, "&") + "}; const unsigned a_[] = {" + listed(a) + "}, b_[] = {" +
+         listed(b) + "}; const float c_[] = {" + listed(c) + "}; ::emu::mma<" + std::to_string(words) + ", " +
+         std::to_string(type) + ">(d_, a_, b_, c_); }";
+}
+
+std::string wgmma(const Words& op, const Words& arguments, std::string_view whole) {
+  if (op[1] == "fence") return "emu_wgmma_fence();";
+  if (op[1] == "commit_group") return "emu_wgmma_commit();";
+  if (op[1] == "wait_group" && arguments.size() == 1) return "emu_wgmma_wait(static_cast<int>(" + operand(arguments[0]) + "));";
+  // wgmma.mma_async.sync.aligned.SHAPE.f32.TYPE.TYPE sums, a, descriptor, keep, sign, sign[, transposed]
+  int n = 0, words = 0, type = 0;
+  if (op.size() != 8 || op[1] != "mma_async" || op[4].rfind("m64n", 0) != 0 || op[5] != "f32" || op[6] != op[7] ||
+      !product_of(op[4], op[6], n, words, type) || words != 8 || arguments.size() != (type == 0 ? 6u : 7u) ||
+      arguments[4] != "1" || arguments[5] != "1" || (type != 0 && arguments[6] != "0"))
+    return unknown(whole);
+  const Words d = operands_of(arguments[0]), a = operands_of(arguments[1]);
+  if (a.size() != 4 || d.size() != static_cast<std::size_t>(n / 2) || a[0][0] != '_') return unknown(whole);
+  Words places;
+  for (const std::string& w : a) places.push_back("_at" + w);
+  return "{ float* const d_[] = {" + listed(d, "&") + "}; const unsigned* const at_[] = {" + listed(places) +
+         "}; const unsigned a_[] = {" + listed(a) + "}; emu_wgmma(" + std::to_string(n) + ", " + std::to_string(type) +
+         ", d_, at_, a_, " + operand(arguments[2]) + ", " + operand(arguments[3]) + "); }";
+}
+
+std::string conversion(const Words& op, const Words& arguments, std::string_view whole) {
+  const bool nearest = has(op, "rn"), away = has(op, "rna");
+  const Words v = [&] {
+    Words all;
+    for (const std::string& a : arguments) all.push_back(operand(a));
+    return all;
+  }();
+  const std::string to = op.size() >= 3 ? op[op.size() - 2] : "", from = op.back();
+  const auto set = [&](const std::string& value) { return "::emu::set(" + v[0] + ", " + value + ");"; };
+  if (from == "f32" && v.size() == 2) {
+    if (to == "tf32" && nearest) return set("::emu::tf32_rn(" + v[1] + ")");
+    if (to == "tf32" && away) return set("::emu::tf32_rna(" + v[1] + ")");
+    if (to == "bf16" && nearest) return set("::emu::bf16_of(" + v[1] + ")");
+    if (to == "f16" && nearest) return set("emu_f16_of(" + v[1] + ")");
+  }
+  if (from == "f32" && v.size() == 3 && nearest) {
+    if (to == "bf16x2") return set("::emu::bf16x2_of(" + v[1] + ", " + v[2] + ")");
+    if (to == "f16x2") return set("::emu::f16x2_of(" + v[1] + ", " + v[2] + ")");
+  }
+  if (to == "f32" && from == "f16" && v.size() == 2) return set("emu_f16_value(" + v[1] + ")");
+  return unknown(whole);
+}
+
+std::string instruction(const std::string& statement) {
+  std::string s = statement, condition;
+  if (s[0] == '@') {
+    const auto end = s.find_first_of(" \t\n");
+    const std::string p = s.substr(1, end - 1);
+    condition = p[0] == '!' ? "if (!_r_" + p.substr(1) + ") " : "if (_r_" + p + ") ";
+    s = trimmed(s.substr(end));
+  }
+  const auto end = s.find_first_of(" \t\n");
+  const std::string code = s.substr(0, end);
+  const Words op = opcode_of(code), a = split(end == std::string::npos ? "" : s.substr(end), ',');
+  const auto is = [&](std::string_view prefix) { return code.rfind(prefix, 0) == 0; };
+  std::string r;
+  if (op[0] == "mov" && a.size() == 2) {
+    if (a[1][0] == '{') {
+      const Words parts = operands_of(a[1]);
+      r = parts.size() == 2 && op[1] == "b64" ? "::emu::set(" + operand(a[0]) + ", ::emu::pair(" + listed(parts) + "));"
+                                              : unknown(statement);
+    } else if (a[0][0] == '{') {
+      const Words parts = operands_of(a[0]);
+      r = parts.size() == 2 && op[1] == "b64" ? "::emu::split(" + operand(a[1]) + ", " + listed(parts) + ");"
+                                              : unknown(statement);
+    } else {
+      r = "::emu::set(" + operand(a[0]) + ", " + operand(a[1]) + ");";
+    }
+  } else if (op[0] == "setp" && a.size() == 3) {
+    const char* sign = op[1] == "ne" ? "!=" : op[1] == "eq" ? "==" : nullptr;
+    r = sign ? operand(a[0]) + " = " + operand(a[1]) + " " + sign + " " + operand(a[2]) + ";" : unknown(statement);
+  } else if (op[0] == "ld" || op[0] == "st") {
+    r = memory(op, a, statement);
+  } else if (is("mma.sync.")) {
+    r = mma_sync(op, a, statement);
+  } else if (op[0] == "wgmma") {
+    r = wgmma(op, a, statement);
+  } else if (op[0] == "cvt") {
+    r = conversion(op, a, statement);
+  } else if (is("ldmatrix.sync.aligned.m8n8.") && code.size() > 4 && a.size() == 2 && op.back() == "b16") {
+    const Words d = operands_of(a[0]);
+    r = "{ unsigned* const d_[] = {" + listed(d, "&") + "}; emu_ldmatrix(" + std::to_string(d.size()) + ", " +
+        (has(op, "trans") ? "1" : "0") + ", d_, " + address(a[1]) + "); }";
+  } else if ((is("cp.async.ca.shared") || is("cp.async.cg.shared")) && a.size() >= 3) {
+    r = "emu_copy_async(static_cast<int>(" + operand(a[2]) + "), " + address(a[0]) +
+        ", reinterpret_cast<const void*>(" + address(a[1]) + "), static_cast<unsigned>(" + operand(a.size() > 3 ? a[3] : a[2]) + "));";
+  } else if (code == "cp.async.commit_group") {
+    r = "emu_copy_commit();";
+  } else if (code == "cp.async.wait_group" && a.size() == 1) {
+    r = "emu_copy_wait(static_cast<int>(" + operand(a[0]) + "));";
+  } else if (code == "cp.async.wait_all") {
+    r = "emu_copy_wait(-1);";
+  } else if (is("mbarrier.init.shared") && a.size() == 2) {
+    r = "emu_mbarrier_init(" + address(a[0]) + ", static_cast<unsigned>(" + operand(a[1]) + "));";
+  } else if (is("mbarrier.arrive.shared") && a.size() == 2 && a[0] == "_") {
+    r = "emu_mbarrier_arrive(" + address(a[1]) + ");";
+  } else if (is("mbarrier.try_wait.parity.shared") && a.size() == 3) {
+    r = "emu_mbarrier_wait(" + address(a[1]) + ", static_cast<unsigned>(" + operand(a[2]) + ")), " + operand(a[0]) + " = true;";
+  } else if ((is("bar.sync") || is("barrier.sync")) && !a.empty()) {
+    r = "emu_barrier(static_cast<unsigned>(" + operand(a[0]) + "), " +
+        (a.size() > 1 ? "static_cast<int>(" + operand(a[1]) + ")" : "-1") + ");";
+  } else if (is("bar.warp.sync")) {
+    r = "emu_syncwarp(static_cast<unsigned>(" + operand(a[0]) + "));";
+  } else if (op[0] == "fence" || op[0] == "membar" || op[0] == "setmaxnreg") {
+    r = "/* " + code + " */;";
+  } else if (op[0] == "bra" && a.size() == 1) {
+    r = "goto L_" + a[0] + ";";
+  } else {
+    r = unknown(statement);
+  }
+  return condition + r;
+}
+
+std::string declaration(std::string_view statement) {
+  // .reg .TYPE a, b
+  const std::string s = trimmed(statement.substr(4));
+  const auto end = s.find_first_of(" \t");
+  const std::string type = s.substr(1, end - 1), names = s.substr(end);
+  const int bytes = bytes_of(type);
+  std::string r = type == "pred"  ? "bool "
+                  : type == "f32" ? "float "
+                  : bytes == 2    ? "unsigned short "
+                  : bytes == 4    ? "unsigned "
+                  : bytes == 8    ? "unsigned long long "
+                                  : "";
+  if (r.empty()) return unknown(statement);
+  std::string list;
+  for (const std::string& name : split(names, ',')) list += (list.empty() ? "_r_" : ", _r_") + name;
+  return r + list + ";";
+}
+
+}  // namespace
+
+std::string translate_ptx(std::string_view text) {
+  std::string body, statement;
+  std::set<std::string> labels;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool fresh = trimmed(statement).empty();
+    if (c == '/' && i + 1 < text.size() && text[i + 1] == '/') {
+      while (i < text.size() && text[i] != '\n') ++i;
+    } else if (fresh && (c == '{' || c == '}')) {
+      body += c == '}' && !body.empty() && body.back() == ':' ? ";}" : std::string(1, c);
+      statement.clear();
+    } else if (c == ':' && statement.find_first_of(".[@ ") == std::string::npos && !fresh &&
+               !(i + 1 < text.size() && text[i + 1] == ':')) {
+      const std::string label = trimmed(statement);
+      labels.insert(label);
+      body += " L_" + label + ":";
+      statement.clear();
+    } else if (c == ';') {
+      const std::string s = trimmed(statement);
+      if (!s.empty()) body += " " + (s.rfind(".reg", 0) == 0 ? declaration(s) : instruction(s));
+      statement.clear();
+    } else {
+      if (!(fresh && (c == ' ' || c == '\n' || c == '\t'))) statement += c;
+    }
+  }
+  if (const std::string rest = trimmed(statement); !rest.empty()) body += unknown(rest + " (no semicolon)");
+  std::string declared;
+  for (const std::string& label : labels) declared += (declared.empty() ? "__label__ L_" : ", L_") + label;
+  if (!declared.empty()) body = "{" + declared + "; " + body + "}";
+  return body;
+}
+
+}  // namespace emulator
