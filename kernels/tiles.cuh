@@ -482,8 +482,7 @@ __device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, i
 }
 
 extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1) tiles(const Arguments a) {
-// Compiled for other architectures, as nvcc may have to, it is an empty kernel that nobody launches.
-#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(UPCONV_EMULATED)
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
   const u32 full = shared_address(barriers), empty = full + 8 * STAGES, turns = empty + 8 * STAGES;

@@ -44,7 +44,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_72687d2e395e"
+NAME = "upconv_56b8e391e17e"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2488,16 +2488,17 @@ __device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, i
 }
 
 extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1) tiles(const Arguments a) {
-// Compiled for other architectures, as nvcc may have to, it is an empty kernel that nobody launches.
-#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(UPCONV_EMULATED)
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
-  __shared__ unsigned long long barriers[2 * STAGES];
-  const u32 full = shared_address(barriers), empty = full + 8 * STAGES;
+  __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
+  const u32 full = shared_address(barriers), empty = full + 8 * STAGES, turns = empty + 8 * STAGES;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(full + 8 * s, PRODUCERS);
       barrier_init(empty + 8 * s, (TURNS ? 1 : CONSUMERS) * warpgroup);
     }
+    if (TURNS)
+      for (int g = 0; g < CONSUMERS; ++g) barrier_init(turns + 8 * g, warpgroup);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
@@ -2567,7 +2568,9 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
         (RESIDENT ? 0 : weight_words) + lane % 4 * PLANE_PITCH + row0 * PLANE_COLUMNS + column0 + lane / 4;
     float* lines =
         reinterpret_cast<float*>(shared + resident_words + STAGES * stage_words) + threadIdx.x / 32 * (16 * line_pitch);
-    int turn = 0;  // whose tile it is
+    // Whose tile it is. A warpgroup begins when the one before it has seen all its stages filled: a parity tells only
+    // one filling of a stage from the next. The first begins at once.
+    int turn = 0, turn_parity = group == 0 ? 1 : 0;
     for (int index = first_tile(a); index < a.tiles; index += tile_step(a)) {
       const Tile t(a, index);
       if (TURNS) {
@@ -2577,6 +2580,8 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
           skip_stages(a, t, stage, parity);
           continue;
         }
+        barrier_wait(turns + 8 * group, turn_parity);
+        turn_parity ^= 1;
       }
       float acc[ACCUMULATORS][NB / 2];
       u32 fragment[3][PARTS][4];
@@ -2600,6 +2605,7 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
           next_stage();
         }
       }
+      if (TURNS) barrier_arrive(turns + 8 * (group + 1 == CONSUMERS ? 0 : group + 1));
       mma_wait<0>();
       if (held >= 0) barrier_arrive(empty + 8 * held);
       store_tile(a, t, acc, lines, row0, column0, lane);
@@ -5403,7 +5409,7 @@ _extensions = {}
 
 def _extension(x):
     """The kernels for the GPU that holds x, compiled at the first call."""
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or torch.version.cuda is None:
         raise RuntimeError("ModelNew computes on an NVIDIA GPU, and torch finds none on this machine.")
     if not x.is_cuda:
         raise RuntimeError(f"ModelNew computes on CUDA tensors, but the input is on {x.device}.")
@@ -5426,7 +5432,6 @@ def _build(capability):
         cuda_sources=[kernel_source(), GLUE],
         functions=FUNCTIONS,
         extra_cuda_cflags=[
-            "-std=c++17",
             "--expt-relaxed-constexpr",
             f"-gencode=arch=compute_{architecture},code=sm_{architecture}",
             f"-DUPCONV_HOPPER={int(hopper)}",
