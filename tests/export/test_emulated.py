@@ -62,6 +62,9 @@ def test_values_and_gradients(name, hopper, tmp_path):
             assert _error(leaf.grad, exact_leaf.grad) < bound
             for (key, p), q in zip(fast.named_parameters(), exact.parameters(), strict=True):
                 assert _error(p.grad, q.grad) < bound, key
+    huge = (1, old.get_init_inputs()[0], *[1] * (new.LAYERS[0][0] - 1), 1 << 31)
+    for which in (0, 2, 3):  # nothing is launched
+        assert kernels.run(0, which, 1, huge, None, None, None, None)
     settings = {tf32 for _, which, tf32 in kernels.calls if which == 0}
     assert settings == {True, False}
 

@@ -12,6 +12,7 @@ from problems import PROBLEMS, text, write
 
 from upconv.cli import main
 from upconv.cli.check.rules import findings
+from upconv.cli.problem import Problem, parse_problem
 from upconv.export import Refusal, export
 
 MODELS = sorted((ROOT / "examples" / "models").glob("*.py"))
@@ -33,6 +34,32 @@ def test_every_kind_follows_the_rules(name, tmp_path):
     assert imported <= {"torch", "math"}
     for source in ("types.cuh", "launch/sizes.hpp"):  # every source once
         assert written.count(f'"{source}": r"""') == 1
+
+
+def level_1() -> dict[str, Problem]:
+    rows = (ROOT / "tests/shapes/kernelbench-l1.txt").read_text().splitlines()
+    rows = [row.split("#")[0].split(maxsplit=1) for row in rows if row.startswith("L1/")]
+    return {name: parse_problem(problem) for name, problem in rows}
+
+
+@pytest.mark.parametrize("p", level_1().values(), ids=level_1().keys())
+def test_level_1_of_kernelbench(p, tmp_path):
+    """The layers of the problems themselves; nothing is refused, and every step has kernels for both targets."""
+    path = tmp_path / "problem.py"
+    options = f"{p.stride}, {p.padding}, {p.output_padding}, {p.groups}, {p.bias}, {p.dilation}"
+    path.write_text(text(p.rank, p.batch, p.in_channels, p.out_channels, p.input, tuple(p.kernel), options))
+    written = export(path)
+    assert findings(written) == []
+    module = tmp_path / "new.py"
+    module.write_text(written)
+    new = load(module)
+    layer = (p.rank, p.in_channels, p.out_channels, *map(tuple, (p.kernel, p.stride, p.padding, p.output_padding)))
+    assert [(*layer, tuple(p.dilation), p.groups, p.bias)] == new.LAYERS
+    steps = new.STEPS.split("constexpr Step steps[] = {")[1]
+    for step in ("FORWARD", "INPUT_GRADIENT", "WEIGHT_GRADIENT"):
+        for tf32 in (0, 1):
+            for hopper in ("true", "false"):
+                assert f"(0, {step}, {tf32}, {hopper})" in steps
 
 
 def test_the_form(tmp_path):
