@@ -44,7 +44,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_56b8e391e17e"
+NAME = "upconv_480205f45dc7"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2678,7 +2678,7 @@ __device__ __forceinline__ S hardsigmoid(S v) {
 }
 template <class S>
 __device__ __forceinline__ S hardswish(S v) {
-  return v < S(-3) ? S(0) : v <= S(3) ? v * S(1.0 / 3.0) + S(0.5) : S(1);
+  return v <= S(-3) ? S(0) : v < S(3) ? v * S(1.0 / 3.0) + S(0.5) : S(1);
 }
 template <class S>
 __device__ __forceinline__ S softplus(S v, S beta, S threshold) {

@@ -60,7 +60,7 @@ __device__ __forceinline__ S hardsigmoid(S v) {
 }
 template <class S>
 __device__ __forceinline__ S hardswish(S v) {
-  return v < S(-3) ? S(0) : v <= S(3) ? v * S(1.0 / 3.0) + S(0.5) : S(1);
+  return v <= S(-3) ? S(0) : v < S(3) ? v * S(1.0 / 3.0) + S(0.5) : S(1);
 }
 template <class S>
 __device__ __forceinline__ S softplus(S v, S beta, S threshold) {
