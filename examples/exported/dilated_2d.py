@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_9150c8217da3"
+NAME = "upconv_520269d67eb1"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3622,7 +3622,11 @@ void run(int64_t layer, Which which, bool tf32, const Sizes& sizes, const Tensor
   const at::Tensor workspace = at::empty({bytes}, like.options().dtype(at::kByte));
   const cudaError_t error =
       step.run(sizes, tensors, workspace.data_ptr(), gpu->multiProcessorCount, at::cuda::getCurrentCUDAStream());
-  TORCH_CHECK(error == cudaSuccess, "a kernel could not be launched on ", gpu->name, ": ", cudaGetErrorString(error));
+  const char* hint = gpu->sharedMemPerBlockOptin < 166912
+                         ? "; kernels for GPUs with so little shared memory come from upconv export --base sm_89"
+                         : "";
+  TORCH_CHECK(error == cudaSuccess, "a kernel could not be launched on ", gpu->name, ": ", cudaGetErrorString(error),
+              hint);
 }
 
 const Layer& layer_of(int64_t index) {

@@ -133,6 +133,15 @@ def test_keep_torch(tmp_path):
         module.ModelNew(16, 24, 3)
 
 
+def test_base_keeps_to_its_shared_memory():
+    written = export(ROOT / "examples" / "models" / "dense_2d.py", base="sm_89")
+    steps = written.split("struct ")
+    asked = {name.split(" ")[0]: int(number.split(";")[0]) for name, _, number in
+             (s.partition("f.shared_bytes = ") for s in steps) if number}  # fmt: skip
+    base = [number for name, number in asked.items() if "_base_" in name]
+    assert len(base) >= 4 and max(base) <= 101376 < max(n for name, n in asked.items() if "_hopper_" in name)
+
+
 def test_command_line(tmp_path, capsys):
     out = tmp_path / "new.py"
     assert main(["export", "dense_2d", "-o", str(out)]) == 0

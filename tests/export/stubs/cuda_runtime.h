@@ -15,6 +15,7 @@ struct dim3 {
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
+  std::size_t sharedMemPerBlockOptin;
 };
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int);
 cudaError_t cudaLaunchKernel(const void*, dim3, dim3, void**, std::size_t, cudaStream_t);
