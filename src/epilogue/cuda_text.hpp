@@ -15,4 +15,8 @@ std::string epilogue_text(const Epilogue& epilogue);
 /// The statements alone, on a variable `v` of type S; operand number k is the expression `operand(k)`.
 std::string steps_text(const Epilogue& epilogue);
 
+/// `namespace config { template <class S> S epilogue_gradient(S v, S dy); }`: dy times the derivative of the steps at
+/// v.
+std::string epilogue_gradient_text(const Epilogue& epilogue);
+
 }  // namespace upconv
