@@ -9,6 +9,7 @@
 
 #ifndef __CUDA_ARCH__
 #define __CUDA_ARCH__ 900
+#define __CUDA_ARCH_FEAT_SM90_ALL 1
 #endif
 #define __CUDACC__ 1
 #define UPCONV_EMULATED 1

@@ -121,7 +121,7 @@ CudaOutcome CudaTrial::run(const std::string& candidate, Pass pass) {
   const auto made = Plan::create(problem_, Device::cuda(0), setting_.epilogue, candidate);
   if (!made.ok()) return {made.status().code() != Code::unsupported, made.status().message()};
   const Plan& plan = **made;
-  if (!candidate.empty() && plan.candidate(pass) != candidate) return {false, "declined this pass"};
+  if (!candidate.empty() && plan.candidate(pass) != candidate.substr(0, candidate.find(':'))) return {false, "declined this pass"};
 
   static Guarded x, w, b, dy, out, workspace;
   const Problem& p = problem_;

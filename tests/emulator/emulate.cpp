@@ -31,7 +31,7 @@ constexpr const char* usage = R"(usage: emulate [options]
   --seconds S        random problems for S seconds
   --seed N           of data, of the order in which threads run, and of the first random problem (default 1)
   --epilogue N       the activations that N draws (default 0: none)
-  --candidate NAME   only this one
+  --candidate NAME   only this one; cuda_tiles:3 is its third tile after the one that the cost model prefers
   --pass NAME        only forward, backward_input, backward_weight or backward_bias
   --device NAME      sm_90 (default) or sm_80
   --processors N     multiprocessors of the device (default: those of an H200 or an A100)
@@ -93,7 +93,8 @@ bool read_options(int argc, char** argv, Options& o) {
 struct Case {
   Problem problem;
   unsigned long long seed = 1, epilogue = 0;
-  std::string candidate, pass;  ///< Empty: all.
+  std::string candidate, pass;  ///< Empty: all. "cuda_tiles:3": a family's third tile after the best.
+  bool variants = false;        ///< Draw one such tile as well.
 };
 
 std::string repeat_line(const Options& o, const Case& c) {
@@ -130,6 +131,26 @@ struct Counts {
   std::map<std::string, long long> by;  ///< Runs by candidate and pass.
 };
 
+/// The candidates that a case asks for; of families with several tiles also one that the cost model would not take.
+std::vector<std::string> names_for(const Case& c, Pass pass) {
+  const std::string family = c.candidate.substr(0, c.candidate.find(':'));
+  std::vector<std::string> names;
+  for (const auto& candidate : cuda::candidates(pass)) {
+    const std::string name(candidate.name);
+    if (!family.empty() && name != family) continue;
+    if (family != c.candidate) {
+      names.push_back(c.candidate);
+      continue;
+    }
+    names.push_back(name);
+    if (c.variants && candidate.variants > 1) {
+      Random random(c.seed);
+      names.push_back(name + ":" + std::to_string(random.between(1, random.one_in(2) ? 3 : candidate.variants - 1)));
+    }
+  }
+  return names;
+}
+
 /// What fails, with the one candidate and pass that do; empty when nothing does.
 std::vector<std::pair<Case, std::string>> failures_of(const Options& o, const Case& c, Counts& counts) {
   std::vector<std::pair<Case, std::string>> failures;
@@ -140,9 +161,7 @@ std::vector<std::pair<Case, std::string>> failures_of(const Options& o, const Ca
   CudaTrial trial(c.problem, {c.seed, epilogue_of(c.epilogue)});
   for (const Pass pass : passes) {
     if (!c.pass.empty() && to_string(pass) != c.pass) continue;
-    for (const auto& candidate : cuda::candidates(pass)) {
-      const std::string name(candidate.name);
-      if (!c.candidate.empty() && name != c.candidate) continue;
+    for (const std::string& name : names_for(c, pass)) {
       Case one = c;
       one.candidate = name;
       one.pass = to_string(pass);
@@ -156,7 +175,7 @@ std::vector<std::pair<Case, std::string>> failures_of(const Options& o, const Ca
                     repeat_line(o, one).c_str());
       if (!outcome.ran) continue;
       ++counts.runs;
-      ++counts.by[name + " " + one.pass];
+      ++counts.by[name.substr(0, name.find(':')) + " " + one.pass];
       if (!outcome.message.empty()) failures.emplace_back(one, outcome.message);
     }
   }
@@ -291,7 +310,7 @@ int main(int argc, char** argv) {
       unsigned long long data = seed * 8;
       for (const Problem& p : draw_cuda_problems(random, o.sizes, budget)) {
         if (elapsed() > o.seconds) break;
-        good &= check(o, {p, data++, epilogue, o.candidate, o.pass}, counts);
+        good &= check(o, {p, data++, epilogue, o.candidate, o.pass, true}, counts);
         if (!good) break;  // its other sizes fail alike
       }
       if (!good && !o.go_on) break;

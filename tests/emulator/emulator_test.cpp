@@ -388,7 +388,9 @@ TEST(Emulator, ConversionsRoundToNearestEven) {
     std::memcpy(&tf32, &to[3 * i], 4);
     EXPECT_EQ(to[3 * i] & 0x1fffu, 0u);
     const double step = std::ldexp(1.0, std::max(std::ilogb(v == 0 ? 1e-45 : v), -126) - 10);
-    if (std::isfinite(v) && std::isfinite(tf32)) EXPECT_LE(std::fabs(tf32 - v), step / 2) << v;
+    if (std::isfinite(v) && std::isfinite(tf32)) {
+      EXPECT_LE(std::fabs(tf32 - v), step / 2) << v;
+    }
   }
 }
 

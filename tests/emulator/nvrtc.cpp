@@ -153,7 +153,8 @@ NVRTC int nvrtcCompileProgram(void* handle, int count, const char* const* option
   std::string architecture;
   for (int i = 0; i < count; ++i)
     if (const std::string option = options[i]; option.rfind("--gpu-architecture=sm_", 0) == 0)
-      architecture = std::to_string(std::atoi(option.c_str() + 22) * 10);
+      architecture = std::to_string(std::atoi(option.c_str() + 22) * 10) +
+                     (option.back() == 'a' ? " -D__CUDA_ARCH_FEAT_SM" + option.substr(22, option.size() - 23) + "_ALL" : "");
   if (architecture.empty()) return invalid_input;
   return compile(*static_cast<Program*>(handle), architecture);
 }
