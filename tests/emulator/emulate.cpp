@@ -252,7 +252,8 @@ std::vector<Case> read_table(const Options& o) {
 }
 
 void report(const Counts& counts, double seconds) {
-  std::printf("%lld problems, %lld runs, %lld failed, %.1f s\n", counts.problems, counts.runs, counts.failures, seconds);
+  std::printf("%lld problems, %lld runs, %lld failed, %.1f s\n", counts.problems, counts.runs, counts.failures,
+              seconds);
   for (const auto& [name, count] : counts.by) std::printf("  %-40s %lld\n", name.c_str(), count);
 }
 
@@ -304,7 +305,8 @@ int main(int argc, char** argv) {
   } else {
     for (unsigned long long seed = o.seed; elapsed() < o.seconds; ++seed) {
       Random random(seed);
-      const unsigned long long epilogue = random.one_in(6) ? static_cast<unsigned long long>(random.between(1, 1000)) : 0;
+      const unsigned long long epilogue =
+          random.one_in(6) ? static_cast<unsigned long long>(random.between(1, 1000)) : 0;
       const double budget = o.budget * random.pick({1.0, 0.3, 0.1});
       bool good = true;
       unsigned long long data = seed * 8;

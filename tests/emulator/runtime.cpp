@@ -168,7 +168,8 @@ Fiber* next() {
   }
   Fiber* f = r[at];
   if (block.policy == 1) {
-    if (++block.ready_head > 4096) r.erase(r.begin(), r.begin() + static_cast<std::ptrdiff_t>(block.ready_head)), block.ready_head = 0;
+    if (++block.ready_head > 4096)
+      r.erase(r.begin(), r.begin() + static_cast<std::ptrdiff_t>(block.ready_head)), block.ready_head = 0;
   } else {
     r[at] = r.back();
     r.pop_back();
@@ -262,7 +263,8 @@ std::string where() {
   const EmuThread& t = *emu_self;
   std::snprintf(text, sizeof text, "kernel %s, block (%u, %u, %u) of (%u, %u, %u), thread %u of %u", block.kernel,
                 t.block.x, t.block.y, t.block.z, t.blocks.x, t.blocks.y, t.blocks.z,
-                t.thread.x + t.threads.x * (t.thread.y + t.threads.y * t.thread.z), t.threads.x * t.threads.y * t.threads.z);
+                t.thread.x + t.threads.x * (t.thread.y + t.threads.y * t.thread.z),
+                t.threads.x * t.threads.y * t.threads.z);
   return text;
 }
 
@@ -273,7 +275,8 @@ void faulted(int number, siginfo_t* info, void* context) {
     const auto at = reinterpret_cast<std::uintptr_t>(info->si_addr);
     const auto low = reinterpret_cast<std::uintptr_t>(emu_dynamic_shared);
     if (number == SIGILL)
-      std::snprintf(text, sizeof text, "undefined behaviour: an index outside an array, a misaligned or null pointer, or a shift");
+      std::snprintf(text, sizeof text,
+                    "undefined behaviour: an index outside an array, a misaligned or null pointer, or a shift");
     else if (at + 65536 > low && at < low + emu_shared_bytes + 65536)
       std::snprintf(text, sizeof text, "an access outside the %u bytes of dynamic shared memory, at byte %lld",
                     emu_shared_bytes, static_cast<long long>(at) - static_cast<long long>(low));
@@ -318,7 +321,8 @@ struct Shared {
 Shared& shared() {
   static Shared s = [] {
     const auto map = [] {
-      auto* p = static_cast<char*>(mmap(nullptr, region_bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+      auto* p =
+          static_cast<char*>(mmap(nullptr, region_bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
       if (p == MAP_FAILED || mprotect(p + page, region_bytes, PROT_READ | PROT_WRITE) != 0) {
         std::perror("emulator: shared memory");
         std::abort();
@@ -354,7 +358,8 @@ void run_block(const dim3& grid, const dim3& size, const dim3& at) {
   block.ready_head = 0;
   block.warps.resize(static_cast<std::size_t>(block.threads + 31) / 32);
   for (Warp& w : block.warps) w.lanes = 0, w.meetings.clear();
-  for (Barrier& b : block.barriers) b.arrived = b.wanted = b.any = b.count = b.sequence = 0, b.all = 1, b.waiting.clear();
+  for (Barrier& b : block.barriers)
+    b.arrived = b.wanted = b.any = b.count = b.sequence = 0, b.all = 1, b.waiting.clear();
   forget_barriers();
   poison_shared();
   for (int i = 0; i < block.threads; ++i) {
@@ -387,8 +392,8 @@ void run_block(const dim3& grid, const dim3& size, const dim3& at) {
   if (failure.empty()) check_shared();
 }
 
-int run(const char* name, Module& module, void (*entry)(void**), std::size_t allowed, const dim3& grid, const dim3& size,
-        void** arguments, std::size_t shared_bytes) {
+int run(const char* name, Module& module, void (*entry)(void**), std::size_t allowed, const dim3& grid,
+        const dim3& size, void** arguments, std::size_t shared_bytes) {
   const std::lock_guard lock(running);
   failure.clear();
   block.kernel = name;
@@ -397,8 +402,8 @@ int run(const char* name, Module& module, void (*entry)(void**), std::size_t all
       grid.z > 65535 || grid.x > 0x7fffffffu || size.z > 64)
     failure = where() + ": no such grid or block";
   else if (shared_bytes > allowed)
-    failure = where() + ": " + std::to_string(shared_bytes) + " bytes of dynamic shared memory, of which it was allowed " +
-              std::to_string(allowed);
+    failure = where() + ": " + std::to_string(shared_bytes) +
+              " bytes of dynamic shared memory, of which it was allowed " + std::to_string(allowed);
   else if (shared_bytes + module.static_bytes > most_shared)
     failure = where() + ": more shared memory than a block has";
   if (!failure.empty()) {
@@ -442,7 +447,8 @@ std::uint64_t draw() {
 
 int launch(const char* name, void (*entry)(void**), std::size_t allowed, const dim3& grid, const dim3& size,
            void** arguments, std::size_t shared_bytes) {
-  return run(name, module_of(reinterpret_cast<const void*>(entry)), entry, allowed, grid, size, arguments, shared_bytes);
+  return run(name, module_of(reinterpret_cast<const void*>(entry)), entry, allowed, grid, size, arguments,
+             shared_bytes);
 }
 
 void park(const char* why) {
