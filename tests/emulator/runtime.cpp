@@ -14,9 +14,7 @@
 #include <memory>
 #include <mutex>
 
-#if !defined(__x86_64__)
-#include <ucontext.h>
-#endif
+#include "emulator/context.hpp"
 
 extern "C" {
 EmuThread* emu_self = nullptr;
@@ -27,7 +25,7 @@ unsigned emu_shared_bytes = 0;
 namespace emulator {
 namespace {
 
-constexpr std::size_t page = 4096, stack_bytes = 256 << 10, most_threads = 1024;
+constexpr std::size_t page = 4096, most_threads = most_contexts;
 constexpr unsigned char poison = 0xff;
 
 /// A kernel of a loaded text. Kernels of one text share the places of their `__shared__` variables.
@@ -55,74 +53,6 @@ std::string last_error = "no error";
 Order the_order;
 std::uint64_t state = 1;
 bool put_off = true;
-
-// ---- switching between fibers -------------------------------------------------------------------------------------
-
-#if defined(__x86_64__)
-extern "C" void emulator_switch(void** save, void* load);
-asm(R"(
-.text
-.globl emulator_switch
-.hidden emulator_switch
-.type emulator_switch,@function
-emulator_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size emulator_switch,.-emulator_switch
-)");
-
-/// A context that begins with `body` on `stack` (its upper end).
-void* fresh(char* stack, void (*body)()) {
-  auto* top = reinterpret_cast<void**>(stack);
-  *--top = nullptr;  // a return address nobody returns to; keeps the stack as a call leaves it
-  *--top = reinterpret_cast<void*>(body);
-  for (int i = 0; i < 6; ++i) *--top = nullptr;
-  return top;
-}
-#else
-void emulator_switch(void** save, void* load) {
-  ucontext_t here;
-  *save = &here;
-  swapcontext(&here, static_cast<ucontext_t*>(load));
-}
-void* fresh(char* stack, void (*body)()) {
-  auto* context = reinterpret_cast<ucontext_t*>(stack - (sizeof(ucontext_t) + 64) / 64 * 64);
-  getcontext(context);
-  context->uc_stack.ss_sp = stack - stack_bytes;
-  context->uc_stack.ss_size = stack_bytes - (sizeof(ucontext_t) + 64) / 64 * 64;
-  context->uc_link = nullptr;
-  makecontext(context, body, 0);
-  return context;
-}
-#endif
-
-char* stack_of(std::size_t i) {
-  static char* const all = [] {
-    const std::size_t each = stack_bytes + page;
-    auto* p = static_cast<char*>(
-        mmap(nullptr, each * most_threads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (p == MAP_FAILED) {
-      std::perror("emulator: stacks");
-      std::abort();
-    }
-    for (std::size_t k = 0; k < most_threads; ++k) mprotect(p + k * each, page, PROT_NONE);
-    return p;
-  }();
-  return all + (i + 1) * (stack_bytes + page) - i % 31 * 192;  // not all in the same lines of the cache
-}
 
 // ---- a block ------------------------------------------------------------------------------------------------------
 
@@ -185,7 +115,7 @@ void go_on(void** save) {
     emu_self = f;
     to = f->stack_pointer;
   }
-  emulator_switch(save, to);
+  switch_context(save, to);
 }
 
 void complete_meetings(Warp& warp);
@@ -373,7 +303,7 @@ void run_block(const dim3& grid, const dim3& size, const dim3& at) {
     f.finished = false;
     if (f.copies.size() != 1 || !f.copies[0].empty()) f.copies.assign(1, {});
     if (f.products.size() != 1 || !f.products[0].empty()) f.products.assign(1, {});
-    f.stack_pointer = fresh(stack_of(k), body);
+    f.stack_pointer = fresh_context(k, body);
     block.warps[k / 32].lanes |= 1u << f.lane;
     block.ready.push_back(&f);
   }
@@ -467,7 +397,7 @@ void fail(const std::string& what) {
   }
   in_fiber = false;
   void* nowhere;
-  emulator_switch(&nowhere, main_context);
+  switch_context(&nowhere, main_context);
   std::abort();
 }
 
