@@ -484,13 +484,15 @@ __device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, i
 extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1) tiles(const Arguments a) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
-  __shared__ unsigned long long barriers[2 * STAGES];
-  const u32 full = shared_address(barriers), empty = full + 8 * STAGES;
+  __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
+  const u32 full = shared_address(barriers), empty = full + 8 * STAGES, turns = empty + 8 * STAGES;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(full + 8 * s, PRODUCERS);
       barrier_init(empty + 8 * s, (TURNS ? 1 : CONSUMERS) * warpgroup);
     }
+    if (TURNS)
+      for (int g = 0; g < CONSUMERS; ++g) barrier_init(turns + 8 * g, warpgroup);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
@@ -560,7 +562,9 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
         (RESIDENT ? 0 : weight_words) + lane % 4 * PLANE_PITCH + row0 * PLANE_COLUMNS + column0 + lane / 4;
     float* lines =
         reinterpret_cast<float*>(shared + resident_words + STAGES * stage_words) + threadIdx.x / 32 * (16 * line_pitch);
-    int turn = 0;  // whose tile it is
+    // Whose tile it is. A warpgroup begins when the one before it has seen all its stages filled: a parity tells only
+    // one filling of a stage from the next. The first begins at once.
+    int turn = 0, turn_parity = group == 0 ? 1 : 0;
     for (int index = first_tile(a); index < a.tiles; index += tile_step(a)) {
       const Tile t(a, index);
       if (TURNS) {
@@ -570,6 +574,8 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
           skip_stages(a, t, stage, parity);
           continue;
         }
+        barrier_wait(turns + 8 * group, turn_parity);
+        turn_parity ^= 1;
       }
       float acc[ACCUMULATORS][NB / 2];
       u32 fragment[3][PARTS][4];
@@ -593,6 +599,7 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
           next_stage();
         }
       }
+      if (TURNS) barrier_arrive(turns + 8 * (group + 1 == CONSUMERS ? 0 : group + 1));
       mma_wait<0>();
       if (held >= 0) barrier_arrive(empty + 8 * held);
       store_tile(a, t, acc, lines, row0, column0, lane);

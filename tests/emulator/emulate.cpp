@@ -290,7 +290,7 @@ int main(int argc, char** argv) {
     std::set<std::string> idle;
     for (Case c : read_table(o)) {
       if (!o.candidate.empty()) {
-        if (!c.candidate.empty() && c.candidate != o.candidate) continue;
+        if (!c.candidate.empty() && c.candidate != o.candidate.substr(0, o.candidate.find(':'))) continue;
         c.candidate = o.candidate;
       }
       if (!o.pass.empty() && c.pass != o.pass) continue;
