@@ -7,6 +7,7 @@
 #include "jit/cache.hpp"
 #include "jit/notice.hpp"
 #include "jit/report.hpp"
+#include "plan/launch_export.hpp"
 #include "plan/target.hpp"
 #include "plan/tuned.hpp"
 #include "plan_cache.hpp"
@@ -114,6 +115,32 @@ void prepare_alternative(const std::string& text, const std::string& pass_text, 
   const auto plan = created(problem_of_text(text), parse_device(device_text),
                             pass == Pass::forward ? make_epilogue(epilogue) : Epilogue{}, alternative);
   if (Status s = plan->prepare(pass); !s.ok()) throw std::runtime_error(s.message());
+}
+
+std::string launch_text(const std::string& text, const std::string& pass_text, const std::string& device_text,
+                        const std::vector<double>& epilogue) {
+  const auto problem = parse_problem(text);
+  if (!problem.ok()) throw std::runtime_error(problem.status().message());
+  const Device device = parse_device(device_text);
+  if (device.kind != Device::Kind::cuda_model)
+    throw std::runtime_error("upconv: '" + device_text + "' is no model of a GPU");
+  const auto e = export_pass(*problem, parse_pass(pass_text), device.index, make_epilogue(epilogue));
+  if (!e.ok()) throw std::runtime_error(e.status().message());
+  std::string all = e->candidate;
+  const auto add = [&](const std::string& field) { all += "\x1e" + field; };
+  add(e->detail), add(e->header), add(e->type), add(e->fields);
+  for (const ExportedKernel& k : e->kernels) add(k.file), add(k.entry), add(k.preamble);
+  return all;
+}
+
+std::string activation_text(const std::vector<double>& epilogue) {
+  return activation_preamble(make_epilogue(epilogue));
+}
+
+std::string kernel_source(const std::string& name) {
+  const std::string_view text = kernel_text(name);
+  if (text.empty()) throw std::runtime_error("upconv: there is no kernels/" + name);
+  return std::string(text);
 }
 
 void remember(const std::string& text, const std::string& pass_text, const std::string& device_text,

@@ -20,6 +20,17 @@ std::string kernel_cache(const std::string& action);
 void prepare(const std::string& problem, const std::string& pass, const std::string& device, std::int64_t precision,
              const std::vector<double>& epilogue);
 
+/// One pass as `upconv export` writes it: candidate, detail, header, type and fields of the launch, then file, entry
+/// and preamble of each kernel, separated by "\x1e". `device` is "sm_90" or the like.
+std::string launch_text(const std::string& problem, const std::string& pass, const std::string& device,
+                        const std::vector<double>& epilogue);
+
+/// What goes before kernels/activation.cuh for an epilogue.
+std::string activation_text(const std::vector<double>& epilogue);
+
+/// A file of kernels/ by its path there.
+std::string kernel_source(const std::string& name);
+
 /// The problem line of what an operator computes in `pass` of a call whose forward problem and precision are given;
 /// what the functions below take.
 std::string pass_problem(const std::string& problem, const std::string& pass, const std::string& device,

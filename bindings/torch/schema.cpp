@@ -34,6 +34,9 @@ constexpr const char* schemas[] = {
     "_engine_report() -> str",
     "_kernel_cache(str action) -> str",
     "_prepare(str problem, str pass_, str device, int precision, float[] epilogue) -> ()",
+    "_launch_text(str problem, str pass_, str device, float[] epilogue) -> str",
+    "_activation_text(float[] epilogue) -> str",
+    "_kernel_source(str name) -> str",
     "_pass_problem(str problem, str pass_, str device, int precision) -> str",
     "_alternatives(str problem, str pass_, str device, float[] epilogue) -> str",
     "_prepare_alternative(str problem, str pass_, str device, str alternative, float[] epilogue) -> ()",
@@ -83,6 +86,16 @@ void prepare_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::string problem = take_string(stack[0]), pass = take_string(stack[1]), device = take_string(stack[2]);
   const auto epilogue = to<std::vector<double>>(stack[4]);
   prepare(problem, pass, device, to<std::int64_t>(stack[3]), epilogue);
+}
+
+void launch_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const std::string problem = take_string(stack[0]), pass = take_string(stack[1]), device = take_string(stack[2]);
+  const auto epilogue = torch::stable::detail::to<std::vector<double>>(stack[3]);
+  stack[0] = torch::stable::detail::from<std::string>(launch_text(problem, pass, device, epilogue));
+}
+
+void kernel_source_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  stack[0] = torch::stable::detail::from<std::string>(kernel_source(take_string(stack[0])));
 }
 
 void pass_problem_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -136,6 +149,9 @@ STABLE_TORCH_LIBRARY_IMPL(upconv, CompositeExplicitAutograd, m) {
   m.impl("_engine_report", TORCH_BOX(&upconv::binding::engine_report));
   m.impl("_kernel_cache", &upconv::binding::kernel_cache_boxed);
   m.impl("_prepare", &upconv::binding::prepare_boxed);
+  m.impl("_launch_text", &upconv::binding::launch_text_boxed);
+  m.impl("_activation_text", TORCH_BOX(&upconv::binding::activation_text));
+  m.impl("_kernel_source", &upconv::binding::kernel_source_boxed);
   m.impl("_pass_problem", &upconv::binding::pass_problem_boxed);
   m.impl("_alternatives", &upconv::binding::alternatives_boxed);
   m.impl("_prepare_alternative", &upconv::binding::alternative_boxed<upconv::binding::prepare_alternative>);

@@ -21,7 +21,7 @@ struct BiasSumFixed {
 struct BiasSumLaunch {
   const char* refusal = nullptr;
   bool rows = true;
-  Int batch = 0, volume = 1, piece = 1, pieces = 1, units = 1, shares = 1;           ///< rows
+  Int batch = 0, volume = 1, piece = 1, pieces = 1, units = 1, shares = 1;          ///< rows
   Int inner = 1, total = 0, width = 1, keep = 1, tiles = 1, lines = 1, chunks = 1;  ///< columns
   unsigned grid = 0, threads = 32;
   Int workspace_bytes = 0;
@@ -45,9 +45,8 @@ inline BiasSumLaunch launch_of(const BiasSumFixed& f, const Sizes& z, int proces
     l.piece = bias_piece_bytes / f.element_bytes;
     l.pieces = ceil_div(l.volume, l.piece);
     const Int units = most(z.batch * l.pieces, 1), of_channel = z.batch * l.volume * f.element_bytes;
-    const Int widest =
-        least(least(of_channel / bias_bytes_of_share, ceil_div(units, bias_most_threads / 32)),
-              least(f.workspace_limit / (f.channels * f.sum_bytes), bias_most_blocks / f.channels));
+    const Int widest = least(least(of_channel / bias_bytes_of_share, ceil_div(units, bias_most_threads / 32)),
+                             least(f.workspace_limit / (f.channels * f.sum_bytes), bias_most_blocks / f.channels));
     const Int shares = least(most(ceil_div(Int{16} * processors, f.channels), 1), most(widest, 1));
     l.units = ceil_div(units, shares);
     l.shares = ceil_div(units, l.units);

@@ -12,20 +12,20 @@ constexpr Int direct_threads = 256, direct_most_blocks = 1 << 20;
 constexpr Int direct_longest_chain = 4096;
 
 struct DirectFixed {
-  Int pass = 0;         ///< 0 forward, 1 dx, 2 dw, 3 db
+  Int which = 0;        ///< 0 forward, 1 dx, 2 dw, 3 db
   bool narrow = false;  ///< Indices of 32 bits.
   bool x_last = false, y_last = false, channels_fast = false;
   Int groups = 1, ci = 1, co = 1;  ///< Channels a group.
   Int kernel_d = 1, kernel_h = 1, kernel_w = 1, stride_d = 1, stride_h = 1, stride_w = 1;
   Int padding_d = 0, padding_h = 0, padding_w = 0, dilation_d = 1, dilation_h = 1, dilation_w = 1;
-  Int w_ci = 0, w_co = 0, w_tap_d = 0, w_tap_h = 0, w_tap_w = 0;         ///< Element strides of the weights.
+  Int w_ci = 0, w_co = 0, w_tap_d = 0, w_tap_h = 0, w_tap_w = 0;          ///< Element strides of the weights.
   Int block = 1;                                                          ///< forward, dx: channels of a thread.
   Int tile_i = 1, tile_o = 1, across_i = 1, across_o = 1, sum_bytes = 4;  ///< dw: channels of a thread, threads across.
   Int workspace_limit = 64 << 20;
 
   template <class Visit>
   void visit(Visit&& field) {
-    field("pass", pass), field("narrow", narrow), field("x_last", x_last), field("y_last", y_last);
+    field("which", which), field("narrow", narrow), field("x_last", x_last), field("y_last", y_last);
     field("channels_fast", channels_fast), field("groups", groups), field("ci", ci), field("co", co);
     field("kernel_d", kernel_d), field("kernel_h", kernel_h), field("kernel_w", kernel_w);
     field("stride_d", stride_d), field("stride_h", stride_h), field("stride_w", stride_w);
@@ -98,22 +98,23 @@ inline DirectLaunch launch_of(const DirectFixed& f, const Sizes& z, int processo
   DirectLaunch l;
   l.arguments = direct_arguments(f, z);
   const arguments::Direct& s = l.arguments;
-  if (f.narrow && f.pass < 3 && !direct_fits_32_bits(f, z, s)) {
+  if (f.narrow && f.which < 3 && !direct_fits_32_bits(f, z, s)) {
     l.refusal = "numbers past the 32-bit indices it was compiled with";
     return l;
   }
   const auto grid = [](Int blocks) { return static_cast<unsigned>(least(most(blocks, 1), direct_most_blocks)); };
-  if (f.pass < 2) {
-    const Int items = z.batch * f.groups * ceil_div(f.pass == 0 ? f.co : f.ci, f.block) *
-                      (f.pass == 0 ? volume(z.out) : volume(z.in));
+  if (f.which < 2) {
+    const Int items = z.batch * f.groups * ceil_div(f.which == 0 ? f.co : f.ci, f.block) *
+                      (f.which == 0 ? volume(z.out) : volume(z.in));
     l.grid = items == 0 ? 0 : grid(ceil_div(items, direct_threads));
     return l;
   }
-  const bool weight = f.pass == 2;
+  const bool weight = f.which == 2;
   const Int taps = s.kernel[0] * s.kernel[1] * s.kernel[2];
   l.elements = weight ? f.groups * f.ci * f.co * taps : f.groups * f.co;
-  const Int tiles = weight ? f.groups * ceil_div(f.ci, f.tile_i * f.across_i) * ceil_div(f.co, f.tile_o * f.across_o) * taps
-                           : l.elements;
+  const Int tiles =
+      weight ? f.groups * ceil_div(f.ci, f.tile_i * f.across_i) * ceil_div(f.co, f.tile_o * f.across_o) * taps
+             : l.elements;
   const Int positions = z.batch * (weight ? volume(z.in) : volume(z.out)), part = l.elements * f.sum_bytes;
   const Int lanes = direct_threads / (f.across_i * f.across_o);
   const Int for_chip = least(ceil_div(Int{8} * processors, tiles), ceil_div(positions, 4 * lanes));
@@ -132,13 +133,13 @@ bool run(const DirectFixed& f, const DirectLaunch& l, const Tensors& t, void* wo
   void *result = t.out, *parts = l.splits > 1 ? workspace : nullptr;
   Int splits = l.splits;
   const Shape launch{l.grid, static_cast<unsigned>(direct_threads), 0};
-  if (f.pass < 2) {
+  if (f.which < 2) {
     void* list[] = {&shape, &a, &b, &bias, &result};
     return start(0, launch, list);
   }
   void* of_weight[] = {&shape, &a, &b, &parts, &result, &splits};
   void* of_bias[] = {&shape, &a, &parts, &result, &splits};
-  if (!start(0, launch, f.pass == 2 ? of_weight : of_bias)) return false;
+  if (!start(0, launch, f.which == 2 ? of_weight : of_bias)) return false;
   return l.splits == 1 || run_ordered_sum(start, 1, parts, result, l.elements, l.splits);
 }
 

@@ -12,10 +12,10 @@ struct GatherMmaFixed {
   Int groups = 1, source_channels = 1, out_channels = 1;  ///< Channels of all groups.
   Int weight_group = 0;                                   ///< Elements from one group's weights to the next.
   Int stride_d = 1, stride_h = 1, stride_w = 1, padding_d = 0, padding_h = 0, padding_w = 0;
-  Int columns = 1, block_columns = 8;               ///< Of one group; of a block.
+  Int columns = 1, block_columns = 8;                  ///< Of one group; of a block.
   Int tile_n = 1, tile_d = 1, tile_h = 1, tile_w = 1;  ///< Positions of a block.
-  Int reach_d = 1;                                  ///< Source planes that a tile of one plane reads.
-  Int threads = 256, shared_bytes = 0, blocks = 1;  ///< Blocks of a multiprocessor.
+  Int reach_d = 1;                                     ///< Source planes that a tile of one plane reads.
+  Int threads = 256, shared_bytes = 0, blocks = 1;     ///< Blocks of a multiprocessor.
 
   template <class Visit>
   void visit(Visit&& field) {

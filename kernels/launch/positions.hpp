@@ -46,7 +46,8 @@ inline PositionsLaunch launch_of(const PositionsFixed& f, const Sizes& z, int pr
   const Int limit = (Int(1) << 31) - 65536;
   const Int(&in)[3] = f.dx ? z.out : z.in;
   const Int(&out)[3] = f.dx ? z.in : z.out;
-  if (volume(in) * (f.in_last ? f.ci * f.groups : 1) > limit || volume(out) * (f.out_last ? f.co * f.groups : 1) > limit) {
+  if (volume(in) * (f.in_last ? f.ci * f.groups : 1) > limit ||
+      volume(out) * (f.out_last ? f.co * f.groups : 1) > limit) {
     l.refusal = "a sample's plane exceeds 2^31 elements";
     return l;
   }
@@ -95,10 +96,9 @@ bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, vo
   const void *in = t.a, *w = t.b, *bias = t.bias;
   void* out = t.out;
   void* list[] = {&in, &w, &bias, &out, &s};
-  return start(0,
-               Shape{l.grid, static_cast<unsigned>(f.threads),
-                     static_cast<unsigned>(positions_shared_bytes(f, s.slices))},
-               list);
+  return start(
+      0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(positions_shared_bytes(f, s.slices))},
+      list);
 }
 
 }  // namespace upconv::launch

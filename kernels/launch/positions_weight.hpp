@@ -9,10 +9,10 @@ namespace upconv::launch {
 /// What the kernel was specialised for, as far as a launch depends on it.
 struct PositionsWeightFixed {
   bool x_last = false, y_last = false;
-  bool group_lanes = false;     ///< Lanes along groups, not along lines.
-  bool writes_dw = true;        ///< One split is dw itself: fp32.
+  bool group_lanes = false;                      ///< Lanes along groups, not along lines.
+  bool writes_dw = true;                         ///< One split is dw itself: fp32.
   Int groups = 1, ci = 1, co = 1, elements = 1;  ///< Channels a group; elements of dw.
-  Int items = 1;                ///< Blocks for one share of the positions.
+  Int items = 1;                                 ///< Blocks for one share of the positions.
   Int uh = 1, threads = 256, blocks = 1;
   Int workspace_limit = 64 << 20;
 
@@ -35,7 +35,8 @@ struct PositionsWeightLaunch {
 inline PositionsWeightLaunch launch_of(const PositionsWeightFixed& f, const Sizes& z, int processors) {
   PositionsWeightLaunch l;
   const Int limit = (Int(1) << 31) - 65536;
-  if (volume(z.in) * (f.x_last ? f.ci * f.groups : 1) > limit || volume(z.out) * (f.y_last ? f.co * f.groups : 1) > limit) {
+  if (volume(z.in) * (f.x_last ? f.ci * f.groups : 1) > limit ||
+      volume(z.out) * (f.y_last ? f.co * f.groups : 1) > limit) {
     l.refusal = "a sample's plane exceeds 2^31 elements";
     return l;
   }

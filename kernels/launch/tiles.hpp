@@ -9,9 +9,9 @@ namespace upconv::launch {
 /// What the kernel was specialised for, as far as a launch depends on it.
 struct TilesFixed {
   bool backward = false, source_last = false, out_last = false, resident = false;
-  bool vectors = false;                              ///< Rows of the source may be copied several words at a time.
-  Int groups = 1, k = 1, n = 1;                      ///< Channels of source and result, a group.
-  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;      ///< Element strides of the weights.
+  bool vectors = false;                          ///< Rows of the source may be copied several words at a time.
+  Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
+  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
   Int stride_h = 1, stride_w = 1, padding_h = 0, padding_w = 0;
   Int tile_rows = 1, tile_columns = 1, columns = 8;  ///< Positions of a block and its result channels.
   Int threads = 384, shared_bytes = 0;

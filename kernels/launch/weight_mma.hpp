@@ -115,7 +115,8 @@ bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, vo
   p.out = p.partial ? workspace : t.out;
   // Elements of a row that one copy may take: the most, 2 or 1, as address and strides allow.
   const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
-    for (const Int v : {widest, Int(2)}) {
+    const Int tried[] = {widest, 2};
+    for (const Int v : tried) {
       if (v > widest || s.w != 1) continue;
       if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
           width % v == 0)

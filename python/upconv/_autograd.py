@@ -144,6 +144,7 @@ for _operator in (_ops.forward_packed, _ops.forward_epilogue_packed, _ops.backwa
 
 
 _transforms_active = torch._C._are_functorch_transforms_active
+_forward = _ops.forward_packed_builtin  # _call has ruled out whatever would have to see the operator
 
 
 class _ConvTranspose(torch.autograd.Function):
@@ -153,7 +154,7 @@ class _ConvTranspose(torch.autograd.Function):
     def forward(ctx, x, w, b, geometry):
         ctx.geometry = geometry
         ctx.save_for_backward(x, w)
-        return _ops.forward_packed(x, w, b, geometry)
+        return _forward(x, w, b, geometry)
 
     @staticmethod
     def backward(ctx, dy):

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from . import _activations, _ops, _routes
 from ._autograd import apply_conv_transpose, unpack
 
-_forward = _ops.forward_packed
+_forward = _ops.forward_packed_builtin
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 _transforms_active = torch._C._are_functorch_transforms_active
@@ -29,7 +29,15 @@ def run(rank, x, w, b, geometry):
     if _is_compiling():
         return _in_full(rank, x, w, b, geometry)
     try:
-        if x.dim() != rank + 2 or _watched(x, w, b):
+        if (
+            x.dim() != rank + 2
+            or _transforms_active()  # from here on _watched, written out: a call costs more than all of it
+            or _dispatch_modes()
+            or _autocast()
+            or forward_ad._current_level >= 0
+            or _tracing_state() is not None
+            or _has_torch_function(x, w, b)
+        ):
             return _in_full(rank, x, w, b, geometry)
         if _is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad)):
             return apply_conv_transpose(x, w, b, geometry)

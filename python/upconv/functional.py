@@ -31,29 +31,32 @@ def _tuple(value, rank: int, name: str, what: str):
     raise TypeError(f"{name}(): argument '{what}' must be tuple of ints, not {type(value).__name__}")
 
 
-def _geometry(rank, name, stride, padding, output_padding, groups, dilation):
+def _geometry(rank, name, mode, stride, padding, output_padding, groups, dilation):
     return (
         *_tuple(stride, rank, name, "stride"),
         *_tuple(padding, rank, name, "padding"),
         *_tuple(output_padding, rank, name, "output_padding"),
         *_tuple(dilation, rank, name, "dilation"),
         groups,
+        mode,
     )
 
 
 # A quarter of a tiny call went into building the same tuple again. (typed: 1.0 is not 1 here.)
 _known_geometry = functools.lru_cache(maxsize=512, typed=True)(_geometry)
+_is_compiling = torch.compiler.is_compiling
 
 
 def _run(rank, name, precision, x, w, b, *arguments):
-    mode = _precision.code(precision, x)
-    if torch.compiler.is_compiling():
-        return run(rank, x, w, b, (*_geometry(rank, name, *arguments), mode))
+    # Off CUDA precision means nothing, and asking costs a call of its own.
+    mode = 0 if precision == "torch" and not getattr(x, "is_cuda", False) else _precision.code(precision, x)
+    if _is_compiling():
+        return run(rank, x, w, b, _geometry(rank, name, mode, *arguments))
     try:
-        geometry = _known_geometry(rank, name, *arguments)
+        geometry = _known_geometry(rank, name, mode, *arguments)
     except TypeError:  # a list, or something wrong that _geometry names
-        geometry = _geometry(rank, name, *arguments)
-    return run(rank, x, w, b, (*geometry, mode))
+        geometry = _geometry(rank, name, mode, *arguments)
+    return run(rank, x, w, b, geometry)
 
 
 def conv_transpose1d(

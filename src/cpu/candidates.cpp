@@ -5,8 +5,8 @@ namespace upconv::cpu {
 
 std::span<const Candidate> candidates(Pass pass) {
   static const Candidate gather[] = {
-      {"cpu_depthwise", make_depthwise},      {"cpu_residues", make_residues},   {"cpu_positions", make_positions},
-      {"cpu_channels", make_channels_gather}, {"cpu_reference", make_reference},
+      {"cpu_depthwise", make_depthwise},     {"cpu_residues", make_residues},        {"cpu_positions", make_positions},
+      {"cpu_weight_rows", make_weight_rows}, {"cpu_channels", make_channels_gather}, {"cpu_reference", make_reference},
   };
   static const Candidate weight[] = {
       {"cpu_depthwise", make_depthwise},

@@ -14,6 +14,8 @@ Result<std::unique_ptr<PassKernel>> make_channels_gather(const Request& request)
 /// The same kernels for one output channel and a long stride (an inverse STFT): vectors across the outputs of a stride.
 Result<std::unique_ptr<PassKernel>> make_residues(const Request& request);
 Result<std::unique_ptr<PassKernel>> make_channels_weight(const Request& request);
+/// Weights broadcast as they lie, vectors across positions: dx of dense layers.
+Result<std::unique_ptr<PassKernel>> make_weight_rows(const Request& request);
 /// Vectors across positions: forward, dx and dw of layers with few channels a group.
 Result<std::unique_ptr<PassKernel>> make_positions(const Request& request);
 /// Depthwise layers with the channels last: vectors across channels, in place.

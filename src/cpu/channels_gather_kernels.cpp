@@ -47,18 +47,34 @@ void copy_line(const T* from, std::int64_t width, T* to, Vec<T>& probe) {
 /// tap's part of the panel is then written in runs of some lines.
 inline constexpr std::int64_t turned_lines = 256;
 
+/// turned[c * width + r] = from[r * pitch + c] for `rows` x `cols` elements, widened on the way; at most turned_lines
+/// columns.
+template <class S, class T>
+void turn_rows(const S* from, std::int64_t pitch, std::int64_t rows, std::int64_t cols, std::int64_t width, T* turned) {
+  if constexpr (sizeof(S) == sizeof(T)) {
+    transpose(reinterpret_cast<const T*>(from), pitch, turned, width, rows, cols);
+  } else {
+    T wide[turned_lines * 3 * lanes<T>];
+    if (pitch == cols)
+      widen_row(from, wide, rows * cols);
+    else
+      for (std::int64_t r = 0; r < rows; ++r) widen_row(from + r * pitch, wide + r * cols, cols);
+    transpose(wide, cols, turned, width, rows, cols);
+  }
+}
+
 /// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are
 /// contiguous.
-template <class T>
-void turn_block(const GatherConfig& c, const T* from, std::int64_t k_count, std::int64_t valid, std::int64_t width,
+template <class S, class T>
+void turn_block(const GatherConfig& c, const S* from, std::int64_t k_count, std::int64_t valid, std::int64_t width,
                 T* turned) {
   if (c.w_k == c.taps) {  // (k, tap) contiguous for a channel
     for (std::int64_t v = 0; v < valid; ++v) fetch_ahead<0>(from + v * c.w_v + k_count * c.taps, k_count * c.taps);
-    transpose(from, c.w_v, turned, width, valid, k_count * c.taps);
+    turn_rows(from, c.w_v, valid, k_count * c.taps, width, turned);
   } else {
     for (std::int64_t k = 0; k < k_count; ++k) {
       fetch_ahead<0>(from + (k + k_count) * c.w_k, valid * c.taps);
-      transpose(from + k * c.w_k, c.w_v, turned + k * c.taps * width, width, valid, c.taps);
+      turn_rows(from + k * c.w_k, c.w_v, valid, c.taps, width, turned + k * c.taps * width);
     }
   }
 }
@@ -71,15 +87,13 @@ bool pack_block(const GatherConfig& c, const S* w, std::int64_t group, std::int6
   const std::int64_t width = block_width<T>(c, v0), valid = minimum(width, c.v - v0);
   const S* from = w + group * c.w_group + v0 * c.w_v;
   Vec<T> probe{};  // 0 * value summed: NaN as soon as one value is not finite
-  const bool turn = sizeof(S) == sizeof(T) && c.dense_taps && c.taps <= turned_lines;
+  const bool turn = c.dense_taps && c.taps <= turned_lines;
   const std::int64_t k_step = turn ? maximum(1, turned_lines / c.taps) : 1;
   T turned[turned_lines * widest];
   std::memset(turned, 0, sizeof turned);  // channels beyond the last stay zero
   for (std::int64_t k0 = 0; k0 < c.k; k0 += k_step) {
     const std::int64_t k1 = minimum(k0 + k_step, c.k);
-    if constexpr (sizeof(S) == sizeof(T)) {
-      if (turn) turn_block(c, reinterpret_cast<const T*>(from) + k0 * c.w_k, k1 - k0, valid, width, turned);
-    }
+    if (turn) turn_block(c, from + k0 * c.w_k, k1 - k0, valid, width, turned);
     T* to = panel;
     for (std::int64_t p = 0; p < c.n_phases; ++p) {
       const GatherPhase& phase = c.phases[p];

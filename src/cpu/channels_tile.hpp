@@ -177,9 +177,10 @@ static inline void read_line(const S* src, const TensorView& view, std::int64_t 
                      channels - c < 8 ? channels - c : 8, count);
     }
   } else {
-    T rows[4 * line_chunk];
-    for (std::int64_t c = 0; c < channels; c += 4) {
-      const std::int64_t n = channels - c < 4 ? channels - c : 4;
+    T rows[8 * line_chunk];
+    for (std::int64_t c = 0; c < channels; c += 8) {
+      for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<0>(src + j * view.c, count);
+      const std::int64_t n = channels - c < 8 ? channels - c : 8;
       for (std::int64_t i = 0; i < count; i += line_chunk) {
         const std::int64_t m = count - i < line_chunk ? count - i : line_chunk;
         for (std::int64_t j = 0; j < n; ++j) widen_row(src + (c + j) * view.c + i, rows + j * line_chunk, m);
@@ -236,9 +237,10 @@ static inline void write_line(S* dst, const TensorView& view, std::int64_t chann
       return;
     }
   }
-  T rows[4 * line_chunk];
-  for (std::int64_t c = 0; c < channels; c += 4) {
-    const std::int64_t n = channels - c < 4 ? channels - c : 4;
+  T rows[8 * line_chunk];
+  for (std::int64_t c = 0; c < channels; c += 8) {
+    for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<1>(dst + j * view.c, count);
+    const std::int64_t n = channels - c < 8 ? channels - c : 8;
     for (std::int64_t i = 0; i < count; i += line_chunk) {
       const std::int64_t m = count - i < line_chunk ? count - i : line_chunk;
       transpose(tile + i * pitch + c, pitch, rows, line_chunk, m, n);

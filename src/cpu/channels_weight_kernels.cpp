@@ -16,6 +16,9 @@ constexpr int weight_block_m = 12;
 constexpr int weight_block_m = 6;
 #endif
 
+/// Taps of a share at most: choose_ranges() sees to it.
+constexpr std::int64_t most_taps = 128;
+
 std::int64_t minimum(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 std::int64_t maximum(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
@@ -272,10 +275,13 @@ void store_taps(const WeightConfig& c, const Share& s, const T* sums, std::int64
   const std::int64_t taps = s.t1 - s.t0;
   const bool dense = c.w_tap[2] == 1;  // then all taps of a pair of channels are contiguous
   if constexpr (sizeof(S) == sizeof(T)) {
-    if (dense) {
-      transpose(sums, width, reinterpret_cast<T*>(to) + s.t0, w_b, taps, n);
-      return;
-    }
+    if (dense) return transpose(sums, width, reinterpret_cast<T*>(to) + s.t0, w_b, taps, n);
+  } else if (dense) {
+    T turned[most_taps * weight_block_n * lanes<T>];
+    transpose(sums, width, turned, taps, taps, n);
+    if (w_b == taps) return narrow_row(turned, to, n * taps);  // all taps of the kernel: one run
+    for (std::int64_t b = 0; b < n; ++b) narrow_row(turned + b * taps, to + b * w_b + s.t0, taps);
+    return;
   }
   for (std::int64_t t = 0; t < taps; ++t) {
     const std::int64_t tap = s.t0 + t, kw = tap % c.dim[2].kernel, kh = tap / c.dim[2].kernel % c.dim[1].kernel,
@@ -289,7 +295,7 @@ void store_taps(const WeightConfig& c, const Share& s, const T* sums, std::int64
 template <class S, class T>
 void reduce_share(const WeightConfig& c, const T* partials, S* dw, std::int64_t share) {
   constexpr std::int64_t block = weight_block_n * lanes<T>;
-  T sums[128 * block];  // choose_ranges() takes at most 128 taps a share
+  T sums[most_taps * block];
   const Share s = share_of(c, share * c.slots);
   const T* from = partials + share * c.slots * c.sum_elements;
   const std::int64_t na = s.a1 - s.a0, nb = s.b1 - s.b0, width = padded_b<T>(nb);

@@ -1,8 +1,9 @@
 // db at memory speed. Host side of kernels/bias_sum.cuh; launch/bias_sum.hpp decides between rows and columns.
+#include "launch/bias_sum.hpp"
+
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
 #include "cuda/ordered_sum.hpp"
-#include "launch/bias_sum.hpp"
 
 namespace upconv::cuda {
 namespace {

@@ -1,10 +1,11 @@
 // Every pass by its definition: any problem. Host side of kernels/direct.cuh. The problem travels as a parameter, so
 // there are a few dozen programs in all (dtype, pass, width of indices, channels a thread), whatever the shapes.
+#include "launch/direct.hpp"
+
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
 #include "cuda/ordered_sum.hpp"
 #include "epilogue/cuda_text.hpp"
-#include "launch/direct.hpp"
 
 namespace upconv::cuda {
 namespace {
@@ -16,10 +17,7 @@ launch::DirectFixed fixed_of(const Request& r) {
   const Geometry& g = r.geometry;
   const WeightStrides w = weight_strides(r.problem, g);
   launch::DirectFixed f;
-  f.pass = r.pass == Pass::forward           ? 0
-           : r.pass == Pass::backward_input  ? 1
-           : r.pass == Pass::backward_weight ? 2
-                                             : 3;
+  f.which = r.pass == Pass::forward ? 0 : r.pass == Pass::backward_input ? 1 : r.pass == Pass::backward_weight ? 2 : 3;
   f.x_last = r.problem.x_layout == Layout::channels_last, f.y_last = r.problem.y_layout == Layout::channels_last;
   f.groups = g.groups, f.ci = g.ci, f.co = g.co;
   f.kernel_d = g.kernel[0], f.kernel_h = g.kernel[1], f.kernel_w = g.kernel[2];
@@ -75,8 +73,8 @@ int gather_block(const Request& r, const launch::DirectFixed& f) {
 }
 
 launch::DirectFixed with_tile(const Request& r, launch::DirectFixed f, Tile& tile) {
-  if (f.pass < 2) tile.block = gather_block(r, f);
-  if (f.pass == 2) tile = weight_tile(r.problem, r.geometry);
+  if (f.which < 2) tile.block = gather_block(r, f);
+  if (f.which == 2) tile = weight_tile(r.problem, r.geometry);
   f.block = tile.block;
   f.tile_i = tile.i, f.tile_o = tile.o, f.across_i = tile.across_i, f.across_o = tile.across_o;
   return f;
@@ -89,20 +87,21 @@ class Direct final : public PassKernel {
       : fixed_(with_tile(r, fixed_of(r), tile_)),
         launch_(launch::launch_of(fixed_, sizes_of(r.geometry), r.target.processors)),
         device_(r.target.device),
-        kernel_({"direct.cuh", fixed_.pass < 2 ? "direct_gather" : fixed_.pass == 2 ? "direct_weight" : "direct_bias",
-                 preamble(r.problem.dtype, fixed_.narrow, constants(fixed_.pass != 1, tile_),
-                          fixed_.pass < 2 ? r.epilogue : Epilogue{})}),
+        kernel_({"direct.cuh",
+                 fixed_.which < 2    ? "direct_gather"
+                 : fixed_.which == 2 ? "direct_weight"
+                                     : "direct_bias",
+                 preamble(r.problem.dtype, fixed_.narrow, constants(fixed_.which != 1, tile_),
+                          fixed_.which < 2 ? r.epilogue : Epilogue{})}),
         sum_(r.problem.dtype) {}
 
   std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
 
   Status run(const PassTensors& t, void* workspace, void* stream) const override {
     Start<2> start(device_, stream, {&kernel_, &sum_.kernel()});
-    const launch::Tensors tensors[] = {{t.x, t.w, t.b, t.y},
-                                       {t.dy, t.w, t.b, t.dx},
-                                       {t.x, t.dy, nullptr, t.dw},
-                                       {t.dy, nullptr, nullptr, t.db}};
-    launch::run(fixed_, launch_, tensors[fixed_.pass], workspace, start);
+    const launch::Tensors tensors[] = {
+        {t.x, t.w, t.b, t.y}, {t.dy, t.w, t.b, t.dx}, {t.x, t.dy, nullptr, t.dw}, {t.dy, nullptr, nullptr, t.db}};
+    launch::run(fixed_, launch_, tensors[fixed_.which], workspace, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
@@ -110,13 +109,13 @@ class Direct final : public PassKernel {
   }
   std::string detail() const override {
     const std::string indices = fixed_.narrow ? "32-bit indices" : "64-bit indices";
-    if (fixed_.pass < 2)
+    if (fixed_.which < 2)
       return "a thread for each position and " +
              (tile_.block == 1 ? "channel" : std::to_string(tile_.block) + " channels") + ", " + indices;
     std::string s = "a block for each ";
-    s += fixed_.pass == 2 ? std::to_string(tile_.i * tile_.across_i) + "x" + std::to_string(tile_.o * tile_.across_o) +
-                                " channels and tap"
-                          : "channel";
+    s += fixed_.which == 2 ? std::to_string(tile_.i * tile_.across_i) + "x" + std::to_string(tile_.o * tile_.across_o) +
+                                 " channels and tap"
+                           : "channel";
     s += ", positions in " + std::to_string(launch_.splits) + (launch_.splits == 1 ? " part, " : " parts, ");
     return s + indices;
   }

@@ -1,10 +1,11 @@
 // Tensor-core gather for forward and dx, on mma.sync (sm_80 and up). Host side of kernels/gather_mma.cuh.
+#include "launch/gather_mma.hpp"
+
 #include <algorithm>
 
 #include "cuda/candidates.hpp"
 #include "cuda/gather_tile.hpp"
 #include "epilogue/cuda_text.hpp"
-#include "launch/gather_mma.hpp"
 
 namespace upconv::cuda {
 namespace {
@@ -149,8 +150,8 @@ class GatherMma final : public PassKernel {
   Status run(const PassTensors& p, void*, void* stream) const override {
     const bool forward = pass_ == Pass::forward;
     Start<1> start(device_, stream, {&kernel_});
-    launch::run(fixed_, launch_,
-                {forward ? p.x : p.dy, p.w, forward ? p.b : nullptr, forward ? p.y : p.dx}, nullptr, start);
+    launch::run(fixed_, launch_, {forward ? p.x : p.dy, p.w, forward ? p.b : nullptr, forward ? p.y : p.dx}, nullptr,
+                start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {

@@ -1,5 +1,7 @@
 // cuda_positions: forward and dx with few channels a group, by fp32 multiply-adds. Host side of kernels/positions.cuh:
 // which problems, which tile, which launch.
+#include "launch/positions.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -10,7 +12,6 @@
 
 #include "cuda/candidates.hpp"
 #include "epilogue/cuda_text.hpp"
-#include "launch/positions.hpp"
 
 namespace upconv::cuda {
 namespace {

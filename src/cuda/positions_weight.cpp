@@ -1,12 +1,13 @@
 // cuda_positions_weight: dw with few channels a group, by fp32 multiply-adds. Host side of
 // kernels/positions_weight.cuh.
+#include "launch/positions_weight.hpp"
+
 #include <algorithm>
 #include <cstdio>
 #include <string>
 
 #include "cuda/candidates.hpp"
 #include "cuda/ordered_sum.hpp"
-#include "launch/positions_weight.hpp"
 
 namespace upconv::cuda {
 namespace {
@@ -29,9 +30,7 @@ class PositionsWeight final : public PassKernel {
 
   Status choose(bool forced);
 
-  [[nodiscard]] std::size_t workspace_bytes() const override {
-    return std::size_t(launch_.workspace_bytes);
-  }
+  [[nodiscard]] std::size_t workspace_bytes() const override { return std::size_t(launch_.workspace_bytes); }
   [[nodiscard]] Status run(const PassTensors& t, void* workspace, void* stream) const override {
     Start<2> start(target_.device, stream, {kernel_.get(), &sum_.kernel()});
     launch::run(fixed_, launch_, {t.x, t.dy, nullptr, t.dw}, workspace, start);

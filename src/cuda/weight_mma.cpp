@@ -154,8 +154,8 @@ class WeightMma final : public PassKernel {
         text, sizeof text,
         "%s, block %d ci x %d co x %dx%dx%d taps, warps %dx%dx%d of %dx%d, box %dx%dx%d, %d stages of %.1f KiB, "
         "%d a multiprocessor, %lld tiles x %lld splits",
-        modes[int(mode_)], tile_.mb(), tile_.nb(), tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.wm,
-        tile_.wn, tile_.wk, tile_.mt, tile_.nt, tile_.box[0], tile_.box[1], tile_.box[2], tile_.stages,
+        modes[int(mode_)], tile_.mb(), tile_.nb(), tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.wm, tile_.wn,
+        tile_.wk, tile_.mt, tile_.nt, tile_.box[0], tile_.box[1], tile_.box[2], tile_.stages,
         tile_.stage_bytes() / 1024.0, tile_.occupancy, static_cast<long long>(tile_.tiles),
         static_cast<long long>(tile_.splits));
     return text;

@@ -57,20 +57,35 @@ Function function_of(Activation a) {
   return {"unknown", 0};
 }
 
+/// A step applied to `argument`, by the function of that name in upconv::`scope`.
+std::string call(const char* scope, const EpilogueStep& step, const std::string& argument) {
+  const Function f = function_of(step.activation);
+  std::string s = std::string("upconv::") + scope + "::" + f.name + "<S>(" + argument;
+  if (f.parameters > 0) s += ", " + literal(step.a);
+  if (f.parameters > 1) s += ", " + literal(step.b);
+  return s + ")";
+}
+
 }  // namespace
 
 std::string epilogue_text(const Epilogue& epilogue) {
   std::string s = "#include \"epilogue/activations.cuh\"\nnamespace config {\nconstexpr bool has_epilogue = ";
   s += epilogue.empty() ? "false" : "true";
   s += ";\ntemplate <class S>\n__device__ __forceinline__ S epilogue(S v) {\n";
-  for (const EpilogueStep& step : epilogue.steps) {
-    const Function f = function_of(step.activation);
-    s += std::string("  v = upconv::activation::") + f.name + "<S>(v";
-    if (f.parameters > 0) s += ", " + literal(step.a);
-    if (f.parameters > 1) s += ", " + literal(step.b);
-    s += ");\n";
-  }
+  for (const EpilogueStep& step : epilogue.steps) s += "  v = " + call("activation", step, "v") + ";\n";
   s += "  return v;\n}\n}  // namespace config\n";
+  return s;
+}
+
+std::string epilogue_gradient_text(const Epilogue& epilogue) {
+  std::string s = "#include \"epilogue/slopes.cuh\"\nnamespace config {\ntemplate <class S>\n";
+  s += "__device__ __forceinline__ S epilogue_gradient(S v0, S dy) {\n";
+  const std::size_t count = epilogue.steps.size();
+  const auto value = [](std::size_t i) { return "v" + std::to_string(i); };
+  for (std::size_t i = 0; i + 1 < count; ++i)
+    s += "  const S " + value(i + 1) + " = " + call("activation", epilogue.steps[i], value(i)) + ";\n";
+  for (std::size_t i = count; i-- > 0;) s += "  dy *= " + call("slope", epilogue.steps[i], value(i)) + ";\n";
+  s += "  return dy;\n}\n}  // namespace config\n";
   return s;
 }
 

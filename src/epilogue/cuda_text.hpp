@@ -11,4 +11,8 @@ namespace upconv {
 /// namespace config. It brings the include it needs. Equal lists give equal texts.
 std::string epilogue_text(const Epilogue& epilogue);
 
+/// `namespace config { template <class S> S epilogue_gradient(S v, S dy); }`: dy times the derivative of the steps at
+/// v.
+std::string epilogue_gradient_text(const Epilogue& epilogue);
+
 }  // namespace upconv

@@ -77,8 +77,18 @@ def test_measuring_again_replaces_and_adds(place):
         ("forward", 2),
     }
     assert bench(place, "--threads", "1", "--dtype", "bf16", "--only", "L1/1") == 0
-    kinds = {r["dtype"] for r in results.read(place / "r.json")["rows"]}
-    assert kinds == {"float32", "bfloat16"}
+    rows = results.read(place / "r.json")["rows"]
+    assert {r["dtype"] for r in rows} == {"float32", "bfloat16"}
+    assert all(("upconv_f32" in r["peers_ms"]) == (r["dtype"] == "bfloat16") for r in rows)
+
+
+def test_a_few_rows_come_in_16_bits_without_being_asked(place, capsys):
+    assert main(["bench", "--list", "--only", "L1/57,L1/58"]) == 0
+    listed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [words[0] for words in listed] == ["L1/57", "L1/58", "L1/57", "L1/57"]
+    rows = [row(dtype="bfloat16", peers_ms={"torch_eager": 3.0, "upconv_f32": own}) for own in (0.9, 1.2)]
+    (s,) = summary.summarise(rows, "bfloat16")
+    assert s.own == [0.9, 1.2]
 
 
 def test_an_interrupted_run_loses_nothing(place, monkeypatch):
@@ -140,8 +150,8 @@ def row(name="L1/1", what="forward", threads=1, ours=1.0, peer=2.0, floor=0.5, *
     return {
         "id": name, "problem": "2d n1 c8 o8 i8x8 k3 f32", "pass": what, "dtype": "float32", "layout": "nchw",
         "threads": threads, "upconv_ms": ours, "peers_ms": {"torch_eager": peer}, "floor_ms": floor,
-        "floor_by": "operations", "kernel": "cpu_channels", **more,
-    }  # fmt: skip
+        "floor_by": "operations", "kernel": "cpu_channels",
+    } | more  # fmt: skip
 
 
 META = {

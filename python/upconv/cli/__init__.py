@@ -1,4 +1,4 @@
-"""The command line: `upconv demo | bench | explain | tune | doctor | cache`.
+"""The command line: `upconv demo | bench | explain | tune | export | check | doctor | cache`.
 
 Exit codes: 0 (ok), 1 (check failed), 2 (usage).
 
@@ -17,7 +17,7 @@ class UsageError(Exception):
 
 
 def parser() -> argparse.ArgumentParser:
-    from upconv.cli import bench, cache, demo, doctor, explain, tune
+    from upconv.cli import bench, cache, check, demo, doctor, explain, export, tune
 
     top = argparse.ArgumentParser(
         prog="upconv",
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=Version, nargs=0, help="print the version and stop")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, bench, explain, tune, doctor, cache):
+    for command in (demo, bench, explain, tune, export, check, doctor, cache):
         command.add(commands)
     return top
 

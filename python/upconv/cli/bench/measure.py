@@ -23,6 +23,7 @@ from upconv.cli.timing import interleaved, once
 PASSES = ("forward", "backward_input", "backward_weight", "backward")
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16}
 LAYOUTS = ("nchw", "nhwc")
+OWN_F32 = "upconv_f32"  # peer of the 16-bit rows: upconv itself in fp32, in the same turns
 TENSORS = {
     "forward": ("y",),
     "backward_input": ("dx",),
@@ -127,6 +128,8 @@ def measure(shape: Shape, settings: Settings, meta: dict, tick: Callable[[], Non
         torch.set_num_threads(threads)
         for name in settings.passes:
             calls = {source: pass_call(apply, name, data) for source, apply in applied.items()}
+            if problem.dtype in ("bf16", "f16"):
+                calls[OWN_F32] = pass_call(applied["upconv"], name, data.to(torch.float32))
             ms = interleaved(calls, settings.seconds)
             floor, limit = floor_of(problem, name, threads, meta)
             row = {
@@ -138,7 +141,7 @@ def measure(shape: Shape, settings: Settings, meta: dict, tick: Callable[[], Non
                 "layout": settings.layout,
                 "threads": threads,
                 "upconv_ms": figure(ms["upconv"]),
-                "peers_ms": {"torch_eager": figure(ms["torch_eager"])},
+                "peers_ms": {peer: figure(ms[peer]) for peer in ms if peer != "upconv"},
                 "floor_ms": figure(floor),
                 "floor_by": limit,
                 "workspace_mb": plan_workspace(plan, name),

@@ -11,6 +11,7 @@ from rich.table import Table
 from upconv.cli import style
 
 PEER = "torch_eager"
+OWN_F32 = "upconv_f32"
 SLOW = 0.60  # a row is PyTorch's weak spot when it reaches less of the machine's peak
 LEAST = 0.95  # and elsewhere upconv must not fall below this
 
@@ -46,6 +47,7 @@ class Summary:
     dense: list[dict] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
     wrong: list[dict] = field(default_factory=list)
+    own: list[float] = field(default_factory=list)  # upconv's fp32 time over its time in this dtype
 
     @property
     def losing(self) -> list[dict]:
@@ -72,6 +74,8 @@ def summarise(rows: list[dict], dtype: str = "float32", layout: str = "nchw") ->
             s.dense.append(row)
         if "first_ms" in row:
             s.first.append(row["first_ms"]["upconv"] / row["upconv_ms"])
+        if OWN_F32 in row["peers_ms"]:
+            s.own.append(row["peers_ms"][OWN_F32] / row["upconv_ms"])
         if is_wrong(row):
             s.wrong.append(row)
     return [out[n] for n in sorted(out)]
@@ -113,6 +117,9 @@ def table(summaries: list[Summary], title: str) -> Table:
     line("dense rows, share of the FMA peak, least", "≥ 75%", lambda s: share(s.dense, min))
     line("first call over later ones, median", "≤ 1.20x", lambda s: first(s.first, statistics.median))
     line("first call over later ones, most", "", lambda s: first(s.first, max))
+    if any(s.own for s in summaries):
+        line("upconv's own fp32 time over this, median", "≥ 1.00x", lambda s: own(s.own, statistics.median))
+        line("upconv's own fp32 time over this, least", "", lambda s: own(s.own, min))
     line("rows beyond their error bound", "0", lambda s: count(len(s.wrong)))
     return out
 
@@ -134,6 +141,10 @@ def share(rows: list[dict], pick) -> str:
 
 def first(ratios: list[float], pick) -> str:
     return coloured(style.times(pick(ratios)), pick(ratios) <= 1.2) if ratios else "–"
+
+
+def own(ratios: list[float], pick) -> str:
+    return coloured(style.times(pick(ratios)), pick(ratios) >= 1.0) if ratios else "–"
 
 
 def count(number: int) -> str:

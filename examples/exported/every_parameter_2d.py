@@ -1,0 +1,4345 @@
+"""ModelNew: the Model of every_parameter_2d.py, computed by CUDA kernels in this file.
+
+Written by `upconv export`, upconv 0.1.0. It needs PyTorch 2.0 or later with CUDA 11.8 or later, nvcc for the
+first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
+
+What it computes: transposed convolutions,
+    y[n, co, o] = b[co] + the sum over input channels ci of the group and taps t of x[n, ci, i] * w[ci, co, t],
+    where o + padding = stride * i + dilation * t in every spatial dimension,
+with their gradients for x, w and b.
+
+Made for, and checked at run time:
+    conv: ConvTranspose2d 64 -> 64, kernel 3x5, stride 2x3, padding 1x2, output_padding 1x2, dilation 2x1, 4 groups, bias
+in float32. Batch and spatial sizes are free; the kernels were chosen for inputs of (8, 64, 512, 384).
+
+Precision follows torch's switch for TF32 in convolutions at the time of the call: permitted, products are of operands
+rounded to TF32 (of pairs of bfloat16 in the forward of a grouped layer); not permitted, they are as exact as fp32.
+
+Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or later; other: from 8.0 on):
+    conv, forward, bf16x3        other: cuda_gather_mma
+    conv, forward, ieee          other: cuda_gather_mma
+    conv, forward, bf16x3        sm_90: cuda_gather_mma
+    conv, forward, ieee          sm_90: cuda_gather_mma
+    conv, input gradient, tf32   other: cuda_gather_mma
+    conv, input gradient, ieee   other: cuda_gather_mma
+    conv, input gradient, tf32   sm_90: cuda_gather_mma
+    conv, input gradient, ieee   sm_90: cuda_gather_mma
+    conv, weight gradient, tf32  other: cuda_weight_mma
+    conv, weight gradient, ieee  other: cuda_weight_mma
+    conv, weight gradient, tf32  sm_90: cuda_weight_mma
+    conv, weight gradient, ieee  sm_90: cuda_weight_mma
+    conv, bias gradient          other: cuda_bias_sum
+    conv, bias gradient          sm_90: cuda_bias_sum
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.utils.cpp_extension import load_inline
+
+
+NAME = "upconv_1230c8154108"
+
+# Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
+SOURCES = {
+    "types.cuh": r"""// Element types without a CUDA header: fp16 and bf16 as bits, converted by instructions of our own.
+#pragma once
+
+namespace upconv {
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef long long i64;
+typedef unsigned long long u64;
+
+struct f16 {
+  u16 bits;
+};
+struct bf16 {
+  u16 bits;
+};
+
+__device__ __forceinline__ float to_float(float v) { return v; }
+__device__ __forceinline__ double to_float(double v) { return v; }
+__device__ __forceinline__ float to_float(f16 v) {
+  float r;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(v.bits));
+  return r;
+}
+__device__ __forceinline__ float to_float(bf16 v) { return __uint_as_float(static_cast<u32>(v.bits) << 16); }
+
+/// The accumulator of an element type, and the way back, rounding to nearest even.
+template <class T>
+struct Number {
+  typedef float Sum;
+};
+template <>
+struct Number<double> {
+  typedef double Sum;
+};
+
+template <class T>
+__device__ __forceinline__ T from_float(typename Number<T>::Sum v);
+template <>
+__device__ __forceinline__ float from_float<float>(float v) {
+  return v;
+}
+template <>
+__device__ __forceinline__ double from_float<double>(double v) {
+  return v;
+}
+template <>
+__device__ __forceinline__ f16 from_float<f16>(float v) {
+  f16 r;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r.bits) : "f"(v));
+  return r;
+}
+template <>
+__device__ __forceinline__ bf16 from_float<bf16>(float v) {
+  bf16 r;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r.bits) : "f"(v));
+  return r;
+}
+
+}  // namespace upconv
+""",
+    "ptx/mma.cuh": r"""// Warp-level matrix products of sm_80 and up, shared-memory words and predicated global loads, as PTX.
+// All are volatile, so that the order written is the order the assembler starts from.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+enum class Products { tf32, f16, bf16 };
+
+/// d += a * b: 16 rows, 8 columns, 8 words of depth (8 TF32 numbers, or 16 of 16 bits in pairs).
+template <Products P>
+__device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  if constexpr (P == Products::tf32)
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else if constexpr (P == Products::f16)
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+__device__ __forceinline__ u32 load_shared(u32 address) {
+  u32 v;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
+  return v;
+}
+__device__ __forceinline__ void load_shared2(u32 address, u32& a, u32& b) {
+  asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address));
+}
+__device__ __forceinline__ void load_shared4(u32 address, u32& a, u32& b, u32& c, u32& d) {
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "r"(address));
+}
+__device__ __forceinline__ void store_shared(u32 address, u32 v) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v));
+}
+
+/// The bits at `p`, or 0 where `ok` is false (nothing is read then).
+template <int BYTES>
+__device__ __forceinline__ u32 load_or_zero(const void* p, bool ok) {
+  u32 v;
+  if constexpr (BYTES == 4) {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.b32 %0, [%1];}"
+                 : "=r"(v)
+                 : "l"(p), "r"(static_cast<int>(ok)));
+  } else {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.u16 %0, [%1];}"
+                 : "=r"(v)
+                 : "l"(p), "r"(static_cast<int>(ok)));
+  }
+  return v;
+}
+
+/// Four bytes from global to shared memory, in the background; zero where `ok` is false.
+__device__ __forceinline__ void copy_or_zero(u32 address, const void* p, bool ok) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(p), "r"(ok ? 4 : 0));
+}
+/// Waits for all copies that this thread began.
+__device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/// threadIdx.x, read anew each time: what is computed from it is not kept in registers across a loop.
+__device__ __forceinline__ int fresh_thread() {
+  u32 t;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+  return static_cast<int>(t);
+}
+
+/// All threads of the block: what each wrote to shared memory before is seen by all after.
+__device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+
+}  // namespace upconv
+""",
+    "mma/operand.cuh": r"""// How numbers become the 32-bit words that tensor cores multiply, by mode:
+//   tf32    one number a word, rounded to nearest even             1 product
+//   half    a pair of fp16 or bf16 numbers of consecutive channels 1 product
+//   bf16x3  a pair of fp32 numbers as hi and lo bf16 pairs         3 products
+//   tf32x3  one fp32 number as hi and lo TF32 numbers              3 products, summed in fp32 a few at a time
+#pragma once
+
+#include "ptx/mma.cuh"
+
+namespace upconv {
+
+enum class Mode { tf32, f16, bf16, bf16x3, tf32x3 };
+
+constexpr int numbers_a_word(Mode m) { return m == Mode::tf32 || m == Mode::tf32x3 ? 1 : 2; }
+constexpr int parts_of(Mode m) { return m == Mode::bf16x3 || m == Mode::tf32x3 ? 2 : 1; }
+constexpr int bytes_a_number(Mode m) { return m == Mode::f16 || m == Mode::bf16 ? 2 : 4; }
+constexpr Products products_of(Mode m) {
+  return m == Mode::tf32 || m == Mode::tf32x3 ? Products::tf32 : m == Mode::f16 ? Products::f16 : Products::bf16;
+}
+
+__device__ __forceinline__ u32 round_tf32(u32 bits) {
+#if __CUDA_ARCH__ >= 900
+  u32 r;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(bits)));
+  return r;
+#else
+  const u32 rounded = (bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu;
+  return (bits & 0x7f800000u) == 0x7f800000u ? bits : rounded;
+#endif
+}
+
+/// Two floats as bf16, the first in the low half.
+__device__ __forceinline__ u32 pack_bf16(float low, float high) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+
+/// The words of `raw` (numbers_a_word bit patterns).
+template <Mode M>
+__device__ __forceinline__ void to_words(const u32* raw, u32 (&word)[parts_of(M)]) {
+  if constexpr (M == Mode::tf32) {
+    word[0] = round_tf32(raw[0]);
+  } else if constexpr (M == Mode::f16 || M == Mode::bf16) {
+    word[0] = raw[0] | raw[1] << 16;
+  } else if constexpr (M == Mode::bf16x3) {
+    const float a = __uint_as_float(raw[0]), b = __uint_as_float(raw[1]);
+    const u32 hi = pack_bf16(a, b);
+    word[0] = hi;
+    word[1] = pack_bf16(a - __uint_as_float(hi << 16), b - __uint_as_float(hi & 0xffff0000u));
+  } else {
+    const u32 hi = round_tf32(raw[0]);
+    word[0] = hi;
+    word[1] = round_tf32(__float_as_uint(__uint_as_float(raw[0]) - __uint_as_float(hi)));
+  }
+}
+
+}  // namespace upconv
+""",
+    "mma/taps.cuh": r"""// The algebra of one dimension, at compile time: a tap t meets the residue (d*t) mod s and reaches (d*t) div s steps.
+// forward: residue = output phase, input = q - reach. dx: residue = plane of dy, dy step = q + reach.
+// A merged dimension (kernel a multiple of the stride, dilation 1) has its residues among the columns of the product
+// (forward) or among its depth (dx), so that here it looks like stride 1 with kernel/stride taps.
+#pragma once
+
+namespace upconv {
+
+struct Dimension {
+  int kernel, stride, dilation;
+  bool merged;
+};
+
+constexpr int taps(Dimension d) { return d.merged ? d.kernel / d.stride : d.kernel; }
+constexpr int residue(Dimension d, int t) { return d.merged ? 0 : d.dilation * t % d.stride; }
+constexpr int reach(Dimension d, int t) { return d.merged ? t : d.dilation * t / d.stride; }
+constexpr int span(Dimension d) { return reach(d, taps(d) - 1); }
+constexpr int merged_stride(Dimension d) { return d.merged ? d.stride : 1; }
+constexpr int open_stride(Dimension d) { return d.merged ? 1 : d.stride; }
+
+constexpr bool residue_used(Dimension d, int r) {
+  for (int t = 0; t < taps(d); ++t)
+    if (residue(d, t) == r) return true;
+  return false;
+}
+/// Residues below `r` that some tap meets; with r = open_stride(d), all of them.
+constexpr int residues_below(Dimension d, int r) {
+  int n = 0;
+  for (int i = 0; i < r; ++i) n += residue_used(d, i) ? 1 : 0;
+  return n;
+}
+constexpr int residues(Dimension d) { return residues_below(d, open_stride(d)); }
+/// The i-th residue that some tap meets.
+constexpr int used_residue(Dimension d, int i) {
+  for (int r = 0; r < open_stride(d); ++r)
+    if (residue_used(d, r) && i-- == 0) return r;
+  return 0;
+}
+
+/// An entry is one view of the source: in forward the taps of equal reach (they are consecutive), in dx one tap.
+constexpr int entries(Dimension d, bool forward) {
+  int n = 1;
+  for (int t = 1; t < taps(d); ++t) n += !forward || reach(d, t) != reach(d, t - 1) ? 1 : 0;
+  return n;
+}
+constexpr int entry_first(Dimension d, bool forward, int e) {
+  for (int t = 0; t < taps(d); ++t)
+    if (t == 0 || !forward || reach(d, t) != reach(d, t - 1))
+      if (e-- == 0) return t;
+  return taps(d);
+}
+constexpr int entry_size(Dimension d, bool forward, int e) {
+  return entry_first(d, forward, e + 1) - entry_first(d, forward, e);
+}
+
+template <int I>
+struct Int {
+  static constexpr int value = I;
+};
+
+/// f(Int<BEGIN>) ... f(Int<END - 1>).
+template <int BEGIN, int END, class F>
+__device__ __forceinline__ void static_for(F&& f) {
+  if constexpr (BEGIN < END) {
+    f(Int<BEGIN>{});
+    static_for<BEGIN + 1, END>(f);
+  }
+}
+
+}  // namespace upconv
+""",
+    "epilogue/activations.cuh": r"""// The epilogue's functions on one accumulator, float or double; src/epilogue/scalar.hpp defines them, and the host
+// writes their chain (src/epilogue/cuda_text.hpp). NaN stays NaN. Forms that subtract near-equal numbers are rewritten
+// (gelu by erfc, gelu_tanh and mish by one exponential), so small results keep their relative accuracy.
+// Measured on an H200 in fp32, arguments in [-100, 100], results above 1e-30: at most 3 ulp from torch's fp64, except
+// in the negative tails of gelu (86 ulp at -11.6), softplus (33 at -45) and gelu_tanh (11 at -3.8, not measured below
+// -4), where rounding the argument of the exponential shows.
+#pragma once
+
+namespace upconv {
+
+__device__ __forceinline__ float exponential(float v) { return expf(v); }
+__device__ __forceinline__ double exponential(double v) { return exp(v); }
+__device__ __forceinline__ float exponential_minus_one(float v) { return expm1f(v); }
+__device__ __forceinline__ double exponential_minus_one(double v) { return expm1(v); }
+__device__ __forceinline__ float logarithm_of_one_plus(float v) { return log1pf(v); }
+__device__ __forceinline__ double logarithm_of_one_plus(double v) { return log1p(v); }
+__device__ __forceinline__ float complementary_error(float v) { return erfcf(v); }
+__device__ __forceinline__ double complementary_error(double v) { return erfc(v); }
+__device__ __forceinline__ float hyperbolic_tangent(float v) { return tanhf(v); }
+__device__ __forceinline__ double hyperbolic_tangent(double v) { return tanh(v); }
+
+template <class S>
+__device__ __forceinline__ S clamp(S v, S low, S high) {
+  return v < low ? low : v > high ? high : v;
+}
+
+namespace activation {
+
+template <class S>
+__device__ __forceinline__ S relu(S v) {
+  return v <= S(0) ? S(0) : v;
+}
+template <class S>
+__device__ __forceinline__ S leaky_relu(S v, S negative_slope) {
+  return v > S(0) ? v : v * negative_slope;
+}
+template <class S>
+__device__ __forceinline__ S elu(S v, S alpha) {
+  return v > S(0) ? v : alpha * exponential_minus_one(v);
+}
+template <class S>
+__device__ __forceinline__ S gelu(S v) {
+  return S(0.5) * v * complementary_error(v * S(-0.70710678118654752440));
+}
+/// v/2 * (1 + tanh(u)) = v / (1 + exp(-2u)).
+template <class S>
+__device__ __forceinline__ S gelu_tanh(S v) {
+  const S minus_two_u = S(-1.5957691216057307) * (v + S(0.044715) * v * v * v);
+  return v / (S(1) + exponential(minus_two_u));
+}
+template <class S>
+__device__ __forceinline__ S silu(S v) {
+  return v / (S(1) + exponential(-v));
+}
+/// tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2); beyond 20 it is 1 in either precision.
+template <class S>
+__device__ __forceinline__ S mish(S v) {
+  const S e = exponential(v > S(20) ? S(20) : v), n = e * (e + S(2));
+  return v > S(20) ? v : v * (n / (n + S(2)));
+}
+template <class S>
+__device__ __forceinline__ S tanh(S v) {
+  return hyperbolic_tangent(v);
+}
+template <class S>
+__device__ __forceinline__ S sigmoid(S v) {
+  return S(1) / (S(1) + exponential(-v));
+}
+template <class S>
+__device__ __forceinline__ S hardtanh(S v, S low, S high) {
+  return clamp(v, low, high);
+}
+template <class S>
+__device__ __forceinline__ S hardsigmoid(S v) {
+  return clamp(v + S(3), S(0), S(6)) * S(1.0 / 6.0);
+}
+template <class S>
+__device__ __forceinline__ S hardswish(S v) {
+  return v * hardsigmoid(v);
+}
+/// log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)), which no z overflows.
+template <class S>
+__device__ __forceinline__ S softplus(S v, S beta, S threshold) {
+  const S z = v * beta, size = z < S(0) ? -z : z;
+  return z > threshold ? v : ((z > S(0) ? z : S(0)) + logarithm_of_one_plus(exponential(-size))) / beta;
+}
+
+}  // namespace activation
+}  // namespace upconv
+""",
+    "arguments/gather_mma.cuh": r"""// What a launch of gather_mma.cuh passes by value. launch/gather_mma.hpp fills it.
+#pragma once
+
+namespace upconv::arguments {
+
+/// "source" is x (forward) or dy (dx), "out" is y or dx. Strides in elements.
+struct GatherMma {
+  const void* source;
+  const void* weight;
+  const void* bias;
+  void* out;
+  long long source_n, source_c, source_d, source_h, source_w;
+  long long out_n, out_c, out_d, out_h, out_w;
+  long long weight_group;
+  int batch;
+  int source_size[3], out_size[3];
+  int first[3];    ///< Smallest position of the grid.
+  int padding[3];  ///< Of the transposed convolution.
+  int tiles_n, tiles_d, tiles_h, tiles_w;
+  int column_blocks;  ///< Of one group.
+  int groups;
+};
+
+}  // namespace upconv::arguments
+""",
+    "mma/gather_shape.cuh": r"""// What the gather kernel derives from its configuration: the tile, its place in shared memory and its parameters.
+// A tile is TN x TD x TH x TW positions (the M of the product) by NB columns (its N); depth comes in chunks of KC.
+//   forward: positions are the phase grid q, columns output channels (times merged phases), depth input channels
+//   dx:      positions are the inputs,       columns input channels, depth output channels (times merged residues)
+#pragma once
+
+#include "arguments/gather_mma.cuh"
+#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+
+namespace upconv {
+
+typedef arguments::GatherMma Arguments;
+
+namespace gather {
+using namespace config;
+
+constexpr int WARPS = WARPS_M * WARPS_N * WARPS_K;
+constexpr int THREADS = 32 * WARPS;
+constexpr int MB = 16 * MT * WARPS_M, NB = 8 * NT * WARPS_N;
+static_assert(MB == TN * TD * TH * TW, "the warps cover the tile's positions");
+static_assert((MT & (MT - 1)) == 0 && (TW & (TW - 1)) == 0 && (TH & (TH - 1)) == 0 && (TD & (TD - 1)) == 0,
+              "position bits are separable");
+static_assert(J == 1 || (J == 2 && TW >= 16) || (J == 4 && MT % 2 == 0 && TW >= 32), "runs of J stay in a line");
+
+constexpr int PACK = numbers_a_word(MODE), PARTS = parts_of(MODE), BYTES = bytes_a_number(MODE);
+constexpr int KW = KC / PACK, KS = KW / 8, KSW = KS / WARPS_K;  // words, k-steps, k-steps of a warp, in a chunk
+static_assert(KSW * WARPS_K * 8 * PACK == KC, "the chunk is whole k-steps for every warp");
+constexpr int CHUNKS = (DEPTH + KC - 1) / KC;
+
+constexpr int merged_volume = merged_stride(DIM_D) * merged_stride(DIM_H) * merged_stride(DIM_W);
+constexpr int taps_d = taps(DIM_D), taps_h = taps(DIM_H), taps_w = taps(DIM_W), TAPS = taps_d * taps_h * taps_w;
+
+constexpr int phases_d = FORWARD ? residues(DIM_D) : 1, phases_h = FORWARD ? residues(DIM_H) : 1,
+              phases_w = FORWARD ? residues(DIM_W) : 1, PHASES = phases_d * phases_h * phases_w;
+constexpr int planes_d = FORWARD ? 1 : residues(DIM_D), planes_h = FORWARD ? 1 : residues(DIM_H),
+              planes_w = FORWARD ? 1 : residues(DIM_W), PLANES = planes_d * planes_h * planes_w;
+
+// Source words of a chunk: [part][word][sample][plane][d][h][w]; rows are LW apart, LD x LH x LW_USED are filled.
+constexpr int LD = TD + span(DIM_D), LH = TH + span(DIM_H), LW_USED = TW + span(DIM_W);
+static_assert(LW >= LW_USED, "room for the line");
+constexpr int pitch_h = LW, pitch_d = LH * LW, pitch_plane = LD * pitch_d, pitch_n = PLANES * pitch_plane + NPAD;
+static_assert(KPITCH >= TN * pitch_n, "room for the chunk");
+__host__ __device__ constexpr int word_row(int k) { return k * KPITCH + SKEW * ((k >> 1) & 1); }
+constexpr int XPART = (KW * KPITCH + 4) / 4 * 4, XBUFFER = PARTS * XPART;
+
+// Weight words of a chunk, in fragment order: [part][tap][k-step][n-tile][lane][2]. The pitches spread what a warp
+// stores at once (many columns and taps of one word of depth) over the banks.
+constexpr int NTILE_PITCH = 66, TAP_WORDS = KS * NB / 8 * NTILE_PITCH;
+constexpr int TAP_PITCH = TAP_WORDS + (36 - TAP_WORDS % 32) % 32, BPART = TAPS * TAP_PITCH, BBUFFER = PARTS * BPART;
+__host__ __device__ constexpr int fragment_word(int kw, int n) {
+  return (kw / 8 * (NB / 8) + n / 8) * NTILE_PITCH + (n % 8 * 4 + kw % 4) * 2 + kw / 4 % 2;
+}
+
+constexpr int B_WORDS = (RESIDENT ? CHUNKS : 2) * BBUFFER;
+constexpr int REDUCE_WORDS = (WARPS_K - 1) * WARPS_M * WARPS_N * 32 * PHASES * MT * NT * 4;
+
+/// Position -> word of the source tile, for tap reach 0. Additive over disjoint bits of the position.
+constexpr int position_word(int p) {
+  return p % TW + p / TW % TH * pitch_h + p / (TW * TH) % TD * pitch_d + p / (TW * TH * TD) * pitch_n;
+}
+/// Row r of half h of m-tile mt -> position within the warp's MT * 16. A lane's J positions are consecutive.
+constexpr int row_position(int mt, int half, int r) {
+  return J == 4 ? mt / 2 * 32 + r * 4 + mt % 2 * 2 + half : J == 2 ? mt * 16 + r * 2 + half : mt * 16 + half * 8 + r;
+}
+
+/// First sample and grid position of a tile.
+struct Place {
+  int n, d, h, w;
+};
+__device__ __forceinline__ Place place_of(const Arguments& a, int tile) {
+  Place p;
+  p.w = a.first[2] + tile % a.tiles_w * TW;
+  tile /= a.tiles_w;
+  p.h = a.first[1] + tile % a.tiles_h * TH;
+  tile /= a.tiles_h;
+  p.d = a.first[0] + tile % a.tiles_d * TD;
+  p.n = tile / a.tiles_d * TN;
+  return p;
+}
+
+}  // namespace gather
+}  // namespace upconv
+""",
+    "mma/gather_stage.cuh": r"""// Bringing a chunk into shared memory, cut into PIECES (of its words) that alternate with products. Two ways:
+//   ASYNC (fp32, channels first)  copied in the background during the first half of the products, then made into words
+//                                 in place by the thread that copied them during the second half
+//   else                          global -> registers, some products, registers -> words
+// A thread keeps its places in source and weights ("slots"); only the channel moves.
+#pragma once
+
+#include "mma/gather_shape.cuh"
+
+namespace upconv::gather {
+
+constexpr int least(int a, int b) { return a < b ? a : b; }
+constexpr int most(int a, int b) { return a > b ? a : b; }
+constexpr int up(int a, int b) { return (a + b - 1) / b; }
+
+constexpr int X_POSITIONS = TN * PLANES * LD * LH * LW_USED;
+constexpr int X_SLOTS = SOURCE_LAST ? 1 : up(X_POSITIONS, THREADS);       // positions of a thread, all channels
+constexpr int X_ITEMS = SOURCE_LAST ? up(X_POSITIONS * KW, THREADS) : 0;  // words of a thread, channels fastest
+constexpr int W_SLOTS = up(NB * TAPS, THREADS);                           // (column, tap) pairs of a thread
+
+constexpr int fetch_words = ((SOURCE_LAST ? X_ITEMS : X_SLOTS * KW) + (RESIDENT ? 0 : W_SLOTS * KW)) * PACK;
+/// Pieces of a chunk, at most `slots` of them: a power of two that divides the words of a chunk.
+constexpr int piece_count(int slots) {
+  int n = 1;
+  while (n * FETCH_REGISTERS < fetch_words && 2 * n <= slots && KW % (2 * n) == 0) n *= 2;
+  return n;
+}
+
+/// One thread's registers of a piece.
+template <int PIECES>
+struct Piece {
+  static constexpr int words = KW / PIECES, items = up(X_ITEMS, PIECES);
+  u32 x[(SOURCE_LAST ? items : X_SLOTS * words) * PACK];
+  u32 w[RESIDENT ? 1 : W_SLOTS * words * PACK];
+};
+
+constexpr bool ASYNC = BYTES == 4 && !SOURCE_LAST;
+/// Pieces of a chunk that comes in the background while `slots` products are computed: two slots a piece.
+constexpr int async_pieces(int slots) {
+  int n = 1;
+  while (n < 8 && 4 * n <= slots && KW % (2 * n) == 0) n *= 2;
+  return n;
+}
+
+// TF32 words may also stay as they come and be rounded as fragments are loaded: cheaper where few fragments share them.
+#if __CUDA_ARCH__ >= 900
+constexpr bool X_RAW = ASYNC && MODE == Mode::tf32 && RAW_SOURCE,
+               W_RAW = ASYNC && MODE == Mode::tf32 && !RESIDENT && RAW_WEIGHT;
+#else
+constexpr bool X_RAW = false, W_RAW = false;
+#endif
+
+constexpr bool deferred_d = !FORWARD && DIM_D.merged, deferred_h = !FORWARD && DIM_H.merged,
+               deferred_w = !FORWARD && DIM_W.merged;  // bounds depend on the channel's residue
+
+/// The chunk being brought in, and where this thread's slots lie in its tile. Where channels are not merged with
+/// residues the pointers run along the channels, piece by piece.
+struct Fetch {
+  bool active;
+  int chunk;
+  Place place;
+  const char* base;   ///< The tile's first source element: tile coordinate 0, channel 0 of the group, residue 0.
+  u32 word[X_SLOTS];  ///< Bytes into a chunk's words, row 0; ~0u: no position.
+  const char* pointer[X_SLOTS];
+  bool inside[X_SLOTS];
+  int d[X_SLOTS], h[X_SLOTS], w[X_SLOTS];
+};
+constexpr bool running = FORWARD || merged_volume == 1;
+
+/// A source position by its number in the tile.
+struct Spot {
+  int n, plane, d, h, w;
+};
+__device__ __forceinline__ Spot spot_of(int i) {
+  Spot s;
+  s.w = i % LW_USED;
+  i /= LW_USED;
+  s.h = i % LH;
+  i /= LH;
+  s.d = i % LD;
+  i /= LD;
+  s.plane = i % PLANES;
+  s.n = i / PLANES;
+  return s;
+}
+__device__ __forceinline__ int spot_word(const Spot& s) {
+  return s.n * pitch_n + s.plane * pitch_plane + s.d * pitch_d + s.h * pitch_h + s.w;
+}
+
+/// Source coordinate of tile coordinate 0 (residue 0), and how far tile coordinate c lies from it.
+template <int DIM>
+__device__ __forceinline__ int origin(const Arguments& a, Dimension dim, int place) {
+  return FORWARD ? place - span(dim) : dim.stride * place - a.padding[DIM];
+}
+__device__ __forceinline__ int distance(Dimension dim, int c, int plane) {
+  return FORWARD ? c : dim.stride * c + (dim.merged ? 0 : used_residue(dim, plane));
+}
+
+/// Where the slots lie in shared memory, in any tile.
+__device__ __forceinline__ void find_slots(Fetch& f) {
+  if constexpr (!SOURCE_LAST) {
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s) {
+      const int i = fresh_thread() + s * THREADS;
+      f.word[s] = i < X_POSITIONS ? 4 * spot_word(spot_of(i)) : ~0u;
+    }
+  }
+}
+
+/// Places the slots of `tile`.
+__device__ __forceinline__ void aim(const Arguments& a, Fetch& f, int group, int tile) {
+  f.place = place_of(a, tile);
+  const int d0 = origin<0>(a, DIM_D, f.place.d), h0 = origin<1>(a, DIM_H, f.place.h),
+            w0 = origin<2>(a, DIM_W, f.place.w);
+  f.base = static_cast<const char*>(a.source) +
+           (f.place.n * a.source_n + i64(group) * (DEPTH / (FORWARD ? 1 : merged_volume)) * a.source_c +
+            d0 * a.source_d + h0 * a.source_h + w0 * a.source_w) *
+               BYTES;
+  if constexpr (!SOURCE_LAST) {
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s) {
+      const int i = fresh_thread() + s * THREADS;
+      const Spot at = spot_of(i);
+      const int d = distance(DIM_D, at.d, at.plane / (planes_h * planes_w)),
+                h = distance(DIM_H, at.h, at.plane / planes_w % planes_h),
+                w = distance(DIM_W, at.w, at.plane % planes_w);
+      const bool ok = i < X_POSITIONS && f.place.n + at.n < a.batch &&
+                      (deferred_d || unsigned(d0 + d) < unsigned(a.source_size[0])) &&
+                      (deferred_h || unsigned(h0 + h) < unsigned(a.source_size[1])) &&
+                      (deferred_w || unsigned(w0 + w) < unsigned(a.source_size[2]));
+      const int offset = at.n * int(a.source_n) + d * int(a.source_d) + h * int(a.source_h) + w;
+      f.pointer[s] = f.base + i64(offset) * BYTES;
+      f.inside[s] = ok;
+      f.d[s] = d0 + d;
+      f.h[s] = h0 + h;
+      f.w[s] = w0 + w;
+    }
+  }
+}
+
+/// The merged residues of a channel of depth (dx): which channel, and its step from residue 0.
+struct Channel {
+  int channel, d, h, w;
+};
+__device__ __forceinline__ Channel channel_of(int k) {
+  if (FORWARD) return {k, 0, 0, 0};
+  constexpr int sh = merged_stride(DIM_H), sw = merged_stride(DIM_W);
+  const int r = k % merged_volume;
+  return {k / merged_volume, r / (sh * sw), r / sw % sh, r % sw};
+}
+
+/// Bytes from channel 0, residue 0 to the channel of depth `k`.
+__device__ __forceinline__ i64 source_step(const Arguments& a, int k) {
+  if (FORWARD || merged_volume == 1) return k * a.source_c * BYTES;
+  const Channel c = channel_of(k);
+  return (c.channel * a.source_c + c.d * a.source_d + c.h * a.source_h + c.w * a.source_w) * BYTES;
+}
+
+// Weights: a thread's (column, tap) pairs.
+struct WeightSlots {
+  const char* pointer[W_SLOTS];  ///< At depth 0; it runs along the depth where nothing is merged with it.
+  bool inside[W_SLOTS];          ///< There is such a column.
+  u32 word[W_SLOTS];             ///< Bytes into a chunk's weights, word 0; ~0u: no slot.
+};
+__device__ __forceinline__ WeightSlots weight_slots(const Arguments& a, int group, int column0) {
+  WeightSlots slots;
+  const char* base = static_cast<const char*>(a.weight) + group * a.weight_group * BYTES;
+#pragma unroll
+  for (int s = 0; s < W_SLOTS; ++s) {
+    const int i = fresh_thread() + s * THREADS;
+    const int n = WEIGHT_LAST && FORWARD ? i % NB : i / TAPS, t = WEIGHT_LAST && FORWARD ? i / NB : i % TAPS;
+    const int column = column0 + n;
+    constexpr int sh = merged_stride(DIM_H), sw = merged_stride(DIM_W);
+    const int r = FORWARD ? column % merged_volume : 0, wide = FORWARD ? column / merged_volume : column;
+    int td = t / (taps_h * taps_w), th = t / taps_w % taps_h, tw = t % taps_w;
+    if (DIM_D.merged) td = td * DIM_D.stride + r / (sh * sw);
+    if (DIM_H.merged) th = th * DIM_H.stride + r / sw % sh;
+    if (DIM_W.merged) tw = tw * DIM_W.stride + r % sw;
+    slots.pointer[s] = base + (i64(wide) * W_WIDE + td * W_D + th * W_H + tw * W_W) * BYTES;
+    slots.inside[s] = COLUMNS % NB == 0 || column < COLUMNS;
+    slots.word[s] = i < NB * TAPS ? 4 * (t * TAP_PITCH + fragment_word(0, n)) : ~0u;
+  }
+  return slots;
+}
+/// Bytes from depth 0 of the weights to depth `k`.
+__device__ __forceinline__ i64 weight_step(int k) {
+  if (FORWARD || merged_volume == 1) return i64(k) * (W_DEEP * BYTES);
+  const Channel c = channel_of(k);
+  return (i64(c.channel) * W_DEEP + c.d * W_D + c.h * W_H + c.w * W_W) * BYTES;
+}
+/// The part of slot `s` that every thread has.
+constexpr bool every_thread(int s, int slots) { return (s + 1) * THREADS <= slots; }
+
+/// copy(j, s, address, inside, mine) for the numbers j of words [first, first + WORDS) of `chunk`, and every slot s.
+template <int WORDS, class Copy>
+__device__ __forceinline__ void walk_weights(WeightSlots& slots, int chunk, int first, Copy&& copy) {
+#pragma unroll
+  for (int j = 0; j < WORDS * PACK; ++j) {
+    const int k = chunk * KC + first * PACK + j;
+    const bool deep = DEPTH % KC == 0 || k < DEPTH;
+#pragma unroll
+    for (int s = 0; s < W_SLOTS; ++s)
+      copy(j, s, slots.pointer[s] + (running ? i64(j) * (W_DEEP * BYTES) : weight_step(k)), deep && slots.inside[s],
+           every_thread(s, NB * TAPS) || slots.word[s] != ~0u);
+  }
+  if (running)
+#pragma unroll
+    for (int s = 0; s < W_SLOTS; ++s) slots.pointer[s] += i64(WORDS * PACK) * (W_DEEP * BYTES);
+}
+/// Back to depth 0 after all chunks.
+__device__ __forceinline__ void rewind(WeightSlots& slots) {
+  if (running)
+#pragma unroll
+    for (int s = 0; s < W_SLOTS; ++s) slots.pointer[s] -= i64(CHUNKS * KC) * (W_DEEP * BYTES);
+}
+template <int WORDS>
+__device__ __forceinline__ void store_weights(const WeightSlots& slots, int first, u32 b, const u32* raw) {
+#pragma unroll
+  for (int s = 0; s < W_SLOTS; ++s)
+    if (every_thread(s, NB * TAPS) || slots.word[s] != ~0u)
+#pragma unroll
+      for (int j = 0; j < WORDS; ++j) {
+        u32 word[PARTS];
+        to_words<MODE>(raw + (s * WORDS + j) * PACK, word);
+#pragma unroll
+        for (int p = 0; p < PARTS; ++p)
+          store_shared(b + slots.word[s] + 4 * (p * BPART + fragment_word(first + j, 0)), word[p]);
+      }
+}
+
+/// Whether a slot's channel, with its residue, lies inside the source.
+__device__ __forceinline__ bool slot_inside(const Arguments& a, const Fetch& f, int s, const Channel& c) {
+  bool ok = f.inside[s];
+  if (deferred_d) ok = ok && unsigned(f.d[s] + c.d) < unsigned(a.source_size[0]);
+  if (deferred_h) ok = ok && unsigned(f.h[s] + c.h) < unsigned(a.source_size[1]);
+  if (deferred_w) ok = ok && unsigned(f.w[s] + c.w) < unsigned(a.source_size[2]);
+  return ok;
+}
+
+/// copy(j, s, address, inside, mine) for the numbers j of words [first, first + WORDS) of the chunk, and every slot s.
+template <int WORDS, class Copy>
+__device__ __forceinline__ void walk_source(const Arguments& a, Fetch& f, int first, Copy&& copy) {
+  const i64 channel_bytes = a.source_c * BYTES;
+#pragma unroll
+  for (int j = 0; j < WORDS * PACK; ++j) {
+    const int k = f.chunk * KC + first * PACK + j;
+    const bool deep = DEPTH % KC == 0 || k < DEPTH;
+    const Channel c = channel_of(k);
+    const i64 step = running ? 0 : source_step(a, k);
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s) {
+      copy(j, s, f.pointer[s] + step, deep && slot_inside(a, f, s, c),
+           every_thread(s, X_POSITIONS) || f.word[s] != ~0u);
+      if (running) f.pointer[s] += channel_bytes;
+    }
+  }
+}
+
+template <int PIECES>
+__device__ __forceinline__ void load_piece(const Arguments& a, Fetch& f, WeightSlots& weights, int piece,
+                                           Piece<PIECES>& regs) {
+  typedef Piece<PIECES> P;
+  if (!f.active) return;
+  if constexpr (!SOURCE_LAST) {
+    walk_source<P::words>(a, f, piece * P::words, [&](int j, int s, const char* p, bool inside, bool mine) {
+      regs.x[(s * P::words + j / PACK) * PACK + j % PACK] = load_or_zero<BYTES>(p, inside && mine);
+    });
+  } else {
+    const int tid = fresh_thread();
+#pragma unroll
+    for (int i = 0; i < P::items; ++i) {
+      const int item = (piece * P::items + i) * THREADS + tid;
+      const Spot at = spot_of(item / KW);
+      const int d = distance(DIM_D, at.d, at.plane / (planes_h * planes_w)),
+                h = distance(DIM_H, at.h, at.plane / planes_w % planes_h),
+                w = distance(DIM_W, at.w, at.plane % planes_w);
+#pragma unroll
+      for (int j = 0; j < PACK; ++j) {
+        const int k = f.chunk * KC + item % KW * PACK + j;
+        const Channel c = channel_of(k);
+        const bool ok = f.active && item < X_POSITIONS * KW && k < DEPTH && f.place.n + at.n < a.batch &&
+                        unsigned(origin<0>(a, DIM_D, f.place.d) + d + c.d) < unsigned(a.source_size[0]) &&
+                        unsigned(origin<1>(a, DIM_H, f.place.h) + h + c.h) < unsigned(a.source_size[1]) &&
+                        unsigned(origin<2>(a, DIM_W, f.place.w) + w + c.w) < unsigned(a.source_size[2]);
+        const i64 offset = at.n * a.source_n + d * a.source_d + h * a.source_h + w * a.source_w;
+        regs.x[i * PACK + j] = load_or_zero<BYTES>(f.base + source_step(a, k) + offset * BYTES, ok);
+      }
+    }
+  }
+  if constexpr (!RESIDENT)
+    walk_weights<P::words>(
+        weights, f.chunk, piece * P::words, [&](int j, int s, const char* p, bool inside, bool mine) {
+          regs.w[(s * P::words + j / PACK) * PACK + j % PACK] = load_or_zero<BYTES>(p, inside && mine);
+        });
+}
+
+/// `x` and `b` are the shared addresses of the buffers being filled.
+template <int PIECES>
+__device__ __forceinline__ void store_piece(const Fetch& f, const WeightSlots& weights, int piece, u32 x, u32 b,
+                                            const Piece<PIECES>& regs) {
+  typedef Piece<PIECES> P;
+  if (!f.active) return;
+  const int tid = fresh_thread();
+  if constexpr (!SOURCE_LAST) {
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s) {
+      if (every_thread(s, X_POSITIONS) || f.word[s] != ~0u) {
+        const u32 spot = x + f.word[s];
+#pragma unroll
+        for (int j = 0; j < P::words; ++j) {
+          u32 word[PARTS];
+          to_words<MODE>(regs.x + (s * P::words + j) * PACK, word);
+#pragma unroll
+          for (int p = 0; p < PARTS; ++p)
+            store_shared(spot + 4 * (word_row(piece * P::words + j) + p * XPART), word[p]);
+        }
+      }
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < P::items; ++i) {
+      const int item = (piece * P::items + i) * THREADS + tid;
+      if (item < X_POSITIONS * KW) {
+        const u32 at = x + 4 * (spot_word(spot_of(item / KW)) + word_row(item % KW));
+        u32 word[PARTS];
+        to_words<MODE>(regs.x + i * PACK, word);
+#pragma unroll
+        for (int p = 0; p < PARTS; ++p) store_shared(at + 4 * p * XPART, word[p]);
+      }
+    }
+  }
+  if constexpr (!RESIDENT) store_weights<P::words>(weights, piece * P::words, b, regs.w);
+}
+
+/// Begins the copies of words [first, first + WORDS) of a chunk's weights to `b`. The second number of a pair waits in
+/// the second part.
+template <int WORDS>
+__device__ __forceinline__ void begin_weights(WeightSlots& slots, int chunk, int first, u32 b) {
+  walk_weights<WORDS>(slots, chunk, first, [&](int j, int s, const char* p, bool inside, bool mine) {
+    if (mine) copy_or_zero(b + slots.word[s] + 4 * (fragment_word(first + j / PACK, 0) + j % PACK * BPART), p, inside);
+  });
+}
+
+/// Begins the copies of a piece into the buffers at `x` and `b`.
+template <int PIECES>
+__device__ __forceinline__ void begin_piece(const Arguments& a, Fetch& f, WeightSlots& weights, int piece, u32 x,
+                                            u32 b) {
+  constexpr int WORDS = KW / PIECES;
+  if (!f.active) return;
+  walk_source<WORDS>(a, f, piece * WORDS, [&](int j, int s, const char* p, bool inside, bool mine) {
+    if (mine) copy_or_zero(x + f.word[s] + 4 * (word_row(piece * WORDS + j / PACK) + j % PACK * XPART), p, inside);
+  });
+  if constexpr (!RESIDENT) begin_weights<WORDS>(weights, f.chunk, piece * WORDS, b);
+}
+
+__device__ __forceinline__ void convert_in_place(u32 at, int part_words) {
+  u32 raw[PACK], word[PARTS];
+#pragma unroll
+  for (int i = 0; i < PACK; ++i) raw[i] = load_shared(at + 4 * i * part_words);
+  to_words<MODE>(raw, word);
+#pragma unroll
+  for (int i = 0; i < PARTS; ++i) store_shared(at + 4 * i * part_words, word[i]);
+}
+
+/// Makes words of what arrived.
+template <int WORDS>
+__device__ __forceinline__ void finish_weights(const WeightSlots& slots, int first, u32 b) {
+#pragma unroll
+  for (int s = 0; s < W_SLOTS; ++s)
+    if (every_thread(s, NB * TAPS) || slots.word[s] != ~0u)
+#pragma unroll
+      for (int j = 0; j < WORDS; ++j) convert_in_place(b + slots.word[s] + 4 * fragment_word(first + j, 0), BPART);
+}
+
+template <int PIECES>
+__device__ __forceinline__ void finish_piece(const Fetch& f, const WeightSlots& weights, int piece, u32 x, u32 b) {
+  constexpr int WORDS = KW / PIECES;
+  if (!f.active) return;
+  if constexpr (!X_RAW)
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s)
+      if (every_thread(s, X_POSITIONS) || f.word[s] != ~0u)
+#pragma unroll
+        for (int j = 0; j < WORDS; ++j) convert_in_place(x + f.word[s] + 4 * word_row(piece * WORDS + j), XPART);
+  if constexpr (!RESIDENT && !W_RAW) finish_weights<WORDS>(weights, piece * WORDS, b);
+}
+
+}  // namespace upconv::gather
+""",
+    "mma/gather_store.cuh": r"""// From accumulators to the output: bias, epilogue, and one of two ways out. Empty phases receive the bias.
+// STAGED: a warp interleaves the phases of its positions in shared memory and stores whole lines, 32 elements at once.
+// else: runs of consecutive elements straight from the fragments, in as wide pieces as their address allows.
+#pragma once
+
+#include "mma/gather_shape.cuh"
+
+namespace upconv::gather {
+
+typedef Element Out;
+
+template <class T>
+__device__ __forceinline__ u32 pair_bits(float a, float b) {
+  return u32(from_float<T>(a).bits) | u32(from_float<T>(b).bits) << 16;
+}
+
+/// Stores v[0..L) at elements [at, at + L) of `line`, those inside [0, size).
+template <int L, class T>
+__device__ __forceinline__ void store_run(T* line, int at, int size, const float (&v)[L]) {
+  T* p = line + at;
+  if (L > 1 && at >= 0 && at + L <= size) {
+    const u32 address = static_cast<u32>(reinterpret_cast<unsigned long long>(p));
+    if constexpr (sizeof(T) == 4) {
+      if constexpr (L % 4 == 0) {
+        if (address % 16 == 0) {
+#pragma unroll
+          for (int i = 0; i < L; i += 4)
+            asm volatile("st.global.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(p + i), "f"(v[i]), "f"(v[i + 1]), "f"(v[i + 2]),
+                         "f"(v[i + 3])
+                         : "memory");
+          return;
+        }
+      }
+      if constexpr (L % 2 == 0) {
+        if (address % 8 == 0) {
+#pragma unroll
+          for (int i = 0; i < L; i += 2)
+            asm volatile("st.global.v2.f32 [%0], {%1,%2};" ::"l"(p + i), "f"(v[i]), "f"(v[i + 1]) : "memory");
+          return;
+        }
+      }
+    } else {
+      if constexpr (L % 4 == 0) {
+        if (address % 8 == 0) {
+#pragma unroll
+          for (int i = 0; i < L; i += 4)
+            asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(p + i), "r"(pair_bits<T>(v[i], v[i + 1])),
+                         "r"(pair_bits<T>(v[i + 2], v[i + 3]))
+                         : "memory");
+          return;
+        }
+      }
+      if constexpr (L % 2 == 0) {
+        if (address % 4 == 0) {
+#pragma unroll
+          for (int i = 0; i < L; i += 2)
+            asm volatile("st.global.b32 [%0], %1;" ::"l"(p + i), "r"(pair_bits<T>(v[i], v[i + 1])) : "memory");
+          return;
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < L; ++i)
+    if (unsigned(at + i) < unsigned(size)) p[i] = from_float<T>(v[i]);
+}
+
+typedef float Accumulators[PHASES][MT][NT][4];
+
+__device__ __forceinline__ float finish(float v, float bias) {
+  return config::epilogue<float>(HAS_BIAS ? v + bias : v);
+}
+
+__device__ __forceinline__ float bias_of(const Arguments& a, int group, int column) {
+  if (!HAS_BIAS || column >= COLUMNS) return 0.0f;
+  return to_float(static_cast<const Out*>(a.bias)[group * (COLUMNS / merged_volume) + column / merged_volume]);
+}
+
+/// `tile` is the place of the block's tile, `position0` the warp's first position in it, `column0` its first column.
+__device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile, int group, int position0, int column0,
+                                           const Accumulators& acc) {
+  constexpr int open_d = FORWARD ? open_stride(DIM_D) : 1, open_h = FORWARD ? open_stride(DIM_H) : 1,
+                open_w = FORWARD ? open_stride(DIM_W) : 1;
+  constexpr int RUNS = 2 * MT / J;  // runs of J positions a lane holds
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int run = 0; run < RUNS; ++run) {
+    const int mt0 = J == 4 ? run * 2 : J == 2 ? run : run / 2, half0 = J == 1 ? run % 2 : 0;
+    const int p = position0 + row_position(mt0, half0, lane / 4);
+    const int qw = tile.w + p % TW, qh = tile.h + p / TW % TH, qd = tile.d + p / (TW * TH) % TD;
+    const int n = tile.n + p / (TW * TH * TD);
+    if (n >= a.batch) continue;
+#pragma unroll
+    for (int nt = 0; nt < NT; ++nt) {
+      const int column = column0 + nt * 8 + lane % 4 * 2;
+      const float bias[2] = {bias_of(a, group, column), bias_of(a, group, column + 1)};
+#pragma unroll
+      for (int pd = 0; pd < open_d; ++pd) {
+#pragma unroll
+        for (int ph = 0; ph < open_h; ++ph) {
+          const bool line_filled =
+              !FORWARD || (residue_used(DIM_D, DIM_D.merged ? 0 : pd) && residue_used(DIM_H, DIM_H.merged ? 0 : ph));
+          const int row_phase = FORWARD ? (residues_below(DIM_D, pd) * phases_h + residues_below(DIM_H, ph)) : 0;
+          const auto value = [&](int pw, int j, int e) {
+            const bool filled = line_filled && (!FORWARD || residue_used(DIM_W, DIM_W.merged ? 0 : pw));
+            const int phase = FORWARD ? row_phase * phases_w + residues_below(DIM_W, pw) : 0;
+            const int mt = J == 4 ? mt0 + j / 2 : mt0, half = J == 1 ? half0 : j % 2;
+            return finish(filled ? acc[phase][mt][nt][half * 2 + e] : 0.0f, bias[e]);
+          };
+          const auto line_of = [&](int col, bool& ok) {
+            const int r = col % merged_volume;
+            const int channel =
+                group * (COLUMNS / (FORWARD ? merged_volume : 1)) + (FORWARD ? col / merged_volume : col);
+            int od = qd, oh = qh;
+            if (FORWARD) {
+              od = DIM_D.stride * qd - a.padding[0] +
+                   (DIM_D.merged ? r / (merged_stride(DIM_H) * merged_stride(DIM_W)) : pd);
+              oh = DIM_H.stride * qh - a.padding[1] +
+                   (DIM_H.merged ? r / merged_stride(DIM_W) % merged_stride(DIM_H) : ph);
+            }
+            ok = col < COLUMNS && unsigned(od) < unsigned(a.out_size[0]) && unsigned(oh) < unsigned(a.out_size[1]);
+            return static_cast<Out*>(a.out) + n * a.out_n + channel * a.out_c + od * a.out_d + oh * a.out_h;
+          };
+          const int ow = FORWARD ? DIM_W.stride * qw - a.padding[2] : qw;
+          constexpr int merged_w = FORWARD ? merged_stride(DIM_W) : 1;
+          if constexpr (OUT_LAST) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              bool ok;
+              Out* line = line_of(column + e, ok);
+              const int rw = (column + e) % merged_w;
+#pragma unroll
+              for (int j = 0; j < J; ++j)
+#pragma unroll
+                for (int pw = 0; pw < open_w; ++pw) {
+                  const int o = ow + j * (FORWARD ? DIM_W.stride : 1) + rw + pw;
+                  if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o * a.out_w] = from_float<Out>(value(pw, j, e));
+                }
+            }
+          } else if constexpr (merged_w % 2 == 0) {  // the two columns are neighbours in w
+            bool ok;
+            Out* line = line_of(column, ok);
+            if (!ok) continue;
+            if constexpr (merged_w == 2) {
+              float v[2 * J];
+#pragma unroll
+              for (int j = 0; j < J; ++j) v[2 * j] = value(0, j, 0), v[2 * j + 1] = value(0, j, 1);
+              store_run<2 * J>(line, ow, a.out_size[2], v);
+            } else {
+#pragma unroll
+              for (int j = 0; j < J; ++j) {
+                float v[2] = {value(0, j, 0), value(0, j, 1)};
+                store_run<2>(line, ow + j * merged_w + column % merged_w, a.out_size[2], v);
+              }
+            }
+          } else if constexpr (merged_w > 1) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              bool ok;
+              Out* line = line_of(column + e, ok);
+#pragma unroll
+              for (int j = 0; j < J; ++j) {
+                const int o = ow + j * merged_w + (column + e) % merged_w;
+                if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o] = from_float<Out>(value(0, j, e));
+              }
+            }
+          } else {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              bool ok;
+              Out* line = line_of(column + e, ok);
+              if (!ok) continue;
+              float v[J * open_w];
+#pragma unroll
+              for (int j = 0; j < J; ++j)
+#pragma unroll
+                for (int pw = 0; pw < open_w; ++pw) v[j * open_w + pw] = value(pw, j, e);
+              store_run<J * open_w>(line, ow, a.out_size[2], v);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Staging: 8 columns (an n-tile) of BATCH positions, as LINES lines (columns, or columns / merged stride) of their
+// rows.
+constexpr int spread_w = FORWARD ? DIM_W.stride : 1, merged_w = FORWARD ? merged_stride(DIM_W) : 1,
+              open_d = FORWARD ? open_stride(DIM_D) : 1, open_h = FORWARD ? open_stride(DIM_H) : 1,
+              open_w = FORWARD ? open_stride(DIM_W) : 1;
+constexpr int BATCH_TILES = J == 4 ? 2 : spread_w == 1 ? (MT < 4 ? MT : 4) : spread_w == 2 ? (MT < 2 ? MT : 2) : 1;
+constexpr int BATCH = 16 * BATCH_TILES, LINES = 8 / merged_w;
+static_assert(!STAGED || 8 % merged_w == 0, "an n-tile holds whole lines");
+constexpr int LINE_PITCH = BATCH * spread_w + (merged_w == 1 && spread_w == 1 ? 4 : 1);
+constexpr int STAGE_WORDS = STAGED ? (LINES * LINE_PITCH + 3) / 4 * 4 : 0;  // of a warp
+constexpr int ROW_POSITIONS = TW < BATCH ? TW : BATCH;                      // neighbours in w
+constexpr int ROW_WORDS = ROW_POSITIONS * spread_w, ROWS = BATCH / ROW_POSITIONS;
+constexpr int ROWS_AT_ONCE = ROW_WORDS < 32 ? 32 / ROW_WORDS : 1;  // by a warp; rows under 32 words fill it together
+constexpr int ROW_STEPS = (ROW_WORDS + 31) / 32;
+constexpr int used_lanes = ROW_WORDS < 32 ? ROWS_AT_ONCE * ROW_WORDS : 32;
+
+/// Stores the LINES lines of `batch`'s positions at columns [column, column + 8), row phase (pd, ph): from `stage`, or
+/// where that is 0, what an empty phase holds.
+__device__ __forceinline__ void store_lines(const Arguments& a, const Place& tile, int group, int first_position,
+                                            int column, int pd, int ph, u32 stage) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int row0 = 0; row0 < ROWS; row0 += ROWS_AT_ONCE) {
+    const int row = row0 + (ROWS_AT_ONCE > 1 ? lane / ROW_WORDS : 0);
+    const int p = first_position + row * ROW_POSITIONS;
+    const int n = tile.n + p / (TW * TH * TD);
+    const int od = (FORWARD ? DIM_D.stride : 1) * (tile.d + p / (TW * TH) % TD) - (FORWARD ? a.padding[0] - pd : 0);
+    const int oh = (FORWARD ? DIM_H.stride : 1) * (tile.h + p / TW % TH) - (FORWARD ? a.padding[1] - ph : 0);
+    const int ow = spread_w * (tile.w + p % TW) - (FORWARD ? a.padding[2] : 0);
+    const bool row_ok = row < ROWS && lane < used_lanes && n < a.batch;
+    Out* base = static_cast<Out*>(a.out) + n * a.out_n + od * a.out_d + oh * a.out_h + ow;
+#pragma unroll
+    for (int line = 0; line < LINES; ++line) {
+      const int c = column + line * merged_w, r = c % merged_volume;
+      const int rd = FORWARD && DIM_D.merged ? r / (merged_stride(DIM_H) * merged_stride(DIM_W)) : 0,
+                rh = FORWARD && DIM_H.merged ? r / merged_stride(DIM_W) % merged_stride(DIM_H) : 0;
+      const int channel = group * (COLUMNS / (FORWARD ? merged_volume : 1)) + (FORWARD ? c / merged_volume : c);
+      const bool ok = row_ok && c < COLUMNS && unsigned(od + rd) < unsigned(a.out_size[0]) &&
+                      unsigned(oh + rh) < unsigned(a.out_size[1]);
+      Out* out = base + channel * a.out_c + rd * a.out_d + rh * a.out_h;
+      const float empty = stage ? 0.0f : finish(0.0f, bias_of(a, group, c));
+#pragma unroll
+      for (int step = 0; step < ROW_STEPS; ++step) {
+        const int word = (ROWS_AT_ONCE > 1 ? lane % ROW_WORDS : lane) + step * 32;
+        const bool inside =
+            (ROW_WORDS % 32 == 0 || word < ROW_WORDS) && ((ROWS % ROWS_AT_ONCE == 0 && used_lanes == 32) || row < ROWS);
+        const u32 spot = line * LINE_PITCH + (inside ? row * ROW_WORDS + word : 0);
+        const float v = stage ? __uint_as_float(load_shared(stage + 4 * spot)) : empty;
+        if (ok && inside && unsigned(ow + word) < unsigned(a.out_size[2])) out[word] = from_float<Out>(v);
+      }
+    }
+  }
+}
+
+/// As store_tile; `stage` is the warp's shared address of STAGE_WORDS.
+__device__ __forceinline__ void store_tile_staged(const Arguments& a, const Place& tile, int group, int position0,
+                                                  int column0, u32 stage, const Accumulators& acc) {
+  const int lane = threadIdx.x % 32;
+  constexpr int rows_d = FORWARD ? residues(DIM_D) : 1, rows_h = FORWARD ? residues(DIM_H) : 1;
+#pragma unroll
+  for (int batch = 0; batch < MT / BATCH_TILES; ++batch) {
+#pragma unroll
+    for (int nt = 0; nt < NT; ++nt) {
+      const int column = column0 + nt * 8;
+      const float bias[2] = {bias_of(a, group, column + lane % 4 * 2), bias_of(a, group, column + lane % 4 * 2 + 1)};
+      static_for<0, rows_d * rows_h>([&](auto row_index) {
+        constexpr int row = decltype(row_index)::value;
+        __syncwarp();
+        static_for<0, open_w>([&](auto residue_index) {
+          constexpr int pw = decltype(residue_index)::value;
+          constexpr int phase = FORWARD ? row * phases_w + residues_below(DIM_W, pw) : 0;
+          constexpr bool here = !FORWARD || DIM_W.merged || residue_used(DIM_W, pw);
+#pragma unroll
+          for (int m = 0; m < BATCH_TILES; ++m)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              float sum = 0.0f;
+              if constexpr (here) sum = acc[phase][batch * BATCH_TILES + m][nt][i];
+              const int p = row_position(m, i / 2, lane / 4), c = lane % 4 * 2 + i % 2;
+              store_shared(stage + 4 * (c / merged_w * LINE_PITCH + p * spread_w + (DIM_W.merged ? c % merged_w : pw)),
+                           __float_as_uint(finish(sum, bias[i % 2])));
+            }
+        });
+        __syncwarp();
+        store_lines(a, tile, group, position0 + batch * BATCH, column,
+                    FORWARD && !DIM_D.merged ? used_residue(DIM_D, row / rows_h) : 0,
+                    FORWARD && !DIM_H.merged ? used_residue(DIM_H, row % rows_h) : 0, stage);
+      });
+    }
+  }
+  if constexpr (rows_d * rows_h < open_d * open_h) {
+#pragma unroll 1
+    for (int row = 0; row < open_d * open_h; ++row) {
+      const int pd = row / open_h, ph = row % open_h;
+      if (residue_used(DIM_D, pd) && residue_used(DIM_H, ph)) continue;
+#pragma unroll 1
+      for (int i = 0; i < MT / BATCH_TILES * NT; ++i)
+        store_lines(a, tile, group, position0 + i / NT * BATCH, column0 + i % NT * 8, pd, ph, 0);
+    }
+  }
+}
+
+}  // namespace upconv::gather
+""",
+    "gather_mma.cuh": r"""// forward and dx of dense and grouped problems on tensor cores: a gather of shifted source positions times weights.
+//   out[n, column, position] = sum over entries (plane, reach) and depth k of source[n, k, position shifted] * w
+// One block computes a tile of positions x NB columns for all its phases. Shared memory holds weights (all of the
+// depth, or two chunks), two chunks of source words, and what split depth needs to be added up. See
+// mma/gather_shape.cuh for the tile, mma/operand.cuh for the arithmetic. Floor: bytes of source and output once, or the
+// products.
+#pragma once
+
+#include "mma/gather_shape.cuh"
+#include "mma/gather_stage.cuh"
+#include "mma/gather_store.cuh"
+
+namespace upconv::gather {
+
+// Dimensions whose taps are looped at run time (bit 0: D, 1: H, 2: W); all others are written out.
+constexpr bool looped(int index) { return LOOP >> index & 1; }
+constexpr int inner_entries(Dimension d, int index) { return looped(index) ? 1 : entries(d, FORWARD); }
+constexpr int entries_d = inner_entries(DIM_D, 0), entries_h = inner_entries(DIM_H, 1),
+              entries_w = inner_entries(DIM_W, 2);
+constexpr int loops_d = looped(0) ? taps_d : 1, loops_h = looped(1) ? taps_h : 1, loops_w = looped(2) ? taps_w : 1;
+constexpr int loop_words(Dimension d, int pitch) { return taps(d) > 1 ? reach(d, 1) * pitch * (FORWARD ? -1 : 1) : 0; }
+
+constexpr int UNITS = entries_d * entries_h * entries_w * KSW;  // unrolled (entry, k-step) pairs
+constexpr int LOOPS = loops_d * loops_h * loops_w;
+constexpr int PIECES = ASYNC ? async_pieces(UNITS * LOOPS) : piece_count(UNITS * LOOPS);
+constexpr int SHARES = (PIECES + LOOPS - 1) / LOOPS;  // pieces brought in during one run of the written-out units
+
+constexpr int SLOTS = LOOPS == 1                                          ? least(UNITS, 2 * PIECES)
+                      : UNITS * LOOPS >= 2 * PIECES && LOOPS < 2 * PIECES ? UNITS
+                                                                          : 1;
+
+/// Words from a position to what the i-th entry of a dimension reads of it.
+constexpr int entry_shift(Dimension d, int index, int e) {
+  const int r = looped(index) ? 0 : reach(d, entry_first(d, FORWARD, e));
+  return FORWARD ? span(d) - r : r;
+}
+constexpr int entry_plane(Dimension d, int e) { return FORWARD ? 0 : residues_below(d, residue(d, e)); }
+
+/// One entry, one k-step: the fragments of A once, for every (phase, tap) pair that reads them.
+/// `x` is this lane's shared address in the source chunk, `b` in the weights.
+template <int U>
+__device__ __forceinline__ void multiply(u32 x, u32 b, Accumulators& acc) {
+  constexpr int ks = U % KSW, e = U / KSW, ew = e % entries_w, eh = e / entries_w % entries_h,
+                ed = e / (entries_w * entries_h);
+  constexpr int shift =
+      entry_shift(DIM_D, 0, ed) * pitch_d + entry_shift(DIM_H, 1, eh) * pitch_h + entry_shift(DIM_W, 2, ew) +
+      ((looped(0) ? 0 : entry_plane(DIM_D, ed)) * planes_h * planes_w +
+       (looped(1) ? 0 : entry_plane(DIM_H, eh)) * planes_w + (looped(2) ? 0 : entry_plane(DIM_W, ew))) *
+          pitch_plane +
+      ks * 8 * KPITCH;
+  u32 a[PARTS][MT][4];
+#pragma unroll
+  for (int p = 0; p < PARTS; ++p)
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        a[p][mt][i] =
+            load_shared(x + 4 * (shift + p * XPART + i / 2 * 4 * KPITCH + position_word(row_position(mt, i % 2, 0))));
+  if constexpr (X_RAW)
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[0][mt][i] = round_tf32(a[0][mt][i]);
+
+  constexpr int list_d = looped(0) ? 1 : entry_size(DIM_D, FORWARD, ed),
+                list_h = looped(1) ? 1 : entry_size(DIM_H, FORWARD, eh),
+                list_w = looped(2) ? 1 : entry_size(DIM_W, FORWARD, ew);
+  static_for<0, list_d * list_h * list_w>([&](auto index) {
+    constexpr int l = decltype(index)::value;
+    constexpr int td = (looped(0) ? 0 : entry_first(DIM_D, FORWARD, ed)) + l / (list_h * list_w),
+                  th = (looped(1) ? 0 : entry_first(DIM_H, FORWARD, eh)) + l / list_w % list_h,
+                  tw = (looped(2) ? 0 : entry_first(DIM_W, FORWARD, ew)) + l % list_w;
+    constexpr int phase =
+        !FORWARD ? 0
+                 : (residues_below(DIM_D, residue(DIM_D, td)) * phases_h + residues_below(DIM_H, residue(DIM_H, th))) *
+                           phases_w +
+                       residues_below(DIM_W, residue(DIM_W, tw));
+    const u32 tap = b + 4 * (((td * taps_h + th) * taps_w + tw) * TAP_PITCH + ks * (NB / 8) * NTILE_PITCH);
+#pragma unroll
+    for (int nt = 0; nt < NT; ++nt) {
+      if constexpr (MODE == Mode::tf32x3) __syncwarp();  // else the assembler runs ahead with loads until it spills
+      u32 w[PARTS][2];
+#pragma unroll
+      for (int p = 0; p < PARTS; ++p) load_shared2(tap + 4 * (p * BPART + nt * NTILE_PITCH), w[p][0], w[p][1]);
+      if constexpr (W_RAW) {
+        w[0][0] = round_tf32(w[0][0]);
+        w[0][1] = round_tf32(w[0][1]);
+      }
+      constexpr Products P = products_of(MODE);
+      if constexpr (MODE == Mode::tf32x3) {  // few truncated sums in a row, then a rounded one
+#pragma unroll
+        for (int mt = 0; mt < MT; ++mt) {
+          float sum[4] = {0, 0, 0, 0};
+          mma<P>(sum, a[PARTS - 1][mt], w[0][0], w[0][1]);
+          mma<P>(sum, a[0][mt], w[PARTS - 1][0], w[PARTS - 1][1]);
+          mma<P>(sum, a[0][mt], w[0][0], w[0][1]);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) acc[phase][mt][nt][i] += sum[i];
+        }
+      } else {
+        if constexpr (MODE == Mode::bf16x3) {
+#pragma unroll
+          for (int mt = 0; mt < MT; ++mt) mma<P>(acc[phase][mt][nt], a[PARTS - 1][mt], w[0][0], w[0][1]);
+#pragma unroll
+          for (int mt = 0; mt < MT; ++mt) mma<P>(acc[phase][mt][nt], a[0][mt], w[PARTS - 1][0], w[PARTS - 1][1]);
+        }
+#pragma unroll
+        for (int mt = 0; mt < MT; ++mt) mma<P>(acc[phase][mt][nt], a[0][mt], w[0][0], w[0][1]);
+      }
+    }
+  });
+}
+
+/// All products of a chunk, while the next one is brought in.
+__device__ __forceinline__ void work(const Arguments& a, Fetch& next, WeightSlots& weights, u32 x, u32 b, u32 next_x,
+                                     u32 next_b, Accumulators& acc) {
+  Piece<PIECES> regs;
+  int first = 0;  // the slot: run of the written-out units, times SHARES
+#pragma unroll 1
+  for (int d = 0; d < loops_d; ++d)
+#pragma unroll 1
+    for (int h = 0; h < loops_h; ++h)
+#pragma unroll 1
+      for (int w = 0; w < loops_w; ++w, first += SHARES) {
+        const u32 xs =
+            x + 4 * (d * loop_words(DIM_D, pitch_d) + h * loop_words(DIM_H, pitch_h) + w * loop_words(DIM_W, 1));
+        const u32 bs = b + 4 * ((d * taps_h + h) * taps_w + w) * TAP_PITCH;
+        if constexpr (ASYNC) {
+          // Copies begin in the first slots and are finished in the last.
+          static_for<0, SLOTS>([&](auto index) {
+            constexpr int slot = decltype(index)::value;
+            const int now = first / SHARES * SLOTS + slot, finish = LOOPS * SLOTS - PIECES;
+            if (now < PIECES) begin_piece<PIECES>(a, next, weights, now, next_x, next_b);
+            static_for<slot * UNITS / SLOTS, (slot + 1) * UNITS / SLOTS>(
+                [&](auto unit) { multiply<decltype(unit)::value>(xs, bs, acc); });
+            if constexpr (X_RAW && (RESIDENT || W_RAW)) {
+              if (now == LOOPS * SLOTS - 1) wait_copies();
+            } else if (now >= finish) {
+              if (now == finish) wait_copies();
+              finish_piece<PIECES>(next, weights, now - finish, next_x, next_b);
+            }
+          });
+          continue;
+        }
+        static_for<0, SHARES>([&](auto index) {
+          constexpr int share = decltype(index)::value;
+          if (LOOPS == 1 || first + share < PIECES) load_piece<PIECES>(a, next, weights, first + share, regs);
+          static_for<share * UNITS / SHARES, (share + 1) * UNITS / SHARES>(
+              [&](auto unit) { multiply<decltype(unit)::value>(xs, bs, acc); });
+          if (LOOPS == 1 || first + share < PIECES)
+            store_piece<PIECES>(next, weights, first + share, next_x, next_b, regs);
+        });
+      }
+}
+
+}  // namespace upconv::gather
+
+extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BLOCKS)
+    gather_mma(const upconv::Arguments a) {
+  using namespace upconv;
+  using namespace upconv::gather;
+  extern __shared__ __align__(16) u32 memory[];
+  const u32 weights = shared_address(memory), sources = weights + 4 * B_WORDS;
+  const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
+  const int warp_n = warp % WARPS_N, warp_m = warp / WARPS_N % WARPS_M, warp_k = warp / (WARPS_N * WARPS_M);
+
+  const int all_columns = a.groups * a.column_blocks;
+  const int group = blockIdx.x % all_columns / a.column_blocks, column0 = blockIdx.x % a.column_blocks * NB;
+  const int tiles = a.tiles_n * a.tiles_d * a.tiles_h * a.tiles_w, step = gridDim.x / all_columns;
+  int tile = blockIdx.x / all_columns;
+  if (tile >= tiles) return;
+
+  // This lane's place in a source chunk and in the weights.
+  const int position0 = warp_m * MT * 16, kq = lane % 4;
+  const int lane_position = J == 4 ? lane / 4 * 4 : J == 2 ? lane / 4 * 2 : lane / 4;
+  const u32 lane_x = 4 * (kq * KPITCH + SKEW * (kq >> 1) + position_word(lane_position) + position_word(position0) +
+                          warp_k * KSW * 8 * KPITCH);
+  const u32 lane_b = 4 * ((warp_k * KSW * (NB / 8) + warp_n * NT) * NTILE_PITCH + lane * 2);
+
+  Fetch fetch;
+  fetch.active = true;
+  fetch.chunk = 0;
+  find_slots(fetch);
+  aim(a, fetch, group, tile);
+  WeightSlots slots = weight_slots(a, group, column0);
+  if constexpr (RESIDENT && BYTES == 4) {
+#pragma unroll 1
+    for (int word = 0; word < CHUNKS * KW; ++word)
+      begin_weights<1>(slots, word / KW, word % KW, weights + 4 * (word / KW) * BBUFFER);
+    wait_copies();
+#pragma unroll 1
+    for (int word = 0; word < CHUNKS * KW; ++word)
+      finish_weights<1>(slots, word % KW, weights + 4 * (word / KW) * BBUFFER);
+  } else if constexpr (RESIDENT) {
+    constexpr int WORDS = W_SLOTS * PACK > 8 ? 1 : W_SLOTS * PACK > 4 ? 2 : 4;
+#pragma unroll 1
+    for (int chunk = 0; chunk < CHUNKS; ++chunk)
+#pragma unroll 1
+      for (int word = 0; word < KW; word += WORDS) {
+        u32 raw[W_SLOTS * WORDS * PACK];
+#pragma unroll
+        for (int i = 0; i < W_SLOTS * WORDS * PACK; ++i) raw[i] = 0;
+        walk_weights<WORDS>(slots, chunk, word, [&](int j, int s, const char* p, bool inside, bool mine) {
+          raw[(s * WORDS + j / PACK) * PACK + j % PACK] = load_or_zero<BYTES>(p, inside && mine);
+        });
+        store_weights<WORDS>(slots, word, weights + 4 * chunk * BBUFFER, raw);
+      }
+  }
+  if constexpr (ASYNC) {
+#pragma unroll 1
+    for (int word = 0; word < KW; ++word) begin_piece<KW>(a, fetch, slots, word, sources, weights);
+    wait_copies();
+#pragma unroll 1
+    for (int word = 0; word < KW; ++word) finish_piece<KW>(fetch, slots, word, sources, weights);
+  } else
+#pragma unroll 1
+    for (int piece = 0; piece < PIECES; ++piece) {
+      Piece<PIECES> regs;
+      load_piece<PIECES>(a, fetch, slots, piece, regs);
+      store_piece<PIECES>(fetch, slots, piece, sources, weights, regs);
+    }
+  block_barrier();
+
+  int buffer = 0;
+#pragma unroll 1
+  for (; tile < tiles; tile += step) {
+    const Place place = fetch.place;
+    Accumulators acc;
+#pragma unroll
+    for (int p = 0; p < PHASES; ++p)
+#pragma unroll
+      for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+#pragma unroll
+          for (int i = 0; i < 4; ++i) acc[p][m][n][i] = 0.0f;
+#pragma unroll 1
+    for (int chunk = 0; chunk < CHUNKS; ++chunk) {
+      fetch.chunk = chunk + 1;
+      if (fetch.chunk == CHUNKS) {
+        fetch.chunk = 0;
+        if (!RESIDENT) rewind(slots);
+        fetch.active = tile + step < tiles;
+        if (fetch.active) aim(a, fetch, group, tile + step);
+      }
+      work(a, fetch, slots, sources + 4 * buffer * XBUFFER + lane_x,
+           weights + 4 * (RESIDENT ? chunk : buffer) * BBUFFER + lane_b, sources + 4 * (buffer ^ 1) * XBUFFER,
+           weights + 4 * (buffer ^ 1) * BBUFFER, acc);
+      block_barrier();
+      buffer ^= 1;
+    }
+    if constexpr (WARPS_K > 1) {  // add up the warps' shares of the depth, in order
+      const u32 sums = sources + 4 * 2 * XBUFFER;
+      constexpr int SHARE = PHASES * MT * NT * 4;
+      const u32 mine = sums + 4 * (((warp_m * WARPS_N + warp_n) * SHARE) * 32 + lane);
+      constexpr int STRIDE = 4 * WARPS_M * WARPS_N * SHARE * 32;
+      float* v = &acc[0][0][0][0];
+      if (warp_k > 0)
+#pragma unroll
+        for (int i = 0; i < SHARE; ++i) store_shared(mine + (warp_k - 1) * STRIDE + 4 * 32 * i, __float_as_uint(v[i]));
+      block_barrier();
+      if (warp_k == 0) {
+#pragma unroll
+        for (int i = 0; i < SHARE; ++i)
+#pragma unroll
+          for (int k = 0; k < WARPS_K - 1; ++k) v[i] += __uint_as_float(load_shared(mine + k * STRIDE + 4 * 32 * i));
+      }
+    }
+    if (warp_k == 0) {
+      if constexpr (STAGED)
+        store_tile_staged(a, place, group, position0, column0 + warp_n * NT * 8,
+                          sources + 4 * (2 * XBUFFER + REDUCE_WORDS + warp * STAGE_WORDS), acc);
+      else
+        store_tile(a, place, group, position0, column0 + warp_n * NT * 8, acc);
+    }
+    if constexpr (WARPS_K > 1) block_barrier();
+  }
+}
+""",
+    "arguments/strides.cuh": r"""// Element strides of a tensor (N, C, D, H, W), as launches pass them by value.
+#pragma once
+
+namespace upconv::arguments {
+
+struct Strides {
+  long long n, c;
+  long long d, h, w;
+};
+
+}  // namespace upconv::arguments
+""",
+    "arguments/weight_mma.cuh": r"""// What a launch of weight_mma.cuh passes by value. launch/weight_mma.hpp fills it.
+#pragma once
+
+#include "arguments/strides.cuh"
+
+namespace upconv::arguments {
+
+struct WeightMma {
+  const char* x;
+  const char* dy;
+  void* out;  ///< dw, or `splits` partial sums of it in fp32.
+  Strides xs, ys;
+  long long boxes, splits;
+  long long dw_size;
+  int in_d, in_h, in_w, out_d, out_h, out_w;
+  int boxes_d, boxes_h, boxes_w;
+  int x_vector, y_vector;  ///< Elements that may be copied at once.
+  int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.
+  int partial;             ///< 1: `out` is the workspace.
+};
+
+}  // namespace upconv::arguments
+""",
+    "mma/weight_atoms.cuh": r"""// The warp's matrix product for dw, 16 input channels x 8 output channels, and what each precision makes of a word.
+// Fragments hold 32-bit words: one fp32 position, or two neighbouring 16-bit ones. Lane = 4 * row + column:
+// `first` starts a chain of products at zero. a[0..3] = (row, column), (row + 8, column), (row, column + 4), (row + 8,
+// column + 4), b[0..1] = k column, column + 4.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+/// Two words in neighbouring registers, as the matrix instructions want their operands.
+typedef unsigned long long Pair;
+__device__ __forceinline__ Pair pair_of(u32 first, u32 second) {
+  Pair r;
+  asm("mov.b64 %0, {%1, %2};" : "=l"(r) : "r"(first), "r"(second));
+  return r;
+}
+
+__device__ __forceinline__ void mma_tf32(float (&c)[4], const u32 (&a)[4], Pair b, bool first) {
+  const float c0 = first ? 0.0f : c[0], c1 = first ? 0.0f : c[1], c2 = first ? 0.0f : c[2], c3 = first ? 0.0f : c[3];
+  asm("{.reg .b32 b0, b1;\n"
+      "mov.b64 {b0, b1}, %8;\n"
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {b0,b1}, {%9,%10,%11,%12};}"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+__device__ __forceinline__ void mma_bf16(float (&c)[4], const u32 (&a)[4], Pair b, bool first) {
+  const float c0 = first ? 0.0f : c[0], c1 = first ? 0.0f : c[1], c2 = first ? 0.0f : c[2], c3 = first ? 0.0f : c[3];
+  asm("{.reg .b32 b0, b1;\n"
+      "mov.b64 {b0, b1}, %8;\n"
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {b0,b1}, {%9,%10,%11,%12};}"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+__device__ __forceinline__ void mma_f16(float (&c)[4], const u32 (&a)[4], Pair b, bool first) {
+  const float c0 = first ? 0.0f : c[0], c1 = first ? 0.0f : c[1], c2 = first ? 0.0f : c[2], c3 = first ? 0.0f : c[3];
+  asm("{.reg .b32 b0, b1;\n"
+      "mov.b64 {b0, b1}, %8;\n"
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {b0,b1}, {%9,%10,%11,%12};}"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+
+/// Nearest TF32, ties to even; NaN stays NaN.
+__device__ __forceinline__ u32 round_tf32(u32 v) {
+#if __CUDA_ARCH__ >= 900
+  u32 r;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(v)));
+  return r;
+#else
+  return (v & 0x7fffffffu) > 0x7f800000u ? v : (v + 0xfffu + ((v >> 13) & 1u)) & ~0x1fffu;
+#endif
+}
+
+/// Two floats as a pair of bf16, the first in the low half.
+__device__ __forceinline__ u32 pack_bf16(float first, float second) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
+  return r;
+}
+/// What pack_bf16 lost of the same two floats, again as a pair.
+__device__ __forceinline__ u32 pack_rest(float first, float second, u32 high) {
+  return pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
+}
+
+/// The sum of two TF32 that is nearest to `v`.
+__device__ __forceinline__ void split_tf32(u32 v, u32& high, u32& rest) {
+  high = round_tf32(v);
+  rest = round_tf32(__float_as_uint(__uint_as_float(v) - __uint_as_float(high)));
+}
+
+}  // namespace upconv
+""",
+    "mma/weight_element.cuh": r"""// The element type of x, dy and dw, from `config::element`: 0 fp32, 1 fp16, 2 bf16.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+template <int Element>
+struct ElementType {
+  typedef float type;
+};
+template <>
+struct ElementType<1> {
+  typedef f16 type;
+};
+template <>
+struct ElementType<2> {
+  typedef bf16 type;
+};
+typedef ElementType<config::element>::type Element;
+
+}  // namespace upconv
+""",
+    "ptx/weight_copy.cuh": r"""// Copies from global to shared memory that run while the block computes, with zeros in place of what is outside a
+// tensor; one element at a time where an element is narrower than the 4 bytes such a copy needs.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+/// `Bytes` is 4, 8 or 16, and both addresses are multiples of it. Writes zeros where `inside` is false.
+template <int Bytes>
+__device__ __forceinline__ void copy_async(u32 to, const char* from, bool inside) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "cp.async copies 4, 8 or 16 bytes");
+  const int bytes = inside ? Bytes : 0;
+  if constexpr (Bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(bytes), "n"(Bytes)
+                 : "memory");
+}
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits until at most `Pending` groups of this thread are under way.
+template <int Pending>
+__device__ __forceinline__ void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+__device__ __forceinline__ u16 load_bits16(const char* from) {
+  u16 v;
+  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
+  return v;
+}
+__device__ __forceinline__ void store_bits16(u32 to, u16 v) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory");
+}
+__device__ __forceinline__ void load_quad(u32 (&v)[4], u32 from) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from));
+}
+__device__ __forceinline__ void store_zero_quad(u32 to) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+}
+
+}  // namespace upconv
+""",
+    "weight_mma.cuh": r"""// dw[ci, co, t] = sum over n, i of x[n, ci, i] * dy[n, co, s*i + d*t - p] on tensor cores (mma.sync, sm_80 and up).
+// Host side: src/cuda/weight_mma.cpp, which writes `namespace config`.
+//
+// A block owns MB input channels x NB output channels x a set of taps and sums over boxes of positions i. Of each box
+// it copies x as [ci][position] and dy as [co][D line][H line][W residue][W place] to shared memory. In D, H and, where
+// IW == 1, in W the outputs of one residue mod the stride lie side by side: tap t at position i is dy's element at i +
+// a constant. Where IW is the stride of W, rows of dy are whole and it is the element at IW*i + a constant. The copies
+// of the next boxes run during the products. M = ci, N = co, K = positions: both operands are read along K, which is
+// how NCHW lies. Lane 4*row + column takes, of each run of 16 words, the 4 of its column: one 16-byte load of x and a
+// window of dy serve 4 K steps for every tap of a row, and a shift along W is another register of the window. Tensor
+// cores truncate as they accumulate, so a chain of products ends after those 4 steps and is added up in fp32 registers.
+// Pairs (position, tap) whose output is cropped meet zeros; a box that holds an infinity or a NaN masks them. Floor:
+// max(bytes of x and dy, 2 * positions * ci * co * taps at the mma.sync rate).
+#include "arguments/weight_mma.cuh"
+#include "mma/weight_atoms.cuh"
+#include "mma/weight_element.cuh"
+#include "ptx/weight_copy.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+using namespace config;
+
+typedef arguments::Strides WeightStrides;
+typedef arguments::WeightMma WeightParams;
+
+constexpr int threads = 256;
+constexpr int element_bytes = element == 0 ? 4 : 2;
+constexpr int per_word = 4 / element_bytes;
+constexpr int quad = 4 * per_word;  ///< Positions of one 16-byte load.
+constexpr int box_positions = BD * BH * BW;
+constexpr int quad_steps = box_positions / (8 * quad);
+/// x lies in rows of positions, 16 (mod 32) words between channels so that the 16-byte loads of eight lanes meet no
+/// bank twice.
+constexpr int x_pitch = (box_positions / per_word + 15) / 32 * 32 + 16;
+constexpr int x_words = MB * x_pitch;
+constexpr int stage_words = x_words + NB * YP;
+constexpr int taps_of_block = TD * TH * TW;
+constexpr int rows_of_taps = TD * TH;
+static_assert(quad_steps % WK == 0 && quad_steps * 8 * quad == box_positions, "whole K steps for every warp");
+static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * NT * 8, "the warps tile the block");
+
+struct XTile {
+  static constexpr int channels = MB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr bool last = x_last != 0;
+  static constexpr int most = 16 / element_bytes;
+  __device__ static int d(int line) { return line; }
+  __device__ static int h(int line) { return line; }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int, int) { return true; }
+  __device__ static int channel_bytes(int channel) { return channel * x_pitch * 4; }
+  __device__ static int place_bytes(int line, int, int position) { return (line * BW + position) * element_bytes; }
+};
+struct YTile {
+  static constexpr int channels = NB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = PLANES;
+  static constexpr bool last = y_last != 0;
+  static constexpr int most = SW == IW ? 16 / element_bytes : 1;
+  __device__ static int d(int line) { return SD * line + d_origin(line); }
+  __device__ static int h(int line) { return SH * line + h_origin(line); }
+  __device__ static int w(int position, int plane) { return SW / IW * position + plane_residue(plane); }
+  __device__ static int channel_bytes(int channel) { return channel * YP * 4; }
+  __device__ static int place_bytes(int line, int plane, int position) {
+    return (line * (PLANES * SPAN) + plane * SPAN + position) * element_bytes;
+  }
+  __device__ static bool needed(int position, int plane) { return PLANES == 1 || position < plane_needed(plane); }
+};
+
+/// Channels copied side by side so that few threads idle: `group * spots` is little under a multiple of `threads`.
+__device__ constexpr int best_group(int channels, int spots, int multiple) {
+  int best = channels;
+  long long best_cost = -1;
+  for (int g = multiple; g <= channels; g += multiple) {
+    if (channels % g != 0) continue;
+    const long long slots = (g * spots + threads - 1) / threads;
+    const long long cost = slots * (channels / g) * 4 + slots * 40;
+    if (best_cost < 0 || cost < best_cost) best = g, best_cost = cost;
+  }
+  return best;
+}
+
+/// The host declines strides of 2^32 elements and more.
+__device__ __forceinline__ i64 times(int a, i64 stride) {
+  return static_cast<i64>(static_cast<unsigned long long>(static_cast<u32>(a)) * static_cast<u32>(stride));
+}
+
+/// Copies one operand of one box, `V` elements at a time. (d, h, w) is the tensor coordinate of the tile's corner.
+template <class Tile, int V>
+__device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel_base, int first_channel,
+                                         const WeightStrides& s, int d0, int h0, int w0, int size_d, int size_h,
+                                         int size_w) {
+  constexpr int columns = Tile::planes * Tile::span / V;
+  constexpr int spots = Tile::lines_d * Tile::lines_h * columns;
+  constexpr int group = best_group(Tile::channels, spots, Tile::last ? 8 : 1);
+  constexpr int slots = (group * spots + threads - 1) / threads, rounds = Tile::channels / group;
+  constexpr int together = slots < 4 ? slots : 4;  // independent slots hide one another's latency
+  const i64 round_bytes = s.c * (group * element_bytes);
+  const char* const corner = tensor + (channel_base + d0 * s.d + h0 * s.h + w0 * s.w) * element_bytes;
+#pragma unroll together
+  for (int k = 0; k < slots; ++k) {
+    const int e = static_cast<int>(threadIdx.x) + k * threads;
+    if (group * spots % threads != 0 && e >= group * spots) continue;
+    const int channel = Tile::last ? e % 8 + e / 8 / spots * 8 : e / spots;
+    const int spot = Tile::last ? e / 8 % spots : e % spots;
+    const int column = spot % columns, line = spot / columns;
+    const int line_h = line % Tile::lines_h, line_d = line / Tile::lines_h;
+    const int plane = column % Tile::planes, position = column / Tile::planes * V;
+    if (!Tile::needed(position, plane)) continue;
+    const int d = Tile::d(line_d), h = Tile::h(line_h), w = Tile::w(position, plane);  // from the corner, none negative
+    const bool inside = static_cast<u32>(d0 + d) < static_cast<u32>(size_d) &&
+                        static_cast<u32>(h0 + h) < static_cast<u32>(size_h) &&
+                        static_cast<u32>(w0 + w) < static_cast<u32>(size_w);
+    const i64 distance = times(channel, s.c) + times(d, s.d) + times(h, s.h) + times(w, s.w);
+    const char* from = inside ? corner + distance * element_bytes : tensor;
+    const i64 step = inside ? round_bytes : 0;
+    const u32 slot = to + Tile::channel_bytes(channel) + Tile::place_bytes(line, plane, position);
+    const auto valid = [&](int r) {
+      return inside &&
+             (Tile::all_channels % Tile::channels == 0 || first_channel + channel + r * group < Tile::all_channels);
+    };
+    if constexpr (V * element_bytes >= 4) {
+#pragma unroll
+      for (int r = 0; r < rounds; ++r) {
+        const bool whole = Tile::all_channels % Tile::channels == 0, ok = valid(r);
+        copy_async<V * element_bytes>(slot + Tile::channel_bytes(r * group), whole || ok ? from : tensor, ok);
+        from += step;
+        asm volatile("" : "+l"(from));  // two additions; left alone it becomes a product for each copy
+      }
+    } else {
+      constexpr int batch = rounds < 8 ? rounds : 8;
+#pragma unroll 1
+      for (int r0 = 0; r0 < rounds; r0 += batch) {
+        u16 bits[batch];
+#pragma unroll
+        for (int r = 0; r < batch; ++r) {
+          bits[r] = r0 + r < rounds && valid(r0 + r) ? load_bits16(from) : u16(0);
+          from += step;
+        }
+#pragma unroll
+        for (int r = 0; r < batch; ++r)
+          if (r0 + r < rounds) store_bits16(slot + Tile::channel_bytes((r0 + r) * group), bits[r]);
+      }
+    }
+  }
+}
+
+template <class Tile, class... Arguments>
+__device__ __forceinline__ void stage(int vector, Arguments... arguments) {
+  if constexpr (!Tile::last && Tile::most > 1) {
+    if (vector >= Tile::most) return stage_by<Tile, Tile::most>(arguments...);
+    if (vector >= 2) return stage_by<Tile, 2>(arguments...);
+  }
+  stage_by<Tile, 1>(arguments...);
+}
+
+/// A box of positions, counted in boxes. The axis along which neighbours share lines of dy runs fastest.
+/// The blocks of a tile take boxes in turn: they share those lines in the L2, and the slower boxes at the edges.
+struct Box {
+  int n, d, h, w;
+  __device__ void start(i64 index, const WeightParams& p) {
+    const auto take = [&](int size) {
+      const int r = static_cast<int>(index % size);
+      index /= size;
+      return r;
+    };
+    if (walk_depth) d = take(p.boxes_d);
+    h = take(p.boxes_h);
+    w = take(p.boxes_w);
+    if (!walk_depth) d = take(p.boxes_d);
+    n = static_cast<int>(index);
+  }
+  /// The box `step` further on, where both count in the same mixed radix.
+  __device__ void advance(const Box& step, const WeightParams& p) {
+    int carry = 0;
+    const auto add = [&](int& digit, int by, int size) {
+      digit += by + carry;
+      carry = digit >= size;
+      if (carry) digit -= size;
+    };
+    if (walk_depth) add(d, step.d, p.boxes_d);
+    add(h, step.h, p.boxes_h);
+    add(w, step.w, p.boxes_w);
+    if (!walk_depth) add(d, step.d, p.boxes_d);
+    n += step.n + carry;
+  }
+};
+
+/// Where tap 0 of this block puts position 0, per dimension: dilation * first tap - padding.
+struct Shift {
+  int d, h, w;
+};
+
+/// Every position of the box exists and every tap of every position lands inside dy.
+__device__ __forceinline__ bool interior(const Box& b, const Shift& c, const WeightParams& p) {
+  const int d = b.d * BD, h = b.h * BH, w = b.w * BW;
+  return d + BD <= p.in_d && h + BH <= p.in_h && w + BW <= p.in_w && SD * d + c.d >= 0 && SH * h + c.h >= 0 &&
+         SW * w + c.w >= 0 && SD * (d + BD - 1) + c.d + DD * (TD - 1) < p.out_d &&
+         SH * (h + BH - 1) + c.h + DH * (TH - 1) < p.out_h && SW * (w + BW - 1) + c.w + DW * (TW - 1) < p.out_w;
+}
+
+typedef float Sums[taps_of_block][NT][MT][4];
+
+constexpr int k_steps = mode == 1 ? 2 : 4;  ///< MMA steps of a quad.
+
+/// The 32-bit word of a window that holds element `at` (and, where a word is a pair, element `at` + IW).
+template <int Words>
+__device__ __forceinline__ u32 window_word(const u32 (&v)[Words], int at) {
+  if (element == 0) return v[at];
+  if (IW == 1) return at % 2 == 0 ? v[at / 2] : __funnelshift_r(v[at / 2], v[at / 2 + 1], 16);
+  const int next = at + IW;
+  return __byte_perm(v[at / 2], v[next / 2], (at % 2 ? 0x32 : 0x10) | (next % 2 ? 0x7600 : 0x5400));
+}
+
+/// Whether this thread's share of a stage holds an infinity or a NaN: words whose exponent is all ones.
+__device__ __forceinline__ bool not_finite(u32 stage) {
+  constexpr u32 exponent = element == 0 ? 0x7f800000u : element == 1 ? 0x7c007c00u : 0x7f807f80u;
+  constexpr u32 one = element == 0 ? 0x00800000u : element == 1 ? 0x04000400u : 0x00800080u;
+  u32 carried = 0;
+#pragma unroll 4
+  for (int i = threadIdx.x * 4; i < stage_words; i += threads * 4) {
+    u32 v[4];
+    load_quad(v, stage + i * 4);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) carried |= (v[j] & exponent) + one;
+  }
+  return (carried & (element == 0 ? 0x80000000u : 0x80008000u)) != 0;
+}
+
+/// Every bit a copy of bit `bit`.
+__device__ __forceinline__ u32 all_or_none(u32 bits, int bit) {
+  return static_cast<u32>(static_cast<int>(bits << (31 - bit)) >> 31);
+}
+
+/// All products of one box into `sums`.
+template <bool Masked>
+__device__ __forceinline__ void multiply(Sums& sums, u32 xs, u32 ys, const Box& box, const Shift& c,
+                                         const WeightParams& p) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+  const int wm = warp % WM, wn = warp / WM % WN, wk = warp / (WM * WN);
+  const u32 xa = xs + ((wm * MT * 16 + row) * x_pitch + column * 4) * 4;
+  const u32 ya = ys + (wn * NT * 8 + row) * YP * 4;
+  constexpr int line_quads = BW / quad, rows_and_planes = rows_of_taps * PLANES;
+  // Fragments are loaded one use ahead: x for the next run of words, dy for the next row of taps.
+  u32 next_a[MT][4][4];  // [tile][fragment register][word]
+  u32 next_b[NT][2][WQ * 4], yq[2];
+  const auto load_a = [&](int q) {
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+      for (int r = 0; r < 4; ++r)
+        load_quad(next_a[m][r], xa + (m * 16 + r % 2 * 8) * x_pitch * 4 + q * 128 + r / 2 * 64);
+  };
+  const auto place_b = [&](int q) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int index = q * 8 + half * 4 + column;
+      const int qw = index % line_quads, line = index / line_quads, lh = line % BH, ld = line / BH;
+      yq[half] = ya + ((ld * LH + lh) * (PLANES * SPAN) + qw * quad * IW) * element_bytes;
+    }
+  };
+  const auto load_b = [&](int row_and_plane) {
+    const int offset = (row_offset(row_and_plane / PLANES) + row_and_plane % PLANES * SPAN) * element_bytes;
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int i = 0; i < WQ; ++i) {
+          u32 v[4];
+          load_quad(v, yq[half] + (n * 8 * YP + i * 4) * 4 + offset);
+#pragma unroll
+          for (int j = 0; j < 4; ++j) next_b[n][half][i * 4 + j] = v[j];
+        }
+  };
+  load_a(wk);
+  place_b(wk);
+  load_b(0);
+#pragma unroll 1
+  for (int q = wk; q < p.quad_steps; q += WK) {
+    const int next_q = q + WK < quad_steps ? q + WK : wk;
+    u32 rows_valid[2], columns_valid[2][(TW * quad + 31) / 32];  // bits: (position, tap) that meet an output
+    if (Masked)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int index = q * 8 + half * 4 + column;
+        const int qw = index % line_quads, line = index / line_quads, lh = line % BH, ld = line / BH;
+        const int d = box.d * BD + ld, h = box.h * BH + lh, w = box.w * BW + qw * quad;
+        rows_valid[half] = 0;
+        if (d < p.in_d && h < p.in_h)
+#pragma unroll
+          for (int r = 0; r < rows_of_taps; ++r)
+            if (static_cast<u32>(SD * d + c.d + DD * (r / TH)) < static_cast<u32>(p.out_d) &&
+                static_cast<u32>(SH * h + c.h + DH * (r % TH)) < static_cast<u32>(p.out_h))
+              rows_valid[half] |= 1u << r;
+#pragma unroll
+        for (int i = 0; i < (TW * quad + 31) / 32; ++i) columns_valid[half][i] = 0;
+#pragma unroll
+        for (int i = 0; i < TW * quad; ++i)
+          if (w + i % quad < p.in_w &&
+              static_cast<u32>(SW * (w + i % quad) + c.w + DW * (i / quad)) < static_cast<u32>(p.out_w))
+            columns_valid[half][i / 32] |= 1u << (i % 32);
+      }
+    u32 a[MT][4][4];  // [tile][word][fragment register]
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        const u32(&v)[4] = next_a[m][r];
+        if (mode == 1) {  // words 0, 1: the high halves of both steps; 2, 3: the rests
+          const float v0 = __uint_as_float(v[0]), v1 = __uint_as_float(v[1]);
+          const float v2 = __uint_as_float(v[2]), v3 = __uint_as_float(v[3]);
+          a[m][0][r] = pack_bf16(v0, v1), a[m][1][r] = pack_bf16(v2, v3);
+          a[m][2][r] = pack_rest(v0, v1, a[m][0][r]), a[m][3][r] = pack_rest(v2, v3, a[m][1][r]);
+        } else {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) a[m][i][r] = mode == 0 ? round_tf32(v[i]) : v[i];
+        }
+      }
+#pragma unroll
+    for (int t_row = 0; t_row < rows_of_taps; ++t_row) {
+#pragma unroll
+      for (int plane = 0; plane < PLANES; ++plane) {
+        float chain[PLANE_TAPS][NT][MT][4];
+        u32 b[NT][2][WQ * 4];
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+#pragma unroll
+          for (int half = 0; half < 2; ++half)
+#pragma unroll
+            for (int i = 0; i < WQ * 4; ++i)
+              b[n][half][i] = mode == 0 ? round_tf32(next_b[n][half][i]) : next_b[n][half][i];
+        const int use = t_row * PLANES + plane;
+        if (use + 1 == rows_and_planes) place_b(next_q);
+        load_b(use + 1 == rows_and_planes ? 0 : use + 1);
+        if (use == 0) load_a(next_q);
+#pragma unroll
+        for (int step = 0; step < k_steps; ++step) {
+#pragma unroll
+          for (int k = 0; k < PLANE_TAPS; ++k) {
+            if (k >= plane_taps(plane)) continue;
+            const int tw = plane_tap(plane, k);
+            u32 keep[2] = {~0u, ~0u};
+            if (Masked)
+#pragma unroll
+              for (int half = 0; half < 2; ++half) {
+                constexpr int positions = mode == 0 || mode == 2 ? 1 : 2;
+                const int bit = tw * quad + step * positions;
+                keep[half] = all_or_none(columns_valid[half][bit / 32], bit % 32);
+                if (positions == 2)
+                  keep[half] = (keep[half] & 0xffffu) |
+                               (all_or_none(columns_valid[half][(bit + 1) / 32], (bit + 1) % 32) & 0xffff0000u);
+                keep[half] &= all_or_none(rows_valid[half], t_row);
+              }
+            const Pair keep_b = pair_of(keep[0], keep[1]);
+            const auto fragment = [&](u32(&to)[4], int m, int word) {
+#pragma unroll
+              for (int r = 0; r < 4; ++r) to[r] = Masked ? a[m][word][r] & keep[r / 2] : a[m][word][r];
+            };
+            const int at = plane_shift(plane, k);
+#pragma unroll
+            for (int n = 0; n < NT; ++n) {
+              Pair high, rest;
+              if (mode == 0 || mode == 3) {
+                const int first = at + IW * (mode == 0 ? step : 2 * step);
+                high = pair_of(window_word(b[n][0], first), window_word(b[n][1], first));
+              } else if (mode == 1) {
+                u32 h[2], r[2];
+#pragma unroll
+                for (int half = 0; half < 2; ++half) {
+                  const float v0 = __uint_as_float(b[n][half][at + IW * 2 * step]);
+                  const float v1 = __uint_as_float(b[n][half][at + IW * (2 * step + 1)]);
+                  h[half] = pack_bf16(v0, v1);
+                  r[half] = pack_rest(v0, v1, h[half]);
+                }
+                high = pair_of(h[0], h[1]), rest = pair_of(r[0], r[1]);
+              } else {
+                u32 h[2], r[2];
+#pragma unroll
+                for (int half = 0; half < 2; ++half) split_tf32(b[n][half][at + IW * step], h[half], r[half]);
+                high = pair_of(h[0], h[1]), rest = pair_of(r[0], r[1]);
+              }
+              if (Masked) {
+                high &= keep_b;
+                if (mode == 1 || mode == 2) rest &= keep_b;
+              }
+#pragma unroll
+              for (int m = 0; m < MT; ++m) {
+                u32 af[4];
+                fragment(af, m, step);
+                if (mode == 0) mma_tf32(chain[k][n][m], af, high, step == 0);
+                if (mode == 3 && element == 1) mma_f16(chain[k][n][m], af, high, step == 0);
+                if (mode == 3 && element == 2) mma_bf16(chain[k][n][m], af, high, step == 0);
+                if (mode == 1) {
+                  u32 ar[4];
+                  fragment(ar, m, step + 2);
+                  mma_bf16(chain[k][n][m], ar, high, step == 0);
+                  mma_bf16(chain[k][n][m], af, rest, false);
+                  mma_bf16(chain[k][n][m], af, high, false);
+                }
+                if (mode == 2) {
+                  u32 ah[4], ar[4];
+#pragma unroll
+                  for (int r = 0; r < 4; ++r) split_tf32(af[r], ah[r], ar[r]);
+                  mma_tf32(chain[k][n][m], ar, high, step == 0);
+                  mma_tf32(chain[k][n][m], ah, rest, false);
+                  mma_tf32(chain[k][n][m], ah, high, false);
+                }
+              }
+            }
+          }
+        }
+#pragma unroll
+        for (int k = 0; k < PLANE_TAPS; ++k) {
+          if (k >= plane_taps(plane)) continue;
+          const int t = t_row * TW + plane_tap(plane, k);
+#pragma unroll
+          for (int n = 0; n < NT; ++n)
+#pragma unroll
+            for (int m = 0; m < MT; ++m)
+#pragma unroll
+              for (int i = 0; i < 4; ++i) sums[t][n][m][i] += chain[k][n][m][i];
+        }
+      }
+    }
+  }
+}
+
+/// Index in the shared tile of sums, in dw's own order.
+__device__ __forceinline__ int tile_index(int m, int n, int t) {
+  return w_last ? (m * taps_of_block + t) * NB + n : (m * NB + n) * taps_of_block + t;
+}
+
+extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(const WeightParams p) {
+  extern __shared__ __align__(128) char shared[];
+  const u32 stages = shared_address(shared);
+  constexpr int tiles_m = (CI + MB - 1) / MB, tiles_n = (CO + NB - 1) / NB;
+  u32 id = blockIdx.x;
+  const auto take = [&](u32 size) {
+    const u32 r = id % size;
+    id /= size;
+    return static_cast<int>(r);
+  };
+  const int ci0 = take(tiles_m) * MB, co0 = take(tiles_n) * NB;
+  const int tw0 = take(GW) * TW, th0 = take(GH) * TH, td0 = take(GD) * TD, group = take(GROUPS);
+  const i64 split = id;
+  const Shift c = {DD * td0 - PD, DH * th0 - PH, DW * tw0 - PW};
+  const i64 x_channels = (static_cast<i64>(group) * CI + ci0) * p.xs.c;
+  const i64 y_channels = (static_cast<i64>(group) * CO + co0) * p.ys.c;
+
+  const auto load = [&](const Box& b, int stage_index) {
+    const u32 to = stages + stage_index * (stage_words * 4);
+    stage<XTile>(p.x_vector, to, p.x, x_channels + b.n * p.xs.n, ci0, p.xs, b.d * BD, b.h * BH, b.w * BW, p.in_d,
+                 p.in_h, p.in_w);
+    stage<YTile>(p.y_vector, to + x_words * 4, p.dy, y_channels + b.n * p.ys.n, co0, p.ys, SD * b.d * BD + c.d,
+                 SH * b.h * BH + c.h, SW * b.w * BW + c.w - LEAD, p.out_d, p.out_h, p.out_w);
+  };
+
+  Sums sums;
+#pragma unroll
+  for (int t = 0; t < taps_of_block; ++t)
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[t][n][m][i] = 0.0f;
+
+          // What no copy writes is read by not_finite() alone.
+#pragma unroll 4
+  for (int i = threadIdx.x * 4; i < STAGES * stage_words; i += threads * 4) store_zero_quad(stages + i * 4);
+  __syncthreads();
+
+  Box ahead, now, step;
+  ahead.start(split, p);
+  step.start(p.splits, p);
+  now = ahead;
+  i64 loaded = split;
+  int load_stage = 0, use_stage = 0;
+  const auto load_next = [&] {
+    if (loaded < p.boxes) {
+      load(ahead, load_stage);
+      ahead.advance(step, p);
+      loaded += p.splits;
+    }
+    copies_commit();
+    load_stage = load_stage + 1 == STAGES ? 0 : load_stage + 1;
+  };
+#pragma unroll 1
+  for (int i = 0; i < STAGES - 1; ++i) load_next();
+  // With a stage to spare, half of the warps copies before its products and half after: on every scheduler one warp
+  // keeps the tensor core busy while the other computes addresses.
+  const int copy_turn = STAGES > 2 && threadIdx.x >= threads / 2 ? 1 : 0;
+#pragma unroll 1
+  for (i64 b = split; b < p.boxes; b += p.splits) {
+    copies_wait<STAGES - 2>();
+    __syncthreads();
+#pragma unroll 1
+    for (int turn = 0; turn < 2; ++turn) {
+      if (turn == copy_turn) {
+        load_next();
+      } else {
+        const u32 xs = stages + use_stage * (stage_words * 4), ys = xs + x_words * 4;
+        // Where every operand is finite, the zeros outside the tensors make their products zero by themselves.
+        if (interior(now, c, p) || !__syncthreads_or(not_finite(xs)))
+          multiply<false>(sums, xs, ys, now, c, p);
+        else
+          multiply<true>(sums, xs, ys, now, c, p);
+      }
+    }
+    now.advance(step, p);
+    use_stage = use_stage + 1 == STAGES ? 0 : use_stage + 1;
+  }
+  copies_wait<0>();
+  __syncthreads();
+
+  // The warps that shared the positions add up in turn, then the tile leaves in dw's order.
+  float* const tile = reinterpret_cast<float*>(shared);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int m0 = warp % WM * MT * 16 + lane / 4, n0 = warp / WM % WN * NT * 8 + lane % 4 * 2, wk = warp / (WM * WN);
+#pragma unroll 1
+  for (int turn = 0; turn < WK; ++turn) {
+    if (turn == wk)
+#pragma unroll
+      for (int t = 0; t < taps_of_block; ++t)
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+#pragma unroll
+          for (int m = 0; m < MT; ++m)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              float& to = tile[tile_index(m0 + m * 16 + i / 2 * 8, n0 + n * 8 + i % 2, t)];
+              to = turn == 0 ? sums[t][n][m][i] : to + sums[t][n][m][i];
+            }
+    __syncthreads();
+  }
+  if constexpr (!w_last && taps_of_block == KD * KH * KW) {  // whole runs of (co, tap): a warp a channel
+    constexpr int run = NB * taps_of_block;
+    const int length = (CO - co0 < NB ? CO - co0 : NB) * taps_of_block;
+#pragma unroll 1
+    for (int m = warp; m < MB && ci0 + m < CI; m += threads / 32) {
+      const i64 at = (static_cast<i64>(group) * CI + ci0 + m) * W_CI + co0 * W_CO;
+#pragma unroll 4
+      for (int e = lane; e < length; e += 32) {
+        if (p.partial)
+          static_cast<float*>(p.out)[split * p.dw_size + at + e] = tile[m * run + e];
+        else
+          static_cast<Element*>(p.out)[at + e] = from_float<Element>(tile[m * run + e]);
+      }
+    }
+  } else {
+#pragma unroll 4
+    for (int e = threadIdx.x; e < MB * NB * taps_of_block; e += threads) {
+      int m, n, t;
+      if (w_last)
+        n = e % NB, t = e / NB % taps_of_block, m = e / (NB * taps_of_block);
+      else
+        t = e % taps_of_block, n = e / taps_of_block % NB, m = e / (NB * taps_of_block);
+      const int tw = tw0 + t % TW, th = th0 + t / TW % TH, td = td0 + t / (TW * TH);
+      if (ci0 + m >= CI || co0 + n >= CO || tw >= KW || th >= KH || td >= KD) continue;
+      const i64 at =
+          (static_cast<i64>(group) * CI + ci0 + m) * W_CI + (co0 + n) * W_CO + td * W_D + th * W_H + tw * W_W;
+      if (p.partial)
+        static_cast<float*>(p.out)[split * p.dw_size + at] = tile[e];
+      else
+        static_cast<Element*>(p.out)[at] = from_float<Element>(tile[e]);
+    }
+  }
+}
+
+}  // namespace upconv
+""",
+    "weight_sum.cuh": r"""// Adds the partial sums that the blocks of weight_mma.cuh left in the workspace, in order, and writes dw.
+// Host side: src/cuda/weight_mma.cpp. Floor: the bytes of the partial sums.
+#include "mma/weight_element.cuh"
+
+namespace upconv {
+
+/// dw = the partial sums in order: 32 elements a block, eight threads an element.
+extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partial, void* dw, i64 size, int splits) {
+  __shared__ float part[8][33];
+  const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
+  const i64 at = static_cast<i64>(blockIdx.x) * 32 + lane;
+  const int each = (splits + 7) / 8, begin = slice * each, end = begin + each < splits ? begin + each : splits;
+  float sum = 0.0f;
+  if (at < size)
+#pragma unroll 8
+    for (int s = begin; s < end; ++s) sum += partial[s * size + at];
+  part[slice][lane] = sum;
+  __syncthreads();
+  if (slice != 0 || at >= size) return;
+#pragma unroll
+  for (int i = 1; i < 8; ++i) sum += part[i][lane];
+  static_cast<Element*>(dw)[at] = from_float<Element>(sum);
+}
+
+}  // namespace upconv
+""",
+    "bias_sum.cuh": r"""// db[c] = the sum of dy over everything but channels, at memory speed: 16-byte loads from the first aligned address on,
+// parts in `parts` that ordered_sum adds up, always in the same order. Floor: dy read once.
+//   bias_rows     dy as rows (n, c) of `volume` neighbours: a warp takes pieces of a channel's rows
+//   bias_columns  dy as lines of `width` elements, a multiple of the period after which channels repeat: a thread keeps
+//                 one vector of columns and walks down the lines (channels_last, and channels_first with short rows)
+// Host preamble: Element.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+using config::Element;
+typedef Number<Element>::Sum Sum;
+constexpr int lanes = 16 / sizeof(Element);  ///< Elements of a vector.
+
+struct Vector {
+  u32 word[4];
+};
+__device__ __forceinline__ Vector load(const Element* p) {
+  Vector v;
+  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+      : "l"(p));
+  return v;
+}
+__device__ __forceinline__ float element(const Vector& v, int j, float*) { return __uint_as_float(v.word[j]); }
+__device__ __forceinline__ double element(const Vector& v, int j, double*) {
+  return __hiloint2double(int(v.word[2 * j + 1]), int(v.word[2 * j]));
+}
+template <class T>
+__device__ __forceinline__ T element(const Vector& v, int j, T*) {
+  return {static_cast<u16>(v.word[j / 2] >> (j % 2 * 16))};
+}
+__device__ __forceinline__ void add(Sum (&sum)[lanes], const Vector& v) {
+#pragma unroll
+  for (int j = 0; j < lanes; ++j) sum[j] += to_float(element(v, j, static_cast<Element*>(nullptr)));
+}
+/// Elements before the first 16-byte boundary.
+__device__ __forceinline__ i64 unaligned(const Element* p) {
+  return static_cast<i64>(-reinterpret_cast<u64>(p) & 15) / static_cast<i64>(sizeof(Element));
+}
+__device__ __forceinline__ i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+
+/// Adds vectors first, first + step, ... below `end`: `batch` loads in flight, their sums added apart.
+__device__ __forceinline__ void add_vectors(Sum (&sum)[lanes], const Element* p, i64 first, i64 end, i64 step) {
+  constexpr int batch = 4;
+  for (i64 i = first; i < end; i += batch * step) {
+    Vector v[batch];
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      v[k] = {};
+      if (i + k * step < end) v[k] = load(p + (i + k * step) * lanes);
+    }
+    Sum part[lanes] = {};
+#pragma unroll
+    for (int k = 0; k < batch; ++k) add(part, v[k]);
+#pragma unroll
+    for (int j = 0; j < lanes; ++j) sum[j] += part[j];
+  }
+}
+
+}  // namespace upconv
+
+/// Grid: channels * shares blocks of whole warps. `pieces` pieces of `piece` elements cover a row; a share is `units`
+/// of a channel's batch * pieces. parts[share][channel], or null: one share, and db is written.
+extern "C" __global__ void __launch_bounds__(256, 3)
+    bias_rows(const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts, config::Element* __restrict__ db,
+              const upconv::i64 batch, const upconv::i64 channels, const upconv::i64 volume, const upconv::i64 piece,
+              const upconv::i64 pieces, const upconv::i64 units) {
+  using namespace upconv;
+  __shared__ Sum warp_sums[8];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const i64 channel = i64(blockIdx.x) % channels, share = i64(blockIdx.x) / channels;
+  const i64 end = smaller(share * units + units, batch * pieces);
+  Sum total = 0;
+  for (i64 u = share * units + warp; u < end; u += warps) {
+    const i64 n = pieces == 1 ? u : u / pieces, k = u - n * pieces;  // a 64-bit division costs more than a short row
+    const Element* row = dy + (n * channels + channel) * volume;
+    const i64 head = smaller(unaligned(row), volume);
+    const i64 from = smaller(head + k * piece, volume), to = smaller(head + k * piece + piece, volume);
+    const i64 vectors = (to - from) / lanes, tail = from + vectors * lanes;
+    Sum sum[lanes] = {};
+    if (k == 0 && lane < head) sum[0] += to_float(row[lane]);
+    if (tail + lane < to) sum[1] += to_float(row[tail + lane]);
+    add_vectors(sum, row + from, lane, vectors, 32);
+#pragma unroll
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
+#pragma unroll
+      for (int j = 0; j < distance; ++j) sum[j] += sum[j + distance];
+    total += sum[0];
+  }
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) total += __shfl_down_sync(0xffffffffu, total, distance);
+  if (lane == 0) warp_sums[warp] = total;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  total = 0;
+  for (int i = 0; i < warps; ++i) total += warp_sums[i];
+  if (parts)
+    parts[share * channels + channel] = total;
+  else
+    db[channel] = from_float<Element>(total);
+}
+
+/// Grid: chunks * tiles blocks; block (chunk, tile) sums `lines` lines of the columns of its tile. `width` is a
+/// multiple of the vector and of `period`. parts[chunk][keep]: keep = period where one tile holds the line, else width.
+extern "C" __global__ void __launch_bounds__(256, 3)
+    bias_columns(const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts, const upconv::i64 total,
+                 const upconv::i64 width, const upconv::i64 period, const upconv::i64 keep, const upconv::i64 tiles,
+                 const upconv::i64 lines) {
+  using namespace upconv;
+  __shared__ Sum folded[256 * lanes];
+  const i64 chunk = i64(blockIdx.x) / tiles, tile = i64(blockIdx.x) % tiles;
+  const i64 head = smaller(unaligned(dy), total), rest = total - head;
+  const i64 column = (tile * blockDim.x + threadIdx.x) * lanes;
+  const i64 begin = chunk * lines, vectors = width / lanes;
+  Sum sum[lanes] = {};
+  if (column < width) {
+    const Element* p = dy + head;
+    // The column's whole vectors: those of line r end at r * width + column + lanes.
+    const i64 whole = rest < column + lanes ? 0 : (rest - column - lanes) / width + 1;
+    const i64 end = smaller(begin + lines, whole);
+    add_vectors(sum, p + column, begin * vectors, end * vectors, vectors);
+    if (whole >= begin && whole < begin + lines) {  // what the end of dy cuts
+#pragma unroll
+      for (int j = 0; j < lanes; ++j)
+        if (whole * width + column + j < rest) sum[j] += to_float(p[whole * width + column + j]);
+    }
+  }
+  Sum* part = parts + chunk * keep;
+  if (keep == width) {
+    if (column >= width) return;
+#pragma unroll
+    for (int j = 0; j < lanes; ++j) {
+      const i64 at = (head + column + j) % width;
+      if (chunk == 0 && at < head) sum[j] += to_float(dy[at]);
+      part[at] = sum[j];
+    }
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < lanes; ++j) folded[threadIdx.x * lanes + j] = sum[j];
+  __syncthreads();
+  const int step = int(period);
+  for (int copies = int(width / period); copies > 1;) {  // one period left in the end, in a fixed order
+    const int half = (copies + 1) / 2;
+    for (int c = threadIdx.x; c < (copies - half) * step; c += blockDim.x) folded[c] += folded[c + half * step];
+    __syncthreads();
+    copies = half;
+  }
+  for (int c = threadIdx.x; c < step; c += blockDim.x) {
+    const int at = (int(head) + c) % step;
+    Sum value = folded[c];
+    if (chunk == 0)
+      for (int f = at; f < int(head); f += step) value += to_float(dy[f]);
+    part[at] = value;
+  }
+}
+""",
+    "ordered_sum.cuh": r"""// The second pass of a split reduction: result[c] = the sum over `rows` rows and `inner` columns of
+// parts[row][c * inner + i], always in the same order. 512 threads: `lanes` (a power of two up to 32)
+// across columns, the rest across rows. With inner = 1 a block takes `lanes` results, else one.
+// Host preamble: Element.
+#pragma once
+
+#include "types.cuh"
+
+extern "C" __global__ void __launch_bounds__(512)
+    ordered_sum(const upconv::Number<config::Element>::Sum* __restrict__ parts, config::Element* __restrict__ result,
+                const upconv::i64 count, const upconv::i64 rows, const upconv::i64 inner, const int lanes) {
+  using namespace upconv;
+  typedef Number<config::Element>::Sum Sum;
+  __shared__ Sum sums[512];
+  const int lane = threadIdx.x % lanes, row = threadIdx.x / lanes, row_lanes = 512 / lanes;
+  const i64 width = count * inner;
+  const i64 results = inner == 1 ? lanes : 1;
+  for (i64 first = i64(blockIdx.x) * results; first < count; first += i64(gridDim.x) * results) {
+    Sum sum = 0;
+    const i64 end = inner == 1 ? (first + lanes < count ? first + lanes : count) : (first + 1) * inner;
+    for (i64 c = first * inner + lane; c < end; c += lanes)
+#pragma unroll 8
+      for (i64 r = row; r < rows; r += row_lanes) sum += parts[r * width + c];
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = 256; half >= (inner == 1 ? lanes : 1); half /= 2) {
+      if (int(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+      __syncthreads();
+    }
+    if (threadIdx.x < results && first + threadIdx.x < count)
+      result[first + threadIdx.x] = from_float<config::Element>(sums[threadIdx.x]);
+    __syncthreads();
+  }
+}
+""",
+    "launch/sizes.hpp": r"""// What a launch is computed from: batch and spatial sizes, tensors, and the integer arithmetic for it. The headers of
+// this folder turn them into arguments and a grid for a kernel whose specialisation is fixed. They are plain C++17
+// without a library: src/cuda includes them, and exported files hold them as text (docs/exporting.md).
+#pragma once
+
+#include "arguments/strides.cuh"
+
+namespace upconv::launch {
+
+typedef long long Int;
+
+/// Of one transposed convolution, in D, H, W; missing outer dimensions are 1.
+struct Sizes {
+  Int batch;
+  Int in[3], out[3];
+};
+
+/// forward: x, w, bias, y. dx: dy, w, -, dx. dw: x, dy, -, dw. db: dy, -, -, db.
+struct Tensors {
+  const void* a;
+  const void* b;
+  const void* bias;
+  void* out;
+};
+
+/// Grid, block and dynamic shared memory of one kernel.
+struct Shape {
+  unsigned grid, block, shared_bytes;
+};
+
+inline Int least(Int a, Int b) { return a < b ? a : b; }
+inline Int most(Int a, Int b) { return a > b ? a : b; }
+inline Int floor_div(Int a, Int b) { return a / b - (a % b < 0 ? 1 : 0); }
+inline Int ceil_div(Int a, Int b) { return -floor_div(-a, b); }
+inline Int volume(const Int (&size)[3]) { return size[0] * size[1] * size[2]; }
+inline bool aligned(const void* p, Int bytes) { return reinterpret_cast<unsigned long long>(p) % bytes == 0; }
+
+/// Element strides of a dense tensor, channels first or last.
+inline arguments::Strides dense_strides(bool last, Int channels, const Int (&size)[3]) {
+  const Int all = volume(size);
+  if (last) return {all * channels, 1, size[1] * size[2] * channels, size[2] * channels, channels};
+  return {all * channels, all, size[1] * size[2], size[2], 1};
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/gather_mma.hpp": r"""// Launch of gather_mma.cuh for any batch and spatial size; the tile is fixed.
+#pragma once
+
+#include "arguments/gather_mma.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct GatherMmaFixed {
+  bool forward = true, source_last = false, out_last = false;
+  Int groups = 1, source_channels = 1, out_channels = 1;  ///< Channels of all groups.
+  Int weight_group = 0;                                   ///< Elements from one group's weights to the next.
+  Int stride_d = 1, stride_h = 1, stride_w = 1, padding_d = 0, padding_h = 0, padding_w = 0;
+  Int columns = 1, block_columns = 8;                  ///< Of one group; of a block.
+  Int tile_n = 1, tile_d = 1, tile_h = 1, tile_w = 1;  ///< Positions of a block.
+  Int reach_d = 1;                                     ///< Source planes that a tile of one plane reads.
+  Int threads = 256, shared_bytes = 0, blocks = 1;     ///< Blocks of a multiprocessor.
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("forward", forward), field("source_last", source_last), field("out_last", out_last);
+    field("groups", groups), field("source_channels", source_channels), field("out_channels", out_channels);
+    field("weight_group", weight_group);
+    field("stride_d", stride_d), field("stride_h", stride_h), field("stride_w", stride_w);
+    field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
+    field("columns", columns), field("block_columns", block_columns);
+    field("tile_n", tile_n), field("tile_d", tile_d), field("tile_h", tile_h), field("tile_w", tile_w);
+    field("reach_d", reach_d), field("threads", threads), field("shared_bytes", shared_bytes);
+    field("blocks", blocks);
+  }
+};
+
+struct GatherMmaLaunch {
+  const char* refusal = nullptr;  ///< Why the kernel cannot take these sizes.
+  arguments::GatherMma arguments{};
+  unsigned grid = 0;  ///< 0: nothing to do.
+  static constexpr Int workspace_bytes = 0;
+};
+
+/// Whether offsets inside a tile have 31 bits.
+inline bool gather_mma_offsets_fit(Int tile_n, Int tile_d, Int reach_d, Int step_d, double sample, double plane) {
+  return (tile_n - 1) * sample + double(step_d) * (tile_d + reach_d - 1) * plane < 2147483648.0;
+}
+
+inline GatherMmaLaunch launch_of(const GatherMmaFixed& f, const Sizes& s, int processors) {
+  GatherMmaLaunch l;
+  const Int stride[3] = {f.stride_d, f.stride_h, f.stride_w}, padding[3] = {f.padding_d, f.padding_h, f.padding_w};
+  const Int(&source)[3] = f.forward ? s.in : s.out;
+  const Int(&out)[3] = f.forward ? s.out : s.in;
+  for (int d = 0; d < 3; ++d)
+    if (source[d] >= 1 << 30 || out[d] >= 1 << 30) l.refusal = "a dimension of 2^30 or more";
+  if (s.batch >= 1 << 30) l.refusal = "a batch of 2^30 or more";
+  const double plane = double(source[1]) * double(source[2]) * double(f.source_last ? f.source_channels : 1);
+  const double sample = double(f.source_channels) * double(source[0]) * double(source[1]) * double(source[2]);
+  if (!gather_mma_offsets_fit(f.tile_n, f.tile_d, f.reach_d, f.forward ? 1 : f.stride_d, sample, plane))
+    l.refusal = "the source of one tile spans 2^31 elements or more";
+  if (l.refusal) return l;
+
+  arguments::GatherMma& a = l.arguments;
+  const arguments::Strides from = dense_strides(f.source_last, f.source_channels, source);
+  const arguments::Strides to = dense_strides(f.out_last, f.out_channels, out);
+  a.source_n = from.n, a.source_c = from.c, a.source_d = from.d, a.source_h = from.h, a.source_w = from.w;
+  a.out_n = to.n, a.out_c = to.c, a.out_d = to.d, a.out_h = to.h, a.out_w = to.w;
+  a.weight_group = f.weight_group;
+  a.batch = static_cast<int>(s.batch);
+  Int grid[3];
+  for (int d = 0; d < 3; ++d) {
+    const Int first = f.forward ? floor_div(padding[d], stride[d]) : 0;
+    grid[d] = f.forward ? ceil_div(out[d] + padding[d], stride[d]) - first : out[d];
+    a.source_size[d] = static_cast<int>(source[d]);
+    a.out_size[d] = static_cast<int>(out[d]);
+    a.first[d] = static_cast<int>(first);
+    a.padding[d] = static_cast<int>(padding[d]);
+  }
+  a.tiles_n = static_cast<int>(ceil_div(s.batch, f.tile_n));
+  a.tiles_d = static_cast<int>(ceil_div(grid[0], f.tile_d));
+  a.tiles_h = static_cast<int>(ceil_div(grid[1], f.tile_h));
+  a.tiles_w = static_cast<int>(ceil_div(grid[2], f.tile_w));
+  a.column_blocks = static_cast<int>(ceil_div(f.columns, f.block_columns));
+  a.groups = static_cast<int>(f.groups);
+  const Int tiles = Int(a.tiles_n) * a.tiles_d * a.tiles_h * a.tiles_w, across = Int(a.column_blocks) * a.groups;
+  if (tiles == 0) return l;
+  // Persistent: blocks keep their columns and walk over tiles, each as many as any other within one.
+  const Int rounds = most(1, ceil_div(tiles * across, Int(processors) * f.blocks));
+  l.grid = static_cast<unsigned>(across * least(tiles, most(1, ceil_div(tiles, rounds))));
+  return l;
+}
+
+template <class Start>
+bool run(const GatherMmaFixed& f, const GatherMmaLaunch& l, const Tensors& t, void*, Start&& start) {
+  if (l.grid == 0) return true;
+  arguments::GatherMma a = l.arguments;
+  a.source = t.a, a.weight = t.b, a.bias = t.bias, a.out = t.out;
+  void* list[] = {&a};
+  return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/weight_mma.hpp": r"""// Launch of weight_mma.cuh and weight_sum.cuh for any batch and spatial size; the tile is fixed, the number of blocks
+// that share the positions is not.
+#pragma once
+
+#include "arguments/weight_mma.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct WeightMmaFixed {
+  bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
+  bool x_last = false, y_last = false;
+  Int groups = 1, ci = 1, co = 1, taps = 1;         ///< Channels a group.
+  Int box_d = 1, box_h = 1, box_w = 1;              ///< Positions that a block brings in at once.
+  Int tiles = 1, tile_words = 1;                    ///< Blocks for one share of the positions; elements of dw in each.
+  Int element_bytes = 4, y_vector = 1;              ///< Most elements of dy that one copy may take.
+  Int occupancy = 1, shared_bytes = 0;              ///< Blocks of a multiprocessor.
+  double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
+  Int workspace_limit = 64 << 20;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("folded", folded), field("x_last", x_last), field("y_last", y_last);
+    field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
+    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
+    field("tiles", tiles), field("tile_words", tile_words);
+    field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
+    field("shared_bytes", shared_bytes), field("box_cycles", box_cycles);
+    field("bytes_per_second", bytes_per_second), field("workspace_limit", workspace_limit);
+  }
+  Int dw_size() const { return groups * ci * co * taps; }
+};
+
+struct WeightMmaLaunch {
+  const char* refusal = nullptr;
+  arguments::WeightMma arguments{};
+  unsigned grid = 0;
+  Int workspace_bytes = 0;
+};
+
+constexpr double weight_mma_clock_rate = 1.75e9;
+
+struct WeightMmaShares {
+  Int splits = 1, boxes_per_split = 1;
+  double seconds = 0.0;  ///< Predicted for the whole.
+};
+
+/// How many blocks share `boxes` boxes of each tile: one to four waves of blocks, by the time they are predicted to
+/// take. `bytes` are those of x and dy.
+inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  WeightMmaShares best;
+  const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
+  const Int most_splits = most(1, least(boxes, f.workspace_limit / most(4 * dw_size, 1)));
+  Int previous = 0;
+  for (int waves = 1; waves <= 4; ++waves) {
+    Int splits = least(most(waves * slots / f.tiles, 1), most_splits);
+    const Int each = most(1, (boxes + splits - 1) / splits);
+    splits = most(1, (boxes + each - 1) / each);
+    if (splits == previous) continue;
+    previous = splits;
+    const double rounds = double((f.tiles * splits + slots - 1) / slots);
+    const double leave = double(f.tile_words) * 14.0 / 256 + 3000.0;  // the tile's way out, cycles
+    double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
+    const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
+    const double moved = bytes / f.bytes_per_second;
+    s = (s > moved ? s : moved) + written / f.bytes_per_second + 3e-6;
+    if (splits > 1) s += written / 5e12 + 4e-6 + double(splits) / 8 * 60e-9;
+    if (best.seconds > 0.0 && best.seconds <= s) continue;
+    best.splits = splits, best.boxes_per_split = each, best.seconds = s;
+  }
+  return best;
+}
+
+inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int processors) {
+  WeightMmaLaunch l;
+  const Int limit = (Int(1) << 31) - 4096;
+  for (int d = 0; d < 3; ++d)
+    if (z.out[d] >= limit || z.batch >= limit) l.refusal = "a size past 32-bit coordinates";
+  if (most(f.groups * f.ci * volume(z.in), f.groups * f.co * volume(z.out)) >= Int(1) << 32)
+    l.refusal = "a sample past 32-bit strides";
+  if (l.refusal) return l;
+  arguments::WeightMma& p = l.arguments;
+  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1], z.in[2]};
+  const Int out[3] = {f.folded ? z.batch : z.out[0], z.out[1], z.out[2]};
+  const Int batch = f.folded ? 1 : z.batch;
+  p.xs = dense_strides(f.x_last, f.groups * f.ci, z.in);
+  p.ys = dense_strides(f.y_last, f.groups * f.co, z.out);
+  if (f.folded) p.xs.d = p.xs.n, p.ys.d = p.ys.n;
+  p.dw_size = f.dw_size();
+  p.in_d = int(in[0]), p.in_h = int(in[1]), p.in_w = int(in[2]);
+  p.out_d = int(out[0]), p.out_h = int(out[1]), p.out_w = int(out[2]);
+  const Int box[3] = {f.box_d, f.box_h, f.box_w};
+  const auto count = [&](int d) { return (in[d] + box[d] - 1) / box[d]; };
+  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(count(2));
+  p.boxes = batch * count(0) * count(1) * count(2);
+  p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
+
+  const double bytes = double(f.element_bytes) * double(batch) *
+                       (double(f.groups * f.ci) * double(in[0] * in[1] * in[2]) +
+                        double(f.groups * f.co) * double(out[0] * out[1] * out[2]));
+  p.splits = weight_mma_shares(f, p.boxes, bytes, processors).splits;
+  if (f.tiles * p.splits > 0x7fffffff) l.refusal = "more than 2^31 blocks";
+  p.partial = p.splits > 1;
+  l.grid = static_cast<unsigned>(f.tiles * p.splits);
+  l.workspace_bytes = p.partial ? p.splits * p.dw_size * 4 : 0;
+  return l;
+}
+
+template <class Start>
+bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  arguments::WeightMma p = l.arguments;
+  p.x = static_cast<const char*>(t.a);
+  p.dy = static_cast<const char*>(t.b);
+  p.out = p.partial ? workspace : t.out;
+  // Elements of a row that one copy may take: the most, 2 or 1, as address and strides allow.
+  const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
+    const Int tried[] = {widest, 2};
+    for (const Int v : tried) {
+      if (v > widest || s.w != 1) continue;
+      if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
+          width % v == 0)
+        return int(v);
+    }
+    return 1;
+  };
+  p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
+  p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
+  void* list[] = {&p};
+  if (!start(0, Shape{l.grid, 256, static_cast<unsigned>(f.shared_bytes)}, list)) return false;
+  if (!p.partial) return true;
+  Int size = p.dw_size;
+  int splits = int(p.splits);
+  void* dw = t.out;
+  void* sum_list[] = {&workspace, &dw, &size, &splits};
+  return start(1, Shape{static_cast<unsigned>((size + 31) / 32), 256, 0}, sum_list);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/ordered_sum.hpp": r"""// Launch of ordered_sum.cuh: result[c] = the sum over row < rows and i < inner of parts[row * count * inner + c * inner
+// + i], c < count.
+#pragma once
+
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// `start(kernel, shape, arguments)` puts a kernel on the stream and says whether it could.
+template <class Start>
+bool run_ordered_sum(Start&& start, int kernel, const void* parts, void* result, Int count, Int rows, Int inner = 1) {
+  if (count == 0) return true;
+  const Int columns = inner == 1 ? count : inner;
+  int lanes = 1;
+  // Eight neighbours fill a sector of memory; more would leave a small `count` to few blocks.
+  const int widest = inner == 1 && count < 1024 ? 8 : 32;
+  while (lanes < widest && lanes < columns) lanes *= 2;
+  const Int results = inner == 1 ? lanes : 1, blocks = (count + results - 1) / results;
+  void* list[] = {&parts, &result, &count, &rows, &inner, &lanes};
+  return start(kernel, Shape{static_cast<unsigned>(least(blocks, 1 << 20)), 512, 0}, list);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/bias_sum.hpp": r"""// Launch of bias_sum.cuh: long rows of a channel go to warps, anything shorter is summed down columns; what the blocks
+// leave, ordered_sum adds up. Kernels: 0 bias_rows, 1 bias_columns, 2 ordered_sum.
+#pragma once
+
+#include "launch/ordered_sum.hpp"
+
+namespace upconv::launch {
+
+struct BiasSumFixed {
+  bool last = false;  ///< dy has its channels last.
+  Int channels = 1, element_bytes = 4, sum_bytes = 4;
+  Int workspace_limit = 64 << 20;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("last", last), field("channels", channels), field("element_bytes", element_bytes);
+    field("sum_bytes", sum_bytes), field("workspace_limit", workspace_limit);
+  }
+};
+
+struct BiasSumLaunch {
+  const char* refusal = nullptr;
+  bool rows = true;
+  Int batch = 0, volume = 1, piece = 1, pieces = 1, units = 1, shares = 1;          ///< rows
+  Int inner = 1, total = 0, width = 1, keep = 1, tiles = 1, lines = 1, chunks = 1;  ///< columns
+  unsigned grid = 0, threads = 32;
+  Int workspace_bytes = 0;
+};
+
+constexpr Int bias_most_threads = 256, bias_most_blocks = 1 << 30;
+constexpr Int bias_shortest_row = 256;         ///< Bytes of a channel's row from which a warp is worth it.
+constexpr Int bias_piece_bytes = 8192;         ///< Of a row, for a warp at a time.
+constexpr Int bias_bytes_of_share = 64 << 10;  ///< Least a block reads of a channel that is split.
+
+inline BiasSumLaunch launch_of(const BiasSumFixed& f, const Sizes& z, int processors) {
+  BiasSumLaunch l;
+  l.batch = z.batch;
+  l.volume = volume(z.out);
+  l.rows = !(f.last && f.channels > 1) && l.volume * f.element_bytes >= bias_shortest_row;
+  if (l.rows) {
+    if (f.channels > bias_most_blocks) {
+      l.refusal = "more than 2^30 channels fill no grid";
+      return l;
+    }
+    l.piece = bias_piece_bytes / f.element_bytes;
+    l.pieces = ceil_div(l.volume, l.piece);
+    const Int units = most(z.batch * l.pieces, 1), of_channel = z.batch * l.volume * f.element_bytes;
+    const Int widest = least(least(of_channel / bias_bytes_of_share, ceil_div(units, bias_most_threads / 32)),
+                             least(f.workspace_limit / (f.channels * f.sum_bytes), bias_most_blocks / f.channels));
+    const Int shares = least(most(ceil_div(Int{16} * processors, f.channels), 1), most(widest, 1));
+    l.units = ceil_div(units, shares);
+    l.shares = ceil_div(units, l.units);
+    l.threads = static_cast<unsigned>(32 * least(l.units, bias_most_threads / 32));
+    l.grid = static_cast<unsigned>(f.channels * l.shares);
+    l.workspace_bytes = l.shares > 1 ? l.shares * f.channels * f.sum_bytes : 0;
+    return l;
+  }
+  l.inner = f.last ? 1 : l.volume;
+  l.total = z.batch * f.channels * l.volume;
+  const Int lanes = 16 / f.element_bytes, period = f.channels * l.inner;
+  Int common = period, rest = lanes;  // gcd
+  while (rest != 0) {
+    const Int next = common % rest;
+    common = rest, rest = next;
+  }
+  Int vectors = period / common;  // the shortest line of whole vectors
+  if (vectors <= bias_most_threads) {
+    vectors *= bias_most_threads / vectors;
+    l.keep = period;
+  } else {
+    l.tiles = ceil_div(vectors, bias_most_threads);
+    l.keep = vectors * lanes;
+  }
+  l.width = vectors * lanes;
+  l.threads = static_cast<unsigned>(32 * ceil_div(ceil_div(vectors, l.tiles), 32));
+  const Int lines = most(ceil_div(l.total, l.width), 1);
+  const Int widest = ceil_div(lines, l.tiles == 1 ? 8 : 16);
+  const Int chunks = least(most(ceil_div(Int{4} * processors, l.tiles), 1), widest);
+  l.lines = ceil_div(lines, chunks);
+  l.chunks = ceil_div(lines, l.lines);
+  l.grid = static_cast<unsigned>(l.chunks * l.tiles);
+  l.workspace_bytes = l.chunks * l.keep * f.sum_bytes;
+  if (l.workspace_bytes > f.workspace_limit || l.chunks * l.tiles > bias_most_blocks)
+    l.refusal = "the parts of its sums would exceed the workspace";
+  return l;
+}
+
+template <class Start>
+bool run(const BiasSumFixed& f, const BiasSumLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  const void* dy = t.a;
+  void* db = t.out;
+  Int channels = f.channels;
+  if (l.rows) {
+    void* parts = l.shares > 1 ? workspace : nullptr;
+    Int batch = l.batch, volume = l.volume, piece = l.piece, pieces = l.pieces, units = l.units;
+    void* list[] = {&dy, &parts, &db, &batch, &channels, &volume, &piece, &pieces, &units};
+    if (!start(0, Shape{l.grid, l.threads, 0}, list)) return false;
+    return l.shares == 1 || run_ordered_sum(start, 2, parts, db, channels, l.shares);
+  }
+  Int total = l.total, width = l.width, period = f.channels * l.inner, keep = l.keep, tiles = l.tiles, lines = l.lines;
+  void* list[] = {&dy, &workspace, &total, &width, &period, &keep, &tiles, &lines};
+  if (!start(1, Shape{l.grid, l.threads, 0}, list)) return false;
+  return run_ordered_sum(start, 2, workspace, db, channels, l.chunks * (l.keep / period), l.inner);
+}
+
+}  // namespace upconv::launch
+""",
+}
+
+
+# What each kernel is specialised for: where it is compiled, its source, and the text before it.
+KERNELS = {
+    "gather_mma_0": ("UPCONV_BASE || UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::bf16x3;
+constexpr bool FORWARD = true;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 2, false};
+constexpr upconv::Dimension DIM_W = {5, 3, 1, false};
+constexpr int DEPTH = 16;
+constexpr int COLUMNS = 16;
+constexpr int LOOP = 2;
+constexpr int W_DEEP = 240;
+constexpr int W_WIDE = 15;
+constexpr int W_D = 15;
+constexpr int W_H = 5;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = true;
+constexpr int TN = 4;
+constexpr int TD = 1;
+constexpr int TH = 4;
+constexpr int TW = 8;
+constexpr int MT = 2;
+constexpr int NT = 2;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 1;
+constexpr int KC = 16;
+constexpr bool RESIDENT = true;
+constexpr int LW = 9;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 232;
+constexpr int SKEW = 0;
+constexpr bool STAGED = true;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "gather_mma_1": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::tf32x3;
+constexpr bool FORWARD = true;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 2, false};
+constexpr upconv::Dimension DIM_W = {5, 3, 1, false};
+constexpr int DEPTH = 16;
+constexpr int COLUMNS = 16;
+constexpr int LOOP = 2;
+constexpr int W_DEEP = 240;
+constexpr int W_WIDE = 15;
+constexpr int W_D = 15;
+constexpr int W_H = 5;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = true;
+constexpr int TN = 4;
+constexpr int TD = 1;
+constexpr int TH = 4;
+constexpr int TW = 8;
+constexpr int MT = 2;
+constexpr int NT = 2;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 1;
+constexpr int KC = 8;
+constexpr bool RESIDENT = true;
+constexpr int LW = 9;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 232;
+constexpr int SKEW = 0;
+constexpr bool STAGED = true;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "gather_mma_2": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::tf32x3;
+constexpr bool FORWARD = true;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 2, false};
+constexpr upconv::Dimension DIM_W = {5, 3, 1, false};
+constexpr int DEPTH = 16;
+constexpr int COLUMNS = 16;
+constexpr int LOOP = 2;
+constexpr int W_DEEP = 240;
+constexpr int W_WIDE = 15;
+constexpr int W_D = 15;
+constexpr int W_H = 5;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = true;
+constexpr int TN = 4;
+constexpr int TD = 1;
+constexpr int TH = 4;
+constexpr int TW = 8;
+constexpr int MT = 2;
+constexpr int NT = 2;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 1;
+constexpr int KC = 16;
+constexpr bool RESIDENT = true;
+constexpr int LW = 9;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 232;
+constexpr int SKEW = 0;
+constexpr bool STAGED = true;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "gather_mma_3": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::tf32;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 2, false};
+constexpr upconv::Dimension DIM_W = {5, 3, 1, false};
+constexpr int DEPTH = 16;
+constexpr int COLUMNS = 16;
+constexpr int LOOP = 0;
+constexpr int W_DEEP = 15;
+constexpr int W_WIDE = 240;
+constexpr int W_D = 15;
+constexpr int W_H = 5;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 1;
+constexpr int TH = 16;
+constexpr int TW = 32;
+constexpr int MT = 4;
+constexpr int NT = 2;
+constexpr int WARPS_M = 8;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 4;
+constexpr int KC = 8;
+constexpr bool RESIDENT = true;
+constexpr int LW = 33;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 1793;
+constexpr int SKEW = 0;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 1;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "gather_mma_4": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::tf32x3;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 2, false};
+constexpr upconv::Dimension DIM_W = {5, 3, 1, false};
+constexpr int DEPTH = 16;
+constexpr int COLUMNS = 16;
+constexpr int LOOP = 2;
+constexpr int W_DEEP = 15;
+constexpr int W_WIDE = 240;
+constexpr int W_D = 15;
+constexpr int W_H = 5;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 1;
+constexpr int TH = 8;
+constexpr int TW = 32;
+constexpr int MT = 4;
+constexpr int NT = 2;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 4;
+constexpr int KC = 8;
+constexpr bool RESIDENT = true;
+constexpr int LW = 33;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 993;
+constexpr int SKEW = 0;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 1;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "gather_mma_5": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::tf32;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 2, false};
+constexpr upconv::Dimension DIM_W = {5, 3, 1, false};
+constexpr int DEPTH = 16;
+constexpr int COLUMNS = 16;
+constexpr int LOOP = 0;
+constexpr int W_DEEP = 15;
+constexpr int W_WIDE = 240;
+constexpr int W_D = 15;
+constexpr int W_H = 5;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 1;
+constexpr int TH = 8;
+constexpr int TW = 32;
+constexpr int MT = 4;
+constexpr int NT = 2;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 4;
+constexpr int KC = 8;
+constexpr bool RESIDENT = true;
+constexpr int LW = 33;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 993;
+constexpr int SKEW = 0;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "gather_mma_6": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::tf32x3;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 2, false};
+constexpr upconv::Dimension DIM_W = {5, 3, 1, false};
+constexpr int DEPTH = 16;
+constexpr int COLUMNS = 16;
+constexpr int LOOP = 2;
+constexpr int W_DEEP = 15;
+constexpr int W_WIDE = 240;
+constexpr int W_D = 15;
+constexpr int W_H = 5;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 1;
+constexpr int TH = 8;
+constexpr int TW = 16;
+constexpr int MT = 4;
+constexpr int NT = 2;
+constexpr int WARPS_M = 2;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 2;
+constexpr int KC = 8;
+constexpr bool RESIDENT = true;
+constexpr int LW = 17;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 528;
+constexpr int SKEW = 1;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "weight_mma_0": ("UPCONV_BASE", "weight_mma.cuh", r"""namespace config {
+constexpr int mode = 0;
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int w_last = 0;
+constexpr int CI = 16;
+constexpr int CO = 16;
+constexpr int GROUPS = 4;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int DD = 1;
+constexpr int PD = 0;
+constexpr int TD = 1;
+constexpr int BD = 2;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 2;
+constexpr int DH = 2;
+constexpr int PH = 1;
+constexpr int TH = 2;
+constexpr int BH = 8;
+constexpr int GH = 2;
+constexpr int KW = 5;
+constexpr int SW = 3;
+constexpr int DW = 1;
+constexpr int PW = 2;
+constexpr int TW = 5;
+constexpr int BW = 16;
+constexpr int GW = 1;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WM = 1;
+constexpr int WN = 1;
+constexpr int WK = 8;
+constexpr int MB = 16;
+constexpr int NB = 8;
+constexpr int YP = 944;
+constexpr int STAGES = 3;
+constexpr int OCCUPANCY = 1;
+constexpr int LD = 2;
+constexpr int LH = 9;
+constexpr int SPAN = 52;
+constexpr int PLANES = 1;
+constexpr int IW = 3;
+constexpr int LEAD = 2;
+constexpr int WQ = 4;
+constexpr int walk_depth = 0;
+constexpr long long W_CI = 240, W_CO = 15, W_D = 15, W_H = 5, W_W = 1;
+__device__ constexpr int d_origin(int line) { return (0); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : 52; }
+constexpr int PLANE_TAPS = 5;
+__device__ constexpr int plane_taps(int i) { return 5; }
+__device__ constexpr int plane_residue(int i) { return 0; }
+__device__ constexpr int plane_needed(int i) { return 20; }
+__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : i == 2 ? 2 : i == 3 ? 3 : 4; }
+__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 2 : i == 1 ? 3 : i == 2 ? 4 : i == 3 ? 5 : 6; }
+__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
+__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
+}
+"""),
+    "weight_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "weight_sum.cuh", r"""namespace config { constexpr int element = 0; }
+"""),
+    "weight_mma_1": ("UPCONV_BASE", "weight_mma.cuh", r"""namespace config {
+constexpr int mode = 2;
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int w_last = 0;
+constexpr int CI = 16;
+constexpr int CO = 16;
+constexpr int GROUPS = 4;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int DD = 1;
+constexpr int PD = 0;
+constexpr int TD = 1;
+constexpr int BD = 1;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 2;
+constexpr int DH = 2;
+constexpr int PH = 1;
+constexpr int TH = 1;
+constexpr int BH = 1;
+constexpr int GH = 3;
+constexpr int KW = 5;
+constexpr int SW = 3;
+constexpr int DW = 1;
+constexpr int PW = 2;
+constexpr int TW = 5;
+constexpr int BW = 128;
+constexpr int GW = 1;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WM = 1;
+constexpr int WN = 2;
+constexpr int WK = 4;
+constexpr int MB = 16;
+constexpr int NB = 16;
+constexpr int YP = 400;
+constexpr int STAGES = 3;
+constexpr int OCCUPANCY = 1;
+constexpr int LD = 1;
+constexpr int LH = 1;
+constexpr int SPAN = 388;
+constexpr int PLANES = 1;
+constexpr int IW = 3;
+constexpr int LEAD = 2;
+constexpr int WQ = 4;
+constexpr int walk_depth = 0;
+constexpr long long W_CI = 240, W_CO = 15, W_D = 15, W_H = 5, W_W = 1;
+__device__ constexpr int d_origin(int line) { return (0); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return 0; }
+constexpr int PLANE_TAPS = 5;
+__device__ constexpr int plane_taps(int i) { return 5; }
+__device__ constexpr int plane_residue(int i) { return 0; }
+__device__ constexpr int plane_needed(int i) { return 132; }
+__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : i == 2 ? 2 : i == 3 ? 3 : 4; }
+__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 2 : i == 1 ? 3 : i == 2 ? 4 : i == 3 ? 5 : 6; }
+__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
+__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
+}
+"""),
+    "weight_mma_2": ("UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
+constexpr int mode = 0;
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int w_last = 0;
+constexpr int CI = 16;
+constexpr int CO = 16;
+constexpr int GROUPS = 4;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int DD = 1;
+constexpr int PD = 0;
+constexpr int TD = 1;
+constexpr int BD = 4;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 2;
+constexpr int DH = 2;
+constexpr int PH = 1;
+constexpr int TH = 3;
+constexpr int BH = 8;
+constexpr int GH = 1;
+constexpr int KW = 5;
+constexpr int SW = 3;
+constexpr int DW = 1;
+constexpr int PW = 2;
+constexpr int TW = 5;
+constexpr int BW = 8;
+constexpr int GW = 1;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WM = 1;
+constexpr int WN = 1;
+constexpr int WK = 8;
+constexpr int MB = 16;
+constexpr int NB = 8;
+constexpr int YP = 1616;
+constexpr int STAGES = 3;
+constexpr int OCCUPANCY = 1;
+constexpr int LD = 4;
+constexpr int LH = 10;
+constexpr int SPAN = 40;
+constexpr int PLANES = 1;
+constexpr int IW = 3;
+constexpr int LEAD = 2;
+constexpr int WQ = 4;
+constexpr int walk_depth = 0;
+constexpr long long W_CI = 240, W_CO = 15, W_D = 15, W_H = 5, W_W = 1;
+__device__ constexpr int d_origin(int line) { return (0); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 40 : 80; }
+constexpr int PLANE_TAPS = 5;
+__device__ constexpr int plane_taps(int i) { return 5; }
+__device__ constexpr int plane_residue(int i) { return 0; }
+__device__ constexpr int plane_needed(int i) { return 12; }
+__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : i == 2 ? 2 : i == 3 ? 3 : 4; }
+__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 2 : i == 1 ? 3 : i == 2 ? 4 : i == 3 ? 5 : 6; }
+__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
+__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
+}
+"""),
+    "weight_mma_3": ("UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
+constexpr int mode = 2;
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int w_last = 0;
+constexpr int CI = 16;
+constexpr int CO = 16;
+constexpr int GROUPS = 4;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int DD = 1;
+constexpr int PD = 0;
+constexpr int TD = 1;
+constexpr int BD = 1;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 2;
+constexpr int DH = 2;
+constexpr int PH = 1;
+constexpr int TH = 3;
+constexpr int BH = 16;
+constexpr int GH = 1;
+constexpr int KW = 5;
+constexpr int SW = 3;
+constexpr int DW = 1;
+constexpr int PW = 2;
+constexpr int TW = 5;
+constexpr int BW = 16;
+constexpr int GW = 1;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WM = 1;
+constexpr int WN = 2;
+constexpr int WK = 4;
+constexpr int MB = 16;
+constexpr int NB = 16;
+constexpr int YP = 944;
+constexpr int STAGES = 2;
+constexpr int OCCUPANCY = 1;
+constexpr int LD = 1;
+constexpr int LH = 18;
+constexpr int SPAN = 52;
+constexpr int PLANES = 1;
+constexpr int IW = 3;
+constexpr int LEAD = 2;
+constexpr int WQ = 4;
+constexpr int walk_depth = 0;
+constexpr long long W_CI = 240, W_CO = 15, W_D = 15, W_H = 5, W_W = 1;
+__device__ constexpr int d_origin(int line) { return (0); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 52 : 104; }
+constexpr int PLANE_TAPS = 5;
+__device__ constexpr int plane_taps(int i) { return 5; }
+__device__ constexpr int plane_residue(int i) { return 0; }
+__device__ constexpr int plane_needed(int i) { return 20; }
+__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : i == 2 ? 2 : i == 3 ? 3 : 4; }
+__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 2 : i == 1 ? 3 : i == 2 ? 4 : i == 3 ? 5 : 6; }
+__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
+__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
+}
+"""),
+    "bias_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "bias_sum.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+}
+"""),
+    "ordered_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "ordered_sum.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+}
+"""),
+}
+
+
+LAUNCH_HEADERS = [
+    "launch/gather_mma.hpp",
+    "launch/weight_mma.hpp",
+    "launch/bias_sum.hpp",
+]
+
+
+LAUNCH = r"""// Starting the kernels: one step of a layer (forward, a gradient) is a set of kernels and the launch arithmetic above,
+// filled with what the kernels were specialised for.
+#include <cuda_runtime.h>
+
+namespace exported {
+
+using upconv::launch::Shape;
+using upconv::launch::Sizes;
+using upconv::launch::Tensors;
+
+/// Puts kernels on a stream; remembers what went wrong.
+struct Start {
+  const void* const* kernels;
+  cudaStream_t stream;
+  cudaError_t error = cudaSuccess;
+
+  bool operator()(int kernel, const Shape& s, void** arguments) {
+    if (s.shared_bytes > 32 * 1024)
+      error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
+    if (error == cudaSuccess)
+      error = cudaLaunchKernel(kernels[kernel], dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    return error == cudaSuccess;
+  }
+};
+
+enum Which { FORWARD, FORWARD_ACTIVATED, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
+
+struct Step {
+  int layer;
+  Which which;
+  int tf32;     ///< 1: where torch permits TF32, 0: where it does not, -1: either.
+  bool hopper;  ///< Chosen for compute capability 9.x; else for any from 8.0 on.
+  /// Why these sizes cannot be computed, or null; and the scratch memory they need.
+  const char* (*plan)(const Sizes&, int processors, long long* workspace_bytes);
+  cudaError_t (*run)(const Sizes&, const Tensors&, void* workspace, int processors, cudaStream_t);
+};
+
+template <class Special>
+const char* plan_step(const Sizes& sizes, int processors, long long* workspace_bytes) {
+  const auto launch = launch_of(Special::fixed(), sizes, processors);
+  *workspace_bytes = launch.workspace_bytes;
+  return launch.refusal;
+}
+
+template <class Special>
+cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors, cudaStream_t stream) {
+  const auto fixed = Special::fixed();
+  const auto launch = launch_of(fixed, sizes, processors);
+  const auto kernels = Special::kernels();
+  Start start{kernels.at, stream};
+  upconv::launch::run(fixed, launch, tensors, workspace, start);
+  return start.error;
+}
+
+template <class Special>
+constexpr Step step(int layer, Which which, int tf32, bool hopper) {
+  return {layer, which, tf32, hopper, &plan_step<Special>, &run_step<Special>};
+}
+
+struct Kernels {
+  const void* at[3];
+};
+
+template <class Kernel>
+const void* address(Kernel* kernel) {
+  return reinterpret_cast<const void*>(kernel);
+}
+
+/// One transposed convolution of the model, in D, H, W; missing outer dimensions have kernel and stride 1.
+struct Layer {
+  int rank;
+  long long in_channels, out_channels, groups;
+  bool bias;
+  long long kernel[3], stride[3], padding[3], output_padding[3], dilation[3];
+};
+
+}  // namespace exported
+"""
+
+
+# The layers, and every step of them on every GPU with what its launch depends on.
+STEPS = r"""namespace exported {
+
+constexpr Layer layers[] = {
+    // conv
+    {2, 64, 64, 4, true, {1, 3, 5}, {1, 2, 3}, {0, 1, 2}, {0, 1, 2}, {1, 2, 1}},
+};
+
+#if UPCONV_BASE
+// conv, forward, bf16x3, base: cuda_gather_mma, bf16x3, 4x1x4x8 positions x 16 columns, warps 4x1x1 of 32x16, depth 16 (weights resident), runs of 1, 2 blocks of 51872 bytes shared
+struct forward_tf32_base_0 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.groups = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
+    f.padding_h = 1;
+    f.padding_w = 2;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_n = 4;
+    f.tile_h = 4;
+    f.tile_w = 8;
+    f.threads = 128;
+    f.shared_bytes = 51872;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_0::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, forward, ieee, base: cuda_gather_mma, tf32x3, 4x1x4x8 positions x 16 columns, warps 4x1x1 of 32x16, depth 8 (weights resident), runs of 1, 2 blocks of 67712 bytes shared
+struct forward_ieee_base_1 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.groups = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
+    f.padding_h = 1;
+    f.padding_w = 2;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_n = 4;
+    f.tile_h = 4;
+    f.tile_w = 8;
+    f.threads = 128;
+    f.shared_bytes = 67712;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_1::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, forward, bf16x3, hopper: cuda_gather_mma, bf16x3, 4x1x4x8 positions x 16 columns, warps 4x1x1 of 32x16, depth 16 (weights resident), runs of 1, 2 blocks of 51872 bytes shared
+struct forward_tf32_hopper_2 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.groups = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
+    f.padding_h = 1;
+    f.padding_w = 2;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_n = 4;
+    f.tile_h = 4;
+    f.tile_w = 8;
+    f.threads = 128;
+    f.shared_bytes = 51872;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_0::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, forward, ieee, hopper: cuda_gather_mma, tf32x3, 4x1x4x8 positions x 16 columns, warps 4x1x1 of 32x16, depth 16 (weights resident), runs of 1, 2 blocks of 100768 bytes shared
+struct forward_ieee_hopper_3 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.groups = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
+    f.padding_h = 1;
+    f.padding_w = 2;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_n = 4;
+    f.tile_h = 4;
+    f.tile_w = 8;
+    f.threads = 128;
+    f.shared_bytes = 100768;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_2::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, input gradient, tf32, base: cuda_gather_mma, tf32, 1x1x16x32 positions x 16 columns, warps 8x1x1 of 64x16, depth 8 (weights resident), runs of 4, 1 blocks of 130624 bytes shared
+struct input_gradient_tf32_base_4 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
+    f.groups = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
+    f.padding_h = 1;
+    f.padding_w = 2;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_h = 16;
+    f.tile_w = 32;
+    f.shared_bytes = 130624;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_3::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, input gradient, ieee, base: cuda_gather_mma, tf32x3, 1x1x8x32 positions x 16 columns, warps 4x1x1 of 64x16, depth 8 (weights resident), runs of 4, 1 blocks of 158848 bytes shared
+struct input_gradient_ieee_base_5 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
+    f.groups = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
+    f.padding_h = 1;
+    f.padding_w = 2;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_h = 8;
+    f.tile_w = 32;
+    f.threads = 128;
+    f.shared_bytes = 158848;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_4::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, input gradient, tf32, hopper: cuda_gather_mma, tf32, 1x1x8x32 positions x 16 columns, warps 4x1x1 of 64x16, depth 8 (weights resident), runs of 4, 2 blocks of 79424 bytes shared
+struct input_gradient_tf32_hopper_6 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
+    f.groups = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
+    f.padding_h = 1;
+    f.padding_w = 2;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_h = 8;
+    f.tile_w = 32;
+    f.threads = 128;
+    f.shared_bytes = 79424;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_5::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, input gradient, ieee, hopper: cuda_gather_mma, tf32x3, 1x1x8x16 positions x 16 columns, warps 2x1x1 of 64x16, depth 8 (weights resident), runs of 2, 2 blocks of 99328 bytes shared
+struct input_gradient_ieee_hopper_7 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
+    f.groups = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
+    f.padding_h = 1;
+    f.padding_w = 2;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_h = 8;
+    f.tile_w = 16;
+    f.threads = 64;
+    f.shared_bytes = 99328;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_6::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, weight gradient, tf32, base: cuda_weight_mma, tf32, block 16 ci x 8 co x 1x2x5 taps, warps 1x1x8 of 1x1, box 2x8x16, 3 stages of 46.5 KiB, 1 a multiprocessor, 16 tiles x 6 splits
+struct weight_gradient_tf32_base_8 {
+  static upconv::launch::WeightMmaFixed fixed() {
+    upconv::launch::WeightMmaFixed f;
+    f.folded = true;
+    f.groups = 4;
+    f.ci = 16;
+    f.co = 16;
+    f.taps = 15;
+    f.box_d = 2;
+    f.box_h = 8;
+    f.box_w = 16;
+    f.tiles = 16;
+    f.tile_words = 1280;
+    f.y_vector = 4;
+    f.shared_bytes = 142848;
+    f.box_cycles = 2600.4670512820512;
+    f.bytes_per_second = 1800000000000;
+    return f;
+  }
+  static Kernels kernels() { return {{address(weight_mma_0::weight_mma), address(weight_sum_0::weight_sum)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, weight gradient, ieee, base: cuda_weight_mma, tf32x3, block 16 ci x 16 co x 1x1x5 taps, warps 1x2x4 of 1x1, box 1x1x128, 3 stages of 34.0 KiB, 1 a multiprocessor, 12 tiles x 9 splits
+struct weight_gradient_ieee_base_9 {
+  static upconv::launch::WeightMmaFixed fixed() {
+    upconv::launch::WeightMmaFixed f;
+    f.folded = true;
+    f.groups = 4;
+    f.ci = 16;
+    f.co = 16;
+    f.taps = 15;
+    f.box_w = 128;
+    f.tiles = 12;
+    f.tile_words = 1280;
+    f.y_vector = 4;
+    f.shared_bytes = 104448;
+    f.box_cycles = 2770.7751030927839;
+    f.bytes_per_second = 1800000000000;
+    return f;
+  }
+  static Kernels kernels() { return {{address(weight_mma_1::weight_mma), address(weight_sum_0::weight_sum)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, weight gradient, tf32, hopper: cuda_weight_mma, tf32, block 16 ci x 8 co x 1x3x5 taps, warps 1x1x8 of 1x1, box 4x8x8, 3 stages of 67.5 KiB, 1 a multiprocessor, 8 tiles x 16 splits
+struct weight_gradient_tf32_hopper_10 {
+  static upconv::launch::WeightMmaFixed fixed() {
+    upconv::launch::WeightMmaFixed f;
+    f.folded = true;
+    f.groups = 4;
+    f.ci = 16;
+    f.co = 16;
+    f.taps = 15;
+    f.box_d = 4;
+    f.box_h = 8;
+    f.box_w = 8;
+    f.tiles = 8;
+    f.tile_words = 1920;
+    f.y_vector = 4;
+    f.shared_bytes = 207360;
+    f.box_cycles = 2932.9291560102301;
+    f.bytes_per_second = 4280000000000;
+    return f;
+  }
+  static Kernels kernels() { return {{address(weight_mma_2::weight_mma), address(weight_sum_0::weight_sum)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, weight gradient, ieee, hopper: cuda_weight_mma, tf32x3, block 16 ci x 16 co x 1x3x5 taps, warps 1x2x4 of 1x1, box 1x16x16, 2 stages of 76.0 KiB, 1 a multiprocessor, 4 tiles x 33 splits
+struct weight_gradient_ieee_hopper_11 {
+  static upconv::launch::WeightMmaFixed fixed() {
+    upconv::launch::WeightMmaFixed f;
+    f.folded = true;
+    f.groups = 4;
+    f.ci = 16;
+    f.co = 16;
+    f.taps = 15;
+    f.box_h = 16;
+    f.box_w = 16;
+    f.tiles = 4;
+    f.tile_words = 3840;
+    f.y_vector = 4;
+    f.shared_bytes = 155648;
+    f.box_cycles = 7770.5757052921508;
+    f.bytes_per_second = 4280000000000;
+    return f;
+  }
+  static Kernels kernels() { return {{address(weight_mma_3::weight_mma), address(weight_sum_0::weight_sum)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, bias gradient, base: cuda_bias_sum, warps along rows of 1181952, each channel in 27 parts
+struct bias_gradient_any_base_12 {
+  static upconv::launch::BiasSumFixed fixed() {
+    upconv::launch::BiasSumFixed f;
+    f.channels = 64;
+    return f;
+  }
+  static Kernels kernels() { return {{address(bias_sum_0::bias_rows), address(bias_sum_0::bias_columns), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, bias gradient, hopper: cuda_bias_sum, warps along rows of 1181952, each channel in 33 parts
+struct bias_gradient_any_hopper_13 {
+  static upconv::launch::BiasSumFixed fixed() {
+    upconv::launch::BiasSumFixed f;
+    f.channels = 64;
+    return f;
+  }
+  static Kernels kernels() { return {{address(bias_sum_0::bias_rows), address(bias_sum_0::bias_columns), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
+constexpr Step steps[] = {
+#if UPCONV_BASE
+    step<forward_tf32_base_0>(0, FORWARD, 1, false),
+    step<forward_ieee_base_1>(0, FORWARD, 0, false),
+    step<input_gradient_tf32_base_4>(0, INPUT_GRADIENT, 1, false),
+    step<input_gradient_ieee_base_5>(0, INPUT_GRADIENT, 0, false),
+    step<weight_gradient_tf32_base_8>(0, WEIGHT_GRADIENT, 1, false),
+    step<weight_gradient_ieee_base_9>(0, WEIGHT_GRADIENT, 0, false),
+    step<bias_gradient_any_base_12>(0, BIAS_GRADIENT, -1, false),
+#endif
+#if UPCONV_HOPPER
+    step<forward_tf32_hopper_2>(0, FORWARD, 1, true),
+    step<forward_ieee_hopper_3>(0, FORWARD, 0, true),
+    step<input_gradient_tf32_hopper_6>(0, INPUT_GRADIENT, 1, true),
+    step<input_gradient_ieee_hopper_7>(0, INPUT_GRADIENT, 0, true),
+    step<weight_gradient_tf32_hopper_10>(0, WEIGHT_GRADIENT, 1, true),
+    step<weight_gradient_ieee_hopper_11>(0, WEIGHT_GRADIENT, 0, true),
+    step<bias_gradient_any_hopper_13>(0, BIAS_GRADIENT, -1, true),
+#endif
+};
+
+}  // namespace exported
+"""
+
+
+DEFINITIONS = r"""
+// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from
+// 8.0 on.
+#ifndef UPCONV_HOPPER
+#define UPCONV_HOPPER 1
+#endif
+#ifndef UPCONV_BASE
+#define UPCONV_BASE 1
+#endif
+"""
+
+
+GLUE = r"""// From torch's tensors to the launches: checks, memory from torch's allocator, torch's current stream.
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+
+namespace exported {
+
+const Step& step_for(int64_t layer, Which which, bool tf32, int major) {
+  for (const Step& s : steps)
+    if (s.layer == layer && s.which == which && (s.tf32 < 0 || s.tf32 == int(tf32)) && s.hopper == (major == 9))
+      return s;
+  for (const Step& s : steps)
+    if (s.layer == layer && s.which == which && (s.tf32 < 0 || s.tf32 == int(tf32)) && !s.hopper) return s;
+  TORCH_CHECK(false, "this extension was not built for a GPU of compute capability ", major, ".x");
+}
+
+void check(const at::Tensor& t, const char* name, const at::Tensor& like) {
+  TORCH_CHECK(t.is_cuda(), name, " must be on a CUDA device, but is on ", t.device());
+  TORCH_CHECK(t.scalar_type() == at::kFloat, name, " must be float32: the kernels were compiled for it, but got ",
+              t.scalar_type());
+  TORCH_CHECK(t.device() == like.device(), name, " is on ", t.device(), ", but the input is on ", like.device());
+}
+
+/// The sizes of a call whose input has the sizes `x`.
+Sizes sizes_of(const Layer& l, at::IntArrayRef x) {
+  TORCH_CHECK(int64_t(x.size()) == l.rank + 2, "expected an input of ", l.rank + 2, " dimensions, but got ", x);
+  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels,
+              " input channels: this file was made for them, but got ", x);
+  Sizes s{};
+  s.batch = x[0];
+  for (int d = 0; d < 3; ++d) {
+    const int at = d - (3 - l.rank);
+    s.in[d] = at < 0 ? 1 : x[2 + at];
+    TORCH_CHECK(s.in[d] > 0, "expected an input with no empty dimension but the batch, but got ", x);
+    s.out[d] =
+        (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) + l.output_padding[d] + 1;
+    TORCH_CHECK(s.out[d] > 0, "an input of ", x, " leaves no output");
+  }
+  return s;
+}
+
+std::vector<int64_t> shape_of(const Layer& l, long long batch, long long channels, const long long (&size)[3]) {
+  std::vector<int64_t> shape{batch, channels};
+  for (int d = 3 - l.rank; d < 3; ++d) shape.push_back(size[d]);
+  return shape;
+}
+
+void check_weight(const Layer& l, const at::Tensor& w) {
+  std::vector<int64_t> shape{l.in_channels, l.out_channels / l.groups};
+  for (int d = 3 - l.rank; d < 3; ++d) shape.push_back(l.kernel[d]);
+  TORCH_CHECK(w.sizes() == at::IntArrayRef(shape), "expected a weight of ", shape,
+              ": this file was made for it, but got ", w.sizes());
+}
+
+void run(int64_t layer, Which which, bool tf32, const Sizes& sizes, const Tensors& tensors, const at::Tensor& like) {
+  const cudaDeviceProp* gpu = at::cuda::getCurrentDeviceProperties();
+  const Step& step = step_for(layer, which, tf32, gpu->major);
+  long long bytes = 0;
+  const char* refusal = step.plan(sizes, gpu->multiProcessorCount, &bytes);
+  TORCH_CHECK(!refusal, "the kernel in this file cannot take these sizes: ", refusal);
+  const at::Tensor workspace = at::empty({bytes}, like.options().dtype(at::kByte));
+  const cudaError_t error =
+      step.run(sizes, tensors, workspace.data_ptr(), gpu->multiProcessorCount, at::cuda::getCurrentCUDAStream());
+  const char* hint = gpu->sharedMemPerBlockOptin < 166912
+                         ? "; kernels for GPUs with so little shared memory come from upconv export --base sm_89"
+                         : "";
+  TORCH_CHECK(error == cudaSuccess, "a kernel could not be launched on ", gpu->name, ": ", cudaGetErrorString(error),
+              hint);
+}
+
+const Layer& layer_of(int64_t index) {
+  TORCH_CHECK(index >= 0 && index < int64_t(sizeof layers / sizeof layers[0]), "this file has no layer ", index);
+  return layers[index];
+}
+
+}  // namespace exported
+
+/// y of x, w and b; b is empty where the layer has none.
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32,
+                          bool activated) {
+  using namespace exported;
+  const Layer& l = layer_of(layer);
+  check(x, "the input", x);
+  check(w, "the weight", x);
+  check_weight(l, w);
+  if (l.bias) {
+    check(b, "the bias", x);
+    TORCH_CHECK(b.dim() == 1 && b.size(0) == l.out_channels, "expected a bias of ", l.out_channels,
+                " elements, but got ", b.sizes());
+  }
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Sizes sizes = sizes_of(l, x.sizes());
+  const at::Tensor y = at::empty(shape_of(l, sizes.batch, l.out_channels, sizes.out), x.options());
+  if (y.numel() == 0) return y;
+  const at::Tensor dense_x = x.contiguous(), dense_w = w.contiguous(), dense_b = b.contiguous();
+  run(layer, activated ? FORWARD_ACTIVATED : FORWARD, tf32, sizes,
+      {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, y.data_ptr()}, x);
+  return y.contiguous(x.suggest_memory_format());
+}
+
+at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std::vector<int64_t> input_size,
+                                 int64_t layer, bool tf32) {
+  using namespace exported;
+  const Layer& l = layer_of(layer);
+  check(dy, "the output's gradient", dy);
+  check(w, "the weight", dy);
+  check_weight(l, w);
+  const c10::cuda::CUDAGuard guard(dy.device());
+  const Sizes sizes = sizes_of(l, input_size);
+  const at::Tensor dx = at::empty(input_size, dy.options());
+  if (dx.numel() == 0) return dx;
+  const at::Tensor dense_dy = dy.contiguous(), dense_w = w.contiguous();
+  run(layer, INPUT_GRADIENT, tf32, sizes, {dense_dy.data_ptr(), dense_w.data_ptr(), nullptr, dx.data_ptr()}, dy);
+  return dx.contiguous(dy.suggest_memory_format());
+}
+
+at::Tensor upconv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, int64_t layer, bool tf32) {
+  using namespace exported;
+  const Layer& l = layer_of(layer);
+  check(x, "the input", x);
+  check(dy, "the output's gradient", x);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Sizes sizes = sizes_of(l, x.sizes());
+  std::vector<int64_t> shape{l.in_channels, l.out_channels / l.groups};
+  for (int d = 3 - l.rank; d < 3; ++d) shape.push_back(l.kernel[d]);
+  if (sizes.batch == 0) return at::zeros(shape, x.options());
+  const at::Tensor dw = at::empty(shape, x.options());
+  const at::Tensor dense_x = x.contiguous(), dense_dy = dy.contiguous();
+  run(layer, WEIGHT_GRADIENT, tf32, sizes, {dense_x.data_ptr(), dense_dy.data_ptr(), nullptr, dw.data_ptr()}, x);
+  return dw;
+}
+
+at::Tensor upconv_bias_gradient(const at::Tensor& dy, std::vector<int64_t> input_size, int64_t layer) {
+  using namespace exported;
+  const Layer& l = layer_of(layer);
+  check(dy, "the output's gradient", dy);
+  const c10::cuda::CUDAGuard guard(dy.device());
+  const Sizes sizes = sizes_of(l, input_size);
+  if (sizes.batch == 0) return at::zeros({l.out_channels}, dy.options());
+  const at::Tensor db = at::empty({l.out_channels}, dy.options());
+  const at::Tensor dense_dy = dy.contiguous();
+  run(layer, BIAS_GRADIENT, false, sizes, {dense_dy.data_ptr(), nullptr, nullptr, db.data_ptr()}, dy);
+  return db;
+}
+"""
+
+
+PROTOTYPES = r"""#include <ATen/ATen.h>
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32, bool activated);
+at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std::vector<int64_t> input_size, int64_t layer, bool tf32);
+at::Tensor upconv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, int64_t layer, bool tf32);
+at::Tensor upconv_bias_gradient(const at::Tensor& dy, std::vector<int64_t> input_size, int64_t layer);
+"""
+
+
+FUNCTIONS = [
+    "upconv_forward",
+    "upconv_input_gradient",
+    "upconv_weight_gradient",
+    "upconv_bias_gradient",
+]
+
+
+#: Rank, channels in and out, kernel, stride, padding, output padding, dilation, groups, bias.
+LAYERS = [
+    (2, 64, 64, (3, 5), (2, 3), (1, 2), (1, 2), (2, 1), 4, True),  # conv
+]
+
+
+#: Layers that an activation follows.
+ACTIVATED = []
+
+
+def _flat(text, seen):
+    """The lines of a source with what it includes in place, each file once."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith('#include "'):
+            name = line.split('"')[1]
+            if name not in seen:
+                seen.add(name)
+                lines += ["// " + name, *_flat(SOURCES[name], seen)]
+        elif line != "#pragma once":
+            lines.append(line)
+    return lines
+
+
+def kernel_source():
+    """Kernels and launches as one CUDA source that needs nothing but the CUDA runtime. Every specialised kernel lies in
+    a namespace of its own with what it includes."""
+    lines = []
+    for name, (guard, file, preamble) in KERNELS.items():
+        inner = _flat(preamble + '#include "' + file + '"\n', set())
+        lines += ["#if " + guard, "#undef UPCONV_PRODUCTS", "namespace " + name + " {", *inner]
+        lines += ["using namespace upconv;", "}  // namespace " + name, "#endif"]
+    text = "\n".join(lines).replace('extern "C" __global__', "__global__")
+    launches = "\n".join(_flat("".join('#include "' + name + '"\n' for name in LAUNCH_HEADERS), set()))
+    return "\n".join([DEFINITIONS, text, launches, LAUNCH, STEPS])
+
+
+#: The compiled extension by compute capability.
+_extensions = {}
+
+
+def _extension(x):
+    """The kernels for the GPU that holds x, compiled at the first call."""
+    if not torch.cuda.is_available() or torch.version.cuda is None:
+        raise RuntimeError("ModelNew computes on an NVIDIA GPU, and torch finds none on this machine.")
+    if not x.is_cuda:
+        raise RuntimeError(f"ModelNew computes on CUDA tensors, but the input is on {x.device}.")
+    capability = torch.cuda.get_device_capability(x.device)
+    if capability not in _extensions:
+        _extensions[capability] = _build(capability)
+    return _extensions[capability]
+
+
+def _build(capability):
+    major, minor = capability
+    if major < 8:
+        raise RuntimeError(f"ModelNew needs a GPU of compute capability 8.0 or later, but this one has {major}.{minor}.")
+    toolkit = tuple(int(number) for number in torch.version.cuda.split(".")[:2])
+    hopper = major == 9 and toolkit >= (12, 0)  # the warpgroup instructions of sm_90a
+    architecture = f"{major}{minor}" + ("a" if hopper else "")
+    return load_inline(
+        name=f"{NAME}_sm{architecture}",
+        cpp_sources=[PROTOTYPES],
+        cuda_sources=[kernel_source(), GLUE],
+        functions=FUNCTIONS,
+        extra_cuda_cflags=[
+            "--expt-relaxed-constexpr",
+            f"-gencode=arch=compute_{architecture},code=sm_{architecture}",
+            f"-DUPCONV_HOPPER={int(hopper)}",
+            f"-DUPCONV_BASE={int(not hopper)}",
+        ],
+    )
+
+
+def _permits_tf32():
+    """torch's own switch for convolutions in TF32, as it stands now."""
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    setting = getattr(conv, "fp32_precision", None)
+    # Where fp32_precision exists, reading the old switch can raise.
+    return torch.backends.cudnn.allow_tf32 if setting is None else setting == "tf32"
+
+
+class _ConvTransposeFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, layer):
+        ctx.layer = layer
+        ctx.save_for_backward(x, weight)
+        absent = weight.new_empty(0)
+        return _extension(x).upconv_forward(
+            x, weight, absent if bias is None else bias, layer, _permits_tf32(), False
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensors
+        kernels, tf32 = _extension(x), _permits_tf32()
+        dx = dw = db = None
+        if ctx.needs_input_grad[0]:
+            dx = kernels.upconv_input_gradient(dy, weight, x.shape, ctx.layer, tf32)
+        if ctx.needs_input_grad[1]:
+            dw = kernels.upconv_weight_gradient(x, dy, ctx.layer, tf32)
+        if ctx.needs_input_grad[2]:
+            db = kernels.upconv_bias_gradient(dy, x.shape, ctx.layer)
+        return dx, dw, db, None
+
+
+def _tuple(value, rank):
+    return (value,) * rank if isinstance(value, int) else tuple(value)
+
+
+class _ConvTranspose(nn.Module):
+    """One transposed convolution: parameters under torch's names with torch's initialisation, kernels of this file.
+
+    The arguments are those of torch's class; they must be those of a layer that this file was made for.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        output_padding=0,
+        groups=1,
+        bias=True,
+        dilation=1,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        rank = self.rank
+        wanted = (rank, in_channels, out_channels, _tuple(kernel_size, rank), _tuple(stride, rank))
+        wanted += (_tuple(padding, rank), _tuple(output_padding, rank), _tuple(dilation, rank), groups, bool(bias))
+        if padding_mode != "zeros" or wanted not in LAYERS:
+            raise ValueError(
+                "this file was made for transposed convolutions of (rank, in_channels, out_channels, kernel_size, "
+                "stride, padding, output_padding, dilation, groups, bias) = "
+                + " or ".join(map(str, LAYERS))
+                + f", but got {wanted} with padding_mode {padding_mode!r}"
+            )
+        self.layer = LAYERS.index(wanted)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        options = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels // groups, *_tuple(kernel_size, rank), **options))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_channels, **options))
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+        else:
+            self.register_parameter("bias", None)
+
+    def forward(self, x):
+        if x.dim() == self.rank + 1:  # without a batch
+            return self(x.unsqueeze(0)).squeeze(0)
+        parameters = [t for t in (x, self.weight, self.bias) if t is not None]
+        wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in parameters)
+        if wants_gradient or self.layer not in ACTIVATED:
+            z = _ConvTransposeFunction.apply(x, self.weight, self.bias, self.layer)
+            return _activated(z, self.layer)
+        bias = self.weight.new_empty(0) if self.bias is None else self.bias
+        return _extension(x).upconv_forward(x, self.weight, bias, self.layer, _permits_tf32(), True)
+
+
+class _ConvTranspose1d(_ConvTranspose):
+    rank = 1
+
+
+class _ConvTranspose2d(_ConvTranspose):
+    rank = 2
+
+
+class _ConvTranspose3d(_ConvTranspose):
+    rank = 3
+
+
+def _activated(z, layer):
+    return z
+
+
+#: Of the constructor, as get_init_inputs() gives them.
+ARGUMENTS = {'in_channels': 64, 'out_channels': 64, 'kernel_size': (3, 5), 'stride': (2, 3), 'padding': (1, 2), 'output_padding': (1, 2), 'groups': 4, 'dilation': (2, 1)}
+
+
+def _check_arguments(**given):
+    """The constructor's arguments decide what the kernels compute: they must be those that this file was made for."""
+    for name, value in given.items():
+        value = tuple(value) if isinstance(value, list) else value
+        if value != ARGUMENTS[name]:
+            raise ValueError(f"this file was made for {name}={ARGUMENTS[name]!r}, but got {name}={value!r}")
+
+
+class ModelNew(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        output_padding: tuple[int, int],
+        groups: int,
+        dilation: tuple[int, int],
+    ) -> None:
+        _check_arguments(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation)
+        super().__init__()
+        self.conv = _ConvTranspose2d(
+            in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, True, dilation
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
+def get_inputs(batch: int = 8, height: int = 512, width: int = 384) -> list[torch.Tensor]:
+    return [torch.rand(batch, 64, height, width)]
+
+
+def get_init_inputs() -> list:
+    return [64, 64, (3, 5), (2, 3), (1, 2), (1, 2), 4, (2, 1)]

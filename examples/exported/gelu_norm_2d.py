@@ -1,0 +1,5639 @@
+"""ModelNew: the Model of gelu_norm_2d.py, computed by CUDA kernels in this file.
+
+Written by `upconv export`, upconv 0.1.0. It needs PyTorch 2.0 or later with CUDA 11.8 or later, nvcc for the
+first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or later; nothing else.
+
+What it computes: transposed convolutions,
+    y[n, co, o] = b[co] + the sum over input channels ci of the group and taps t of x[n, ci, i] * w[ci, co, t],
+    where o + padding = stride * i + dilation * t in every spatial dimension,
+with their gradients for x, w and b. Its activation, activation (GELU(approximate='none')), is applied before y is stored. norm normalises the result in kernels of its own.
+
+Made for, and checked at run time:
+    conv: ConvTranspose2d 64 -> 64, kernel 3x3, 8 groups, bias
+in float32. Batch and spatial sizes are free; the kernels were chosen for inputs of (128, 64, 256, 256).
+
+Precision follows torch's switch for TF32 in convolutions at the time of the call: permitted, products are of operands
+rounded to TF32 (of pairs of bfloat16 in the forward of a grouped layer); not permitted, they are as exact as fp32.
+
+Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or later; other: from 8.0 on):
+    conv, forward, bf16x3            other: cuda_gather_mma
+    conv, forward, ieee              other: cuda_positions
+    conv, forward, bf16x3            sm_90: cuda_tiles
+    conv, forward, ieee              sm_90: cuda_positions
+    conv, forward activated, bf16x3  other: cuda_gather_mma
+    conv, forward activated, ieee    other: cuda_positions
+    conv, forward activated, bf16x3  sm_90: cuda_tiles
+    conv, forward activated, ieee    sm_90: cuda_positions
+    conv, input gradient, tf32       other: cuda_gather_mma
+    conv, input gradient, ieee       other: cuda_positions
+    conv, input gradient, tf32       sm_90: cuda_tiles
+    conv, input gradient, ieee       sm_90: cuda_positions
+    conv, weight gradient, tf32      other: cuda_positions_weight
+    conv, weight gradient, ieee      other: cuda_positions_weight
+    conv, weight gradient, tf32      sm_90: cuda_positions_weight
+    conv, weight gradient, ieee      sm_90: cuda_positions_weight
+    conv, bias gradient              other: cuda_bias_sum
+    conv, bias gradient              sm_90: cuda_bias_sum
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.utils.cpp_extension import load_inline
+
+
+NAME = "upconv_ff10a5225d92"
+
+# Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
+SOURCES = {
+    "types.cuh": r"""// Element types without a CUDA header: fp16 and bf16 as bits, converted by instructions of our own.
+#pragma once
+
+namespace upconv {
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef long long i64;
+typedef unsigned long long u64;
+
+struct f16 {
+  u16 bits;
+};
+struct bf16 {
+  u16 bits;
+};
+
+__device__ __forceinline__ float to_float(float v) { return v; }
+__device__ __forceinline__ double to_float(double v) { return v; }
+__device__ __forceinline__ float to_float(f16 v) {
+  float r;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(v.bits));
+  return r;
+}
+__device__ __forceinline__ float to_float(bf16 v) { return __uint_as_float(static_cast<u32>(v.bits) << 16); }
+
+/// The accumulator of an element type, and the way back, rounding to nearest even.
+template <class T>
+struct Number {
+  typedef float Sum;
+};
+template <>
+struct Number<double> {
+  typedef double Sum;
+};
+
+template <class T>
+__device__ __forceinline__ T from_float(typename Number<T>::Sum v);
+template <>
+__device__ __forceinline__ float from_float<float>(float v) {
+  return v;
+}
+template <>
+__device__ __forceinline__ double from_float<double>(double v) {
+  return v;
+}
+template <>
+__device__ __forceinline__ f16 from_float<f16>(float v) {
+  f16 r;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r.bits) : "f"(v));
+  return r;
+}
+template <>
+__device__ __forceinline__ bf16 from_float<bf16>(float v) {
+  bf16 r;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r.bits) : "f"(v));
+  return r;
+}
+
+}  // namespace upconv
+""",
+    "ptx/mma.cuh": r"""// Warp-level matrix products of sm_80 and up, shared-memory words and predicated global loads, as PTX.
+// All are volatile, so that the order written is the order the assembler starts from.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+enum class Products { tf32, f16, bf16 };
+
+/// d += a * b: 16 rows, 8 columns, 8 words of depth (8 TF32 numbers, or 16 of 16 bits in pairs).
+template <Products P>
+__device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  if constexpr (P == Products::tf32)
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else if constexpr (P == Products::f16)
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+__device__ __forceinline__ u32 load_shared(u32 address) {
+  u32 v;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
+  return v;
+}
+__device__ __forceinline__ void load_shared2(u32 address, u32& a, u32& b) {
+  asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address));
+}
+__device__ __forceinline__ void load_shared4(u32 address, u32& a, u32& b, u32& c, u32& d) {
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "r"(address));
+}
+__device__ __forceinline__ void store_shared(u32 address, u32 v) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v));
+}
+
+/// The bits at `p`, or 0 where `ok` is false (nothing is read then).
+template <int BYTES>
+__device__ __forceinline__ u32 load_or_zero(const void* p, bool ok) {
+  u32 v;
+  if constexpr (BYTES == 4) {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.b32 %0, [%1];}"
+                 : "=r"(v)
+                 : "l"(p), "r"(static_cast<int>(ok)));
+  } else {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.u16 %0, [%1];}"
+                 : "=r"(v)
+                 : "l"(p), "r"(static_cast<int>(ok)));
+  }
+  return v;
+}
+
+/// Four bytes from global to shared memory, in the background; zero where `ok` is false.
+__device__ __forceinline__ void copy_or_zero(u32 address, const void* p, bool ok) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(p), "r"(ok ? 4 : 0));
+}
+/// Waits for all copies that this thread began.
+__device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/// threadIdx.x, read anew each time: what is computed from it is not kept in registers across a loop.
+__device__ __forceinline__ int fresh_thread() {
+  u32 t;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+  return static_cast<int>(t);
+}
+
+/// All threads of the block: what each wrote to shared memory before is seen by all after.
+__device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+
+}  // namespace upconv
+""",
+    "mma/operand.cuh": r"""// How numbers become the 32-bit words that tensor cores multiply, by mode:
+//   tf32    one number a word, rounded to nearest even             1 product
+//   half    a pair of fp16 or bf16 numbers of consecutive channels 1 product
+//   bf16x3  a pair of fp32 numbers as hi and lo bf16 pairs         3 products
+//   tf32x3  one fp32 number as hi and lo TF32 numbers              3 products, summed in fp32 a few at a time
+#pragma once
+
+#include "ptx/mma.cuh"
+
+namespace upconv {
+
+enum class Mode { tf32, f16, bf16, bf16x3, tf32x3 };
+
+constexpr int numbers_a_word(Mode m) { return m == Mode::tf32 || m == Mode::tf32x3 ? 1 : 2; }
+constexpr int parts_of(Mode m) { return m == Mode::bf16x3 || m == Mode::tf32x3 ? 2 : 1; }
+constexpr int bytes_a_number(Mode m) { return m == Mode::f16 || m == Mode::bf16 ? 2 : 4; }
+constexpr Products products_of(Mode m) {
+  return m == Mode::tf32 || m == Mode::tf32x3 ? Products::tf32 : m == Mode::f16 ? Products::f16 : Products::bf16;
+}
+
+__device__ __forceinline__ u32 round_tf32(u32 bits) {
+#if __CUDA_ARCH__ >= 900
+  u32 r;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(bits)));
+  return r;
+#else
+  const u32 rounded = (bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu;
+  return (bits & 0x7f800000u) == 0x7f800000u ? bits : rounded;
+#endif
+}
+
+/// Two floats as bf16, the first in the low half.
+__device__ __forceinline__ u32 pack_bf16(float low, float high) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+
+/// The words of `raw` (numbers_a_word bit patterns).
+template <Mode M>
+__device__ __forceinline__ void to_words(const u32* raw, u32 (&word)[parts_of(M)]) {
+  if constexpr (M == Mode::tf32) {
+    word[0] = round_tf32(raw[0]);
+  } else if constexpr (M == Mode::f16 || M == Mode::bf16) {
+    word[0] = raw[0] | raw[1] << 16;
+  } else if constexpr (M == Mode::bf16x3) {
+    const float a = __uint_as_float(raw[0]), b = __uint_as_float(raw[1]);
+    const u32 hi = pack_bf16(a, b);
+    word[0] = hi;
+    word[1] = pack_bf16(a - __uint_as_float(hi << 16), b - __uint_as_float(hi & 0xffff0000u));
+  } else {
+    const u32 hi = round_tf32(raw[0]);
+    word[0] = hi;
+    word[1] = round_tf32(__float_as_uint(__uint_as_float(raw[0]) - __uint_as_float(hi)));
+  }
+}
+
+}  // namespace upconv
+""",
+    "mma/taps.cuh": r"""// The algebra of one dimension, at compile time: a tap t meets the residue (d*t) mod s and reaches (d*t) div s steps.
+// forward: residue = output phase, input = q - reach. dx: residue = plane of dy, dy step = q + reach.
+// A merged dimension (kernel a multiple of the stride, dilation 1) has its residues among the columns of the product
+// (forward) or among its depth (dx), so that here it looks like stride 1 with kernel/stride taps.
+#pragma once
+
+namespace upconv {
+
+struct Dimension {
+  int kernel, stride, dilation;
+  bool merged;
+};
+
+constexpr int taps(Dimension d) { return d.merged ? d.kernel / d.stride : d.kernel; }
+constexpr int residue(Dimension d, int t) { return d.merged ? 0 : d.dilation * t % d.stride; }
+constexpr int reach(Dimension d, int t) { return d.merged ? t : d.dilation * t / d.stride; }
+constexpr int span(Dimension d) { return reach(d, taps(d) - 1); }
+constexpr int merged_stride(Dimension d) { return d.merged ? d.stride : 1; }
+constexpr int open_stride(Dimension d) { return d.merged ? 1 : d.stride; }
+
+constexpr bool residue_used(Dimension d, int r) {
+  for (int t = 0; t < taps(d); ++t)
+    if (residue(d, t) == r) return true;
+  return false;
+}
+/// Residues below `r` that some tap meets; with r = open_stride(d), all of them.
+constexpr int residues_below(Dimension d, int r) {
+  int n = 0;
+  for (int i = 0; i < r; ++i) n += residue_used(d, i) ? 1 : 0;
+  return n;
+}
+constexpr int residues(Dimension d) { return residues_below(d, open_stride(d)); }
+/// The i-th residue that some tap meets.
+constexpr int used_residue(Dimension d, int i) {
+  for (int r = 0; r < open_stride(d); ++r)
+    if (residue_used(d, r) && i-- == 0) return r;
+  return 0;
+}
+
+/// An entry is one view of the source: in forward the taps of equal reach (they are consecutive), in dx one tap.
+constexpr int entries(Dimension d, bool forward) {
+  int n = 1;
+  for (int t = 1; t < taps(d); ++t) n += !forward || reach(d, t) != reach(d, t - 1) ? 1 : 0;
+  return n;
+}
+constexpr int entry_first(Dimension d, bool forward, int e) {
+  for (int t = 0; t < taps(d); ++t)
+    if (t == 0 || !forward || reach(d, t) != reach(d, t - 1))
+      if (e-- == 0) return t;
+  return taps(d);
+}
+constexpr int entry_size(Dimension d, bool forward, int e) {
+  return entry_first(d, forward, e + 1) - entry_first(d, forward, e);
+}
+
+template <int I>
+struct Int {
+  static constexpr int value = I;
+};
+
+/// f(Int<BEGIN>) ... f(Int<END - 1>).
+template <int BEGIN, int END, class F>
+__device__ __forceinline__ void static_for(F&& f) {
+  if constexpr (BEGIN < END) {
+    f(Int<BEGIN>{});
+    static_for<BEGIN + 1, END>(f);
+  }
+}
+
+}  // namespace upconv
+""",
+    "epilogue/activations.cuh": r"""// The epilogue's functions on one accumulator, float or double; src/epilogue/scalar.hpp defines them, and the host
+// writes their chain (src/epilogue/cuda_text.hpp). NaN stays NaN. Forms that subtract near-equal numbers are rewritten
+// (gelu by erfc, gelu_tanh and mish by one exponential), so small results keep their relative accuracy.
+// Measured on an H200 in fp32, arguments in [-100, 100], results above 1e-30: at most 3 ulp from torch's fp64, except
+// in the negative tails of gelu (86 ulp at -11.6), softplus (33 at -45) and gelu_tanh (11 at -3.8, not measured below
+// -4), where rounding the argument of the exponential shows.
+#pragma once
+
+namespace upconv {
+
+__device__ __forceinline__ float exponential(float v) { return expf(v); }
+__device__ __forceinline__ double exponential(double v) { return exp(v); }
+__device__ __forceinline__ float exponential_minus_one(float v) { return expm1f(v); }
+__device__ __forceinline__ double exponential_minus_one(double v) { return expm1(v); }
+__device__ __forceinline__ float logarithm_of_one_plus(float v) { return log1pf(v); }
+__device__ __forceinline__ double logarithm_of_one_plus(double v) { return log1p(v); }
+__device__ __forceinline__ float complementary_error(float v) { return erfcf(v); }
+__device__ __forceinline__ double complementary_error(double v) { return erfc(v); }
+__device__ __forceinline__ float hyperbolic_tangent(float v) { return tanhf(v); }
+__device__ __forceinline__ double hyperbolic_tangent(double v) { return tanh(v); }
+
+template <class S>
+__device__ __forceinline__ S clamp(S v, S low, S high) {
+  return v < low ? low : v > high ? high : v;
+}
+
+namespace activation {
+
+template <class S>
+__device__ __forceinline__ S relu(S v) {
+  return v <= S(0) ? S(0) : v;
+}
+template <class S>
+__device__ __forceinline__ S leaky_relu(S v, S negative_slope) {
+  return v > S(0) ? v : v * negative_slope;
+}
+template <class S>
+__device__ __forceinline__ S elu(S v, S alpha) {
+  return v > S(0) ? v : alpha * exponential_minus_one(v);
+}
+template <class S>
+__device__ __forceinline__ S gelu(S v) {
+  return S(0.5) * v * complementary_error(v * S(-0.70710678118654752440));
+}
+/// v/2 * (1 + tanh(u)) = v / (1 + exp(-2u)).
+template <class S>
+__device__ __forceinline__ S gelu_tanh(S v) {
+  const S minus_two_u = S(-1.5957691216057307) * (v + S(0.044715) * v * v * v);
+  return v / (S(1) + exponential(minus_two_u));
+}
+template <class S>
+__device__ __forceinline__ S silu(S v) {
+  return v / (S(1) + exponential(-v));
+}
+/// tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2); beyond 20 it is 1 in either precision.
+template <class S>
+__device__ __forceinline__ S mish(S v) {
+  const S e = exponential(v > S(20) ? S(20) : v), n = e * (e + S(2));
+  return v > S(20) ? v : v * (n / (n + S(2)));
+}
+template <class S>
+__device__ __forceinline__ S tanh(S v) {
+  return hyperbolic_tangent(v);
+}
+template <class S>
+__device__ __forceinline__ S sigmoid(S v) {
+  return S(1) / (S(1) + exponential(-v));
+}
+template <class S>
+__device__ __forceinline__ S hardtanh(S v, S low, S high) {
+  return clamp(v, low, high);
+}
+template <class S>
+__device__ __forceinline__ S hardsigmoid(S v) {
+  return clamp(v + S(3), S(0), S(6)) * S(1.0 / 6.0);
+}
+template <class S>
+__device__ __forceinline__ S hardswish(S v) {
+  return v * hardsigmoid(v);
+}
+/// log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)), which no z overflows.
+template <class S>
+__device__ __forceinline__ S softplus(S v, S beta, S threshold) {
+  const S z = v * beta, size = z < S(0) ? -z : z;
+  return z > threshold ? v : ((z > S(0) ? z : S(0)) + logarithm_of_one_plus(exponential(-size))) / beta;
+}
+
+}  // namespace activation
+}  // namespace upconv
+""",
+    "arguments/gather_mma.cuh": r"""// What a launch of gather_mma.cuh passes by value. launch/gather_mma.hpp fills it.
+#pragma once
+
+namespace upconv::arguments {
+
+/// "source" is x (forward) or dy (dx), "out" is y or dx. Strides in elements.
+struct GatherMma {
+  const void* source;
+  const void* weight;
+  const void* bias;
+  void* out;
+  long long source_n, source_c, source_d, source_h, source_w;
+  long long out_n, out_c, out_d, out_h, out_w;
+  long long weight_group;
+  int batch;
+  int source_size[3], out_size[3];
+  int first[3];    ///< Smallest position of the grid.
+  int padding[3];  ///< Of the transposed convolution.
+  int tiles_n, tiles_d, tiles_h, tiles_w;
+  int column_blocks;  ///< Of one group.
+  int groups;
+};
+
+}  // namespace upconv::arguments
+""",
+    "mma/gather_shape.cuh": r"""// What the gather kernel derives from its configuration: the tile, its place in shared memory and its parameters.
+// A tile is TN x TD x TH x TW positions (the M of the product) by NB columns (its N); depth comes in chunks of KC.
+//   forward: positions are the phase grid q, columns output channels (times merged phases), depth input channels
+//   dx:      positions are the inputs,       columns input channels, depth output channels (times merged residues)
+#pragma once
+
+#include "arguments/gather_mma.cuh"
+#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+
+namespace upconv {
+
+typedef arguments::GatherMma Arguments;
+
+namespace gather {
+using namespace config;
+
+constexpr int WARPS = WARPS_M * WARPS_N * WARPS_K;
+constexpr int THREADS = 32 * WARPS;
+constexpr int MB = 16 * MT * WARPS_M, NB = 8 * NT * WARPS_N;
+static_assert(MB == TN * TD * TH * TW, "the warps cover the tile's positions");
+static_assert((MT & (MT - 1)) == 0 && (TW & (TW - 1)) == 0 && (TH & (TH - 1)) == 0 && (TD & (TD - 1)) == 0,
+              "position bits are separable");
+static_assert(J == 1 || (J == 2 && TW >= 16) || (J == 4 && MT % 2 == 0 && TW >= 32), "runs of J stay in a line");
+
+constexpr int PACK = numbers_a_word(MODE), PARTS = parts_of(MODE), BYTES = bytes_a_number(MODE);
+constexpr int KW = KC / PACK, KS = KW / 8, KSW = KS / WARPS_K;  // words, k-steps, k-steps of a warp, in a chunk
+static_assert(KSW * WARPS_K * 8 * PACK == KC, "the chunk is whole k-steps for every warp");
+constexpr int CHUNKS = (DEPTH + KC - 1) / KC;
+
+constexpr int merged_volume = merged_stride(DIM_D) * merged_stride(DIM_H) * merged_stride(DIM_W);
+constexpr int taps_d = taps(DIM_D), taps_h = taps(DIM_H), taps_w = taps(DIM_W), TAPS = taps_d * taps_h * taps_w;
+
+constexpr int phases_d = FORWARD ? residues(DIM_D) : 1, phases_h = FORWARD ? residues(DIM_H) : 1,
+              phases_w = FORWARD ? residues(DIM_W) : 1, PHASES = phases_d * phases_h * phases_w;
+constexpr int planes_d = FORWARD ? 1 : residues(DIM_D), planes_h = FORWARD ? 1 : residues(DIM_H),
+              planes_w = FORWARD ? 1 : residues(DIM_W), PLANES = planes_d * planes_h * planes_w;
+
+// Source words of a chunk: [part][word][sample][plane][d][h][w]; rows are LW apart, LD x LH x LW_USED are filled.
+constexpr int LD = TD + span(DIM_D), LH = TH + span(DIM_H), LW_USED = TW + span(DIM_W);
+static_assert(LW >= LW_USED, "room for the line");
+constexpr int pitch_h = LW, pitch_d = LH * LW, pitch_plane = LD * pitch_d, pitch_n = PLANES * pitch_plane + NPAD;
+static_assert(KPITCH >= TN * pitch_n, "room for the chunk");
+__host__ __device__ constexpr int word_row(int k) { return k * KPITCH + SKEW * ((k >> 1) & 1); }
+constexpr int XPART = (KW * KPITCH + 4) / 4 * 4, XBUFFER = PARTS * XPART;
+
+// Weight words of a chunk, in fragment order: [part][tap][k-step][n-tile][lane][2]. The pitches spread what a warp
+// stores at once (many columns and taps of one word of depth) over the banks.
+constexpr int NTILE_PITCH = 66, TAP_WORDS = KS * NB / 8 * NTILE_PITCH;
+constexpr int TAP_PITCH = TAP_WORDS + (36 - TAP_WORDS % 32) % 32, BPART = TAPS * TAP_PITCH, BBUFFER = PARTS * BPART;
+__host__ __device__ constexpr int fragment_word(int kw, int n) {
+  return (kw / 8 * (NB / 8) + n / 8) * NTILE_PITCH + (n % 8 * 4 + kw % 4) * 2 + kw / 4 % 2;
+}
+
+constexpr int B_WORDS = (RESIDENT ? CHUNKS : 2) * BBUFFER;
+constexpr int REDUCE_WORDS = (WARPS_K - 1) * WARPS_M * WARPS_N * 32 * PHASES * MT * NT * 4;
+
+/// Position -> word of the source tile, for tap reach 0. Additive over disjoint bits of the position.
+constexpr int position_word(int p) {
+  return p % TW + p / TW % TH * pitch_h + p / (TW * TH) % TD * pitch_d + p / (TW * TH * TD) * pitch_n;
+}
+/// Row r of half h of m-tile mt -> position within the warp's MT * 16. A lane's J positions are consecutive.
+constexpr int row_position(int mt, int half, int r) {
+  return J == 4 ? mt / 2 * 32 + r * 4 + mt % 2 * 2 + half : J == 2 ? mt * 16 + r * 2 + half : mt * 16 + half * 8 + r;
+}
+
+/// First sample and grid position of a tile.
+struct Place {
+  int n, d, h, w;
+};
+__device__ __forceinline__ Place place_of(const Arguments& a, int tile) {
+  Place p;
+  p.w = a.first[2] + tile % a.tiles_w * TW;
+  tile /= a.tiles_w;
+  p.h = a.first[1] + tile % a.tiles_h * TH;
+  tile /= a.tiles_h;
+  p.d = a.first[0] + tile % a.tiles_d * TD;
+  p.n = tile / a.tiles_d * TN;
+  return p;
+}
+
+}  // namespace gather
+}  // namespace upconv
+""",
+    "mma/gather_stage.cuh": r"""// Bringing a chunk into shared memory, cut into PIECES (of its words) that alternate with products. Two ways:
+//   ASYNC (fp32, channels first)  copied in the background during the first half of the products, then made into words
+//                                 in place by the thread that copied them during the second half
+//   else                          global -> registers, some products, registers -> words
+// A thread keeps its places in source and weights ("slots"); only the channel moves.
+#pragma once
+
+#include "mma/gather_shape.cuh"
+
+namespace upconv::gather {
+
+constexpr int least(int a, int b) { return a < b ? a : b; }
+constexpr int most(int a, int b) { return a > b ? a : b; }
+constexpr int up(int a, int b) { return (a + b - 1) / b; }
+
+constexpr int X_POSITIONS = TN * PLANES * LD * LH * LW_USED;
+constexpr int X_SLOTS = SOURCE_LAST ? 1 : up(X_POSITIONS, THREADS);       // positions of a thread, all channels
+constexpr int X_ITEMS = SOURCE_LAST ? up(X_POSITIONS * KW, THREADS) : 0;  // words of a thread, channels fastest
+constexpr int W_SLOTS = up(NB * TAPS, THREADS);                           // (column, tap) pairs of a thread
+
+constexpr int fetch_words = ((SOURCE_LAST ? X_ITEMS : X_SLOTS * KW) + (RESIDENT ? 0 : W_SLOTS * KW)) * PACK;
+/// Pieces of a chunk, at most `slots` of them: a power of two that divides the words of a chunk.
+constexpr int piece_count(int slots) {
+  int n = 1;
+  while (n * FETCH_REGISTERS < fetch_words && 2 * n <= slots && KW % (2 * n) == 0) n *= 2;
+  return n;
+}
+
+/// One thread's registers of a piece.
+template <int PIECES>
+struct Piece {
+  static constexpr int words = KW / PIECES, items = up(X_ITEMS, PIECES);
+  u32 x[(SOURCE_LAST ? items : X_SLOTS * words) * PACK];
+  u32 w[RESIDENT ? 1 : W_SLOTS * words * PACK];
+};
+
+constexpr bool ASYNC = BYTES == 4 && !SOURCE_LAST;
+/// Pieces of a chunk that comes in the background while `slots` products are computed: two slots a piece.
+constexpr int async_pieces(int slots) {
+  int n = 1;
+  while (n < 8 && 4 * n <= slots && KW % (2 * n) == 0) n *= 2;
+  return n;
+}
+
+// TF32 words may also stay as they come and be rounded as fragments are loaded: cheaper where few fragments share them.
+#if __CUDA_ARCH__ >= 900
+constexpr bool X_RAW = ASYNC && MODE == Mode::tf32 && RAW_SOURCE,
+               W_RAW = ASYNC && MODE == Mode::tf32 && !RESIDENT && RAW_WEIGHT;
+#else
+constexpr bool X_RAW = false, W_RAW = false;
+#endif
+
+constexpr bool deferred_d = !FORWARD && DIM_D.merged, deferred_h = !FORWARD && DIM_H.merged,
+               deferred_w = !FORWARD && DIM_W.merged;  // bounds depend on the channel's residue
+
+/// The chunk being brought in, and where this thread's slots lie in its tile. Where channels are not merged with
+/// residues the pointers run along the channels, piece by piece.
+struct Fetch {
+  bool active;
+  int chunk;
+  Place place;
+  const char* base;   ///< The tile's first source element: tile coordinate 0, channel 0 of the group, residue 0.
+  u32 word[X_SLOTS];  ///< Bytes into a chunk's words, row 0; ~0u: no position.
+  const char* pointer[X_SLOTS];
+  bool inside[X_SLOTS];
+  int d[X_SLOTS], h[X_SLOTS], w[X_SLOTS];
+};
+constexpr bool running = FORWARD || merged_volume == 1;
+
+/// A source position by its number in the tile.
+struct Spot {
+  int n, plane, d, h, w;
+};
+__device__ __forceinline__ Spot spot_of(int i) {
+  Spot s;
+  s.w = i % LW_USED;
+  i /= LW_USED;
+  s.h = i % LH;
+  i /= LH;
+  s.d = i % LD;
+  i /= LD;
+  s.plane = i % PLANES;
+  s.n = i / PLANES;
+  return s;
+}
+__device__ __forceinline__ int spot_word(const Spot& s) {
+  return s.n * pitch_n + s.plane * pitch_plane + s.d * pitch_d + s.h * pitch_h + s.w;
+}
+
+/// Source coordinate of tile coordinate 0 (residue 0), and how far tile coordinate c lies from it.
+template <int DIM>
+__device__ __forceinline__ int origin(const Arguments& a, Dimension dim, int place) {
+  return FORWARD ? place - span(dim) : dim.stride * place - a.padding[DIM];
+}
+__device__ __forceinline__ int distance(Dimension dim, int c, int plane) {
+  return FORWARD ? c : dim.stride * c + (dim.merged ? 0 : used_residue(dim, plane));
+}
+
+/// Where the slots lie in shared memory, in any tile.
+__device__ __forceinline__ void find_slots(Fetch& f) {
+  if constexpr (!SOURCE_LAST) {
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s) {
+      const int i = fresh_thread() + s * THREADS;
+      f.word[s] = i < X_POSITIONS ? 4 * spot_word(spot_of(i)) : ~0u;
+    }
+  }
+}
+
+/// Places the slots of `tile`.
+__device__ __forceinline__ void aim(const Arguments& a, Fetch& f, int group, int tile) {
+  f.place = place_of(a, tile);
+  const int d0 = origin<0>(a, DIM_D, f.place.d), h0 = origin<1>(a, DIM_H, f.place.h),
+            w0 = origin<2>(a, DIM_W, f.place.w);
+  f.base = static_cast<const char*>(a.source) +
+           (f.place.n * a.source_n + i64(group) * (DEPTH / (FORWARD ? 1 : merged_volume)) * a.source_c +
+            d0 * a.source_d + h0 * a.source_h + w0 * a.source_w) *
+               BYTES;
+  if constexpr (!SOURCE_LAST) {
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s) {
+      const int i = fresh_thread() + s * THREADS;
+      const Spot at = spot_of(i);
+      const int d = distance(DIM_D, at.d, at.plane / (planes_h * planes_w)),
+                h = distance(DIM_H, at.h, at.plane / planes_w % planes_h),
+                w = distance(DIM_W, at.w, at.plane % planes_w);
+      const bool ok = i < X_POSITIONS && f.place.n + at.n < a.batch &&
+                      (deferred_d || unsigned(d0 + d) < unsigned(a.source_size[0])) &&
+                      (deferred_h || unsigned(h0 + h) < unsigned(a.source_size[1])) &&
+                      (deferred_w || unsigned(w0 + w) < unsigned(a.source_size[2]));
+      const int offset = at.n * int(a.source_n) + d * int(a.source_d) + h * int(a.source_h) + w;
+      f.pointer[s] = f.base + i64(offset) * BYTES;
+      f.inside[s] = ok;
+      f.d[s] = d0 + d;
+      f.h[s] = h0 + h;
+      f.w[s] = w0 + w;
+    }
+  }
+}
+
+/// The merged residues of a channel of depth (dx): which channel, and its step from residue 0.
+struct Channel {
+  int channel, d, h, w;
+};
+__device__ __forceinline__ Channel channel_of(int k) {
+  if (FORWARD) return {k, 0, 0, 0};
+  constexpr int sh = merged_stride(DIM_H), sw = merged_stride(DIM_W);
+  const int r = k % merged_volume;
+  return {k / merged_volume, r / (sh * sw), r / sw % sh, r % sw};
+}
+
+/// Bytes from channel 0, residue 0 to the channel of depth `k`.
+__device__ __forceinline__ i64 source_step(const Arguments& a, int k) {
+  if (FORWARD || merged_volume == 1) return k * a.source_c * BYTES;
+  const Channel c = channel_of(k);
+  return (c.channel * a.source_c + c.d * a.source_d + c.h * a.source_h + c.w * a.source_w) * BYTES;
+}
+
+// Weights: a thread's (column, tap) pairs.
+struct WeightSlots {
+  const char* pointer[W_SLOTS];  ///< At depth 0; it runs along the depth where nothing is merged with it.
+  bool inside[W_SLOTS];          ///< There is such a column.
+  u32 word[W_SLOTS];             ///< Bytes into a chunk's weights, word 0; ~0u: no slot.
+};
+__device__ __forceinline__ WeightSlots weight_slots(const Arguments& a, int group, int column0) {
+  WeightSlots slots;
+  const char* base = static_cast<const char*>(a.weight) + group * a.weight_group * BYTES;
+#pragma unroll
+  for (int s = 0; s < W_SLOTS; ++s) {
+    const int i = fresh_thread() + s * THREADS;
+    const int n = WEIGHT_LAST && FORWARD ? i % NB : i / TAPS, t = WEIGHT_LAST && FORWARD ? i / NB : i % TAPS;
+    const int column = column0 + n;
+    constexpr int sh = merged_stride(DIM_H), sw = merged_stride(DIM_W);
+    const int r = FORWARD ? column % merged_volume : 0, wide = FORWARD ? column / merged_volume : column;
+    int td = t / (taps_h * taps_w), th = t / taps_w % taps_h, tw = t % taps_w;
+    if (DIM_D.merged) td = td * DIM_D.stride + r / (sh * sw);
+    if (DIM_H.merged) th = th * DIM_H.stride + r / sw % sh;
+    if (DIM_W.merged) tw = tw * DIM_W.stride + r % sw;
+    slots.pointer[s] = base + (i64(wide) * W_WIDE + td * W_D + th * W_H + tw * W_W) * BYTES;
+    slots.inside[s] = COLUMNS % NB == 0 || column < COLUMNS;
+    slots.word[s] = i < NB * TAPS ? 4 * (t * TAP_PITCH + fragment_word(0, n)) : ~0u;
+  }
+  return slots;
+}
+/// Bytes from depth 0 of the weights to depth `k`.
+__device__ __forceinline__ i64 weight_step(int k) {
+  if (FORWARD || merged_volume == 1) return i64(k) * (W_DEEP * BYTES);
+  const Channel c = channel_of(k);
+  return (i64(c.channel) * W_DEEP + c.d * W_D + c.h * W_H + c.w * W_W) * BYTES;
+}
+/// The part of slot `s` that every thread has.
+constexpr bool every_thread(int s, int slots) { return (s + 1) * THREADS <= slots; }
+
+/// copy(j, s, address, inside, mine) for the numbers j of words [first, first + WORDS) of `chunk`, and every slot s.
+template <int WORDS, class Copy>
+__device__ __forceinline__ void walk_weights(WeightSlots& slots, int chunk, int first, Copy&& copy) {
+#pragma unroll
+  for (int j = 0; j < WORDS * PACK; ++j) {
+    const int k = chunk * KC + first * PACK + j;
+    const bool deep = DEPTH % KC == 0 || k < DEPTH;
+#pragma unroll
+    for (int s = 0; s < W_SLOTS; ++s)
+      copy(j, s, slots.pointer[s] + (running ? i64(j) * (W_DEEP * BYTES) : weight_step(k)), deep && slots.inside[s],
+           every_thread(s, NB * TAPS) || slots.word[s] != ~0u);
+  }
+  if (running)
+#pragma unroll
+    for (int s = 0; s < W_SLOTS; ++s) slots.pointer[s] += i64(WORDS * PACK) * (W_DEEP * BYTES);
+}
+/// Back to depth 0 after all chunks.
+__device__ __forceinline__ void rewind(WeightSlots& slots) {
+  if (running)
+#pragma unroll
+    for (int s = 0; s < W_SLOTS; ++s) slots.pointer[s] -= i64(CHUNKS * KC) * (W_DEEP * BYTES);
+}
+template <int WORDS>
+__device__ __forceinline__ void store_weights(const WeightSlots& slots, int first, u32 b, const u32* raw) {
+#pragma unroll
+  for (int s = 0; s < W_SLOTS; ++s)
+    if (every_thread(s, NB * TAPS) || slots.word[s] != ~0u)
+#pragma unroll
+      for (int j = 0; j < WORDS; ++j) {
+        u32 word[PARTS];
+        to_words<MODE>(raw + (s * WORDS + j) * PACK, word);
+#pragma unroll
+        for (int p = 0; p < PARTS; ++p)
+          store_shared(b + slots.word[s] + 4 * (p * BPART + fragment_word(first + j, 0)), word[p]);
+      }
+}
+
+/// Whether a slot's channel, with its residue, lies inside the source.
+__device__ __forceinline__ bool slot_inside(const Arguments& a, const Fetch& f, int s, const Channel& c) {
+  bool ok = f.inside[s];
+  if (deferred_d) ok = ok && unsigned(f.d[s] + c.d) < unsigned(a.source_size[0]);
+  if (deferred_h) ok = ok && unsigned(f.h[s] + c.h) < unsigned(a.source_size[1]);
+  if (deferred_w) ok = ok && unsigned(f.w[s] + c.w) < unsigned(a.source_size[2]);
+  return ok;
+}
+
+/// copy(j, s, address, inside, mine) for the numbers j of words [first, first + WORDS) of the chunk, and every slot s.
+template <int WORDS, class Copy>
+__device__ __forceinline__ void walk_source(const Arguments& a, Fetch& f, int first, Copy&& copy) {
+  const i64 channel_bytes = a.source_c * BYTES;
+#pragma unroll
+  for (int j = 0; j < WORDS * PACK; ++j) {
+    const int k = f.chunk * KC + first * PACK + j;
+    const bool deep = DEPTH % KC == 0 || k < DEPTH;
+    const Channel c = channel_of(k);
+    const i64 step = running ? 0 : source_step(a, k);
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s) {
+      copy(j, s, f.pointer[s] + step, deep && slot_inside(a, f, s, c),
+           every_thread(s, X_POSITIONS) || f.word[s] != ~0u);
+      if (running) f.pointer[s] += channel_bytes;
+    }
+  }
+}
+
+template <int PIECES>
+__device__ __forceinline__ void load_piece(const Arguments& a, Fetch& f, WeightSlots& weights, int piece,
+                                           Piece<PIECES>& regs) {
+  typedef Piece<PIECES> P;
+  if (!f.active) return;
+  if constexpr (!SOURCE_LAST) {
+    walk_source<P::words>(a, f, piece * P::words, [&](int j, int s, const char* p, bool inside, bool mine) {
+      regs.x[(s * P::words + j / PACK) * PACK + j % PACK] = load_or_zero<BYTES>(p, inside && mine);
+    });
+  } else {
+    const int tid = fresh_thread();
+#pragma unroll
+    for (int i = 0; i < P::items; ++i) {
+      const int item = (piece * P::items + i) * THREADS + tid;
+      const Spot at = spot_of(item / KW);
+      const int d = distance(DIM_D, at.d, at.plane / (planes_h * planes_w)),
+                h = distance(DIM_H, at.h, at.plane / planes_w % planes_h),
+                w = distance(DIM_W, at.w, at.plane % planes_w);
+#pragma unroll
+      for (int j = 0; j < PACK; ++j) {
+        const int k = f.chunk * KC + item % KW * PACK + j;
+        const Channel c = channel_of(k);
+        const bool ok = f.active && item < X_POSITIONS * KW && k < DEPTH && f.place.n + at.n < a.batch &&
+                        unsigned(origin<0>(a, DIM_D, f.place.d) + d + c.d) < unsigned(a.source_size[0]) &&
+                        unsigned(origin<1>(a, DIM_H, f.place.h) + h + c.h) < unsigned(a.source_size[1]) &&
+                        unsigned(origin<2>(a, DIM_W, f.place.w) + w + c.w) < unsigned(a.source_size[2]);
+        const i64 offset = at.n * a.source_n + d * a.source_d + h * a.source_h + w * a.source_w;
+        regs.x[i * PACK + j] = load_or_zero<BYTES>(f.base + source_step(a, k) + offset * BYTES, ok);
+      }
+    }
+  }
+  if constexpr (!RESIDENT)
+    walk_weights<P::words>(
+        weights, f.chunk, piece * P::words, [&](int j, int s, const char* p, bool inside, bool mine) {
+          regs.w[(s * P::words + j / PACK) * PACK + j % PACK] = load_or_zero<BYTES>(p, inside && mine);
+        });
+}
+
+/// `x` and `b` are the shared addresses of the buffers being filled.
+template <int PIECES>
+__device__ __forceinline__ void store_piece(const Fetch& f, const WeightSlots& weights, int piece, u32 x, u32 b,
+                                            const Piece<PIECES>& regs) {
+  typedef Piece<PIECES> P;
+  if (!f.active) return;
+  const int tid = fresh_thread();
+  if constexpr (!SOURCE_LAST) {
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s) {
+      if (every_thread(s, X_POSITIONS) || f.word[s] != ~0u) {
+        const u32 spot = x + f.word[s];
+#pragma unroll
+        for (int j = 0; j < P::words; ++j) {
+          u32 word[PARTS];
+          to_words<MODE>(regs.x + (s * P::words + j) * PACK, word);
+#pragma unroll
+          for (int p = 0; p < PARTS; ++p)
+            store_shared(spot + 4 * (word_row(piece * P::words + j) + p * XPART), word[p]);
+        }
+      }
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < P::items; ++i) {
+      const int item = (piece * P::items + i) * THREADS + tid;
+      if (item < X_POSITIONS * KW) {
+        const u32 at = x + 4 * (spot_word(spot_of(item / KW)) + word_row(item % KW));
+        u32 word[PARTS];
+        to_words<MODE>(regs.x + i * PACK, word);
+#pragma unroll
+        for (int p = 0; p < PARTS; ++p) store_shared(at + 4 * p * XPART, word[p]);
+      }
+    }
+  }
+  if constexpr (!RESIDENT) store_weights<P::words>(weights, piece * P::words, b, regs.w);
+}
+
+/// Begins the copies of words [first, first + WORDS) of a chunk's weights to `b`. The second number of a pair waits in
+/// the second part.
+template <int WORDS>
+__device__ __forceinline__ void begin_weights(WeightSlots& slots, int chunk, int first, u32 b) {
+  walk_weights<WORDS>(slots, chunk, first, [&](int j, int s, const char* p, bool inside, bool mine) {
+    if (mine) copy_or_zero(b + slots.word[s] + 4 * (fragment_word(first + j / PACK, 0) + j % PACK * BPART), p, inside);
+  });
+}
+
+/// Begins the copies of a piece into the buffers at `x` and `b`.
+template <int PIECES>
+__device__ __forceinline__ void begin_piece(const Arguments& a, Fetch& f, WeightSlots& weights, int piece, u32 x,
+                                            u32 b) {
+  constexpr int WORDS = KW / PIECES;
+  if (!f.active) return;
+  walk_source<WORDS>(a, f, piece * WORDS, [&](int j, int s, const char* p, bool inside, bool mine) {
+    if (mine) copy_or_zero(x + f.word[s] + 4 * (word_row(piece * WORDS + j / PACK) + j % PACK * XPART), p, inside);
+  });
+  if constexpr (!RESIDENT) begin_weights<WORDS>(weights, f.chunk, piece * WORDS, b);
+}
+
+__device__ __forceinline__ void convert_in_place(u32 at, int part_words) {
+  u32 raw[PACK], word[PARTS];
+#pragma unroll
+  for (int i = 0; i < PACK; ++i) raw[i] = load_shared(at + 4 * i * part_words);
+  to_words<MODE>(raw, word);
+#pragma unroll
+  for (int i = 0; i < PARTS; ++i) store_shared(at + 4 * i * part_words, word[i]);
+}
+
+/// Makes words of what arrived.
+template <int WORDS>
+__device__ __forceinline__ void finish_weights(const WeightSlots& slots, int first, u32 b) {
+#pragma unroll
+  for (int s = 0; s < W_SLOTS; ++s)
+    if (every_thread(s, NB * TAPS) || slots.word[s] != ~0u)
+#pragma unroll
+      for (int j = 0; j < WORDS; ++j) convert_in_place(b + slots.word[s] + 4 * fragment_word(first + j, 0), BPART);
+}
+
+template <int PIECES>
+__device__ __forceinline__ void finish_piece(const Fetch& f, const WeightSlots& weights, int piece, u32 x, u32 b) {
+  constexpr int WORDS = KW / PIECES;
+  if (!f.active) return;
+  if constexpr (!X_RAW)
+#pragma unroll
+    for (int s = 0; s < X_SLOTS; ++s)
+      if (every_thread(s, X_POSITIONS) || f.word[s] != ~0u)
+#pragma unroll
+        for (int j = 0; j < WORDS; ++j) convert_in_place(x + f.word[s] + 4 * word_row(piece * WORDS + j), XPART);
+  if constexpr (!RESIDENT && !W_RAW) finish_weights<WORDS>(weights, piece * WORDS, b);
+}
+
+}  // namespace upconv::gather
+""",
+    "mma/gather_store.cuh": r"""// From accumulators to the output: bias, epilogue, and one of two ways out. Empty phases receive the bias.
+// STAGED: a warp interleaves the phases of its positions in shared memory and stores whole lines, 32 elements at once.
+// else: runs of consecutive elements straight from the fragments, in as wide pieces as their address allows.
+#pragma once
+
+#include "mma/gather_shape.cuh"
+
+namespace upconv::gather {
+
+typedef Element Out;
+
+template <class T>
+__device__ __forceinline__ u32 pair_bits(float a, float b) {
+  return u32(from_float<T>(a).bits) | u32(from_float<T>(b).bits) << 16;
+}
+
+/// Stores v[0..L) at elements [at, at + L) of `line`, those inside [0, size).
+template <int L, class T>
+__device__ __forceinline__ void store_run(T* line, int at, int size, const float (&v)[L]) {
+  T* p = line + at;
+  if (L > 1 && at >= 0 && at + L <= size) {
+    const u32 address = static_cast<u32>(reinterpret_cast<unsigned long long>(p));
+    if constexpr (sizeof(T) == 4) {
+      if constexpr (L % 4 == 0) {
+        if (address % 16 == 0) {
+#pragma unroll
+          for (int i = 0; i < L; i += 4)
+            asm volatile("st.global.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(p + i), "f"(v[i]), "f"(v[i + 1]), "f"(v[i + 2]),
+                         "f"(v[i + 3])
+                         : "memory");
+          return;
+        }
+      }
+      if constexpr (L % 2 == 0) {
+        if (address % 8 == 0) {
+#pragma unroll
+          for (int i = 0; i < L; i += 2)
+            asm volatile("st.global.v2.f32 [%0], {%1,%2};" ::"l"(p + i), "f"(v[i]), "f"(v[i + 1]) : "memory");
+          return;
+        }
+      }
+    } else {
+      if constexpr (L % 4 == 0) {
+        if (address % 8 == 0) {
+#pragma unroll
+          for (int i = 0; i < L; i += 4)
+            asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(p + i), "r"(pair_bits<T>(v[i], v[i + 1])),
+                         "r"(pair_bits<T>(v[i + 2], v[i + 3]))
+                         : "memory");
+          return;
+        }
+      }
+      if constexpr (L % 2 == 0) {
+        if (address % 4 == 0) {
+#pragma unroll
+          for (int i = 0; i < L; i += 2)
+            asm volatile("st.global.b32 [%0], %1;" ::"l"(p + i), "r"(pair_bits<T>(v[i], v[i + 1])) : "memory");
+          return;
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < L; ++i)
+    if (unsigned(at + i) < unsigned(size)) p[i] = from_float<T>(v[i]);
+}
+
+typedef float Accumulators[PHASES][MT][NT][4];
+
+__device__ __forceinline__ float finish(float v, float bias) {
+  return config::epilogue<float>(HAS_BIAS ? v + bias : v);
+}
+
+__device__ __forceinline__ float bias_of(const Arguments& a, int group, int column) {
+  if (!HAS_BIAS || column >= COLUMNS) return 0.0f;
+  return to_float(static_cast<const Out*>(a.bias)[group * (COLUMNS / merged_volume) + column / merged_volume]);
+}
+
+/// `tile` is the place of the block's tile, `position0` the warp's first position in it, `column0` its first column.
+__device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile, int group, int position0, int column0,
+                                           const Accumulators& acc) {
+  constexpr int open_d = FORWARD ? open_stride(DIM_D) : 1, open_h = FORWARD ? open_stride(DIM_H) : 1,
+                open_w = FORWARD ? open_stride(DIM_W) : 1;
+  constexpr int RUNS = 2 * MT / J;  // runs of J positions a lane holds
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int run = 0; run < RUNS; ++run) {
+    const int mt0 = J == 4 ? run * 2 : J == 2 ? run : run / 2, half0 = J == 1 ? run % 2 : 0;
+    const int p = position0 + row_position(mt0, half0, lane / 4);
+    const int qw = tile.w + p % TW, qh = tile.h + p / TW % TH, qd = tile.d + p / (TW * TH) % TD;
+    const int n = tile.n + p / (TW * TH * TD);
+    if (n >= a.batch) continue;
+#pragma unroll
+    for (int nt = 0; nt < NT; ++nt) {
+      const int column = column0 + nt * 8 + lane % 4 * 2;
+      const float bias[2] = {bias_of(a, group, column), bias_of(a, group, column + 1)};
+#pragma unroll
+      for (int pd = 0; pd < open_d; ++pd) {
+#pragma unroll
+        for (int ph = 0; ph < open_h; ++ph) {
+          const bool line_filled =
+              !FORWARD || (residue_used(DIM_D, DIM_D.merged ? 0 : pd) && residue_used(DIM_H, DIM_H.merged ? 0 : ph));
+          const int row_phase = FORWARD ? (residues_below(DIM_D, pd) * phases_h + residues_below(DIM_H, ph)) : 0;
+          const auto value = [&](int pw, int j, int e) {
+            const bool filled = line_filled && (!FORWARD || residue_used(DIM_W, DIM_W.merged ? 0 : pw));
+            const int phase = FORWARD ? row_phase * phases_w + residues_below(DIM_W, pw) : 0;
+            const int mt = J == 4 ? mt0 + j / 2 : mt0, half = J == 1 ? half0 : j % 2;
+            return finish(filled ? acc[phase][mt][nt][half * 2 + e] : 0.0f, bias[e]);
+          };
+          const auto line_of = [&](int col, bool& ok) {
+            const int r = col % merged_volume;
+            const int channel =
+                group * (COLUMNS / (FORWARD ? merged_volume : 1)) + (FORWARD ? col / merged_volume : col);
+            int od = qd, oh = qh;
+            if (FORWARD) {
+              od = DIM_D.stride * qd - a.padding[0] +
+                   (DIM_D.merged ? r / (merged_stride(DIM_H) * merged_stride(DIM_W)) : pd);
+              oh = DIM_H.stride * qh - a.padding[1] +
+                   (DIM_H.merged ? r / merged_stride(DIM_W) % merged_stride(DIM_H) : ph);
+            }
+            ok = col < COLUMNS && unsigned(od) < unsigned(a.out_size[0]) && unsigned(oh) < unsigned(a.out_size[1]);
+            return static_cast<Out*>(a.out) + n * a.out_n + channel * a.out_c + od * a.out_d + oh * a.out_h;
+          };
+          const int ow = FORWARD ? DIM_W.stride * qw - a.padding[2] : qw;
+          constexpr int merged_w = FORWARD ? merged_stride(DIM_W) : 1;
+          if constexpr (OUT_LAST) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              bool ok;
+              Out* line = line_of(column + e, ok);
+              const int rw = (column + e) % merged_w;
+#pragma unroll
+              for (int j = 0; j < J; ++j)
+#pragma unroll
+                for (int pw = 0; pw < open_w; ++pw) {
+                  const int o = ow + j * (FORWARD ? DIM_W.stride : 1) + rw + pw;
+                  if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o * a.out_w] = from_float<Out>(value(pw, j, e));
+                }
+            }
+          } else if constexpr (merged_w % 2 == 0) {  // the two columns are neighbours in w
+            bool ok;
+            Out* line = line_of(column, ok);
+            if (!ok) continue;
+            if constexpr (merged_w == 2) {
+              float v[2 * J];
+#pragma unroll
+              for (int j = 0; j < J; ++j) v[2 * j] = value(0, j, 0), v[2 * j + 1] = value(0, j, 1);
+              store_run<2 * J>(line, ow, a.out_size[2], v);
+            } else {
+#pragma unroll
+              for (int j = 0; j < J; ++j) {
+                float v[2] = {value(0, j, 0), value(0, j, 1)};
+                store_run<2>(line, ow + j * merged_w + column % merged_w, a.out_size[2], v);
+              }
+            }
+          } else if constexpr (merged_w > 1) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              bool ok;
+              Out* line = line_of(column + e, ok);
+#pragma unroll
+              for (int j = 0; j < J; ++j) {
+                const int o = ow + j * merged_w + (column + e) % merged_w;
+                if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o] = from_float<Out>(value(0, j, e));
+              }
+            }
+          } else {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              bool ok;
+              Out* line = line_of(column + e, ok);
+              if (!ok) continue;
+              float v[J * open_w];
+#pragma unroll
+              for (int j = 0; j < J; ++j)
+#pragma unroll
+                for (int pw = 0; pw < open_w; ++pw) v[j * open_w + pw] = value(pw, j, e);
+              store_run<J * open_w>(line, ow, a.out_size[2], v);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Staging: 8 columns (an n-tile) of BATCH positions, as LINES lines (columns, or columns / merged stride) of their
+// rows.
+constexpr int spread_w = FORWARD ? DIM_W.stride : 1, merged_w = FORWARD ? merged_stride(DIM_W) : 1,
+              open_d = FORWARD ? open_stride(DIM_D) : 1, open_h = FORWARD ? open_stride(DIM_H) : 1,
+              open_w = FORWARD ? open_stride(DIM_W) : 1;
+constexpr int BATCH_TILES = J == 4 ? 2 : spread_w == 1 ? (MT < 4 ? MT : 4) : spread_w == 2 ? (MT < 2 ? MT : 2) : 1;
+constexpr int BATCH = 16 * BATCH_TILES, LINES = 8 / merged_w;
+static_assert(!STAGED || 8 % merged_w == 0, "an n-tile holds whole lines");
+constexpr int LINE_PITCH = BATCH * spread_w + (merged_w == 1 && spread_w == 1 ? 4 : 1);
+constexpr int STAGE_WORDS = STAGED ? (LINES * LINE_PITCH + 3) / 4 * 4 : 0;  // of a warp
+constexpr int ROW_POSITIONS = TW < BATCH ? TW : BATCH;                      // neighbours in w
+constexpr int ROW_WORDS = ROW_POSITIONS * spread_w, ROWS = BATCH / ROW_POSITIONS;
+constexpr int ROWS_AT_ONCE = ROW_WORDS < 32 ? 32 / ROW_WORDS : 1;  // by a warp; rows under 32 words fill it together
+constexpr int ROW_STEPS = (ROW_WORDS + 31) / 32;
+constexpr int used_lanes = ROW_WORDS < 32 ? ROWS_AT_ONCE * ROW_WORDS : 32;
+
+/// Stores the LINES lines of `batch`'s positions at columns [column, column + 8), row phase (pd, ph): from `stage`, or
+/// where that is 0, what an empty phase holds.
+__device__ __forceinline__ void store_lines(const Arguments& a, const Place& tile, int group, int first_position,
+                                            int column, int pd, int ph, u32 stage) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int row0 = 0; row0 < ROWS; row0 += ROWS_AT_ONCE) {
+    const int row = row0 + (ROWS_AT_ONCE > 1 ? lane / ROW_WORDS : 0);
+    const int p = first_position + row * ROW_POSITIONS;
+    const int n = tile.n + p / (TW * TH * TD);
+    const int od = (FORWARD ? DIM_D.stride : 1) * (tile.d + p / (TW * TH) % TD) - (FORWARD ? a.padding[0] - pd : 0);
+    const int oh = (FORWARD ? DIM_H.stride : 1) * (tile.h + p / TW % TH) - (FORWARD ? a.padding[1] - ph : 0);
+    const int ow = spread_w * (tile.w + p % TW) - (FORWARD ? a.padding[2] : 0);
+    const bool row_ok = row < ROWS && lane < used_lanes && n < a.batch;
+    Out* base = static_cast<Out*>(a.out) + n * a.out_n + od * a.out_d + oh * a.out_h + ow;
+#pragma unroll
+    for (int line = 0; line < LINES; ++line) {
+      const int c = column + line * merged_w, r = c % merged_volume;
+      const int rd = FORWARD && DIM_D.merged ? r / (merged_stride(DIM_H) * merged_stride(DIM_W)) : 0,
+                rh = FORWARD && DIM_H.merged ? r / merged_stride(DIM_W) % merged_stride(DIM_H) : 0;
+      const int channel = group * (COLUMNS / (FORWARD ? merged_volume : 1)) + (FORWARD ? c / merged_volume : c);
+      const bool ok = row_ok && c < COLUMNS && unsigned(od + rd) < unsigned(a.out_size[0]) &&
+                      unsigned(oh + rh) < unsigned(a.out_size[1]);
+      Out* out = base + channel * a.out_c + rd * a.out_d + rh * a.out_h;
+      const float empty = stage ? 0.0f : finish(0.0f, bias_of(a, group, c));
+#pragma unroll
+      for (int step = 0; step < ROW_STEPS; ++step) {
+        const int word = (ROWS_AT_ONCE > 1 ? lane % ROW_WORDS : lane) + step * 32;
+        const bool inside =
+            (ROW_WORDS % 32 == 0 || word < ROW_WORDS) && ((ROWS % ROWS_AT_ONCE == 0 && used_lanes == 32) || row < ROWS);
+        const u32 spot = line * LINE_PITCH + (inside ? row * ROW_WORDS + word : 0);
+        const float v = stage ? __uint_as_float(load_shared(stage + 4 * spot)) : empty;
+        if (ok && inside && unsigned(ow + word) < unsigned(a.out_size[2])) out[word] = from_float<Out>(v);
+      }
+    }
+  }
+}
+
+/// As store_tile; `stage` is the warp's shared address of STAGE_WORDS.
+__device__ __forceinline__ void store_tile_staged(const Arguments& a, const Place& tile, int group, int position0,
+                                                  int column0, u32 stage, const Accumulators& acc) {
+  const int lane = threadIdx.x % 32;
+  constexpr int rows_d = FORWARD ? residues(DIM_D) : 1, rows_h = FORWARD ? residues(DIM_H) : 1;
+#pragma unroll
+  for (int batch = 0; batch < MT / BATCH_TILES; ++batch) {
+#pragma unroll
+    for (int nt = 0; nt < NT; ++nt) {
+      const int column = column0 + nt * 8;
+      const float bias[2] = {bias_of(a, group, column + lane % 4 * 2), bias_of(a, group, column + lane % 4 * 2 + 1)};
+      static_for<0, rows_d * rows_h>([&](auto row_index) {
+        constexpr int row = decltype(row_index)::value;
+        __syncwarp();
+        static_for<0, open_w>([&](auto residue_index) {
+          constexpr int pw = decltype(residue_index)::value;
+          constexpr int phase = FORWARD ? row * phases_w + residues_below(DIM_W, pw) : 0;
+          constexpr bool here = !FORWARD || DIM_W.merged || residue_used(DIM_W, pw);
+#pragma unroll
+          for (int m = 0; m < BATCH_TILES; ++m)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              float sum = 0.0f;
+              if constexpr (here) sum = acc[phase][batch * BATCH_TILES + m][nt][i];
+              const int p = row_position(m, i / 2, lane / 4), c = lane % 4 * 2 + i % 2;
+              store_shared(stage + 4 * (c / merged_w * LINE_PITCH + p * spread_w + (DIM_W.merged ? c % merged_w : pw)),
+                           __float_as_uint(finish(sum, bias[i % 2])));
+            }
+        });
+        __syncwarp();
+        store_lines(a, tile, group, position0 + batch * BATCH, column,
+                    FORWARD && !DIM_D.merged ? used_residue(DIM_D, row / rows_h) : 0,
+                    FORWARD && !DIM_H.merged ? used_residue(DIM_H, row % rows_h) : 0, stage);
+      });
+    }
+  }
+  if constexpr (rows_d * rows_h < open_d * open_h) {
+#pragma unroll 1
+    for (int row = 0; row < open_d * open_h; ++row) {
+      const int pd = row / open_h, ph = row % open_h;
+      if (residue_used(DIM_D, pd) && residue_used(DIM_H, ph)) continue;
+#pragma unroll 1
+      for (int i = 0; i < MT / BATCH_TILES * NT; ++i)
+        store_lines(a, tile, group, position0 + i / NT * BATCH, column0 + i % NT * 8, pd, ph, 0);
+    }
+  }
+}
+
+}  // namespace upconv::gather
+""",
+    "gather_mma.cuh": r"""// forward and dx of dense and grouped problems on tensor cores: a gather of shifted source positions times weights.
+//   out[n, column, position] = sum over entries (plane, reach) and depth k of source[n, k, position shifted] * w
+// One block computes a tile of positions x NB columns for all its phases. Shared memory holds weights (all of the
+// depth, or two chunks), two chunks of source words, and what split depth needs to be added up. See
+// mma/gather_shape.cuh for the tile, mma/operand.cuh for the arithmetic. Floor: bytes of source and output once, or the
+// products.
+#pragma once
+
+#include "mma/gather_shape.cuh"
+#include "mma/gather_stage.cuh"
+#include "mma/gather_store.cuh"
+
+namespace upconv::gather {
+
+// Dimensions whose taps are looped at run time (bit 0: D, 1: H, 2: W); all others are written out.
+constexpr bool looped(int index) { return LOOP >> index & 1; }
+constexpr int inner_entries(Dimension d, int index) { return looped(index) ? 1 : entries(d, FORWARD); }
+constexpr int entries_d = inner_entries(DIM_D, 0), entries_h = inner_entries(DIM_H, 1),
+              entries_w = inner_entries(DIM_W, 2);
+constexpr int loops_d = looped(0) ? taps_d : 1, loops_h = looped(1) ? taps_h : 1, loops_w = looped(2) ? taps_w : 1;
+constexpr int loop_words(Dimension d, int pitch) { return taps(d) > 1 ? reach(d, 1) * pitch * (FORWARD ? -1 : 1) : 0; }
+
+constexpr int UNITS = entries_d * entries_h * entries_w * KSW;  // unrolled (entry, k-step) pairs
+constexpr int LOOPS = loops_d * loops_h * loops_w;
+constexpr int PIECES = ASYNC ? async_pieces(UNITS * LOOPS) : piece_count(UNITS * LOOPS);
+constexpr int SHARES = (PIECES + LOOPS - 1) / LOOPS;  // pieces brought in during one run of the written-out units
+
+constexpr int SLOTS = LOOPS == 1                                          ? least(UNITS, 2 * PIECES)
+                      : UNITS * LOOPS >= 2 * PIECES && LOOPS < 2 * PIECES ? UNITS
+                                                                          : 1;
+
+/// Words from a position to what the i-th entry of a dimension reads of it.
+constexpr int entry_shift(Dimension d, int index, int e) {
+  const int r = looped(index) ? 0 : reach(d, entry_first(d, FORWARD, e));
+  return FORWARD ? span(d) - r : r;
+}
+constexpr int entry_plane(Dimension d, int e) { return FORWARD ? 0 : residues_below(d, residue(d, e)); }
+
+/// One entry, one k-step: the fragments of A once, for every (phase, tap) pair that reads them.
+/// `x` is this lane's shared address in the source chunk, `b` in the weights.
+template <int U>
+__device__ __forceinline__ void multiply(u32 x, u32 b, Accumulators& acc) {
+  constexpr int ks = U % KSW, e = U / KSW, ew = e % entries_w, eh = e / entries_w % entries_h,
+                ed = e / (entries_w * entries_h);
+  constexpr int shift =
+      entry_shift(DIM_D, 0, ed) * pitch_d + entry_shift(DIM_H, 1, eh) * pitch_h + entry_shift(DIM_W, 2, ew) +
+      ((looped(0) ? 0 : entry_plane(DIM_D, ed)) * planes_h * planes_w +
+       (looped(1) ? 0 : entry_plane(DIM_H, eh)) * planes_w + (looped(2) ? 0 : entry_plane(DIM_W, ew))) *
+          pitch_plane +
+      ks * 8 * KPITCH;
+  u32 a[PARTS][MT][4];
+#pragma unroll
+  for (int p = 0; p < PARTS; ++p)
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        a[p][mt][i] =
+            load_shared(x + 4 * (shift + p * XPART + i / 2 * 4 * KPITCH + position_word(row_position(mt, i % 2, 0))));
+  if constexpr (X_RAW)
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[0][mt][i] = round_tf32(a[0][mt][i]);
+
+  constexpr int list_d = looped(0) ? 1 : entry_size(DIM_D, FORWARD, ed),
+                list_h = looped(1) ? 1 : entry_size(DIM_H, FORWARD, eh),
+                list_w = looped(2) ? 1 : entry_size(DIM_W, FORWARD, ew);
+  static_for<0, list_d * list_h * list_w>([&](auto index) {
+    constexpr int l = decltype(index)::value;
+    constexpr int td = (looped(0) ? 0 : entry_first(DIM_D, FORWARD, ed)) + l / (list_h * list_w),
+                  th = (looped(1) ? 0 : entry_first(DIM_H, FORWARD, eh)) + l / list_w % list_h,
+                  tw = (looped(2) ? 0 : entry_first(DIM_W, FORWARD, ew)) + l % list_w;
+    constexpr int phase =
+        !FORWARD ? 0
+                 : (residues_below(DIM_D, residue(DIM_D, td)) * phases_h + residues_below(DIM_H, residue(DIM_H, th))) *
+                           phases_w +
+                       residues_below(DIM_W, residue(DIM_W, tw));
+    const u32 tap = b + 4 * (((td * taps_h + th) * taps_w + tw) * TAP_PITCH + ks * (NB / 8) * NTILE_PITCH);
+#pragma unroll
+    for (int nt = 0; nt < NT; ++nt) {
+      if constexpr (MODE == Mode::tf32x3) __syncwarp();  // else the assembler runs ahead with loads until it spills
+      u32 w[PARTS][2];
+#pragma unroll
+      for (int p = 0; p < PARTS; ++p) load_shared2(tap + 4 * (p * BPART + nt * NTILE_PITCH), w[p][0], w[p][1]);
+      if constexpr (W_RAW) {
+        w[0][0] = round_tf32(w[0][0]);
+        w[0][1] = round_tf32(w[0][1]);
+      }
+      constexpr Products P = products_of(MODE);
+      if constexpr (MODE == Mode::tf32x3) {  // few truncated sums in a row, then a rounded one
+#pragma unroll
+        for (int mt = 0; mt < MT; ++mt) {
+          float sum[4] = {0, 0, 0, 0};
+          mma<P>(sum, a[PARTS - 1][mt], w[0][0], w[0][1]);
+          mma<P>(sum, a[0][mt], w[PARTS - 1][0], w[PARTS - 1][1]);
+          mma<P>(sum, a[0][mt], w[0][0], w[0][1]);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) acc[phase][mt][nt][i] += sum[i];
+        }
+      } else {
+        if constexpr (MODE == Mode::bf16x3) {
+#pragma unroll
+          for (int mt = 0; mt < MT; ++mt) mma<P>(acc[phase][mt][nt], a[PARTS - 1][mt], w[0][0], w[0][1]);
+#pragma unroll
+          for (int mt = 0; mt < MT; ++mt) mma<P>(acc[phase][mt][nt], a[0][mt], w[PARTS - 1][0], w[PARTS - 1][1]);
+        }
+#pragma unroll
+        for (int mt = 0; mt < MT; ++mt) mma<P>(acc[phase][mt][nt], a[0][mt], w[0][0], w[0][1]);
+      }
+    }
+  });
+}
+
+/// All products of a chunk, while the next one is brought in.
+__device__ __forceinline__ void work(const Arguments& a, Fetch& next, WeightSlots& weights, u32 x, u32 b, u32 next_x,
+                                     u32 next_b, Accumulators& acc) {
+  Piece<PIECES> regs;
+  int first = 0;  // the slot: run of the written-out units, times SHARES
+#pragma unroll 1
+  for (int d = 0; d < loops_d; ++d)
+#pragma unroll 1
+    for (int h = 0; h < loops_h; ++h)
+#pragma unroll 1
+      for (int w = 0; w < loops_w; ++w, first += SHARES) {
+        const u32 xs =
+            x + 4 * (d * loop_words(DIM_D, pitch_d) + h * loop_words(DIM_H, pitch_h) + w * loop_words(DIM_W, 1));
+        const u32 bs = b + 4 * ((d * taps_h + h) * taps_w + w) * TAP_PITCH;
+        if constexpr (ASYNC) {
+          // Copies begin in the first slots and are finished in the last.
+          static_for<0, SLOTS>([&](auto index) {
+            constexpr int slot = decltype(index)::value;
+            const int now = first / SHARES * SLOTS + slot, finish = LOOPS * SLOTS - PIECES;
+            if (now < PIECES) begin_piece<PIECES>(a, next, weights, now, next_x, next_b);
+            static_for<slot * UNITS / SLOTS, (slot + 1) * UNITS / SLOTS>(
+                [&](auto unit) { multiply<decltype(unit)::value>(xs, bs, acc); });
+            if constexpr (X_RAW && (RESIDENT || W_RAW)) {
+              if (now == LOOPS * SLOTS - 1) wait_copies();
+            } else if (now >= finish) {
+              if (now == finish) wait_copies();
+              finish_piece<PIECES>(next, weights, now - finish, next_x, next_b);
+            }
+          });
+          continue;
+        }
+        static_for<0, SHARES>([&](auto index) {
+          constexpr int share = decltype(index)::value;
+          if (LOOPS == 1 || first + share < PIECES) load_piece<PIECES>(a, next, weights, first + share, regs);
+          static_for<share * UNITS / SHARES, (share + 1) * UNITS / SHARES>(
+              [&](auto unit) { multiply<decltype(unit)::value>(xs, bs, acc); });
+          if (LOOPS == 1 || first + share < PIECES)
+            store_piece<PIECES>(next, weights, first + share, next_x, next_b, regs);
+        });
+      }
+}
+
+}  // namespace upconv::gather
+
+extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BLOCKS)
+    gather_mma(const upconv::Arguments a) {
+  using namespace upconv;
+  using namespace upconv::gather;
+  extern __shared__ __align__(16) u32 memory[];
+  const u32 weights = shared_address(memory), sources = weights + 4 * B_WORDS;
+  const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
+  const int warp_n = warp % WARPS_N, warp_m = warp / WARPS_N % WARPS_M, warp_k = warp / (WARPS_N * WARPS_M);
+
+  const int all_columns = a.groups * a.column_blocks;
+  const int group = blockIdx.x % all_columns / a.column_blocks, column0 = blockIdx.x % a.column_blocks * NB;
+  const int tiles = a.tiles_n * a.tiles_d * a.tiles_h * a.tiles_w, step = gridDim.x / all_columns;
+  int tile = blockIdx.x / all_columns;
+  if (tile >= tiles) return;
+
+  // This lane's place in a source chunk and in the weights.
+  const int position0 = warp_m * MT * 16, kq = lane % 4;
+  const int lane_position = J == 4 ? lane / 4 * 4 : J == 2 ? lane / 4 * 2 : lane / 4;
+  const u32 lane_x = 4 * (kq * KPITCH + SKEW * (kq >> 1) + position_word(lane_position) + position_word(position0) +
+                          warp_k * KSW * 8 * KPITCH);
+  const u32 lane_b = 4 * ((warp_k * KSW * (NB / 8) + warp_n * NT) * NTILE_PITCH + lane * 2);
+
+  Fetch fetch;
+  fetch.active = true;
+  fetch.chunk = 0;
+  find_slots(fetch);
+  aim(a, fetch, group, tile);
+  WeightSlots slots = weight_slots(a, group, column0);
+  if constexpr (RESIDENT && BYTES == 4) {
+#pragma unroll 1
+    for (int word = 0; word < CHUNKS * KW; ++word)
+      begin_weights<1>(slots, word / KW, word % KW, weights + 4 * (word / KW) * BBUFFER);
+    wait_copies();
+#pragma unroll 1
+    for (int word = 0; word < CHUNKS * KW; ++word)
+      finish_weights<1>(slots, word % KW, weights + 4 * (word / KW) * BBUFFER);
+  } else if constexpr (RESIDENT) {
+    constexpr int WORDS = W_SLOTS * PACK > 8 ? 1 : W_SLOTS * PACK > 4 ? 2 : 4;
+#pragma unroll 1
+    for (int chunk = 0; chunk < CHUNKS; ++chunk)
+#pragma unroll 1
+      for (int word = 0; word < KW; word += WORDS) {
+        u32 raw[W_SLOTS * WORDS * PACK];
+#pragma unroll
+        for (int i = 0; i < W_SLOTS * WORDS * PACK; ++i) raw[i] = 0;
+        walk_weights<WORDS>(slots, chunk, word, [&](int j, int s, const char* p, bool inside, bool mine) {
+          raw[(s * WORDS + j / PACK) * PACK + j % PACK] = load_or_zero<BYTES>(p, inside && mine);
+        });
+        store_weights<WORDS>(slots, word, weights + 4 * chunk * BBUFFER, raw);
+      }
+  }
+  if constexpr (ASYNC) {
+#pragma unroll 1
+    for (int word = 0; word < KW; ++word) begin_piece<KW>(a, fetch, slots, word, sources, weights);
+    wait_copies();
+#pragma unroll 1
+    for (int word = 0; word < KW; ++word) finish_piece<KW>(fetch, slots, word, sources, weights);
+  } else
+#pragma unroll 1
+    for (int piece = 0; piece < PIECES; ++piece) {
+      Piece<PIECES> regs;
+      load_piece<PIECES>(a, fetch, slots, piece, regs);
+      store_piece<PIECES>(fetch, slots, piece, sources, weights, regs);
+    }
+  block_barrier();
+
+  int buffer = 0;
+#pragma unroll 1
+  for (; tile < tiles; tile += step) {
+    const Place place = fetch.place;
+    Accumulators acc;
+#pragma unroll
+    for (int p = 0; p < PHASES; ++p)
+#pragma unroll
+      for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+#pragma unroll
+          for (int i = 0; i < 4; ++i) acc[p][m][n][i] = 0.0f;
+#pragma unroll 1
+    for (int chunk = 0; chunk < CHUNKS; ++chunk) {
+      fetch.chunk = chunk + 1;
+      if (fetch.chunk == CHUNKS) {
+        fetch.chunk = 0;
+        if (!RESIDENT) rewind(slots);
+        fetch.active = tile + step < tiles;
+        if (fetch.active) aim(a, fetch, group, tile + step);
+      }
+      work(a, fetch, slots, sources + 4 * buffer * XBUFFER + lane_x,
+           weights + 4 * (RESIDENT ? chunk : buffer) * BBUFFER + lane_b, sources + 4 * (buffer ^ 1) * XBUFFER,
+           weights + 4 * (buffer ^ 1) * BBUFFER, acc);
+      block_barrier();
+      buffer ^= 1;
+    }
+    if constexpr (WARPS_K > 1) {  // add up the warps' shares of the depth, in order
+      const u32 sums = sources + 4 * 2 * XBUFFER;
+      constexpr int SHARE = PHASES * MT * NT * 4;
+      const u32 mine = sums + 4 * (((warp_m * WARPS_N + warp_n) * SHARE) * 32 + lane);
+      constexpr int STRIDE = 4 * WARPS_M * WARPS_N * SHARE * 32;
+      float* v = &acc[0][0][0][0];
+      if (warp_k > 0)
+#pragma unroll
+        for (int i = 0; i < SHARE; ++i) store_shared(mine + (warp_k - 1) * STRIDE + 4 * 32 * i, __float_as_uint(v[i]));
+      block_barrier();
+      if (warp_k == 0) {
+#pragma unroll
+        for (int i = 0; i < SHARE; ++i)
+#pragma unroll
+          for (int k = 0; k < WARPS_K - 1; ++k) v[i] += __uint_as_float(load_shared(mine + k * STRIDE + 4 * 32 * i));
+      }
+    }
+    if (warp_k == 0) {
+      if constexpr (STAGED)
+        store_tile_staged(a, place, group, position0, column0 + warp_n * NT * 8,
+                          sources + 4 * (2 * XBUFFER + REDUCE_WORDS + warp * STAGE_WORDS), acc);
+      else
+        store_tile(a, place, group, position0, column0 + warp_n * NT * 8, acc);
+    }
+    if constexpr (WARPS_K > 1) block_barrier();
+  }
+}
+""",
+    "arguments/positions.cuh": r"""// What a launch of positions.cuh or scatter.cuh passes by value. launch/positions.hpp and src/cuda/scatter.cpp fill it.
+#pragma once
+
+namespace upconv::arguments {
+
+struct Positions {
+  int in_d, in_h, in_w;
+  int out_d, out_h, out_w;
+  int rows, columns;  ///< positions: blocks of UH rows per plane, and positions of a line (in threads)
+  int positions;      ///< threads' worth of work of one (sample, group, channel tile); scatter: planes of positions
+  int total;          ///< positions times batch
+  int blocks;         ///< blocks a (group, channel tile)
+  int steps;          ///< rounds of a block over its positions
+  int slices;         ///< parts of a block that share the summed channels
+  int vectors;        ///< output lines may be stored PHASES elements at a time
+  int groups;
+};
+
+}  // namespace upconv::arguments
+""",
+    "positions/phases.cuh": r"""// The phase algebra of one dimension as constants, branchless loads, and the store of a thread's output phases: what
+// cuda_positions and cuda_scatter share. A thread has the sums of U positions, all phases of each, COT channels.
+#pragma once
+
+#include "arguments/positions.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+template <int dtype>
+struct ElementOf {
+  typedef float T;
+};
+template <>
+struct ElementOf<1> {
+  typedef f16 T;
+};
+template <>
+struct ElementOf<2> {
+  typedef bf16 T;
+};
+typedef ElementOf<config::DTYPE>::T Element;
+
+/// Loads without a branch, so that many are in flight: zero where `ok` is zero.
+__device__ __forceinline__ float load(const float* at, u32 ok) {
+  float r;
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.nc.f32 %0, [%1];\n}"
+      : "=f"(r)
+      : "l"(at), "r"(ok));
+  return r;
+}
+__device__ __forceinline__ u16 load_bits(const void* at, u32 ok) {
+  u16 r;
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.nc.b16 %0, [%1];\n}"
+      : "=h"(r)
+      : "l"(at), "r"(ok));
+  return r;
+}
+__device__ __forceinline__ float load(const f16* at, u32 ok) {
+  f16 r;
+  r.bits = load_bits(at, ok);
+  return to_float(r);
+}
+__device__ __forceinline__ float load(const bf16* at, u32 ok) {
+  return __uint_as_float(static_cast<u32>(load_bits(at, ok)) << 16);
+}
+
+typedef arguments::Positions PositionsShape;
+
+/// The algebra of one dimension, entirely constant.
+template <int kernel, int stride, int padding, int dilation, int shift, bool dx>
+struct Axis {
+  static constexpr int taps = kernel;
+  static constexpr int phases = dx ? 1 : stride;
+  static constexpr int step = dx ? stride : 1;
+  /// The phase that tap t reaches (forward), and the input position it reads for position u, less step*u.
+  static constexpr __device__ int phase(int t) {
+    return dx ? 0 : ((shift - padding + dilation * t) % stride + stride) % stride;
+  }
+  static constexpr __device__ int offset(int t) {
+    return dx ? dilation * t - padding : (phase(t) - shift + padding - dilation * t) / stride;
+  }
+  static constexpr __device__ int lowest() {
+    int r = offset(0);
+    for (int t = 1; t < kernel; ++t) r = offset(t) < r ? offset(t) : r;
+    return r;
+  }
+  static constexpr __device__ int highest() {
+    int r = offset(0);
+    for (int t = 1; t < kernel; ++t) r = offset(t) > r ? offset(t) : r;
+    return r;
+  }
+  static constexpr int low = lowest();
+  static constexpr int reach = highest() - lowest() + 1;  ///< inputs one position spans
+  static constexpr __device__ int window(int positions) { return step * (positions - 1) + reach; }
+};
+
+typedef Axis<config::KD, config::SD, config::PD, config::DD, config::SHIFT_D, config::DX> AxisD;
+typedef Axis<config::KH, config::SH, config::PH, config::DH, config::SHIFT_H, config::DX> AxisH;
+typedef Axis<config::KW, config::SW, config::PW, config::DW, config::SHIFT_W, config::DX> AxisW;
+
+using config::CI;
+using config::COT;
+using config::THREADS;
+using config::UH;
+using config::UW;
+constexpr int U = UH * UW;
+constexpr int TAPS = config::KD * config::KH * config::KW;
+constexpr int PHASES = AxisD::phases * AxisH::phases * AxisW::phases;
+constexpr int WD = AxisD::reach, WH = AxisH::window(UH), WW = AxisW::reach;
+constexpr bool GROUP_LANES = config::GROUP_LANES;
+constexpr int LANES = GROUP_LANES ? 32 : 1;  ///< weights apart by lane
+static_assert(UH == 1 || UW == 1, "positions of a thread lie along one dimension");
+static_assert(WW <= 32, "a row of the window has one bit a column in a mask");
+
+constexpr int LINE_BYTES = AxisW::phases * int(sizeof(Element));
+constexpr bool CAN_PACK =
+    !config::OUT_CL && (LINE_BYTES == 4 || LINE_BYTES == 8 || LINE_BYTES == 16) && AxisW::phases > 1;
+/// A thread's outputs of one line, stored as one vector.
+struct __align__(CAN_PACK ? LINE_BYTES : 4) Pack {
+  Element v[AxisW::phases];
+};
+constexpr bool STAGED = !config::OUT_CL && AxisW::phases > 1;
+
+/// Where a thread's rows lie, and which of them exist.
+struct Place {
+  int n, ud, uh, uw;
+  bool active;
+};
+
+struct Sums {
+  float v[U][PHASES][COT];
+};
+
+/// Stores without a branch: nothing where `ok` is zero.
+__device__ __forceinline__ void put(float* at, float v, u32 ok) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
+}
+template <class T>
+__device__ __forceinline__ void put(T* at, T v, u32 ok) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits),
+               "r"(ok));
+}
+
+/// Stores the sums of one thread. `out` is the first sample's first channel of the tile. A row here is a position and
+/// its outer phases; of each row the thread stores PIECES elements: its own phases (at once when they are `packed`)
+/// or, staged, elements lane + 32*k of the warp's run, which belong to lane (lane + 32*k) / phases.
+__device__ __forceinline__ void store(const Sums& sums, Element* out, const Element* bias, int channels, const Place& p,
+                                      const PositionsShape& s, float* line) {
+  constexpr int PIECES = AxisW::phases, ROWS = U * AxisD::phases * AxisH::phases;
+  static_assert(ROWS <= 32, "one bit a row in a mask");
+  const int lane = threadIdx.x & 31;
+  const i64 volume = static_cast<i64>(s.out_d) * s.out_h * s.out_w;
+  const i64 sample_pitch = volume * s.groups * config::CO, channel_pitch = config::OUT_CL ? 1 : volume;
+  const bool packed = CAN_PACK && s.vectors;
+  const int row_pitch = s.out_w * config::OUT_COLUMN, plane_pitch = s.out_h * row_pitch;
+  Element* to[PIECES];
+  u32 exists[PIECES];  ///< bit r: this piece of row r lies inside the output
+#pragma unroll
+  for (int k = 0; k < PIECES; ++k) {
+    int n = p.n, ud = p.ud, uh = p.uh, uw = p.uw, e = k;
+    bool active = p.active;
+    if (STAGED && !packed) {
+      const int owner = (lane + 32 * k) / PIECES;
+      e = (lane + 32 * k) % PIECES;
+      active = __shfl_sync(0xffffffffu, int(p.active), owner);
+      n = __shfl_sync(0xffffffffu, n, owner);
+      ud = __shfl_sync(0xffffffffu, ud, owner);
+      uh = __shfl_sync(0xffffffffu, uh, owner);
+      uw = __shfl_sync(0xffffffffu, uw, owner);
+    }
+    const int d0 = AxisD::phases * ud - config::SHIFT_D, h0 = AxisH::phases * UH * uh - config::SHIFT_H;
+    const int w0 = AxisW::phases * uw + e - config::SHIFT_W;
+    to[k] = out + n * sample_pitch + (static_cast<i64>(d0 * s.out_h + h0) * s.out_w + w0) * config::OUT_COLUMN;
+    exists[k] = 0;
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+      const int eh = r % AxisH::phases, ed = r / AxisH::phases % AxisD::phases, u = r / AxisH::phases / AxisD::phases;
+      const int dh = (UH > 1 ? AxisH::phases * u : 0) + eh, dw = UW > 1 ? AxisW::phases * 32 * u : 0;
+      if (active && static_cast<u32>(d0 + ed) < static_cast<u32>(s.out_d) &&
+          static_cast<u32>(h0 + dh) < static_cast<u32>(s.out_h) &&
+          static_cast<u32>(w0 + dw) < static_cast<u32>(s.out_w))
+        exists[k] |= 1u << r;
+    }
+  }
+#pragma unroll
+  for (int c = 0; c < COT; ++c) {
+    if (c >= channels) continue;
+    float b = 0.0f;
+    if constexpr (config::BIAS) b = load(bias + c, p.active);
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+      const int eh = r % AxisH::phases, ed = r / AxisH::phases % AxisD::phases, u = r / AxisH::phases / AxisD::phases;
+      const int dh = (UH > 1 ? AxisH::phases * u : 0) + eh, dw = UW > 1 ? AxisW::phases * 32 * u : 0;
+      const int offset = ed * plane_pitch + dh * row_pitch + dw * config::OUT_COLUMN;
+      Pack pack;
+#pragma unroll
+      for (int ew = 0; ew < AxisW::phases; ++ew) {
+        float v = sums.v[u][(ed * AxisH::phases + eh) * AxisW::phases + ew][c];
+        if constexpr (config::BIAS) v += b;
+        pack.v[ew] = from_float<Element>(config::epilogue(v));
+      }
+      if constexpr (!STAGED) {
+#pragma unroll
+        for (int k = 0; k < PIECES; ++k) put(to[k] + offset, pack.v[k], exists[k] & (1u << r));
+      } else if (packed) {
+        if (exists[0] & (1u << r)) *reinterpret_cast<Pack*>(to[0] + offset) = pack;
+      } else {
+        Element* run = reinterpret_cast<Element*>(line);
+        if constexpr (CAN_PACK) {
+          *reinterpret_cast<Pack*>(run + lane * PIECES) = pack;
+        } else {
+#pragma unroll
+          for (int ew = 0; ew < PIECES; ++ew) run[lane * PIECES + ew] = pack.v[ew];
+        }
+        __syncwarp();
+#pragma unroll
+        for (int k = 0; k < PIECES; ++k) put(to[k] + offset, run[lane + 32 * k], exists[k] & (1u << r));
+        __syncwarp();
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < PIECES; ++k) to[k] += channel_pitch;
+  }
+}
+
+}  // namespace upconv
+""",
+    "positions.cuh": r"""// cuda_positions: forward and dx of problems with few channels a group, by fp32 multiply-adds at memory speed.
+//
+// A thread computes U positions of the coarse grid, for all of their output phases, for COT produced channels:
+//   out[n, c, PHASES*u + e - SHIFT] = sum over summed channels and taps t that reach phase e of
+//                                     in[n, ci, STEP*u + offset(e, t)] * w[ci, c, t].
+// Forward: PHASES = stride, STEP = 1, in = x, out = y. dx: PHASES = 1, STEP = stride, in = dy, out = dx.
+// Phases, taps and offsets are compile-time constants; a phase without taps costs its store. The block's weights lie
+// in shared memory as fp32, read by all lanes at once; each tap's weight is read once for the thread's U positions.
+//
+// Two mappings: lanes along the line (channels first, or dense channels last), or lanes along the groups (channels
+// last with one or few channels a group). With little work `slices` parts of a block share the summed channels of the
+// same positions and add up in order through shared memory.
+//
+// Shared memory, in floats: weights [CI][taps][COT] ([..][32] with lanes along groups); at STAGE_AT a staging line a
+// warp, through which phases are interleaved when a thread's outputs cannot be stored as one vector; at SLICES_AT the
+// slices' sums. Floor: each tensor once through memory, or the products over the FFMA rate.
+#include "positions/phases.cuh"
+
+namespace upconv {
+
+/// The weights of one summed channel, [tap][COT], as a thread walks through them: four to a read, the same for all
+/// lanes (or one a lane). Every index is a constant once the loops over taps are unrolled.
+struct Weights {
+  const float* at;
+  float v[4];
+
+  __device__ __forceinline__ float next(int index) {
+    if constexpr (LANES > 1) {
+      return at[index * LANES];
+    } else {
+      if (index % 4 == 0) {
+        const float4 q = *reinterpret_cast<const float4*>(at + index);
+        v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
+      }
+      return v[index % 4];
+    }
+  }
+};
+constexpr int CHANNEL_WEIGHTS = (TAPS * COT + 3) / 4 * 4 * LANES;
+
+struct Inputs {
+  const Element* at;        ///< the window's first element of the first summed channel; may lie outside the tensor
+  u32 columns[UW][WD][WH];  ///< bit c: column c of that row may be read
+  int row_pitch, plane_pitch;
+};
+
+__device__ __forceinline__ Inputs locate(const Element* in, const Place& p, const PositionsShape& s) {
+  Inputs r;
+  const int d0 = AxisD::step * p.ud + AxisD::low, h0 = AxisH::step * (p.uh * UH) + AxisH::low;
+  const int w0 = AxisW::step * p.uw + AxisW::low;
+  r.at = in + (static_cast<i64>(d0 * s.in_h + h0) * s.in_w + w0) * config::IN_COLUMN;
+  r.row_pitch = s.in_w * config::IN_COLUMN;
+  r.plane_pitch = s.in_h * r.row_pitch;
+#pragma unroll
+  for (int j = 0; j < UW; ++j) {
+    u32 columns = 0;
+#pragma unroll
+    for (int c = 0; c < WW; ++c)
+      if (static_cast<u32>(w0 + AxisW::step * 32 * j + c) < static_cast<u32>(s.in_w)) columns |= 1u << c;
+#pragma unroll
+    for (int d = 0; d < WD; ++d)
+#pragma unroll
+      for (int h = 0; h < WH; ++h) {
+        const bool ok = p.active && static_cast<u32>(d0 + d) < static_cast<u32>(s.in_d) &&
+                        static_cast<u32>(h0 + h) < static_cast<u32>(s.in_h);
+        r.columns[j][d][h] = ok ? columns : 0u;
+      }
+  }
+  return r;
+}
+
+struct Window {
+  float v[UW][WD][WH][WW];
+};
+
+__device__ __forceinline__ float read(const Inputs& in, const Element* at, int j, int d, int h, int w) {
+  return load(at + d * in.plane_pitch + h * in.row_pitch + (AxisW::step * 32 * j + w) * config::IN_COLUMN,
+              in.columns[j][d][h] & (1u << w));
+}
+
+__device__ __forceinline__ void read_window(Window& x, const Inputs& in, const Element* at) {
+#pragma unroll
+  for (int d = 0; d < WD; ++d)
+#pragma unroll
+    for (int h = 0; h < WH; ++h)
+#pragma unroll
+      for (int j = 0; j < UW; ++j)
+#pragma unroll
+        for (int w = 0; w < WW; ++w) x.v[j][d][h][w] = read(in, at, j, d, h, w);
+}
+
+constexpr __device__ int phase_of(int td, int th, int tw) {
+  return (AxisD::phase(td) * AxisH::phases + AxisH::phase(th)) * AxisW::phases + AxisW::phase(tw);
+}
+
+/// One summed channel: every tap with the window value it pairs with.
+__device__ __forceinline__ void add_channel(Sums& sums, const Window& x, const float* shared, int ci) {
+  Weights weights{shared + ci * CHANNEL_WEIGHTS};
+#pragma unroll
+  for (int td = 0; td < config::KD; ++td)
+#pragma unroll
+    for (int th = 0; th < config::KH; ++th)
+#pragma unroll
+      for (int tw = 0; tw < config::KW; ++tw) {
+        float w[COT];
+#pragma unroll
+        for (int c = 0; c < COT; ++c) w[c] = weights.next(((td * config::KH + th) * config::KW + tw) * COT + c);
+#pragma unroll
+        for (int u = 0; u < U; ++u) {
+          const float v =
+              x.v[UW > 1 ? u : 0][AxisD::offset(td) - AxisD::low]
+                 [AxisH::offset(th) - AxisH::low + (UH > 1 ? AxisH::step * u : 0)][AxisW::offset(tw) - AxisW::low];
+#pragma unroll
+          for (int c = 0; c < COT; ++c) sums.v[u][phase_of(td, th, tw)][c] += v * w[c];
+        }
+      }
+}
+
+/// The same with rows read as the taps need them, for windows too large for registers (UH = 1).
+__device__ __forceinline__ void add_channel_by_rows(Sums& sums, const Inputs& in, const Element* at,
+                                                    const float* shared, int ci) {
+  Weights weights{shared + ci * CHANNEL_WEIGHTS};
+#pragma unroll
+  for (int td = 0; td < config::KD; ++td)
+#pragma unroll
+    for (int th = 0; th < config::KH; ++th) {
+      float x[UW][WW];
+#pragma unroll
+      for (int j = 0; j < UW; ++j)
+#pragma unroll
+        for (int w = 0; w < WW; ++w)
+          x[j][w] = read(in, at, j, AxisD::offset(td) - AxisD::low, AxisH::offset(th) - AxisH::low, w);
+#pragma unroll
+      for (int tw = 0; tw < config::KW; ++tw) {
+        float w[COT];
+#pragma unroll
+        for (int c = 0; c < COT; ++c) w[c] = weights.next(((td * config::KH + th) * config::KW + tw) * COT + c);
+#pragma unroll
+        for (int j = 0; j < UW; ++j)
+#pragma unroll
+          for (int c = 0; c < COT; ++c)
+            sums.v[j][phase_of(td, th, tw)][c] += x[j][AxisW::offset(tw) - AxisW::low] * w[c];
+      }
+    }
+}
+
+/// Adds the slices' sums into slice 0's, in the order of a fixed tree.
+__device__ __forceinline__ void add_slices(Sums& sums, float* shared, int slice, int slices, int thread, int per) {
+  constexpr int count = U * PHASES * COT;
+  float* mine = &sums.v[0][0][0];
+  for (int half = slices / 2; half >= 1; half /= 2) {
+    __syncthreads();
+    if (slice >= half && slice < 2 * half) {
+      float* to = shared + ((slice - half) * count) * per + thread;
+#pragma unroll
+      for (int a = 0; a < count; ++a) to[a * per] = mine[a];
+    }
+    __syncthreads();
+    if (slice < half) {
+      const float* from = shared + (slice * count) * per + thread;
+#pragma unroll
+      for (int a = 0; a < count; ++a) mine[a] += from[a * per];
+    }
+  }
+}
+
+}  // namespace upconv
+
+extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
+    upconv_positions(const upconv::Element* __restrict__ in, const upconv::Element* __restrict__ w,
+                     const upconv::Element* __restrict__ bias, upconv::Element* __restrict__ out,
+                     const upconv::PositionsShape s) {
+  using namespace upconv;
+  extern __shared__ __align__(16) float shared[];
+  constexpr int TILES = (config::CO + COT - 1) / COT;
+  const int lane = threadIdx.x & 31;
+  int block = blockIdx.x;
+  const int tile = block % TILES;
+  block /= TILES;
+  const int part = block % s.blocks;
+  block /= s.blocks;
+  const int first_group = block * LANES;
+  const int group = first_group + (GROUP_LANES ? lane : 0);
+  const int c0 = tile * COT;
+
+  // Weights to shared memory: [CI][CHANNEL_WEIGHTS / LANES][LANES].
+  for (int i = threadIdx.x; i < CI * CHANNEL_WEIGHTS; i += THREADS) {
+    const int l = i % LANES, flat = i / LANES % (CHANNEL_WEIGHTS / LANES), ci = i / CHANNEL_WEIGHTS;
+    const int c = flat % COT, tap = flat / COT;
+    const int tw = tap % config::KW, th = tap / config::KW % config::KH, td = tap / config::KW / config::KH;
+    float v = 0.0f;
+    if (tap < TAPS && c0 + c < config::CO && first_group + l < s.groups)
+      v = to_float(w[static_cast<i64>(first_group + l) * config::W_GROUP + ci * config::W_IN +
+                     (c0 + c) * config::W_OUT + td * config::W_TD + th * config::W_TH + tw * config::W_TW]);
+    shared[i] = v;
+  }
+  __syncthreads();
+
+  const int per_slice = THREADS / s.slices;  // a multiple of 32
+  const int slice = threadIdx.x / per_slice, thread = threadIdx.x % per_slice;
+  const int per = GROUP_LANES ? per_slice / 32 : per_slice;
+  const int local = GROUP_LANES ? thread / 32 : thread;
+  const int chunk = (CI + s.slices - 1) / s.slices;
+  const int ci_begin = slice * chunk, ci_end = ci_begin + chunk < CI ? ci_begin + chunk : CI;
+
+  const i64 in_volume = static_cast<i64>(s.in_d) * s.in_h * s.in_w;
+  const i64 out_volume = static_cast<i64>(s.out_d) * s.out_h * s.out_w;
+  const i64 in_channel = static_cast<i64>(group) * CI, out_channel = static_cast<i64>(group) * config::CO + c0;
+  const Element* from = in + (config::IN_CL ? in_channel : in_channel * in_volume);
+  Element* to = out + (config::OUT_CL ? out_channel : out_channel * out_volume);
+  const i64 in_sample = in_volume * (static_cast<i64>(s.groups) * CI);
+  const i64 ci_pitch = config::IN_CL ? 1 : in_volume;
+  float* line = shared + config::STAGE_AT + (threadIdx.x / 32) * (32 * AxisW::phases);
+
+  for (int step = 0; step < s.steps; ++step) {
+    const int index = (part * s.steps + step) * per + local;
+    Place p;
+    p.active = index < s.total && group < s.groups;
+    p.n = static_cast<u32>(index) / static_cast<u32>(s.positions);
+    const u32 rest = index - p.n * s.positions;
+    const u32 row = rest / static_cast<u32>(s.columns), column = rest - row * s.columns;
+    p.uw = UW > 1 ? column / 32 * (32 * UW) + column % 32 : column;
+    p.ud = config::FLAT ? 0 : row / static_cast<u32>(s.rows);
+    p.uh = row - p.ud * s.rows;
+    const Inputs inputs = locate(from + p.n * in_sample, p, s);
+    Sums sums;
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+#pragma unroll
+      for (int e = 0; e < PHASES; ++e)
+#pragma unroll
+        for (int c = 0; c < COT; ++c) sums.v[u][e][c] = 0.0f;
+    if constexpr (!config::WHOLE) {
+#pragma unroll 1
+      for (int ci = ci_begin; ci < ci_end; ++ci)
+        add_channel_by_rows(sums, inputs, inputs.at + ci * ci_pitch, shared + (GROUP_LANES ? lane : 0), ci);
+    } else if constexpr (CI == 1) {
+      Window x;
+      read_window(x, inputs, inputs.at);
+      add_channel(sums, x, shared + (GROUP_LANES ? lane : 0), 0);
+    } else if (ci_begin < ci_end) {
+      Window x;
+      const Element* at = inputs.at + ci_begin * ci_pitch;
+      read_window(x, inputs, at);
+#pragma unroll 1
+      for (int ci = ci_begin; ci < ci_end; ++ci) {
+        Window next;
+        at += ci_pitch;
+        if (ci + 1 < ci_end) read_window(next, inputs, at);
+        add_channel(sums, x, shared + (GROUP_LANES ? lane : 0), ci);
+        x = next;
+      }
+    }
+    if (s.slices > 1) add_slices(sums, shared + config::SLICES_AT, slice, s.slices, thread, per_slice);
+    if (slice == 0) store(sums, to, bias + out_channel, config::CO - c0, p, s, line);
+  }
+}
+""",
+    "arguments/strides.cuh": r"""// Element strides of a tensor (N, C, D, H, W), as launches pass them by value.
+#pragma once
+
+namespace upconv::arguments {
+
+struct Strides {
+  long long n, c;
+  long long d, h, w;
+};
+
+}  // namespace upconv::arguments
+""",
+    "arguments/tiles.cuh": r"""// What a launch of tiles.cuh passes by value. launch/tiles.hpp fills it, with void for Element.
+#pragma once
+
+#include "arguments/strides.cuh"
+
+namespace upconv::arguments {
+
+template <class Element>
+struct Tiles {
+  const Element* src;
+  const Element* w;
+  const Element* bias;
+  Element* out;
+  Strides src_strides, out_strides;
+  long long w_k, w_n, w_tap, w_group;  // of source channel, result channel, tap and group
+  int groups;
+  int src_d, src_h, src_w;
+  int out_d, out_h, out_w;
+  int first_row, first_column;  // the first q of each dimension
+  int tiles_row, tiles_column;  // tiles a plane of outputs
+  int tiles;                    // work items: batch * out_d * tiles, times groups * blocks unless resident
+  int vector;                   // words of src that may be copied at once: 4, 2 or 1
+  int pairs;                    // whether lines of fp32 may be written two words at a time
+};
+
+}  // namespace upconv::arguments
+""",
+    "tiles.cuh": r"""// Dense gathers on Hopper's warpgroup tensor cores (sm_90a) with weights streamed beside the source: forward and dx of
+// any kernel, stride and dilation.
+//
+//   out[n, c, position] = sum over source channels k and taps t of src[n, k, source(position, t)] * B[t][k][c]
+//
+// A block computes a tile of the phase grid: TILE_ROWS x TILE_COLUMNS positions q, all their phases, NB channels. The
+// sum runs in chunks of 8 words of channels (8 channels in TF32, 16 in 16-bit types) times one depth tap. Producer
+// warps bring a chunk into shared memory, rounded or split on the way: the source as words [k][plane][row][column],
+// where a plane holds the positions of one residue of the stride (dx; forward has one plane), and the weights in the
+// layout that wgmma reads. Positions are the M operand: a warp reads 16 columns into registers, which is why plain
+// NCHW needs no transpose, and each fragment feeds every accumulator that UPCONV_PRODUCTS lists for it. Consumer
+// warpgroups keep all accumulators in registers and write them through bias and epilogue. They share a tile, or, with
+// TURNS, each computes every other tile alone, so that one writes while the other multiplies.
+//
+// The host (src/cuda/tiles.cpp) writes namespace config, wgmma() and UPCONV_PRODUCTS.
+#include "arguments/tiles.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+using namespace config;
+
+constexpr int warpgroup = 128;
+constexpr int words_k = 8;                   // of a chunk
+constexpr int channels_k = tf32 ? 8 : 16;    // of a chunk
+constexpr int tap_words = NB * words_k + 4;  // 4: neighbouring taps start in other banks
+constexpr int weight_words = TAPS_HW * PARTS * tap_words;
+constexpr int source_words = PARTS * words_k * PLANE_PITCH;  // PLANE_PITCH: all planes of one word, 8 or 24 mod 32
+constexpr int chunks_k = (K + channels_k - 1) / channels_k;
+// Resident weights lie before the stages, all chunks of them; streamed ones in every stage before its source.
+constexpr int resident_words = RESIDENT ? KD * chunks_k * weight_words : 0;
+constexpr int stage_words = (RESIDENT ? 0 : weight_words) + source_words;
+// Where a warp turns a row of sums into lines of the result: 8 channels of all its columns.
+constexpr int line = (WARPS_DOWN ? SEGMENTS : 1) * 16 * PHASES_W;
+constexpr int line_pitch = line + (PHASES_W % 2 == 1 ? 4 : 8);
+constexpr int blocks = (N + NB - 1) / NB;  // of result channels
+
+using arguments::Strides;
+typedef arguments::Tiles<Element> Arguments;
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+/// Core matrices of 8 x 16 bytes without swizzle: NB * 16 bytes between neighbours in k, 128 between neighbours in n.
+__device__ __forceinline__ unsigned long long descriptor(u32 address) {
+  constexpr unsigned long long leading = NB * 16, stride = 128;
+  return static_cast<unsigned long long>((address & 0x3ffff) >> 4) | (leading >> 4) << 16 | (stride >> 4) << 32;
+}
+__device__ __forceinline__ void mma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void mma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int pending>
+__device__ __forceinline__ void mma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+
+__device__ __forceinline__ void barrier_init(u32 b, int count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(b), "r"(count) : "memory");
+}
+__device__ __forceinline__ void barrier_arrive(u32 b) {
+  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(b) : "memory");
+}
+__device__ __forceinline__ void barrier_wait(u32 b, int parity) {
+  asm volatile(
+      "{.reg .pred done;\n"
+      "again: mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
+      "@done bra over;\n"
+      "bra again;\n"
+      "over:}" ::"r"(b),
+      "r"(parity)
+      : "memory");
+}
+
+__device__ __forceinline__ u32 round_tf32(float v) {
+  u32 r;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
+  return r;
+}
+__device__ __forceinline__ u32 pack_bf16(float first, float second) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
+  return r;
+}
+
+/// What a word holds before it is written to shared memory: one channel in TF32, else two.
+struct Raw {
+  Element first, second;
+};
+__device__ __forceinline__ void clear(float& v) { v = 0.f; }
+template <class Half>
+__device__ __forceinline__ void clear(Half& v) {
+  v.bits = 0;
+}
+
+/// Writes a word (and its low part, `low` words further) the way the tensor cores want it.
+__device__ __forceinline__ void write_word(u32* to, int low, float first, float second) {
+  if constexpr (tf32) {
+    *to = round_tf32(first);
+  } else {
+    const u32 high = pack_bf16(first, second);
+    to[0] = high;
+    to[low] = pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
+  }
+}
+template <class Half>
+__device__ __forceinline__ void write_word(u32* to, int, Half first, Half second) {
+  *to = u32(first.bits) | u32(second.bits) << 16;
+}
+
+/// One tile of the work: which sample, group, block of result channels, output depth and corner of the phase grid.
+struct Tile {
+  int n, group, column0, od, q_row, q_column;
+
+  __device__ __forceinline__ Tile(const Arguments& a, int index) {
+    // Blocks of channels first, so that those which read the same source run at the same time.
+    const int share = RESIDENT ? blockIdx.x % (a.groups * blocks) : index % (a.groups * blocks);
+    if constexpr (!RESIDENT) index /= a.groups * blocks;
+    column0 = share % blocks * NB;
+    group = share / blocks;
+    q_column = a.first_column + index % a.tiles_column * TILE_COLUMNS;
+    index /= a.tiles_column;
+    q_row = a.first_row + index % a.tiles_row * TILE_ROWS;
+    index /= a.tiles_row;
+    od = index % a.out_d;
+    n = index / a.out_d;
+  }
+};
+
+/// Source depth of an output depth and a depth tap; false when the tap does not reach it.
+__device__ __forceinline__ bool source_depth(const Arguments& a, int od, int kd, int& depth) {
+  if constexpr (backward) {
+    depth = od * SD - PD + kd * DD;
+  } else {
+    const int at = od + PD - kd * DD;
+    depth = at / SD;
+    if (at < 0 || depth * SD != at) return false;
+  }
+  return depth >= 0 && depth < a.src_d;
+}
+
+/// The tiles of this block: first_tile, then every tile_step-th.
+__device__ __forceinline__ int first_tile(const Arguments& a) {
+  return RESIDENT ? blockIdx.x / (a.groups * blocks) : blockIdx.x;
+}
+__device__ __forceinline__ int tile_step(const Arguments& a) {
+  return RESIDENT ? gridDim.x / (a.groups * blocks) : gridDim.x;
+}
+
+/// Where the producers are: a tile, a depth tap that reaches it, a chunk of channels.
+struct Cursor {
+  int index, kd = -1, chunk = chunks_k - 1, depth = 0;
+  Tile tile;
+
+  __device__ __forceinline__ explicit Cursor(const Arguments& a) : index(first_tile(a)), tile(a, index) {}
+  /// To the next chunk; false when the work is over.
+  __device__ __forceinline__ bool next(const Arguments& a) {
+    if (++chunk < chunks_k) return true;
+    chunk = 0;
+    for (;;) {
+      if (++kd == KD) {
+        kd = 0;
+        index += tile_step(a);
+        if (index < a.tiles) tile = Tile(a, index);
+      }
+      if (index >= a.tiles) return false;
+      if (source_depth(a, tile.od, kd, depth)) return true;
+    }
+  }
+};
+
+__device__ __forceinline__ void copy_word(u32 to, const Element* from, bool inside) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(inside ? 4 : 0) : "memory");
+}
+
+/// Entry `plane` of a table of residues, without a memory access: the table is known to the compiler.
+template <int count>
+__device__ __forceinline__ int residue(const int (&table)[count], int plane) {
+  int r = table[0];
+#pragma unroll
+  for (int i = 1; i < count; ++i) r = plane == i ? table[i] : r;
+  return r;
+}
+
+/// The source of one chunk by copies of several words; its rows are contiguous in memory and start aligned.
+template <int words>
+__device__ __forceinline__ void produce_source_by(const Arguments& a, const Cursor& at, u32* shared, int thread) {
+  constexpr int pieces = PLANE_COLUMNS / words, count = PLANES_H * PLANE_ROWS * pieces;
+  const Tile& t = at.tile;
+  const int k0 = at.chunk * channels_k;
+  const Element* base =
+      a.src + t.n * a.src_strides.n + (i64(t.group) * K + k0) * a.src_strides.c + at.depth * a.src_strides.d;
+#pragma unroll 2
+  for (int piece = thread; piece < count; piece += PRODUCERS) {
+    const int line = piece / pieces, column = piece % pieces * words;
+    const int h = (t.q_row + FIRST_H + line % PLANE_ROWS) * SOURCE_SH + residue(residue_h, line / PLANE_ROWS);
+    const int w = t.q_column + FIRST_W + column;
+    const bool inside = h >= 0 && h < a.src_h && w >= 0 && w < a.src_w;
+    const Element* from = inside ? base + h * a.src_strides.h + w : a.src;
+    const i64 step = inside ? a.src_strides.c : 0;
+    const u32 to = shared_address(shared + line * PLANE_COLUMNS + column);
+#pragma unroll
+    for (int c = 0; c < channels_k; ++c) {
+      const int word = tf32 ? c : c / 2 + (c & 1) * words_k;
+      const bool take = inside && (K % channels_k == 0 || k0 + c < K);
+      if constexpr (words == 4)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + word * PLANE_PITCH * 4),
+                     "l"(from + c * step), "r"(take ? 16 : 0)
+                     : "memory");
+      else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to + word * PLANE_PITCH * 4),
+                     "l"(from + c * step), "r"(take ? 8 : 0)
+                     : "memory");
+    }
+  }
+}
+
+/// Starts bringing the source of one chunk: words [k][plane][row][column], zero outside. fp32 is copied as it is, two
+/// channels of a split word to the places of its high and low part; 16-bit words are complete when this returns.
+__device__ __forceinline__ void produce_source(const Arguments& a, const Cursor& at, u32* shared, int thread) {
+  constexpr int plane = PLANE_ROWS * PLANE_COLUMNS, positions = PLANES_H * PLANES_W * plane;
+  const Tile& t = at.tile;
+  const int k0 = at.chunk * channels_k;
+  if constexpr (source_vectors) {
+    if (a.vector == 4) return produce_source_by<4>(a, at, shared, thread);
+    if (a.vector == 2) return produce_source_by<2>(a, at, shared, thread);
+  }
+  const Element* base =
+      a.src + t.n * a.src_strides.n + (i64(t.group) * K + k0) * a.src_strides.c + at.depth * a.src_strides.d;
+#pragma unroll 2
+  for (int position = thread; position < positions; position += PRODUCERS) {
+    const int p = position / plane, row = position % plane / PLANE_COLUMNS, column = position % PLANE_COLUMNS;
+    const int h = (t.q_row + FIRST_H + row) * SOURCE_SH + residue(residue_h, p / PLANES_W);
+    const int w = (t.q_column + FIRST_W + column) * SOURCE_SW + residue(residue_w, p % PLANES_W);
+    const bool inside = h >= 0 && h < a.src_h && w >= 0 && w < a.src_w;
+    const Element* from = inside ? base + h * a.src_strides.h + w * a.src_strides.w : a.src;
+    const i64 step = inside ? a.src_strides.c : 0;
+    if constexpr (sizeof(Element) == 4) {
+      const u32 to = shared_address(shared + position);
+#pragma unroll
+      for (int c = 0; c < channels_k; ++c) {
+        const int word = tf32 ? c : c / 2 + (c & 1) * words_k;  // second channels lie where low parts will
+        copy_word(to + word * PLANE_PITCH * 4, from + c * step, inside && (K % channels_k == 0 || k0 + c < K));
+      }
+    } else {
+      Element v[channels_k];
+#pragma unroll
+      for (int c = 0; c < channels_k; ++c) {
+        clear(v[c]);
+        if (inside && (K % channels_k == 0 || k0 + c < K)) v[c] = from[c * step];
+      }
+#pragma unroll
+      for (int word = 0; word < words_k; ++word)
+        write_word(shared + word * PLANE_PITCH + position, 0, v[2 * word], v[2 * word + (tf32 ? 0 : 1)]);
+    }
+  }
+}
+
+/// Starts bringing the weights of one chunk and depth tap, by tap, to the places where wgmma reads them; as above.
+__device__ __forceinline__ void produce_weights(const Arguments& a, const Cursor& at, u32* shared, int thread) {
+  constexpr int columns = NB * TAPS_HW;
+  const Tile& t = at.tile;
+  const int k0 = at.chunk * channels_k;
+  const Element* base = a.w + t.group * a.w_group + i64(at.kd) * TAPS_HW * a.w_tap + k0 * a.w_k;
+#pragma unroll 2
+  for (int column = thread; column < columns; column += PRODUCERS) {
+    const int n = column / TAPS_HW, tap = column % TAPS_HW;
+    const bool inside = N % NB == 0 || t.column0 + n < N;
+    const Element* from = inside ? base + (t.column0 + n) * a.w_n + tap * a.w_tap : a.w;
+    const i64 step = inside ? a.w_k : 0;
+    u32* to = shared + tap * (PARTS * tap_words) + n / 8 * 32 + n % 8 * 4;
+    if constexpr (sizeof(Element) == 4) {
+#pragma unroll
+      for (int c = 0; c < channels_k; ++c) {
+        const int word = tf32 ? c : c / 2;
+        copy_word(shared_address(to) + (word / 4 * (NB / 8) * 32 + word % 4 + (tf32 ? 0 : (c & 1) * tap_words)) * 4,
+                  from + c * step, inside && (K % channels_k == 0 || k0 + c < K));
+      }
+    } else {
+      Element v[channels_k];
+#pragma unroll
+      for (int c = 0; c < channels_k; ++c) {
+        clear(v[c]);
+        if (inside && (K % channels_k == 0 || k0 + c < K)) v[c] = from[c * step];
+      }
+#pragma unroll
+      for (int word = 0; word < words_k; ++word)
+        write_word(to + word / 4 * (NB / 8) * 32 + word % 4, 0, v[2 * word], v[2 * word + (tf32 ? 0 : 1)]);
+    }
+  }
+}
+
+/// Rounds fp32 words in place, or turns pairs of channels into high and low parts; `low` words lie between the two.
+__device__ __forceinline__ void convert(u32* words, int low) {
+  float4* first = reinterpret_cast<float4*>(words);
+  const float4 a = *first;
+  uint4 high;
+  if constexpr (tf32) {
+    high = make_uint4(round_tf32(a.x), round_tf32(a.y), round_tf32(a.z), round_tf32(a.w));
+  } else {
+    float4* second = reinterpret_cast<float4*>(words + low);
+    const float4 b = *second;
+    const auto rest = [](float x, float y, u32 h) {
+      return pack_bf16(x - __uint_as_float(h << 16), y - __uint_as_float(h & 0xffff0000u));
+    };
+    high = make_uint4(pack_bf16(a.x, b.x), pack_bf16(a.y, b.y), pack_bf16(a.z, b.z), pack_bf16(a.w, b.w));
+    *reinterpret_cast<uint4*>(second) =
+        make_uint4(rest(a.x, b.x, high.x), rest(a.y, b.y, high.y), rest(a.z, b.z, high.z), rest(a.w, b.w, high.w));
+  }
+  *reinterpret_cast<uint4*>(first) = high;
+}
+
+/// What is left to do to a chunk of fp32 once its copies have arrived. (TF32 sources are rounded by the consumers.)
+__device__ __forceinline__ void convert_source(u32* source, int thread) {
+  if constexpr (sizeof(Element) == 4 && !tf32) {
+#pragma unroll 4
+    for (int i = thread; i < words_k * PLANE_PITCH / 4; i += PRODUCERS) convert(source + 4 * i, words_k * PLANE_PITCH);
+  }
+}
+__device__ __forceinline__ void convert_weights(u32* weights, int count, int thread) {
+  if constexpr (sizeof(Element) == 4) {
+#pragma unroll 4
+    for (int i = thread; i < count * TAPS_HW * (tap_words / 4); i += PRODUCERS)
+      convert(weights + i / (tap_words / 4) * (PARTS * tap_words) + i % (tap_words / 4) * 4, tap_words);
+  }
+}
+
+/// TF32 sources are rounded here; the other kinds of words lie ready in shared memory.
+__device__ __forceinline__ u32 as_operand(u32 word) {
+  if constexpr (tf32) return round_tf32(__uint_as_float(word));
+  return word;
+}
+
+/// The fragment of 16 columns x one chunk of channels that starts at `at`: four words a lane.
+__device__ __forceinline__ void load_fragment(u32 (&f)[PARTS][4], const u32* at) {
+#pragma unroll
+  for (int part = 0; part < PARTS; ++part) {
+    const u32* p = at + part * (words_k * PLANE_PITCH);
+    f[part][0] = as_operand(p[0]);
+    f[part][1] = as_operand(p[8]);
+    f[part][2] = as_operand(p[4 * PLANE_PITCH]);
+    f[part][3] = as_operand(p[4 * PLANE_PITCH + 8]);
+  }
+}
+
+__device__ __forceinline__ void product(float (&sum)[NB / 2], const u32 (&f)[PARTS][4], u32 weights, int tap) {
+  const u32 b = weights + tap * (PARTS * tap_words * 4);
+  wgmma(sum, f[0], descriptor(b));
+  if constexpr (PARTS == 2) {
+    wgmma(sum, f[0], descriptor(b + tap_words * 4));
+    wgmma(sum, f[PARTS - 1], descriptor(b));
+  }
+}
+
+/// All products of one chunk. `lane_source` is the first word of this lane's fragments. Products of the chunk before
+/// may still run when this begins; `release` is called once they have ended, and this chunk's run on when it returns.
+template <class Release>
+__device__ __forceinline__ void multiply(float (&acc)[ACCUMULATORS][NB / 2], u32 (&fragment)[3][PARTS][4],
+                                         const u32* lane_source, u32 weights, Release&& release) {
+  // pending: how many groups of products may run on while the fragment's registers are written.
+#define FRAGMENT(index, offset, pending)                      \
+  if (index > 0) mma_commit();                                \
+  mma_wait<pending>();                                        \
+  if (index == 2) release();                                  \
+  load_fragment(fragment[index % 3], lane_source + (offset)); \
+  mma_fence();
+#define PRODUCT(index, sum, tap) product(acc[sum], fragment[index % 3], weights, tap);
+  UPCONV_PRODUCTS
+  mma_commit();
+  if constexpr (FRAGMENTS < 3) {
+    mma_wait<0>();
+    release();
+  }
+#undef FRAGMENT
+#undef PRODUCT
+}
+
+__device__ __forceinline__ float with_bias(const Arguments& a, const Tile& t, int channel, float sum) {
+  return epilogue(sum + (has_bias ? to_float(a.bias[i64(t.group) * N + channel]) : 0.f));
+}
+
+/// Eight channels of a line of the result, from `lines` of this warp.
+__device__ __forceinline__ void write_lines(const Arguments& a, const Tile& t, Element* corner, const float* lines,
+                                            int channel0, int w0, int lane) {
+  if constexpr (sizeof(Element) == 4 && !result_last && line % 2 == 0) {
+    if (a.pairs && (w0 & 1) == 0) {
+#pragma unroll
+      for (int i = lane; i < 4 * line; i += 32) {
+        const int c = i / (line / 2), column = i % (line / 2) * 2, channel = channel0 + c, w = w0 + column;
+        if (channel >= N || w < 0 || w >= a.out_w) continue;
+        const float2 v = *reinterpret_cast<const float2*>(lines + c * line_pitch + column);
+        *reinterpret_cast<float2*>(corner + channel * a.out_strides.c + w) =
+            make_float2(with_bias(a, t, channel, v.x), with_bias(a, t, channel, v.y));
+      }
+      return;
+    }
+  }
+#pragma unroll
+  for (int i = lane; i < 8 * line; i += 32) {
+    const int c = result_last ? i % 8 : i / line, column = result_last ? i / 8 : i % line;
+    const int channel = channel0 + c, w = w0 + column;
+    if (channel >= N || w < 0 || w >= a.out_w) continue;
+    corner[channel * a.out_strides.c + w * a.out_strides.w] =
+        from_float<Element>(with_bias(a, t, channel, lines[c * line_pitch + column]));
+  }
+}
+
+/// Whether any phase of a row has taps.
+__device__ __forceinline__ constexpr bool row_has_sums(int ph) {
+  for (int pw = 0; pw < PHASES_W; ++pw)
+    if (accumulator[ph * PHASES_W + pw] >= 0) return true;
+  return false;
+}
+
+/// A line of the result that no tap reaches, all channels of the block.
+__device__ __forceinline__ void fill_line(const Arguments& a, const Tile& t, Element* corner, int w0, int lane) {
+#pragma unroll 8
+  for (int i = lane; i < NB * line; i += 32) {
+    const int c = result_last ? i % NB : i / line, column = result_last ? i / NB : i % line;
+    const int channel = t.column0 + c, w = w0 + column;
+    if (channel >= N || w < 0 || w >= a.out_w) continue;
+    corner[channel * a.out_strides.c + w * a.out_strides.w] = from_float<Element>(with_bias(a, t, channel, 0.f));
+  }
+}
+
+/// Every phase of this warp's part of the tile. Phases without taps have no accumulator: they are bias alone. Sums go
+/// through `lines` of this warp, so that neighbouring lanes write neighbouring columns.
+__device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, const float (&acc)[ACCUMULATORS][NB / 2],
+                                           float* lines, int row0, int column0, int lane) {
+  constexpr int together = WARPS_DOWN ? SEGMENTS : 1;  // segments of one line
+#pragma unroll
+  for (int row = 0; row < ROWS; ++row)
+#pragma unroll
+    for (int ph = 0; ph < PHASES_H; ++ph) {
+      const int h = (t.q_row + row0 + row) * PHASES_H + ph - (backward ? 0 : PH);
+      if (h < 0 || h >= a.out_h) continue;
+#pragma unroll
+      for (int first = 0; first < SEGMENTS; first += together) {
+        const int w0 = (t.q_column + column0 + first * SEGMENT_STEP) * PHASES_W - (backward ? 0 : PW);
+        if (w0 >= a.out_w) continue;
+        Element* corner = a.out + t.n * a.out_strides.n + i64(t.group) * N * a.out_strides.c + t.od * a.out_strides.d +
+                          h * a.out_strides.h;
+        if (!row_has_sums(ph)) {
+          fill_line(a, t, corner, w0, lane);
+          continue;
+        }
+        // Lines of 8 channels, by turns in two places: while one is written out the next is put together.
+        const auto put = [&](int j) {
+#pragma unroll
+          for (int segment = 0; segment < together; ++segment)
+#pragma unroll
+            for (int half = 0; half < 2; ++half)
+#pragma unroll
+              for (int odd = 0; odd < 2; ++odd)
+#pragma unroll
+                for (int pw = 0; pw < PHASES_W; ++pw) {
+                  const int at = accumulator[ph * PHASES_W + pw];
+                  const int sum = ((first + segment) * ROWS + row) * USED_PHASES + (at < 0 ? 0 : at);
+                  lines[((j & 1) * 8 + lane % 4 * 2 + odd) * line_pitch +
+                        (segment * 16 + lane / 4 + half * 8) * PHASES_W + pw] =
+                      at < 0 ? 0.f : acc[sum][j * 4 + half * 2 + odd];
+                }
+          __syncwarp();
+        };
+        put(0);
+#pragma unroll
+        for (int j = 0; j < NB / 8; ++j) {
+          if (j + 1 < NB / 8) put(j + 1);
+          write_lines(a, t, corner, lines + (j & 1) * 8 * line_pitch, t.column0 + j * 8, w0, lane);
+          __syncwarp();
+        }
+      }
+    }
+}
+
+/// Moves on over the stages of a tile that the other warpgroup computes.
+__device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, int& stage, int& parity) {
+  for (int kd = 0; kd < KD; ++kd) {
+    int depth;
+    if (!source_depth(a, t.od, kd, depth)) continue;
+    stage += chunks_k;
+    parity ^= stage / STAGES & 1;
+    stage %= STAGES;
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1) tiles(const Arguments a) {
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
+  extern __shared__ __align__(1024) u32 shared[];
+  __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
+  const u32 full = shared_address(barriers), empty = full + 8 * STAGES, turns = empty + 8 * STAGES;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; ++s) {
+      barrier_init(full + 8 * s, PRODUCERS);
+      barrier_init(empty + 8 * s, (TURNS ? 1 : CONSUMERS) * warpgroup);
+    }
+    if (TURNS)
+      for (int g = 0; g < CONSUMERS; ++g) barrier_init(turns + 8 * g, warpgroup);
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+
+  int stage = 0, parity = 0;
+  const auto next_stage = [&] {
+    if (++stage == STAGES) stage = 0, parity ^= 1;
+  };
+  if (threadIdx.x >= CONSUMERS * warpgroup) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(PRODUCER_REGISTERS));
+    const int thread = threadIdx.x - CONSUMERS * warpgroup;
+    Cursor ahead(a);
+    if constexpr (RESIDENT) {
+      Cursor all(a);
+      for (all.kd = 0; all.kd < KD; ++all.kd)
+        for (all.chunk = 0; all.chunk < chunks_k; ++all.chunk)
+          produce_weights(a, all, shared + (all.kd * chunks_k + all.chunk) * weight_words, thread);
+      asm volatile("cp.async.commit_group;" ::: "memory");
+    }
+    // Copies run STAGES - 1 chunks ahead of the conversion that completes a chunk.
+    bool more = true;
+    int filled = 0, filled_parity = 0;
+    const auto fill = [&] {
+      more = more && ahead.next(a);
+      if (more) {
+        barrier_wait(empty + 8 * filled, filled_parity ^ 1);
+        u32* to = shared + resident_words + filled * stage_words;
+        if constexpr (!RESIDENT) {
+          produce_weights(a, ahead, to, thread);
+          to += weight_words;
+        }
+        produce_source(a, ahead, to, thread);
+        if (++filled == STAGES) filled = 0, filled_parity ^= 1;
+      }
+      asm volatile("cp.async.commit_group;" ::: "memory");
+      return more;
+    };
+    int pending = 0;
+    for (int s = 0; s < STAGES - 1; ++s) pending += fill();
+    if constexpr (RESIDENT) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 1) : "memory");
+      asm volatile("bar.sync 1, %0;" ::"n"(PRODUCERS) : "memory");
+      convert_weights(shared, KD * chunks_k, thread);
+    }
+    while (pending > 0) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
+      asm volatile("bar.sync 1, %0;" ::"n"(PRODUCERS) : "memory");
+      u32* words = shared + resident_words + stage * stage_words;
+      if constexpr (!RESIDENT) {
+        convert_weights(words, 1, thread);
+        words += weight_words;
+      }
+      convert_source(words, thread);
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+      barrier_arrive(full + 8 * stage);
+      next_stage();
+      --pending;
+      pending += fill();
+    }
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
+    const int group = threadIdx.x / warpgroup, warp = threadIdx.x % warpgroup / 32, lane = threadIdx.x % 32;
+    const int wg = TURNS ? 0 : group;
+    const int row0 = wg / GROUPS_ACROSS * (WARPS_DOWN ? 4 * ROWS : ROWS) + (WARPS_DOWN ? warp * ROWS : 0);
+    const int column0 = wg % GROUPS_ACROSS * GROUP_COLUMNS + (WARPS_DOWN ? 0 : warp * 16);
+    const int lane_offset =
+        (RESIDENT ? 0 : weight_words) + lane % 4 * PLANE_PITCH + row0 * PLANE_COLUMNS + column0 + lane / 4;
+    float* lines =
+        reinterpret_cast<float*>(shared + resident_words + STAGES * stage_words) + threadIdx.x / 32 * (16 * line_pitch);
+    // Whose tile it is. A warpgroup begins when the one before it has seen all its stages filled: a parity tells only
+    // one filling of a stage from the next. The first begins at once.
+    int turn = 0, turn_parity = group == 0 ? 1 : 0;
+    for (int index = first_tile(a); index < a.tiles; index += tile_step(a)) {
+      const Tile t(a, index);
+      if (TURNS) {
+        const bool mine = turn == group;
+        if (++turn == CONSUMERS) turn = 0;
+        if (!mine) {
+          skip_stages(a, t, stage, parity);
+          continue;
+        }
+        barrier_wait(turns + 8 * group, turn_parity);
+        turn_parity ^= 1;
+      }
+      float acc[ACCUMULATORS][NB / 2];
+      u32 fragment[3][PARTS][4];
+      int held = -1;  // the stage whose products may still run
+#pragma unroll
+      for (int i = 0; i < ACCUMULATORS; ++i)
+#pragma unroll
+        for (int j = 0; j < NB / 2; ++j) acc[i][j] = 0.f;
+      for (int kd = 0; kd < KD; ++kd) {
+        int depth;
+        if (!source_depth(a, t.od, kd, depth)) continue;
+        for (int chunk = 0; chunk < chunks_k; ++chunk) {
+          barrier_wait(full + 8 * stage, parity);
+          const u32* from = shared + resident_words + stage * stage_words;
+          multiply(acc, fragment, from + lane_offset,
+                   shared_address(RESIDENT ? shared + (kd * chunks_k + chunk) * weight_words : from), [&] {
+                     if (held >= 0) barrier_arrive(empty + 8 * held);
+                     held = FRAGMENTS < 3 ? -1 : stage;
+                     if constexpr (FRAGMENTS < 3) barrier_arrive(empty + 8 * stage);
+                   });
+          next_stage();
+        }
+      }
+      if (TURNS) barrier_arrive(turns + 8 * (group + 1 == CONSUMERS ? 0 : group + 1));
+      mma_wait<0>();
+      if (held >= 0) barrier_arrive(empty + 8 * held);
+      store_tile(a, t, acc, lines, row0, column0, lane);
+    }
+  }
+#endif
+}
+
+}  // namespace upconv
+""",
+    "epilogue/slopes.cuh": r"""// The derivatives of the activations of epilogue/activations.cuh, for the kernels of activation.cuh: d f(v) / dv at v,
+// as torch's backward takes it where the function has a corner.
+#pragma once
+
+#include "epilogue/activations.cuh"
+
+namespace upconv::slope {
+
+template <class S>
+__device__ __forceinline__ S relu(S v) {
+  return v <= S(0) ? S(0) : S(1);
+}
+template <class S>
+__device__ __forceinline__ S leaky_relu(S v, S negative_slope) {
+  return v > S(0) ? S(1) : negative_slope;
+}
+template <class S>
+__device__ __forceinline__ S elu(S v, S alpha) {
+  return v > S(0) ? S(1) : alpha * exponential(v);
+}
+template <class S>
+__device__ __forceinline__ S gelu(S v) {
+  const S density = S(0.39894228040143267794) * exponential(S(-0.5) * v * v);
+  return S(0.5) * complementary_error(v * S(-0.70710678118654752440)) + v * density;
+}
+/// Of v * s with s = 1 / (1 + exp(-2u)).
+template <class S>
+__device__ __forceinline__ S gelu_tanh(S v) {
+  const S s = activation::sigmoid(S(1.5957691216057307) * (v + S(0.044715) * v * v * v));
+  return s + v * s * (S(1) - s) * S(1.5957691216057307) * (S(1) + S(0.134145) * v * v);
+}
+template <class S>
+__device__ __forceinline__ S silu(S v) {
+  const S s = activation::sigmoid(v);
+  return s * (S(1) + v * (S(1) - s));
+}
+/// With t = tanh(log(1 + e)): t + v * (1 - t * t) * sigmoid(v).
+template <class S>
+__device__ __forceinline__ S mish(S v) {
+  const S e = exponential(v > S(20) ? S(20) : v), n = e * (e + S(2)), t = n / (n + S(2));
+  return v > S(20) ? S(1) : t + v * (S(4) * (n + S(1)) / ((n + S(2)) * (n + S(2)))) * activation::sigmoid(v);
+}
+template <class S>
+__device__ __forceinline__ S tanh(S v) {
+  const S t = hyperbolic_tangent(v);
+  return S(1) - t * t;
+}
+template <class S>
+__device__ __forceinline__ S sigmoid(S v) {
+  const S s = activation::sigmoid(v);
+  return s * (S(1) - s);
+}
+template <class S>
+__device__ __forceinline__ S hardtanh(S v, S low, S high) {
+  return v <= low || v >= high ? S(0) : S(1);
+}
+template <class S>
+__device__ __forceinline__ S hardsigmoid(S v) {
+  return v > S(-3) && v < S(3) ? S(1.0 / 6.0) : S(0);
+}
+template <class S>
+__device__ __forceinline__ S hardswish(S v) {
+  return v <= S(-3) ? S(0) : v < S(3) ? v * S(1.0 / 3.0) + S(0.5) : S(1);
+}
+template <class S>
+__device__ __forceinline__ S softplus(S v, S beta, S threshold) {
+  return v * beta > threshold ? S(1) : activation::sigmoid(v * beta);
+}
+
+}  // namespace upconv::slope
+""",
+    "activation.cuh": r"""// The activations of a forward pass by themselves, element by element: where gradients are wanted the convolution
+// leaves z, and y = epilogue(z) and dz = dy * epilogue'(z) are computed here. Used by exported files
+// (docs/exporting.md). Floor: each tensor once through memory.
+// Host preamble: Element, epilogue and epilogue_gradient.
+#pragma once
+
+#include "types.cuh"
+
+extern "C" __global__ void __launch_bounds__(256)
+    activation_forward(const config::Element* __restrict__ z, config::Element* __restrict__ y,
+                       const upconv::i64 count) {
+  using namespace upconv;
+  for (i64 i = i64(blockIdx.x) * 256 + threadIdx.x; i < count; i += i64(gridDim.x) * 256)
+    y[i] = from_float<config::Element>(config::epilogue(to_float(z[i])));
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    activation_backward(const config::Element* __restrict__ z, const config::Element* __restrict__ dy,
+                        config::Element* __restrict__ dz, const upconv::i64 count) {
+  using namespace upconv;
+  for (i64 i = i64(blockIdx.x) * 256 + threadIdx.x; i < count; i += i64(gridDim.x) * 256)
+    dz[i] = from_float<config::Element>(config::epilogue_gradient(to_float(z[i]), to_float(dy[i])));
+}
+""",
+    "arguments/positions_weight.cuh": r"""// What a launch of positions_weight.cuh passes by value. launch/positions_weight.hpp fills it.
+#pragma once
+
+namespace upconv::arguments {
+
+struct PositionsWeight {
+  int in_d, in_h, in_w;
+  int out_d, out_h, out_w;
+  int rows;       ///< blocks of UH input rows in a plane
+  int positions;  ///< threads' worth of work in a sample
+  int total;      ///< positions times batch
+  int splits;     ///< blocks that share the positions
+  int groups;
+  long long elements;  ///< of dw
+};
+
+}  // namespace upconv::arguments
+""",
+    "positions_weight.cuh": r"""// cuda_positions_weight: dw of problems with few channels a group, by fp32 multiply-adds at memory speed.
+//
+//   dw[ci, co, t] = sum over n and i of x[n, ci, i] * dy[n, co, S*i + D*t - P]
+//
+// A thread holds the sums of CIT x COT channels and of RD x RH rows of taps, and walks over input positions: UH rows of
+// one column at a time, whose windows of dy overlap. Lanes lie along the line, or along the groups (channels last with
+// one or few channels a group). Blocks share the positions: `splits` blocks each write their sums to
+// parts[split][element of dw], which ordered_sum adds up in order. Nothing is multiplied outside the tensors: an
+// infinite x never meets a missing dy. Floor: x and dy once through memory.
+#include "arguments/positions_weight.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+template <int dtype>
+struct ElementOf {
+  typedef float T;
+};
+template <>
+struct ElementOf<1> {
+  typedef f16 T;
+};
+template <>
+struct ElementOf<2> {
+  typedef bf16 T;
+};
+typedef ElementOf<config::DTYPE>::T Element;
+
+/// Loads without a branch, so that many are in flight: zero where `ok` is zero.
+__device__ __forceinline__ float load(const float* at, u32 ok) {
+  float r;
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.nc.f32 %0, [%1];\n}"
+      : "=f"(r)
+      : "l"(at), "r"(ok));
+  return r;
+}
+__device__ __forceinline__ u16 load_bits(const void* at, u32 ok) {
+  u16 r;
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.nc.b16 %0, [%1];\n}"
+      : "=h"(r)
+      : "l"(at), "r"(ok));
+  return r;
+}
+__device__ __forceinline__ float load(const f16* at, u32 ok) {
+  f16 r;
+  r.bits = load_bits(at, ok);
+  return to_float(r);
+}
+__device__ __forceinline__ float load(const bf16* at, u32 ok) {
+  return __uint_as_float(static_cast<u32>(load_bits(at, ok)) << 16);
+}
+
+typedef arguments::PositionsWeight WeightShape;
+
+using config::CIT;
+using config::COT;
+using config::RD;
+using config::RH;
+using config::THREADS;
+using config::UH;
+constexpr int KW = config::KW;
+constexpr int LANES = config::GROUP_LANES ? 32 : 1;
+constexpr int WH = config::SH * (UH - 1) + config::DH * (RH - 1) + 1;  ///< rows of dy that UH positions touch
+constexpr int SUMS = CIT * COT * RD * RH * KW;
+constexpr int WARPS = THREADS / 32;
+constexpr int CHUNK = 16;  ///< sums that cross the block at a time
+static_assert(RD == 1 || RD == config::KD, "a block has one plane of taps or all");
+static_assert(RH == 1 || RH == config::KH, "a block has one row of taps or all");
+static_assert(KW <= 32, "a row of taps has one bit a column in a mask");
+
+struct Sums {
+  float v[CIT][COT][RD][RH][KW];
+};
+
+/// Whether some position's row of taps reads row h of the window.
+constexpr __device__ bool used(int h) {
+  for (int u = 0; u < UH; ++u) {
+    const int t = h - config::SH * u;
+    if (t >= 0 && t % config::DH == 0 && t / config::DH < RH) return true;
+  }
+  return false;
+}
+
+}  // namespace upconv
+
+extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
+    upconv_positions_weight(const upconv::Element* __restrict__ x, const upconv::Element* __restrict__ dy,
+                            float* __restrict__ parts, const upconv::WeightShape s) {
+  using namespace upconv;
+  __shared__ float shared[WARPS * CHUNK * LANES];
+  constexpr int CI_TILES = (config::CI + CIT - 1) / CIT, CO_TILES = (config::CO + COT - 1) / COT;
+  constexpr int D_TILES = config::KD / RD, H_TILES = config::KH / RH;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+  int block = blockIdx.x;
+  const int co0 = block % CO_TILES * COT;
+  block /= CO_TILES;
+  const int ci0 = block % CI_TILES * CIT;
+  block /= CI_TILES;
+  const int th0 = block % H_TILES * RH;
+  block /= H_TILES;
+  const int td0 = block % D_TILES * RD;
+  block /= D_TILES;
+  const int split = block % s.splits;
+  const int first_group = block / s.splits * LANES;
+  const int group = first_group + (LANES > 1 ? lane : 0);
+  const bool group_ok = group < s.groups;
+
+  const i64 in_volume = static_cast<i64>(s.in_d) * s.in_h * s.in_w;
+  const i64 out_volume = static_cast<i64>(s.out_d) * s.out_h * s.out_w;
+  const i64 x_channel = config::X_CL ? 1 : in_volume, y_channel = config::Y_CL ? 1 : out_volume;
+  const Element* x0 = x + (static_cast<i64>(group) * config::CI + ci0) * x_channel;
+  const Element* y0 = dy + (static_cast<i64>(group) * config::CO + co0) * y_channel;
+  const i64 x_sample = in_volume * (static_cast<i64>(s.groups) * config::CI);
+  const i64 y_sample = out_volume * (static_cast<i64>(s.groups) * config::CO);
+  const int x_row = s.in_w * config::X_COLUMN, y_row = s.out_w * config::Y_COLUMN, y_plane = s.out_h * y_row;
+
+  Sums sums;
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) (&sums.v[0][0][0][0][0])[i] = 0.0f;
+
+  const int workers = LANES > 1 ? WARPS : THREADS, worker = LANES > 1 ? warp : threadIdx.x;
+#pragma unroll 1
+  for (int index = split * workers + worker; index < s.total; index += s.splits * workers) {
+    const u32 n = static_cast<u32>(index) / static_cast<u32>(s.positions);
+    const u32 rest = index - n * s.positions;
+    const u32 row = rest / static_cast<u32>(s.in_w), iw = rest - row * s.in_w;
+    const u32 id = config::FLAT ? 0 : row / static_cast<u32>(s.rows), ih = (row - id * s.rows) * UH;
+    const int d0 = config::SD * int(id) + config::DD * td0 - config::PD;
+    const int h0 = config::SH * int(ih) + config::DH * th0 - config::PH;
+    const int w0 = config::SW * int(iw) - config::PW;
+    u32 columns = 0;
+#pragma unroll
+    for (int t = 0; t < KW; ++t)
+      if (static_cast<u32>(w0 + config::DW * t) < static_cast<u32>(s.out_w)) columns |= 1u << t;
+    if (!group_ok) columns = 0;
+
+    float xs[CIT][UH];
+    const Element* xp = x0 + n * x_sample + (static_cast<i64>(id * s.in_h + ih) * s.in_w + iw) * config::X_COLUMN;
+#pragma unroll
+    for (int c = 0; c < CIT; ++c)
+#pragma unroll
+      for (int u = 0; u < UH; ++u)
+        xs[c][u] =
+            load(xp + c * x_channel + u * x_row, group_ok && ih + u < static_cast<u32>(s.in_h) && ci0 + c < config::CI);
+    const Element* yp = y0 + n * y_sample + (static_cast<i64>(d0 * s.out_h + h0) * s.out_w + w0) * config::Y_COLUMN;
+#pragma unroll
+    for (int co = 0; co < COT; ++co)
+#pragma unroll
+      for (int td = 0; td < RD; ++td) {
+        const bool plane = static_cast<u32>(d0 + config::DD * td) < static_cast<u32>(s.out_d) && co0 + co < config::CO;
+#pragma unroll
+        for (int h = 0; h < WH; ++h) {
+          if (!used(h)) continue;
+          const u32 row_columns = plane && static_cast<u32>(h0 + h) < static_cast<u32>(s.out_h) ? columns : 0u;
+          float ys[KW];
+#pragma unroll
+          for (int t = 0; t < KW; ++t)
+            ys[t] =
+                load(yp + co * y_channel + config::DD * td * y_plane + h * y_row + config::DW * t * config::Y_COLUMN,
+                     row_columns & (1u << t));
+#pragma unroll
+          for (int u = 0; u < UH; ++u) {
+            const int th = (h - config::SH * u) / config::DH;
+            if (h < config::SH * u || (h - config::SH * u) % config::DH != 0 || th >= RH) continue;
+            const u32 pairs = UH == 1 || ih + u < static_cast<u32>(s.in_h) ? row_columns : 0u;
+#pragma unroll
+            for (int t = 0; t < KW; ++t) {
+              const bool ok = pairs & (1u << t);
+              const float yv = UH == 1 || ok ? ys[t] : 0.0f;
+#pragma unroll
+              for (int c = 0; c < CIT; ++c) sums.v[c][co][td][th][t] += (ok ? xs[c][u] : 0.0f) * yv;
+            }
+          }
+        }
+      }
+  }
+
+  // Across lanes, then across the block's warps, CHUNK sums at a time.
+#pragma unroll
+  for (int first = 0; first < SUMS; first += CHUNK) {
+#pragma unroll
+    for (int a = 0; a < CHUNK; ++a) {
+      if (first + a >= SUMS) continue;
+      float v = (&sums.v[0][0][0][0][0])[first + a];
+      if constexpr (LANES == 1) {
+#pragma unroll
+        for (int step = 16; step >= 1; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
+        if (lane == 0) shared[warp * CHUNK + a] = v;
+      } else {
+        shared[(warp * CHUNK + a) * 32 + lane] = v;
+      }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < CHUNK * LANES; i += THREADS) {
+      const int a = first + i / LANES, g = first_group + i % LANES;
+      const int t = a % KW, th = a / KW % RH, td = a / KW / RH % RD, co = a / KW / RH / RD % COT,
+                ci = a / KW / RH / RD / COT;
+      if (a < SUMS && g < s.groups && ci0 + ci < config::CI && co0 + co < config::CO) {
+        float v = 0.0f;
+#pragma unroll
+        for (int k = 0; k < WARPS; ++k) v += shared[k * CHUNK * LANES + i];
+        parts[split * s.elements + (static_cast<i64>(g) * config::CI + ci0 + ci) * config::W_CI +
+              (co0 + co) * config::W_CO + (td0 + td) * config::W_TD + (th0 + th) * config::W_TH + t * config::W_TW] = v;
+      }
+    }
+    __syncthreads();
+  }
+}
+""",
+    "ordered_sum.cuh": r"""// The second pass of a split reduction: result[c] = the sum over `rows` rows and `inner` columns of
+// parts[row][c * inner + i], always in the same order. 512 threads: `lanes` (a power of two up to 32)
+// across columns, the rest across rows. With inner = 1 a block takes `lanes` results, else one.
+// Host preamble: Element.
+#pragma once
+
+#include "types.cuh"
+
+extern "C" __global__ void __launch_bounds__(512)
+    ordered_sum(const upconv::Number<config::Element>::Sum* __restrict__ parts, config::Element* __restrict__ result,
+                const upconv::i64 count, const upconv::i64 rows, const upconv::i64 inner, const int lanes) {
+  using namespace upconv;
+  typedef Number<config::Element>::Sum Sum;
+  __shared__ Sum sums[512];
+  const int lane = threadIdx.x % lanes, row = threadIdx.x / lanes, row_lanes = 512 / lanes;
+  const i64 width = count * inner;
+  const i64 results = inner == 1 ? lanes : 1;
+  for (i64 first = i64(blockIdx.x) * results; first < count; first += i64(gridDim.x) * results) {
+    Sum sum = 0;
+    const i64 end = inner == 1 ? (first + lanes < count ? first + lanes : count) : (first + 1) * inner;
+    for (i64 c = first * inner + lane; c < end; c += lanes)
+#pragma unroll 8
+      for (i64 r = row; r < rows; r += row_lanes) sum += parts[r * width + c];
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = 256; half >= (inner == 1 ? lanes : 1); half /= 2) {
+      if (int(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+      __syncthreads();
+    }
+    if (threadIdx.x < results && first + threadIdx.x < count)
+      result[first + threadIdx.x] = from_float<config::Element>(sums[threadIdx.x]);
+    __syncthreads();
+  }
+}
+""",
+    "bias_sum.cuh": r"""// db[c] = the sum of dy over everything but channels, at memory speed: 16-byte loads from the first aligned address on,
+// parts in `parts` that ordered_sum adds up, always in the same order. Floor: dy read once.
+//   bias_rows     dy as rows (n, c) of `volume` neighbours: a warp takes pieces of a channel's rows
+//   bias_columns  dy as lines of `width` elements, a multiple of the period after which channels repeat: a thread keeps
+//                 one vector of columns and walks down the lines (channels_last, and channels_first with short rows)
+// Host preamble: Element.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+using config::Element;
+typedef Number<Element>::Sum Sum;
+constexpr int lanes = 16 / sizeof(Element);  ///< Elements of a vector.
+
+struct Vector {
+  u32 word[4];
+};
+__device__ __forceinline__ Vector load(const Element* p) {
+  Vector v;
+  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+      : "l"(p));
+  return v;
+}
+__device__ __forceinline__ float element(const Vector& v, int j, float*) { return __uint_as_float(v.word[j]); }
+__device__ __forceinline__ double element(const Vector& v, int j, double*) {
+  return __hiloint2double(int(v.word[2 * j + 1]), int(v.word[2 * j]));
+}
+template <class T>
+__device__ __forceinline__ T element(const Vector& v, int j, T*) {
+  return {static_cast<u16>(v.word[j / 2] >> (j % 2 * 16))};
+}
+__device__ __forceinline__ void add(Sum (&sum)[lanes], const Vector& v) {
+#pragma unroll
+  for (int j = 0; j < lanes; ++j) sum[j] += to_float(element(v, j, static_cast<Element*>(nullptr)));
+}
+/// Elements before the first 16-byte boundary.
+__device__ __forceinline__ i64 unaligned(const Element* p) {
+  return static_cast<i64>(-reinterpret_cast<u64>(p) & 15) / static_cast<i64>(sizeof(Element));
+}
+__device__ __forceinline__ i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+
+/// Adds vectors first, first + step, ... below `end`: `batch` loads in flight, their sums added apart.
+__device__ __forceinline__ void add_vectors(Sum (&sum)[lanes], const Element* p, i64 first, i64 end, i64 step) {
+  constexpr int batch = 4;
+  for (i64 i = first; i < end; i += batch * step) {
+    Vector v[batch];
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      v[k] = {};
+      if (i + k * step < end) v[k] = load(p + (i + k * step) * lanes);
+    }
+    Sum part[lanes] = {};
+#pragma unroll
+    for (int k = 0; k < batch; ++k) add(part, v[k]);
+#pragma unroll
+    for (int j = 0; j < lanes; ++j) sum[j] += part[j];
+  }
+}
+
+}  // namespace upconv
+
+/// Grid: channels * shares blocks of whole warps. `pieces` pieces of `piece` elements cover a row; a share is `units`
+/// of a channel's batch * pieces. parts[share][channel], or null: one share, and db is written.
+extern "C" __global__ void __launch_bounds__(256, 3)
+    bias_rows(const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts, config::Element* __restrict__ db,
+              const upconv::i64 batch, const upconv::i64 channels, const upconv::i64 volume, const upconv::i64 piece,
+              const upconv::i64 pieces, const upconv::i64 units) {
+  using namespace upconv;
+  __shared__ Sum warp_sums[8];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const i64 channel = i64(blockIdx.x) % channels, share = i64(blockIdx.x) / channels;
+  const i64 end = smaller(share * units + units, batch * pieces);
+  Sum total = 0;
+  for (i64 u = share * units + warp; u < end; u += warps) {
+    const i64 n = pieces == 1 ? u : u / pieces, k = u - n * pieces;  // a 64-bit division costs more than a short row
+    const Element* row = dy + (n * channels + channel) * volume;
+    const i64 head = smaller(unaligned(row), volume);
+    const i64 from = smaller(head + k * piece, volume), to = smaller(head + k * piece + piece, volume);
+    const i64 vectors = (to - from) / lanes, tail = from + vectors * lanes;
+    Sum sum[lanes] = {};
+    if (k == 0 && lane < head) sum[0] += to_float(row[lane]);
+    if (tail + lane < to) sum[1] += to_float(row[tail + lane]);
+    add_vectors(sum, row + from, lane, vectors, 32);
+#pragma unroll
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
+#pragma unroll
+      for (int j = 0; j < distance; ++j) sum[j] += sum[j + distance];
+    total += sum[0];
+  }
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) total += __shfl_down_sync(0xffffffffu, total, distance);
+  if (lane == 0) warp_sums[warp] = total;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  total = 0;
+  for (int i = 0; i < warps; ++i) total += warp_sums[i];
+  if (parts)
+    parts[share * channels + channel] = total;
+  else
+    db[channel] = from_float<Element>(total);
+}
+
+/// Grid: chunks * tiles blocks; block (chunk, tile) sums `lines` lines of the columns of its tile. `width` is a
+/// multiple of the vector and of `period`. parts[chunk][keep]: keep = period where one tile holds the line, else width.
+extern "C" __global__ void __launch_bounds__(256, 3)
+    bias_columns(const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts, const upconv::i64 total,
+                 const upconv::i64 width, const upconv::i64 period, const upconv::i64 keep, const upconv::i64 tiles,
+                 const upconv::i64 lines) {
+  using namespace upconv;
+  __shared__ Sum folded[256 * lanes];
+  const i64 chunk = i64(blockIdx.x) / tiles, tile = i64(blockIdx.x) % tiles;
+  const i64 head = smaller(unaligned(dy), total), rest = total - head;
+  const i64 column = (tile * blockDim.x + threadIdx.x) * lanes;
+  const i64 begin = chunk * lines, vectors = width / lanes;
+  Sum sum[lanes] = {};
+  if (column < width) {
+    const Element* p = dy + head;
+    // The column's whole vectors: those of line r end at r * width + column + lanes.
+    const i64 whole = rest < column + lanes ? 0 : (rest - column - lanes) / width + 1;
+    const i64 end = smaller(begin + lines, whole);
+    add_vectors(sum, p + column, begin * vectors, end * vectors, vectors);
+    if (whole >= begin && whole < begin + lines) {  // what the end of dy cuts
+#pragma unroll
+      for (int j = 0; j < lanes; ++j)
+        if (whole * width + column + j < rest) sum[j] += to_float(p[whole * width + column + j]);
+    }
+  }
+  Sum* part = parts + chunk * keep;
+  if (keep == width) {
+    if (column >= width) return;
+#pragma unroll
+    for (int j = 0; j < lanes; ++j) {
+      const i64 at = (head + column + j) % width;
+      if (chunk == 0 && at < head) sum[j] += to_float(dy[at]);
+      part[at] = sum[j];
+    }
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < lanes; ++j) folded[threadIdx.x * lanes + j] = sum[j];
+  __syncthreads();
+  const int step = int(period);
+  for (int copies = int(width / period); copies > 1;) {  // one period left in the end, in a fixed order
+    const int half = (copies + 1) / 2;
+    for (int c = threadIdx.x; c < (copies - half) * step; c += blockDim.x) folded[c] += folded[c + half * step];
+    __syncthreads();
+    copies = half;
+  }
+  for (int c = threadIdx.x; c < step; c += blockDim.x) {
+    const int at = (int(head) + c) % step;
+    Sum value = folded[c];
+    if (chunk == 0)
+      for (int f = at; f < int(head); f += step) value += to_float(dy[f]);
+    part[at] = value;
+  }
+}
+""",
+    "group_norm.cuh": r"""// GroupNorm of x (N, C, *spatial), fp32, channels first, with its gradients; used by exported files
+// (docs/exporting.md).
+//   group_norm_parts        mean and sum of squared distances from it of each share of a slab, a slab being the
+//                           channels of one group of one sample, which lie together in memory
+//   group_norm_statistics   the shares of each slab put together: mean and 1 / sqrt(variance + eps)
+//   group_norm_apply        y = (x - mean) * rstd * weight + bias
+//   group_norm_channel_sums of each sample and channel, the sums of dy and of dy * (x - mean)
+//   group_norm_dx           dx from those sums
+//   group_norm_parameters   dweight and dbias: the sums over samples, in order
+// Every sum has one order, whatever the GPU does. Blocks of 256. Floor: forward reads x twice and writes y, backward
+// reads x and dy twice and writes dx; only kernels that keep a slab on the chip do with less.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv::norm {
+
+struct Sizes {
+  i64 channels, groups, volume;  ///< volume: of space.
+  i64 slabs, shares, share;      ///< Samples times groups; shares of a slab, and elements of each.
+};
+
+/// Count, mean and sum of squared distances of some numbers.
+struct Moments {
+  float count, mean, squares;
+};
+__device__ __forceinline__ Moments merged(const Moments& a, const Moments& b) {
+  const float count = a.count + b.count;
+  if (count == 0.f) return a;
+  const float distance = b.mean - a.mean, part = b.count / count;
+  return {count, a.mean + distance * part, a.squares + b.squares + distance * distance * a.count * part};
+}
+__device__ __forceinline__ Moments shifted_down(const Moments& m, int lanes) {
+  return {__shfl_down_sync(0xffffffffu, m.count, lanes), __shfl_down_sync(0xffffffffu, m.mean, lanes),
+          __shfl_down_sync(0xffffffffu, m.squares, lanes)};
+}
+/// Of all threads of the block, in thread 0.
+__device__ __forceinline__ Moments block_merged(Moments m) {
+  __shared__ float held[8][3];
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) m = merged(m, shifted_down(m, lanes));
+  const int warp = threadIdx.x / 32;
+  if (threadIdx.x % 32 == 0) held[warp][0] = m.count, held[warp][1] = m.mean, held[warp][2] = m.squares;
+  __syncthreads();
+  if (threadIdx.x == 0)
+    for (int w = 1; w < 8; ++w) m = merged(m, {held[w][0], held[w][1], held[w][2]});
+  return m;
+}
+__device__ __forceinline__ float block_sum(float v) {
+  __shared__ float sums[8];
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) v += __shfl_down_sync(0xffffffffu, v, lanes);
+  __syncthreads();  // the sums of the call before have been read
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = v;
+  __syncthreads();
+  float total = 0.f;
+  for (int w = 0; w < 8; ++w) total += sums[w];
+  return total;
+}
+
+}  // namespace upconv::norm
+
+extern "C" __global__ void __launch_bounds__(256)
+    group_norm_parts(const float* __restrict__ x, float* __restrict__ parts, const upconv::norm::Sizes s) {
+  using namespace upconv;
+  using namespace upconv::norm;
+  const i64 slab = i64(blockIdx.x) / s.shares, share = i64(blockIdx.x) % s.shares;
+  const i64 size = s.channels / s.groups * s.volume, from = share * s.share;
+  const i64 to = from + s.share < size ? from + s.share : size;
+  const float* at = x + slab * size;
+  Moments m = {0.f, 0.f, 0.f};
+  for (i64 i = from + threadIdx.x; i < to; i += 8 * 256) {
+    float v[8];
+    int held = 0;
+    float sum = 0.f;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      const bool inside = i + k * 256 < to;
+      v[k] = inside ? at[i + k * 256] : 0.f;
+      held += inside;
+      sum += v[k];
+    }
+    Moments few = {float(held), sum / float(held), 0.f};
+#pragma unroll
+    for (int k = 0; k < 8; ++k)
+      if (i + k * 256 < to) few.squares += (v[k] - few.mean) * (v[k] - few.mean);
+    m = merged(m, few);
+  }
+  m = block_merged(m);
+  if (threadIdx.x == 0) {
+    float* part = parts + i64(blockIdx.x) * 3;
+    part[0] = m.count, part[1] = m.mean, part[2] = m.squares;
+  }
+}
+
+/// A thread a slab. statistics: mean and rstd of each.
+extern "C" __global__ void __launch_bounds__(256)
+    group_norm_statistics(const float* __restrict__ parts, float* __restrict__ statistics, const upconv::norm::Sizes s,
+                          const float eps) {
+  using namespace upconv;
+  using namespace upconv::norm;
+  const i64 slab = i64(blockIdx.x) * 256 + threadIdx.x;
+  if (slab >= s.slabs) return;
+  Moments m = {0.f, 0.f, 0.f};
+  for (i64 k = 0; k < s.shares; ++k) {
+    const float* part = parts + (slab * s.shares + k) * 3;
+    m = merged(m, {part[0], part[1], part[2]});
+  }
+  statistics[2 * slab] = m.mean;
+  statistics[2 * slab + 1] = 1.f / sqrtf(m.squares / m.count + eps);
+}
+
+/// Grid: samples times channels, times `shares` of the volume.
+extern "C" __global__ void __launch_bounds__(256)
+    group_norm_apply(const float* __restrict__ x, const float* __restrict__ statistics,
+                     const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ y,
+                     const upconv::norm::Sizes s) {
+  using namespace upconv;
+  const i64 plane = i64(blockIdx.x) / s.shares, share = i64(blockIdx.x) % s.shares;
+  const i64 channel = plane % s.channels, slab = plane / (s.channels / s.groups);
+  const float mean = statistics[2 * slab], scale = statistics[2 * slab + 1] * weight[channel], shift = bias[channel];
+  const i64 to = (share + 1) * s.share < s.volume ? (share + 1) * s.share : s.volume;
+  for (i64 i = share * s.share + threadIdx.x; i < to; i += 256)
+    y[plane * s.volume + i] = (x[plane * s.volume + i] - mean) * scale + shift;
+}
+
+/// Grid: samples times channels. sums: of dy, and of dy * (x - mean).
+extern "C" __global__ void __launch_bounds__(256)
+    group_norm_channel_sums(const float* __restrict__ x, const float* __restrict__ dy,
+                            const float* __restrict__ statistics, float* __restrict__ sums,
+                            const upconv::norm::Sizes s) {
+  using namespace upconv;
+  using namespace upconv::norm;
+  const i64 plane = blockIdx.x, slab = plane / (s.channels / s.groups);
+  const float mean = statistics[2 * slab];
+  float of_dy = 0.f, of_product = 0.f;
+  for (i64 i = threadIdx.x; i < s.volume;) {
+    float few_dy = 0.f, few_product = 0.f;  // short chains, smaller error
+    for (int k = 0; k < 64 && i < s.volume; ++k, i += 256) {
+      const float d = dy[plane * s.volume + i];
+      few_dy += d;
+      few_product += d * (x[plane * s.volume + i] - mean);
+    }
+    of_dy += few_dy;
+    of_product += few_product;
+  }
+  of_dy = block_sum(of_dy);
+  of_product = block_sum(of_product);
+  if (threadIdx.x == 0) sums[2 * plane] = of_dy, sums[2 * plane + 1] = of_product;
+}
+
+/// Grid: as group_norm_apply.
+extern "C" __global__ void __launch_bounds__(256)
+    group_norm_dx(const float* __restrict__ x, const float* __restrict__ dy, const float* __restrict__ statistics,
+                  const float* __restrict__ weight, const float* __restrict__ sums, float* __restrict__ dx,
+                  const upconv::norm::Sizes s) {
+  using namespace upconv;
+  using namespace upconv::norm;
+  const i64 plane = i64(blockIdx.x) / s.shares, share = i64(blockIdx.x) % s.shares;
+  const i64 of_group = s.channels / s.groups, channel = plane % s.channels, slab = plane / of_group;
+  const float mean = statistics[2 * slab], rstd = statistics[2 * slab + 1];
+  float of_dy = 0.f, of_product = 0.f;  // over the group's channels
+  for (i64 c = threadIdx.x; c < of_group; c += 256) {
+    const float w = weight[slab % s.groups * of_group + c];
+    of_dy += w * sums[2 * (slab * of_group + c)];
+    of_product += w * sums[2 * (slab * of_group + c) + 1];
+  }
+  const float size = float(of_group * s.volume);
+  const float average = block_sum(of_dy) / size, slope = block_sum(of_product) / size * rstd * rstd;
+  const float w = weight[channel];
+  const i64 to = (share + 1) * s.share < s.volume ? (share + 1) * s.share : s.volume;
+  for (i64 i = share * s.share + threadIdx.x; i < to; i += 256) {
+    const i64 at = plane * s.volume + i;
+    dx[at] = rstd * (w * dy[at] - average - (x[at] - mean) * slope);
+  }
+}
+
+/// Grid: channels.
+extern "C" __global__ void __launch_bounds__(256)
+    group_norm_parameters(const float* __restrict__ statistics, const float* __restrict__ sums,
+                          float* __restrict__ dweight, float* __restrict__ dbias, const upconv::norm::Sizes s) {
+  using namespace upconv;
+  using namespace upconv::norm;
+  const i64 channel = blockIdx.x, samples = s.slabs / s.groups, group = channel / (s.channels / s.groups);
+  float of_dy = 0.f, of_product = 0.f;
+  for (i64 n = threadIdx.x; n < samples; n += 256) {
+    const i64 plane = n * s.channels + channel;
+    of_dy += sums[2 * plane];
+    of_product += sums[2 * plane + 1] * statistics[2 * (n * s.groups + group) + 1];
+  }
+  of_dy = block_sum(of_dy);
+  of_product = block_sum(of_product);
+  if (threadIdx.x == 0) dweight[channel] = of_product, dbias[channel] = of_dy;
+}
+""",
+    "launch/sizes.hpp": r"""// What a launch is computed from: batch and spatial sizes, tensors, and the integer arithmetic for it. The headers of
+// this folder turn them into arguments and a grid for a kernel whose specialisation is fixed. They are plain C++17
+// without a library: src/cuda includes them, and exported files hold them as text (docs/exporting.md).
+#pragma once
+
+#include "arguments/strides.cuh"
+
+namespace upconv::launch {
+
+typedef long long Int;
+
+/// Of one transposed convolution, in D, H, W; missing outer dimensions are 1.
+struct Sizes {
+  Int batch;
+  Int in[3], out[3];
+};
+
+/// forward: x, w, bias, y. dx: dy, w, -, dx. dw: x, dy, -, dw. db: dy, -, -, db.
+struct Tensors {
+  const void* a;
+  const void* b;
+  const void* bias;
+  void* out;
+};
+
+/// Grid, block and dynamic shared memory of one kernel.
+struct Shape {
+  unsigned grid, block, shared_bytes;
+};
+
+inline Int least(Int a, Int b) { return a < b ? a : b; }
+inline Int most(Int a, Int b) { return a > b ? a : b; }
+inline Int floor_div(Int a, Int b) { return a / b - (a % b < 0 ? 1 : 0); }
+inline Int ceil_div(Int a, Int b) { return -floor_div(-a, b); }
+inline Int volume(const Int (&size)[3]) { return size[0] * size[1] * size[2]; }
+inline bool aligned(const void* p, Int bytes) { return reinterpret_cast<unsigned long long>(p) % bytes == 0; }
+
+/// Element strides of a dense tensor, channels first or last.
+inline arguments::Strides dense_strides(bool last, Int channels, const Int (&size)[3]) {
+  const Int all = volume(size);
+  if (last) return {all * channels, 1, size[1] * size[2] * channels, size[2] * channels, channels};
+  return {all * channels, all, size[1] * size[2], size[2], 1};
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/gather_mma.hpp": r"""// Launch of gather_mma.cuh for any batch and spatial size; the tile is fixed.
+#pragma once
+
+#include "arguments/gather_mma.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct GatherMmaFixed {
+  bool forward = true, source_last = false, out_last = false;
+  Int groups = 1, source_channels = 1, out_channels = 1;  ///< Channels of all groups.
+  Int weight_group = 0;                                   ///< Elements from one group's weights to the next.
+  Int stride_d = 1, stride_h = 1, stride_w = 1, padding_d = 0, padding_h = 0, padding_w = 0;
+  Int columns = 1, block_columns = 8;                  ///< Of one group; of a block.
+  Int tile_n = 1, tile_d = 1, tile_h = 1, tile_w = 1;  ///< Positions of a block.
+  Int reach_d = 1;                                     ///< Source planes that a tile of one plane reads.
+  Int threads = 256, shared_bytes = 0, blocks = 1;     ///< Blocks of a multiprocessor.
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("forward", forward), field("source_last", source_last), field("out_last", out_last);
+    field("groups", groups), field("source_channels", source_channels), field("out_channels", out_channels);
+    field("weight_group", weight_group);
+    field("stride_d", stride_d), field("stride_h", stride_h), field("stride_w", stride_w);
+    field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
+    field("columns", columns), field("block_columns", block_columns);
+    field("tile_n", tile_n), field("tile_d", tile_d), field("tile_h", tile_h), field("tile_w", tile_w);
+    field("reach_d", reach_d), field("threads", threads), field("shared_bytes", shared_bytes);
+    field("blocks", blocks);
+  }
+};
+
+struct GatherMmaLaunch {
+  const char* refusal = nullptr;  ///< Why the kernel cannot take these sizes.
+  arguments::GatherMma arguments{};
+  unsigned grid = 0;  ///< 0: nothing to do.
+  static constexpr Int workspace_bytes = 0;
+};
+
+/// Whether offsets inside a tile have 31 bits.
+inline bool gather_mma_offsets_fit(Int tile_n, Int tile_d, Int reach_d, Int step_d, double sample, double plane) {
+  return (tile_n - 1) * sample + double(step_d) * (tile_d + reach_d - 1) * plane < 2147483648.0;
+}
+
+inline GatherMmaLaunch launch_of(const GatherMmaFixed& f, const Sizes& s, int processors) {
+  GatherMmaLaunch l;
+  const Int stride[3] = {f.stride_d, f.stride_h, f.stride_w}, padding[3] = {f.padding_d, f.padding_h, f.padding_w};
+  const Int(&source)[3] = f.forward ? s.in : s.out;
+  const Int(&out)[3] = f.forward ? s.out : s.in;
+  for (int d = 0; d < 3; ++d)
+    if (source[d] >= 1 << 30 || out[d] >= 1 << 30) l.refusal = "a dimension of 2^30 or more";
+  if (s.batch >= 1 << 30) l.refusal = "a batch of 2^30 or more";
+  const double plane = double(source[1]) * double(source[2]) * double(f.source_last ? f.source_channels : 1);
+  const double sample = double(f.source_channels) * double(source[0]) * double(source[1]) * double(source[2]);
+  if (!gather_mma_offsets_fit(f.tile_n, f.tile_d, f.reach_d, f.forward ? 1 : f.stride_d, sample, plane))
+    l.refusal = "the source of one tile spans 2^31 elements or more";
+  if (l.refusal) return l;
+
+  arguments::GatherMma& a = l.arguments;
+  const arguments::Strides from = dense_strides(f.source_last, f.source_channels, source);
+  const arguments::Strides to = dense_strides(f.out_last, f.out_channels, out);
+  a.source_n = from.n, a.source_c = from.c, a.source_d = from.d, a.source_h = from.h, a.source_w = from.w;
+  a.out_n = to.n, a.out_c = to.c, a.out_d = to.d, a.out_h = to.h, a.out_w = to.w;
+  a.weight_group = f.weight_group;
+  a.batch = static_cast<int>(s.batch);
+  Int grid[3];
+  for (int d = 0; d < 3; ++d) {
+    const Int first = f.forward ? floor_div(padding[d], stride[d]) : 0;
+    grid[d] = f.forward ? ceil_div(out[d] + padding[d], stride[d]) - first : out[d];
+    a.source_size[d] = static_cast<int>(source[d]);
+    a.out_size[d] = static_cast<int>(out[d]);
+    a.first[d] = static_cast<int>(first);
+    a.padding[d] = static_cast<int>(padding[d]);
+  }
+  a.tiles_n = static_cast<int>(ceil_div(s.batch, f.tile_n));
+  a.tiles_d = static_cast<int>(ceil_div(grid[0], f.tile_d));
+  a.tiles_h = static_cast<int>(ceil_div(grid[1], f.tile_h));
+  a.tiles_w = static_cast<int>(ceil_div(grid[2], f.tile_w));
+  a.column_blocks = static_cast<int>(ceil_div(f.columns, f.block_columns));
+  a.groups = static_cast<int>(f.groups);
+  const Int tiles = Int(a.tiles_n) * a.tiles_d * a.tiles_h * a.tiles_w, across = Int(a.column_blocks) * a.groups;
+  if (tiles == 0) return l;
+  // Persistent: blocks keep their columns and walk over tiles, each as many as any other within one.
+  const Int rounds = most(1, ceil_div(tiles * across, Int(processors) * f.blocks));
+  l.grid = static_cast<unsigned>(across * least(tiles, most(1, ceil_div(tiles, rounds))));
+  return l;
+}
+
+template <class Start>
+bool run(const GatherMmaFixed& f, const GatherMmaLaunch& l, const Tensors& t, void*, Start&& start) {
+  if (l.grid == 0) return true;
+  arguments::GatherMma a = l.arguments;
+  a.source = t.a, a.weight = t.b, a.bias = t.bias, a.out = t.out;
+  void* list[] = {&a};
+  return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/positions.hpp": r"""// Launch of positions.cuh for any batch and spatial size; a thread's tile is fixed.
+#pragma once
+
+#include "arguments/positions.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct PositionsFixed {
+  bool dx = false, in_last = false, out_last = false;  ///< "in" is x (forward) or dy (dx), "out" y or dx.
+  bool group_lanes = false;                            ///< Lanes along groups, not along lines.
+  Int groups = 1, ci = 1, co = 1;                      ///< Summed and produced channels of a group.
+  Int phases_d = 1, phases_h = 1, phases_w = 1, shift_d = 0, shift_h = 0, shift_w = 0;
+  Int uh = 1, uw = 1, cot = 1, sums = 1;  ///< Positions, channels and accumulators of a thread.
+  Int threads = 256, blocks = 1;          ///< Blocks of a multiprocessor.
+  Int element_bytes = 4, weight_floats = 0;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("dx", dx), field("in_last", in_last), field("out_last", out_last), field("group_lanes", group_lanes);
+    field("groups", groups), field("ci", ci), field("co", co);
+    field("phases_d", phases_d), field("phases_h", phases_h), field("phases_w", phases_w);
+    field("shift_d", shift_d), field("shift_h", shift_h), field("shift_w", shift_w);
+    field("uh", uh), field("uw", uw), field("cot", cot), field("sums", sums);
+    field("threads", threads), field("blocks", blocks);
+    field("element_bytes", element_bytes), field("weight_floats", weight_floats);
+  }
+};
+
+/// Dynamic shared memory of a launch whose summed channels are cut into `slices`.
+inline Int positions_shared_bytes(const PositionsFixed& f, Int slices) {
+  const Int sums = slices > 1 ? f.sums * f.threads / 2 : 0;
+  return 4 * (f.weight_floats + f.threads * f.phases_w + sums);
+}
+
+struct PositionsLaunch {
+  const char* refusal = nullptr;
+  arguments::Positions arguments{};
+  unsigned grid = 0;  ///< 0: nothing to do.
+  static constexpr Int workspace_bytes = 0;
+};
+
+inline PositionsLaunch launch_of(const PositionsFixed& f, const Sizes& z, int processors) {
+  PositionsLaunch l;
+  const Int limit = (Int(1) << 31) - 65536;
+  const Int(&in)[3] = f.dx ? z.out : z.in;
+  const Int(&out)[3] = f.dx ? z.in : z.out;
+  if (volume(in) * (f.in_last ? f.ci * f.groups : 1) > limit ||
+      volume(out) * (f.out_last ? f.co * f.groups : 1) > limit) {
+    l.refusal = "a sample's plane exceeds 2^31 elements";
+    return l;
+  }
+  const Int phases[3] = {f.phases_d, f.phases_h, f.phases_w}, shift[3] = {f.shift_d, f.shift_h, f.shift_w};
+  const auto coarse = [&](int d) { return (out[d] + shift[d] + phases[d] - 1) / phases[d]; };
+  arguments::Positions& s = l.arguments;
+  s.in_d = int(in[0]), s.in_h = int(in[1]), s.in_w = int(in[2]);
+  s.out_d = int(out[0]), s.out_h = int(out[1]), s.out_w = int(out[2]);
+  const Int rows = (coarse(1) + f.uh - 1) / f.uh;
+  const Int columns = f.uw > 1 ? (coarse(2) + 32 * f.uw - 1) / (32 * f.uw) * 32 : coarse(2);
+  const Int positions = coarse(0) * rows * columns;
+  if (double(positions) * double(z.batch) > double(1 << 30)) {
+    l.refusal = "more than 2^30 positions";
+    return l;
+  }
+  s.rows = int(rows), s.columns = int(columns);
+  s.positions = int(positions);
+  s.total = int(positions * z.batch);
+  s.groups = int(f.groups);
+  const Int lanes = f.group_lanes ? 32 : 1, tiles = (f.co + f.cot - 1) / f.cot;
+  const Int slabs = tiles * ((f.groups + lanes - 1) / lanes);  // each has `total` positions
+  const Int resident = Int(processors) * f.blocks;
+  s.slices = 1;
+  const auto blocks_for = [&](Int slices, Int steps) {
+    const Int per = f.threads / slices / lanes * steps;
+    return slabs * ((s.total + per - 1) / per);
+  };
+  while (s.slices < f.threads / 32 && f.ci >= 8 * s.slices && blocks_for(s.slices, 1) < resident) s.slices *= 2;
+  s.steps = 1;
+  while (s.steps < 16 && blocks_for(s.slices, 2 * s.steps) >= 6 * resident) s.steps *= 2;
+  const Int per = f.threads / s.slices / lanes * s.steps;
+  s.blocks = int((s.total + per - 1) / per);
+  if (slabs * s.blocks > (Int(1) << 31) - 1) {
+    l.refusal = "more than 2^31 blocks";
+    return l;
+  }
+  l.grid = s.total == 0 ? 0 : static_cast<unsigned>(slabs * s.blocks);
+  return l;
+}
+
+template <class Start>
+bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, void*, Start&& start) {
+  if (l.grid == 0) return true;
+  arguments::Positions s = l.arguments;
+  s.vectors = f.shift_w == 0 && s.out_w % f.phases_w == 0 && aligned(t.out, f.phases_w * f.element_bytes);
+  const void *in = t.a, *w = t.b, *bias = t.bias;
+  void* out = t.out;
+  void* list[] = {&in, &w, &bias, &out, &s};
+  return start(
+      0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(positions_shared_bytes(f, s.slices))},
+      list);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/tiles.hpp": r"""// Launch of tiles.cuh for any batch and spatial size; the tile is fixed.
+#pragma once
+
+#include "arguments/tiles.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct TilesFixed {
+  bool backward = false, source_last = false, out_last = false, resident = false;
+  bool vectors = false;                          ///< Rows of the source may be copied several words at a time.
+  Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
+  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
+  Int stride_h = 1, stride_w = 1, padding_h = 0, padding_w = 0;
+  Int tile_rows = 1, tile_columns = 1, columns = 8;  ///< Positions of a block and its result channels.
+  Int threads = 384, shared_bytes = 0;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("backward", backward), field("source_last", source_last), field("out_last", out_last);
+    field("resident", resident), field("vectors", vectors);
+    field("groups", groups), field("k", k), field("n", n);
+    field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
+    field("stride_h", stride_h), field("stride_w", stride_w);
+    field("padding_h", padding_h), field("padding_w", padding_w);
+    field("tile_rows", tile_rows), field("tile_columns", tile_columns), field("columns", columns);
+    field("threads", threads), field("shared_bytes", shared_bytes);
+  }
+};
+
+struct TilesLaunch {
+  const char* refusal = nullptr;
+  arguments::Tiles<void> arguments{};
+  unsigned grid = 0;  ///< 0: nothing to do.
+  static constexpr Int workspace_bytes = 0;
+};
+
+inline TilesLaunch launch_of(const TilesFixed& f, const Sizes& s, int processors) {
+  TilesLaunch l;
+  const Int(&source)[3] = f.backward ? s.out : s.in;
+  const Int(&out)[3] = f.backward ? s.in : s.out;
+  for (int d = 0; d < 3; ++d)
+    if (source[d] > 1 << 30 || out[d] > 1 << 30) l.refusal = "a side longer than 2^30";
+  // Positions q of the phase grid: all of the result (dx), or those of which some phase is inside it.
+  const Int row_begin = f.backward ? 0 : f.padding_h / f.stride_h;
+  const Int row_end = f.backward ? s.in[1] : (s.out[1] - 1 + f.padding_h) / f.stride_h + 1;
+  const Int column_begin = f.backward ? 0 : f.padding_w / f.stride_w;
+  const Int column_end = f.backward ? s.in[2] : (s.out[2] - 1 + f.padding_w) / f.stride_w + 1;
+  const Int tiles_row = ceil_div(row_end - row_begin, f.tile_rows);
+  const Int tiles_column = ceil_div(column_end - column_begin, f.tile_columns);
+  const Int shares = f.groups * ceil_div(f.n, f.columns);
+  if (double(s.batch) * double(out[0]) * double(tiles_row) * double(tiles_column) * double(shares) >= 2147483648.0)
+    l.refusal = "2^31 tiles or more";
+  if (f.resident && shares > processors) l.refusal = "more blocks of weights than multiprocessors";
+  if (l.refusal) return l;
+
+  arguments::Tiles<void>& a = l.arguments;
+  a.src_strides = dense_strides(f.source_last, f.k * f.groups, source);
+  a.out_strides = dense_strides(f.out_last, f.n * f.groups, out);
+  a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
+  a.groups = static_cast<int>(f.groups);
+  a.src_d = static_cast<int>(source[0]), a.src_h = static_cast<int>(source[1]), a.src_w = static_cast<int>(source[2]);
+  a.out_d = static_cast<int>(out[0]), a.out_h = static_cast<int>(out[1]), a.out_w = static_cast<int>(out[2]);
+  a.first_row = static_cast<int>(row_begin);
+  a.first_column = static_cast<int>(column_begin);
+  a.tiles_row = static_cast<int>(tiles_row);
+  a.tiles_column = static_cast<int>(tiles_column);
+  const Int tiles = s.batch * out[0] * tiles_row * tiles_column;
+  a.tiles = static_cast<int>(f.resident ? tiles : tiles * shares);
+  l.grid = static_cast<unsigned>(f.resident ? shares * least(tiles, processors / shares) : least(a.tiles, processors));
+  return l;
+}
+
+template <class Start>
+bool run(const TilesFixed& f, const TilesLaunch& l, const Tensors& t, void*, Start&& start) {
+  if (l.grid == 0) return true;
+  arguments::Tiles<void> a = l.arguments;
+  a.src = t.a, a.w = t.b, a.bias = t.bias, a.out = t.out;
+  const auto may_copy = [&](int words) { return f.vectors && a.src_w % words == 0 && aligned(a.src, 4 * words); };
+  a.vector = may_copy(4) ? 4 : may_copy(2) ? 2 : 1;
+  a.pairs = a.out_w % 2 == 0 && aligned(a.out, 8);
+  void* list[] = {&a};
+  return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/ordered_sum.hpp": r"""// Launch of ordered_sum.cuh: result[c] = the sum over row < rows and i < inner of parts[row * count * inner + c * inner
+// + i], c < count.
+#pragma once
+
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// `start(kernel, shape, arguments)` puts a kernel on the stream and says whether it could.
+template <class Start>
+bool run_ordered_sum(Start&& start, int kernel, const void* parts, void* result, Int count, Int rows, Int inner = 1) {
+  if (count == 0) return true;
+  const Int columns = inner == 1 ? count : inner;
+  int lanes = 1;
+  // Eight neighbours fill a sector of memory; more would leave a small `count` to few blocks.
+  const int widest = inner == 1 && count < 1024 ? 8 : 32;
+  while (lanes < widest && lanes < columns) lanes *= 2;
+  const Int results = inner == 1 ? lanes : 1, blocks = (count + results - 1) / results;
+  void* list[] = {&parts, &result, &count, &rows, &inner, &lanes};
+  return start(kernel, Shape{static_cast<unsigned>(least(blocks, 1 << 20)), 512, 0}, list);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/positions_weight.hpp": r"""// Launch of positions_weight.cuh for any batch and spatial size; a thread's tile is fixed.
+#pragma once
+
+#include "arguments/positions_weight.cuh"
+#include "launch/ordered_sum.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct PositionsWeightFixed {
+  bool x_last = false, y_last = false;
+  bool group_lanes = false;                      ///< Lanes along groups, not along lines.
+  bool writes_dw = true;                         ///< One split is dw itself: fp32.
+  Int groups = 1, ci = 1, co = 1, elements = 1;  ///< Channels a group; elements of dw.
+  Int items = 1;                                 ///< Blocks for one share of the positions.
+  Int uh = 1, threads = 256, blocks = 1;
+  Int workspace_limit = 64 << 20;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("x_last", x_last), field("y_last", y_last), field("group_lanes", group_lanes);
+    field("writes_dw", writes_dw), field("groups", groups), field("ci", ci), field("co", co);
+    field("elements", elements), field("items", items), field("uh", uh), field("threads", threads);
+    field("blocks", blocks), field("workspace_limit", workspace_limit);
+  }
+};
+
+struct PositionsWeightLaunch {
+  const char* refusal = nullptr;
+  arguments::PositionsWeight arguments{};
+  unsigned grid = 0;
+  Int workspace_bytes = 0;
+};
+
+inline PositionsWeightLaunch launch_of(const PositionsWeightFixed& f, const Sizes& z, int processors) {
+  PositionsWeightLaunch l;
+  const Int limit = (Int(1) << 31) - 65536;
+  if (volume(z.in) * (f.x_last ? f.ci * f.groups : 1) > limit ||
+      volume(z.out) * (f.y_last ? f.co * f.groups : 1) > limit) {
+    l.refusal = "a sample's plane exceeds 2^31 elements";
+    return l;
+  }
+  arguments::PositionsWeight& s = l.arguments;
+  s.in_d = int(z.in[0]), s.in_h = int(z.in[1]), s.in_w = int(z.in[2]);
+  s.out_d = int(z.out[0]), s.out_h = int(z.out[1]), s.out_w = int(z.out[2]);
+  s.rows = int((s.in_h + f.uh - 1) / f.uh);
+  const Int positions = Int(s.in_d) * s.rows * s.in_w;
+  const Int room = f.workspace_limit / (4 * f.elements);
+  if (double(positions) * double(z.batch) > double(1 << 30) || room < 1) {
+    l.refusal = "more positions than 2^30, or dw larger than the workspace";
+    return l;
+  }
+  s.positions = int(most(positions, 1));
+  s.total = int(positions * z.batch);
+  s.groups = int(f.groups);
+  s.elements = f.elements;
+  const Int lanes = f.group_lanes ? 32 : 1;
+  const Int wanted = 2 * Int(processors) * f.blocks / f.items;
+  const Int useful = (s.total + 2 * (f.threads / lanes) - 1) / (2 * (f.threads / lanes));
+  s.splits = int(most(1, least(least(wanted, useful), least(room, 2048))));
+  if (f.items * s.splits > limit) {
+    l.refusal = "more than 2^31 blocks";
+    return l;
+  }
+  l.grid = static_cast<unsigned>(f.items * s.splits);
+  l.workspace_bytes = s.splits == 1 && f.writes_dw ? 0 : s.splits * s.elements * 4;
+  return l;
+}
+
+template <class Start>
+bool run(const PositionsWeightFixed& f, const PositionsWeightLaunch& l, const Tensors& t, void* workspace,
+         Start&& start) {
+  arguments::PositionsWeight s = l.arguments;
+  const bool alone = l.workspace_bytes == 0;
+  const void *x = t.a, *dy = t.b;
+  void* parts = alone ? t.out : workspace;
+  void* list[] = {&x, &dy, &parts, &s};
+  if (!start(0, Shape{l.grid, static_cast<unsigned>(f.threads), 0}, list)) return false;
+  return alone || run_ordered_sum(start, 1, parts, t.out, s.elements, s.splits);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/bias_sum.hpp": r"""// Launch of bias_sum.cuh: long rows of a channel go to warps, anything shorter is summed down columns; what the blocks
+// leave, ordered_sum adds up. Kernels: 0 bias_rows, 1 bias_columns, 2 ordered_sum.
+#pragma once
+
+#include "launch/ordered_sum.hpp"
+
+namespace upconv::launch {
+
+struct BiasSumFixed {
+  bool last = false;  ///< dy has its channels last.
+  Int channels = 1, element_bytes = 4, sum_bytes = 4;
+  Int workspace_limit = 64 << 20;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("last", last), field("channels", channels), field("element_bytes", element_bytes);
+    field("sum_bytes", sum_bytes), field("workspace_limit", workspace_limit);
+  }
+};
+
+struct BiasSumLaunch {
+  const char* refusal = nullptr;
+  bool rows = true;
+  Int batch = 0, volume = 1, piece = 1, pieces = 1, units = 1, shares = 1;          ///< rows
+  Int inner = 1, total = 0, width = 1, keep = 1, tiles = 1, lines = 1, chunks = 1;  ///< columns
+  unsigned grid = 0, threads = 32;
+  Int workspace_bytes = 0;
+};
+
+constexpr Int bias_most_threads = 256, bias_most_blocks = 1 << 30;
+constexpr Int bias_shortest_row = 256;         ///< Bytes of a channel's row from which a warp is worth it.
+constexpr Int bias_piece_bytes = 8192;         ///< Of a row, for a warp at a time.
+constexpr Int bias_bytes_of_share = 64 << 10;  ///< Least a block reads of a channel that is split.
+
+inline BiasSumLaunch launch_of(const BiasSumFixed& f, const Sizes& z, int processors) {
+  BiasSumLaunch l;
+  l.batch = z.batch;
+  l.volume = volume(z.out);
+  l.rows = !(f.last && f.channels > 1) && l.volume * f.element_bytes >= bias_shortest_row;
+  if (l.rows) {
+    if (f.channels > bias_most_blocks) {
+      l.refusal = "more than 2^30 channels fill no grid";
+      return l;
+    }
+    l.piece = bias_piece_bytes / f.element_bytes;
+    l.pieces = ceil_div(l.volume, l.piece);
+    const Int units = most(z.batch * l.pieces, 1), of_channel = z.batch * l.volume * f.element_bytes;
+    const Int widest = least(least(of_channel / bias_bytes_of_share, ceil_div(units, bias_most_threads / 32)),
+                             least(f.workspace_limit / (f.channels * f.sum_bytes), bias_most_blocks / f.channels));
+    const Int shares = least(most(ceil_div(Int{16} * processors, f.channels), 1), most(widest, 1));
+    l.units = ceil_div(units, shares);
+    l.shares = ceil_div(units, l.units);
+    l.threads = static_cast<unsigned>(32 * least(l.units, bias_most_threads / 32));
+    l.grid = static_cast<unsigned>(f.channels * l.shares);
+    l.workspace_bytes = l.shares > 1 ? l.shares * f.channels * f.sum_bytes : 0;
+    return l;
+  }
+  l.inner = f.last ? 1 : l.volume;
+  l.total = z.batch * f.channels * l.volume;
+  const Int lanes = 16 / f.element_bytes, period = f.channels * l.inner;
+  Int common = period, rest = lanes;  // gcd
+  while (rest != 0) {
+    const Int next = common % rest;
+    common = rest, rest = next;
+  }
+  Int vectors = period / common;  // the shortest line of whole vectors
+  if (vectors <= bias_most_threads) {
+    vectors *= bias_most_threads / vectors;
+    l.keep = period;
+  } else {
+    l.tiles = ceil_div(vectors, bias_most_threads);
+    l.keep = vectors * lanes;
+  }
+  l.width = vectors * lanes;
+  l.threads = static_cast<unsigned>(32 * ceil_div(ceil_div(vectors, l.tiles), 32));
+  const Int lines = most(ceil_div(l.total, l.width), 1);
+  const Int widest = ceil_div(lines, l.tiles == 1 ? 8 : 16);
+  const Int chunks = least(most(ceil_div(Int{4} * processors, l.tiles), 1), widest);
+  l.lines = ceil_div(lines, chunks);
+  l.chunks = ceil_div(lines, l.lines);
+  l.grid = static_cast<unsigned>(l.chunks * l.tiles);
+  l.workspace_bytes = l.chunks * l.keep * f.sum_bytes;
+  if (l.workspace_bytes > f.workspace_limit || l.chunks * l.tiles > bias_most_blocks)
+    l.refusal = "the parts of its sums would exceed the workspace";
+  return l;
+}
+
+template <class Start>
+bool run(const BiasSumFixed& f, const BiasSumLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  const void* dy = t.a;
+  void* db = t.out;
+  Int channels = f.channels;
+  if (l.rows) {
+    void* parts = l.shares > 1 ? workspace : nullptr;
+    Int batch = l.batch, volume = l.volume, piece = l.piece, pieces = l.pieces, units = l.units;
+    void* list[] = {&dy, &parts, &db, &batch, &channels, &volume, &piece, &pieces, &units};
+    if (!start(0, Shape{l.grid, l.threads, 0}, list)) return false;
+    return l.shares == 1 || run_ordered_sum(start, 2, parts, db, channels, l.shares);
+  }
+  Int total = l.total, width = l.width, period = f.channels * l.inner, keep = l.keep, tiles = l.tiles, lines = l.lines;
+  void* list[] = {&dy, &workspace, &total, &width, &period, &keep, &tiles, &lines};
+  if (!start(1, Shape{l.grid, l.threads, 0}, list)) return false;
+  return run_ordered_sum(start, 2, workspace, db, channels, l.chunks * (l.keep / period), l.inner);
+}
+
+}  // namespace upconv::launch
+""",
+}
+
+
+# What each kernel is specialised for: where it is compiled, its source, and the text before it.
+KERNELS = {
+    "gather_mma_0": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::bf16x3;
+constexpr bool FORWARD = true;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 1, 1, false};
+constexpr upconv::Dimension DIM_W = {3, 1, 1, false};
+constexpr int DEPTH = 8;
+constexpr int COLUMNS = 8;
+constexpr int LOOP = 2;
+constexpr int W_DEEP = 72;
+constexpr int W_WIDE = 9;
+constexpr int W_D = 9;
+constexpr int W_H = 3;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = true;
+constexpr int TN = 2;
+constexpr int TD = 1;
+constexpr int TH = 8;
+constexpr int TW = 16;
+constexpr int MT = 4;
+constexpr int NT = 1;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 2;
+constexpr int KC = 16;
+constexpr bool RESIDENT = true;
+constexpr int LW = 18;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 368;
+constexpr int SKEW = 1;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "positions_0": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int SHIFT_D = 0;
+constexpr int W_TD = 9;
+constexpr int KH = 3;
+constexpr int SH = 1;
+constexpr int PH = 0;
+constexpr int DH = 1;
+constexpr int SHIFT_H = 0;
+constexpr int W_TH = 3;
+constexpr int KW = 3;
+constexpr int SW = 1;
+constexpr int PW = 0;
+constexpr int DW = 1;
+constexpr int SHIFT_W = 0;
+constexpr int W_TW = 1;
+constexpr int DTYPE = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int COT = 8;
+constexpr int UH = 3;
+constexpr int UW = 1;
+constexpr int THREADS = 256;
+constexpr int BLOCKS = 2;
+constexpr int W_GROUP = 576;
+constexpr int W_IN = 72;
+constexpr int W_OUT = 9;
+constexpr int IN_COLUMN = 1;
+constexpr int OUT_COLUMN = 1;
+constexpr int STAGE_AT = 576;
+constexpr int SLICES_AT = 832;
+constexpr bool FLAT = true;
+constexpr bool DX = false;
+constexpr bool BIAS = true;
+constexpr bool IN_CL = false;
+constexpr bool OUT_CL = false;
+constexpr bool GROUP_LANES = false;
+constexpr bool WHOLE = true;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "tiles_0": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+constexpr bool backward = false;
+constexpr bool tf32 = false;
+constexpr bool has_bias = true;
+constexpr bool source_last = false;
+constexpr bool result_last = false;
+constexpr bool source_vectors = true;
+constexpr bool RESIDENT = true;
+constexpr int PARTS = 2;
+constexpr int K = 8;
+constexpr int N = 8;
+constexpr int NB = 8;
+constexpr int TAPS_HW = 9;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int PH = 0;
+constexpr int PW = 0;
+constexpr int FIRST_H = -2;
+constexpr int FIRST_W = -4;
+constexpr int SOURCE_SH = 1;
+constexpr int SOURCE_SW = 1;
+constexpr int PLANES_H = 1;
+constexpr int PLANES_W = 1;
+__device__ constexpr int residue_h[] = {0};
+__device__ constexpr int residue_w[] = {0};
+constexpr int PHASES_H = 1;
+constexpr int PHASES_W = 1;
+__device__ constexpr int accumulator[] = {0};
+constexpr int USED_PHASES = 1;
+constexpr int ACCUMULATORS = 6;
+constexpr int SEGMENTS = 1;
+constexpr int SEGMENT_STEP = 16;
+constexpr int ROWS = 6;
+constexpr bool WARPS_DOWN = true;
+constexpr int GROUPS_ACROSS = 2;
+constexpr int GROUP_COLUMNS = 16;
+constexpr int TILE_ROWS = 24;
+constexpr int TILE_COLUMNS = 32;
+constexpr int PLANE_ROWS = 26;
+constexpr int PLANE_COLUMNS = 36;
+constexpr int PLANE_PITCH = 936;
+constexpr int STAGES = 3;
+constexpr bool TURNS = false;
+constexpr int CONSUMERS = 2;
+constexpr int PRODUCERS = 128;
+constexpr int CONSUMER_REGISTERS = 208;
+constexpr int PRODUCER_REGISTERS = 80;
+__device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
+  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
+    "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1, 0;}"
+    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
+}
+#define UPCONV_PRODUCTS \
+  FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
+  FRAGMENT(1, 38, 2) PRODUCT(1, 0, 5) PRODUCT(1, 1, 8) \
+  FRAGMENT(2, 74, 2) PRODUCT(2, 0, 2) PRODUCT(2, 1, 5) PRODUCT(2, 2, 8) \
+  FRAGMENT(3, 110, 2) PRODUCT(3, 1, 2) PRODUCT(3, 2, 5) PRODUCT(3, 3, 8) \
+  FRAGMENT(4, 146, 2) PRODUCT(4, 2, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
+  FRAGMENT(5, 182, 2) PRODUCT(5, 3, 2) PRODUCT(5, 4, 5) PRODUCT(5, 5, 8) \
+  FRAGMENT(6, 218, 2) PRODUCT(6, 4, 2) PRODUCT(6, 5, 5) \
+  FRAGMENT(7, 254, 2) PRODUCT(7, 5, 2) \
+  FRAGMENT(8, 3, 2) PRODUCT(8, 0, 7) \
+  FRAGMENT(9, 39, 2) PRODUCT(9, 0, 4) PRODUCT(9, 1, 7) \
+  FRAGMENT(10, 75, 2) PRODUCT(10, 0, 1) PRODUCT(10, 1, 4) PRODUCT(10, 2, 7) \
+  FRAGMENT(11, 111, 2) PRODUCT(11, 1, 1) PRODUCT(11, 2, 4) PRODUCT(11, 3, 7) \
+  FRAGMENT(12, 147, 2) PRODUCT(12, 2, 1) PRODUCT(12, 3, 4) PRODUCT(12, 4, 7) \
+  FRAGMENT(13, 183, 2) PRODUCT(13, 3, 1) PRODUCT(13, 4, 4) PRODUCT(13, 5, 7) \
+  FRAGMENT(14, 219, 2) PRODUCT(14, 4, 1) PRODUCT(14, 5, 4) \
+  FRAGMENT(15, 255, 2) PRODUCT(15, 5, 1) \
+  FRAGMENT(16, 4, 2) PRODUCT(16, 0, 6) \
+  FRAGMENT(17, 40, 2) PRODUCT(17, 0, 3) PRODUCT(17, 1, 6) \
+  FRAGMENT(18, 76, 2) PRODUCT(18, 0, 0) PRODUCT(18, 1, 3) PRODUCT(18, 2, 6) \
+  FRAGMENT(19, 112, 2) PRODUCT(19, 1, 0) PRODUCT(19, 2, 3) PRODUCT(19, 3, 6) \
+  FRAGMENT(20, 148, 2) PRODUCT(20, 2, 0) PRODUCT(20, 3, 3) PRODUCT(20, 4, 6) \
+  FRAGMENT(21, 184, 2) PRODUCT(21, 3, 0) PRODUCT(21, 4, 3) PRODUCT(21, 5, 6) \
+  FRAGMENT(22, 220, 2) PRODUCT(22, 4, 0) PRODUCT(22, 5, 3) \
+  FRAGMENT(23, 256, 2) PRODUCT(23, 5, 0) \
+
+namespace config {
+constexpr int FRAGMENTS = 24;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "gather_mma_1": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::bf16x3;
+constexpr bool FORWARD = true;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 1, 1, false};
+constexpr upconv::Dimension DIM_W = {3, 1, 1, false};
+constexpr int DEPTH = 8;
+constexpr int COLUMNS = 8;
+constexpr int LOOP = 2;
+constexpr int W_DEEP = 72;
+constexpr int W_WIDE = 9;
+constexpr int W_D = 9;
+constexpr int W_H = 3;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = true;
+constexpr int TN = 2;
+constexpr int TD = 1;
+constexpr int TH = 8;
+constexpr int TW = 16;
+constexpr int MT = 4;
+constexpr int NT = 1;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 2;
+constexpr int KC = 16;
+constexpr bool RESIDENT = true;
+constexpr int LW = 18;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 368;
+constexpr int SKEW = 1;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = true;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  v = upconv::activation::gelu<S>(v);
+  return v;
+}
+}  // namespace config
+"""),
+    "positions_1": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int SHIFT_D = 0;
+constexpr int W_TD = 9;
+constexpr int KH = 3;
+constexpr int SH = 1;
+constexpr int PH = 0;
+constexpr int DH = 1;
+constexpr int SHIFT_H = 0;
+constexpr int W_TH = 3;
+constexpr int KW = 3;
+constexpr int SW = 1;
+constexpr int PW = 0;
+constexpr int DW = 1;
+constexpr int SHIFT_W = 0;
+constexpr int W_TW = 1;
+constexpr int DTYPE = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int COT = 8;
+constexpr int UH = 3;
+constexpr int UW = 1;
+constexpr int THREADS = 256;
+constexpr int BLOCKS = 2;
+constexpr int W_GROUP = 576;
+constexpr int W_IN = 72;
+constexpr int W_OUT = 9;
+constexpr int IN_COLUMN = 1;
+constexpr int OUT_COLUMN = 1;
+constexpr int STAGE_AT = 576;
+constexpr int SLICES_AT = 832;
+constexpr bool FLAT = true;
+constexpr bool DX = false;
+constexpr bool BIAS = true;
+constexpr bool IN_CL = false;
+constexpr bool OUT_CL = false;
+constexpr bool GROUP_LANES = false;
+constexpr bool WHOLE = true;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = true;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  v = upconv::activation::gelu<S>(v);
+  return v;
+}
+}  // namespace config
+"""),
+    "tiles_1": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+constexpr bool backward = false;
+constexpr bool tf32 = false;
+constexpr bool has_bias = true;
+constexpr bool source_last = false;
+constexpr bool result_last = false;
+constexpr bool source_vectors = true;
+constexpr bool RESIDENT = true;
+constexpr int PARTS = 2;
+constexpr int K = 8;
+constexpr int N = 8;
+constexpr int NB = 8;
+constexpr int TAPS_HW = 9;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int PH = 0;
+constexpr int PW = 0;
+constexpr int FIRST_H = -2;
+constexpr int FIRST_W = -4;
+constexpr int SOURCE_SH = 1;
+constexpr int SOURCE_SW = 1;
+constexpr int PLANES_H = 1;
+constexpr int PLANES_W = 1;
+__device__ constexpr int residue_h[] = {0};
+__device__ constexpr int residue_w[] = {0};
+constexpr int PHASES_H = 1;
+constexpr int PHASES_W = 1;
+__device__ constexpr int accumulator[] = {0};
+constexpr int USED_PHASES = 1;
+constexpr int ACCUMULATORS = 6;
+constexpr int SEGMENTS = 1;
+constexpr int SEGMENT_STEP = 16;
+constexpr int ROWS = 6;
+constexpr bool WARPS_DOWN = true;
+constexpr int GROUPS_ACROSS = 2;
+constexpr int GROUP_COLUMNS = 16;
+constexpr int TILE_ROWS = 24;
+constexpr int TILE_COLUMNS = 32;
+constexpr int PLANE_ROWS = 26;
+constexpr int PLANE_COLUMNS = 36;
+constexpr int PLANE_PITCH = 936;
+constexpr int STAGES = 3;
+constexpr bool TURNS = false;
+constexpr int CONSUMERS = 2;
+constexpr int PRODUCERS = 128;
+constexpr int CONSUMER_REGISTERS = 208;
+constexpr int PRODUCER_REGISTERS = 80;
+__device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
+  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
+    "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1, 0;}"
+    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
+}
+#define UPCONV_PRODUCTS \
+  FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
+  FRAGMENT(1, 38, 2) PRODUCT(1, 0, 5) PRODUCT(1, 1, 8) \
+  FRAGMENT(2, 74, 2) PRODUCT(2, 0, 2) PRODUCT(2, 1, 5) PRODUCT(2, 2, 8) \
+  FRAGMENT(3, 110, 2) PRODUCT(3, 1, 2) PRODUCT(3, 2, 5) PRODUCT(3, 3, 8) \
+  FRAGMENT(4, 146, 2) PRODUCT(4, 2, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
+  FRAGMENT(5, 182, 2) PRODUCT(5, 3, 2) PRODUCT(5, 4, 5) PRODUCT(5, 5, 8) \
+  FRAGMENT(6, 218, 2) PRODUCT(6, 4, 2) PRODUCT(6, 5, 5) \
+  FRAGMENT(7, 254, 2) PRODUCT(7, 5, 2) \
+  FRAGMENT(8, 3, 2) PRODUCT(8, 0, 7) \
+  FRAGMENT(9, 39, 2) PRODUCT(9, 0, 4) PRODUCT(9, 1, 7) \
+  FRAGMENT(10, 75, 2) PRODUCT(10, 0, 1) PRODUCT(10, 1, 4) PRODUCT(10, 2, 7) \
+  FRAGMENT(11, 111, 2) PRODUCT(11, 1, 1) PRODUCT(11, 2, 4) PRODUCT(11, 3, 7) \
+  FRAGMENT(12, 147, 2) PRODUCT(12, 2, 1) PRODUCT(12, 3, 4) PRODUCT(12, 4, 7) \
+  FRAGMENT(13, 183, 2) PRODUCT(13, 3, 1) PRODUCT(13, 4, 4) PRODUCT(13, 5, 7) \
+  FRAGMENT(14, 219, 2) PRODUCT(14, 4, 1) PRODUCT(14, 5, 4) \
+  FRAGMENT(15, 255, 2) PRODUCT(15, 5, 1) \
+  FRAGMENT(16, 4, 2) PRODUCT(16, 0, 6) \
+  FRAGMENT(17, 40, 2) PRODUCT(17, 0, 3) PRODUCT(17, 1, 6) \
+  FRAGMENT(18, 76, 2) PRODUCT(18, 0, 0) PRODUCT(18, 1, 3) PRODUCT(18, 2, 6) \
+  FRAGMENT(19, 112, 2) PRODUCT(19, 1, 0) PRODUCT(19, 2, 3) PRODUCT(19, 3, 6) \
+  FRAGMENT(20, 148, 2) PRODUCT(20, 2, 0) PRODUCT(20, 3, 3) PRODUCT(20, 4, 6) \
+  FRAGMENT(21, 184, 2) PRODUCT(21, 3, 0) PRODUCT(21, 4, 3) PRODUCT(21, 5, 6) \
+  FRAGMENT(22, 220, 2) PRODUCT(22, 4, 0) PRODUCT(22, 5, 3) \
+  FRAGMENT(23, 256, 2) PRODUCT(23, 5, 0) \
+
+namespace config {
+constexpr int FRAGMENTS = 24;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = true;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  v = upconv::activation::gelu<S>(v);
+  return v;
+}
+}  // namespace config
+"""),
+    "activation_0": ("UPCONV_BASE || UPCONV_HOPPER", "activation.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = true;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  v = upconv::activation::gelu<S>(v);
+  return v;
+}
+}  // namespace config
+#include "epilogue/slopes.cuh"
+namespace config {
+template <class S>
+__device__ __forceinline__ S epilogue_gradient(S v0, S dy) {
+  dy *= upconv::slope::gelu<S>(v0);
+  return dy;
+}
+}  // namespace config
+"""),
+    "gather_mma_2": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::tf32;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 1, 1, false};
+constexpr upconv::Dimension DIM_W = {3, 1, 1, false};
+constexpr int DEPTH = 8;
+constexpr int COLUMNS = 8;
+constexpr int LOOP = 0;
+constexpr int W_DEEP = 9;
+constexpr int W_WIDE = 72;
+constexpr int W_D = 9;
+constexpr int W_H = 3;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 1;
+constexpr int TH = 8;
+constexpr int TW = 32;
+constexpr int MT = 4;
+constexpr int NT = 1;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 4;
+constexpr int KC = 8;
+constexpr bool RESIDENT = true;
+constexpr int LW = 34;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 353;
+constexpr int SKEW = 0;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 3;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "positions_2": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int SHIFT_D = 0;
+constexpr int W_TD = 9;
+constexpr int KH = 3;
+constexpr int SH = 1;
+constexpr int PH = 0;
+constexpr int DH = 1;
+constexpr int SHIFT_H = 0;
+constexpr int W_TH = 3;
+constexpr int KW = 3;
+constexpr int SW = 1;
+constexpr int PW = 0;
+constexpr int DW = 1;
+constexpr int SHIFT_W = 0;
+constexpr int W_TW = 1;
+constexpr int DTYPE = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int COT = 8;
+constexpr int UH = 3;
+constexpr int UW = 1;
+constexpr int THREADS = 256;
+constexpr int BLOCKS = 2;
+constexpr int W_GROUP = 576;
+constexpr int W_IN = 9;
+constexpr int W_OUT = 72;
+constexpr int IN_COLUMN = 1;
+constexpr int OUT_COLUMN = 1;
+constexpr int STAGE_AT = 576;
+constexpr int SLICES_AT = 832;
+constexpr bool FLAT = true;
+constexpr bool DX = true;
+constexpr bool BIAS = false;
+constexpr bool IN_CL = false;
+constexpr bool OUT_CL = false;
+constexpr bool GROUP_LANES = false;
+constexpr bool WHOLE = true;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "tiles_2": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+constexpr bool backward = true;
+constexpr bool tf32 = true;
+constexpr bool has_bias = false;
+constexpr bool source_last = false;
+constexpr bool result_last = false;
+constexpr bool source_vectors = true;
+constexpr bool RESIDENT = true;
+constexpr int PARTS = 1;
+constexpr int K = 8;
+constexpr int N = 8;
+constexpr int NB = 8;
+constexpr int TAPS_HW = 9;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int PH = 0;
+constexpr int PW = 0;
+constexpr int FIRST_H = 0;
+constexpr int FIRST_W = 0;
+constexpr int SOURCE_SH = 1;
+constexpr int SOURCE_SW = 1;
+constexpr int PLANES_H = 1;
+constexpr int PLANES_W = 1;
+__device__ constexpr int residue_h[] = {0};
+__device__ constexpr int residue_w[] = {0};
+constexpr int PHASES_H = 1;
+constexpr int PHASES_W = 1;
+__device__ constexpr int accumulator[] = {0};
+constexpr int USED_PHASES = 1;
+constexpr int ACCUMULATORS = 8;
+constexpr int SEGMENTS = 2;
+constexpr int SEGMENT_STEP = 16;
+constexpr int ROWS = 4;
+constexpr bool WARPS_DOWN = true;
+constexpr int GROUPS_ACROSS = 1;
+constexpr int GROUP_COLUMNS = 32;
+constexpr int TILE_ROWS = 32;
+constexpr int TILE_COLUMNS = 32;
+constexpr int PLANE_ROWS = 34;
+constexpr int PLANE_COLUMNS = 36;
+constexpr int PLANE_PITCH = 1224;
+constexpr int STAGES = 4;
+constexpr bool TURNS = false;
+constexpr int CONSUMERS = 2;
+constexpr int PRODUCERS = 128;
+constexpr int CONSUMER_REGISTERS = 208;
+constexpr int PRODUCER_REGISTERS = 80;
+__device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
+  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
+    "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
+    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
+}
+#define UPCONV_PRODUCTS \
+  FRAGMENT(0, 0, 2) PRODUCT(0, 0, 0) \
+  FRAGMENT(1, 16, 2) PRODUCT(1, 4, 0) \
+  FRAGMENT(2, 36, 2) PRODUCT(2, 1, 0) PRODUCT(2, 0, 3) \
+  FRAGMENT(3, 52, 2) PRODUCT(3, 5, 0) PRODUCT(3, 4, 3) \
+  FRAGMENT(4, 72, 2) PRODUCT(4, 2, 0) PRODUCT(4, 1, 3) PRODUCT(4, 0, 6) \
+  FRAGMENT(5, 88, 2) PRODUCT(5, 6, 0) PRODUCT(5, 5, 3) PRODUCT(5, 4, 6) \
+  FRAGMENT(6, 108, 2) PRODUCT(6, 3, 0) PRODUCT(6, 2, 3) PRODUCT(6, 1, 6) \
+  FRAGMENT(7, 124, 2) PRODUCT(7, 7, 0) PRODUCT(7, 6, 3) PRODUCT(7, 5, 6) \
+  FRAGMENT(8, 144, 2) PRODUCT(8, 3, 3) PRODUCT(8, 2, 6) \
+  FRAGMENT(9, 160, 2) PRODUCT(9, 7, 3) PRODUCT(9, 6, 6) \
+  FRAGMENT(10, 180, 2) PRODUCT(10, 3, 6) \
+  FRAGMENT(11, 196, 2) PRODUCT(11, 7, 6) \
+  FRAGMENT(12, 1, 2) PRODUCT(12, 0, 1) \
+  FRAGMENT(13, 17, 2) PRODUCT(13, 4, 1) \
+  FRAGMENT(14, 37, 2) PRODUCT(14, 1, 1) PRODUCT(14, 0, 4) \
+  FRAGMENT(15, 53, 2) PRODUCT(15, 5, 1) PRODUCT(15, 4, 4) \
+  FRAGMENT(16, 73, 2) PRODUCT(16, 2, 1) PRODUCT(16, 1, 4) PRODUCT(16, 0, 7) \
+  FRAGMENT(17, 89, 2) PRODUCT(17, 6, 1) PRODUCT(17, 5, 4) PRODUCT(17, 4, 7) \
+  FRAGMENT(18, 109, 2) PRODUCT(18, 3, 1) PRODUCT(18, 2, 4) PRODUCT(18, 1, 7) \
+  FRAGMENT(19, 125, 2) PRODUCT(19, 7, 1) PRODUCT(19, 6, 4) PRODUCT(19, 5, 7) \
+  FRAGMENT(20, 145, 2) PRODUCT(20, 3, 4) PRODUCT(20, 2, 7) \
+  FRAGMENT(21, 161, 2) PRODUCT(21, 7, 4) PRODUCT(21, 6, 7) \
+  FRAGMENT(22, 181, 2) PRODUCT(22, 3, 7) \
+  FRAGMENT(23, 197, 2) PRODUCT(23, 7, 7) \
+  FRAGMENT(24, 2, 2) PRODUCT(24, 0, 2) \
+  FRAGMENT(25, 18, 2) PRODUCT(25, 4, 2) \
+  FRAGMENT(26, 38, 2) PRODUCT(26, 1, 2) PRODUCT(26, 0, 5) \
+  FRAGMENT(27, 54, 2) PRODUCT(27, 5, 2) PRODUCT(27, 4, 5) \
+  FRAGMENT(28, 74, 2) PRODUCT(28, 2, 2) PRODUCT(28, 1, 5) PRODUCT(28, 0, 8) \
+  FRAGMENT(29, 90, 2) PRODUCT(29, 6, 2) PRODUCT(29, 5, 5) PRODUCT(29, 4, 8) \
+  FRAGMENT(30, 110, 2) PRODUCT(30, 3, 2) PRODUCT(30, 2, 5) PRODUCT(30, 1, 8) \
+  FRAGMENT(31, 126, 2) PRODUCT(31, 7, 2) PRODUCT(31, 6, 5) PRODUCT(31, 5, 8) \
+  FRAGMENT(32, 146, 2) PRODUCT(32, 3, 5) PRODUCT(32, 2, 8) \
+  FRAGMENT(33, 162, 2) PRODUCT(33, 7, 5) PRODUCT(33, 6, 8) \
+  FRAGMENT(34, 182, 2) PRODUCT(34, 3, 8) \
+  FRAGMENT(35, 198, 2) PRODUCT(35, 7, 8) \
+
+namespace config {
+constexpr int FRAGMENTS = 36;
+}
+#include "epilogue/activations.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return v;
+}
+}  // namespace config
+"""),
+    "positions_weight_0": ("UPCONV_BASE || UPCONV_HOPPER", "positions_weight.cuh", r"""namespace config {
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int W_TD = 9;
+constexpr int KH = 3;
+constexpr int SH = 1;
+constexpr int PH = 0;
+constexpr int DH = 1;
+constexpr int W_TH = 3;
+constexpr int KW = 3;
+constexpr int SW = 1;
+constexpr int PW = 0;
+constexpr int DW = 1;
+constexpr int W_TW = 1;
+constexpr int DTYPE = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int CIT = 8;
+constexpr int COT = 2;
+constexpr int RD = 1;
+constexpr int RH = 1;
+constexpr int UH = 2;
+constexpr int THREADS = 256;
+constexpr int BLOCKS = 2;
+constexpr int W_CI = 72;
+constexpr int W_CO = 9;
+constexpr int X_COLUMN = 1;
+constexpr int Y_COLUMN = 1;
+constexpr bool X_CL = false;
+constexpr bool Y_CL = false;
+constexpr bool FLAT = true;
+constexpr bool GROUP_LANES = false;
+}
+"""),
+    "ordered_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "ordered_sum.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+}
+"""),
+    "bias_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "bias_sum.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+}
+"""),
+    "group_norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "group_norm.cuh", r""""""),
+}
+
+
+LAUNCH_HEADERS = [
+    "launch/gather_mma.hpp",
+    "launch/positions.hpp",
+    "launch/tiles.hpp",
+    "launch/positions_weight.hpp",
+    "launch/bias_sum.hpp",
+]
+
+
+LAUNCH = r"""// Starting the kernels: one step of a layer (forward, a gradient) is a set of kernels and the launch arithmetic above,
+// filled with what the kernels were specialised for.
+#include <cuda_runtime.h>
+
+namespace exported {
+
+using upconv::launch::Shape;
+using upconv::launch::Sizes;
+using upconv::launch::Tensors;
+
+/// Puts kernels on a stream; remembers what went wrong.
+struct Start {
+  const void* const* kernels;
+  cudaStream_t stream;
+  cudaError_t error = cudaSuccess;
+
+  bool operator()(int kernel, const Shape& s, void** arguments) {
+    if (s.shared_bytes > 32 * 1024)
+      error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
+    if (error == cudaSuccess)
+      error = cudaLaunchKernel(kernels[kernel], dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    return error == cudaSuccess;
+  }
+};
+
+enum Which { FORWARD, FORWARD_ACTIVATED, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
+
+struct Step {
+  int layer;
+  Which which;
+  int tf32;     ///< 1: where torch permits TF32, 0: where it does not, -1: either.
+  bool hopper;  ///< Chosen for compute capability 9.x; else for any from 8.0 on.
+  /// Why these sizes cannot be computed, or null; and the scratch memory they need.
+  const char* (*plan)(const Sizes&, int processors, long long* workspace_bytes);
+  cudaError_t (*run)(const Sizes&, const Tensors&, void* workspace, int processors, cudaStream_t);
+};
+
+template <class Special>
+const char* plan_step(const Sizes& sizes, int processors, long long* workspace_bytes) {
+  const auto launch = launch_of(Special::fixed(), sizes, processors);
+  *workspace_bytes = launch.workspace_bytes;
+  return launch.refusal;
+}
+
+template <class Special>
+cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors, cudaStream_t stream) {
+  const auto fixed = Special::fixed();
+  const auto launch = launch_of(fixed, sizes, processors);
+  const auto kernels = Special::kernels();
+  Start start{kernels.at, stream};
+  upconv::launch::run(fixed, launch, tensors, workspace, start);
+  return start.error;
+}
+
+template <class Special>
+constexpr Step step(int layer, Which which, int tf32, bool hopper) {
+  return {layer, which, tf32, hopper, &plan_step<Special>, &run_step<Special>};
+}
+
+struct Kernels {
+  const void* at[3];
+};
+
+template <class Kernel>
+const void* address(Kernel* kernel) {
+  return reinterpret_cast<const void*>(kernel);
+}
+
+/// One transposed convolution of the model, in D, H, W; missing outer dimensions have kernel and stride 1.
+struct Layer {
+  int rank;
+  long long in_channels, out_channels, groups;
+  bool bias;
+  long long kernel[3], stride[3], padding[3], output_padding[3], dilation[3];
+};
+
+}  // namespace exported
+"""
+
+
+# The layers, and every step of them on every GPU with what its launch depends on.
+STEPS = r"""namespace exported {
+
+constexpr Layer layers[] = {
+    // conv
+    {2, 64, 64, 8, true, {1, 3, 3}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, {1, 1, 1}},
+};
+
+#if UPCONV_BASE
+// conv, forward, bf16x3, base: cuda_gather_mma, bf16x3, 2x1x8x16 positions x 8 columns, warps 4x1x1 of 64x8, depth 16 (weights resident), runs of 2, 2 blocks of 52064 bytes shared
+struct forward_tf32_base_0 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.groups = 8;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 576;
+    f.columns = 8;
+    f.tile_n = 2;
+    f.tile_h = 8;
+    f.tile_w = 16;
+    f.threads = 128;
+    f.shared_bytes = 52064;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_0::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, forward, ieee, base: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
+struct forward_ieee_base_1 {
+  static upconv::launch::PositionsFixed fixed() {
+    upconv::launch::PositionsFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.uh = 3;
+    f.cot = 8;
+    f.sums = 24;
+    f.blocks = 2;
+    f.weight_floats = 576;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_0::upconv_positions)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, forward, bf16x3, hopper: cuda_tiles, tiles of 24x32 positions x 8 channels, 6x1 fragments a warp, weights resident, 3 stages, 190 KB
+struct forward_tf32_hopper_2 {
+  static upconv::launch::TilesFixed fixed() {
+    upconv::launch::TilesFixed f;
+    f.resident = true;
+    f.vectors = true;
+    f.groups = 8;
+    f.k = 8;
+    f.n = 8;
+    f.w_k = 72;
+    f.w_n = 9;
+    f.w_tap = 1;
+    f.w_group = 576;
+    f.tile_rows = 24;
+    f.tile_columns = 32;
+    f.shared_bytes = 194848;
+    return f;
+  }
+  static Kernels kernels() { return {{address(tiles_0::tiles)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, forward, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
+struct forward_ieee_hopper_3 {
+  static upconv::launch::PositionsFixed fixed() {
+    upconv::launch::PositionsFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.uh = 3;
+    f.cot = 8;
+    f.sums = 24;
+    f.blocks = 2;
+    f.weight_floats = 576;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_0::upconv_positions)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, forward activated, bf16x3, base: cuda_gather_mma, bf16x3, 2x1x8x16 positions x 8 columns, warps 4x1x1 of 64x8, depth 16 (weights resident), runs of 2, 2 blocks of 52064 bytes shared
+struct forward_activated_tf32_base_4 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.groups = 8;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 576;
+    f.columns = 8;
+    f.tile_n = 2;
+    f.tile_h = 8;
+    f.tile_w = 16;
+    f.threads = 128;
+    f.shared_bytes = 52064;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_1::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, forward activated, ieee, base: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
+struct forward_activated_ieee_base_5 {
+  static upconv::launch::PositionsFixed fixed() {
+    upconv::launch::PositionsFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.uh = 3;
+    f.cot = 8;
+    f.sums = 24;
+    f.blocks = 2;
+    f.weight_floats = 576;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_1::upconv_positions)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, forward activated, bf16x3, hopper: cuda_tiles, tiles of 24x32 positions x 8 channels, 6x1 fragments a warp, weights resident, 3 stages, 190 KB
+struct forward_activated_tf32_hopper_6 {
+  static upconv::launch::TilesFixed fixed() {
+    upconv::launch::TilesFixed f;
+    f.resident = true;
+    f.vectors = true;
+    f.groups = 8;
+    f.k = 8;
+    f.n = 8;
+    f.w_k = 72;
+    f.w_n = 9;
+    f.w_tap = 1;
+    f.w_group = 576;
+    f.tile_rows = 24;
+    f.tile_columns = 32;
+    f.shared_bytes = 194848;
+    return f;
+  }
+  static Kernels kernels() { return {{address(tiles_1::tiles)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, forward activated, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
+struct forward_activated_ieee_hopper_7 {
+  static upconv::launch::PositionsFixed fixed() {
+    upconv::launch::PositionsFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.uh = 3;
+    f.cot = 8;
+    f.sums = 24;
+    f.blocks = 2;
+    f.weight_floats = 576;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_1::upconv_positions)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, input gradient, tf32, base: cuda_gather_mma, tf32, 1x1x8x32 positions x 8 columns, warps 4x1x1 of 64x8, depth 8 (weights resident), runs of 4, 3 blocks of 25072 bytes shared
+struct input_gradient_tf32_base_8 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
+    f.groups = 8;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 576;
+    f.columns = 8;
+    f.tile_h = 8;
+    f.tile_w = 32;
+    f.threads = 128;
+    f.shared_bytes = 25072;
+    f.blocks = 3;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_2::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, input gradient, ieee, base: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5504 blocks
+struct input_gradient_ieee_base_9 {
+  static upconv::launch::PositionsFixed fixed() {
+    upconv::launch::PositionsFixed f;
+    f.dx = true;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.uh = 3;
+    f.cot = 8;
+    f.sums = 24;
+    f.blocks = 2;
+    f.weight_floats = 576;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_2::upconv_positions)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, input gradient, tf32, hopper: cuda_tiles, tiles of 32x32 positions x 8 channels, 4x2 fragments a warp, weights resident, 4 stages, 173 KB
+struct input_gradient_tf32_hopper_10 {
+  static upconv::launch::TilesFixed fixed() {
+    upconv::launch::TilesFixed f;
+    f.backward = true;
+    f.resident = true;
+    f.vectors = true;
+    f.groups = 8;
+    f.k = 8;
+    f.n = 8;
+    f.w_k = 9;
+    f.w_n = 72;
+    f.w_tap = 1;
+    f.w_group = 576;
+    f.tile_rows = 32;
+    f.tile_columns = 32;
+    f.shared_bytes = 177552;
+    return f;
+  }
+  static Kernels kernels() { return {{address(tiles_2::tiles)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, input gradient, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5504 blocks
+struct input_gradient_ieee_hopper_11 {
+  static upconv::launch::PositionsFixed fixed() {
+    upconv::launch::PositionsFixed f;
+    f.dx = true;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.uh = 3;
+    f.cot = 8;
+    f.sums = 24;
+    f.blocks = 2;
+    f.weight_floats = 576;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_2::upconv_positions)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, weight gradient, tf32, base: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 4 splits, 384 blocks
+struct weight_gradient_tf32_base_12 {
+  static upconv::launch::PositionsWeightFixed fixed() {
+    upconv::launch::PositionsWeightFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.elements = 4608;
+    f.items = 96;
+    f.uh = 2;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_weight_0::upconv_positions_weight), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, weight gradient, ieee, base: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 4 splits, 384 blocks
+struct weight_gradient_ieee_base_13 {
+  static upconv::launch::PositionsWeightFixed fixed() {
+    upconv::launch::PositionsWeightFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.elements = 4608;
+    f.items = 96;
+    f.uh = 2;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_weight_0::upconv_positions_weight), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, weight gradient, tf32, hopper: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 5 splits, 480 blocks
+struct weight_gradient_tf32_hopper_14 {
+  static upconv::launch::PositionsWeightFixed fixed() {
+    upconv::launch::PositionsWeightFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.elements = 4608;
+    f.items = 96;
+    f.uh = 2;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_weight_0::upconv_positions_weight), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, weight gradient, ieee, hopper: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 5 splits, 480 blocks
+struct weight_gradient_ieee_hopper_15 {
+  static upconv::launch::PositionsWeightFixed fixed() {
+    upconv::launch::PositionsWeightFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.elements = 4608;
+    f.items = 96;
+    f.uh = 2;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_weight_0::upconv_positions_weight), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, bias gradient, base: cuda_bias_sum, warps along rows of 66564, each channel in 27 parts
+struct bias_gradient_any_base_16 {
+  static upconv::launch::BiasSumFixed fixed() {
+    upconv::launch::BiasSumFixed f;
+    f.channels = 64;
+    return f;
+  }
+  static Kernels kernels() { return {{address(bias_sum_0::bias_rows), address(bias_sum_0::bias_columns), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, bias gradient, hopper: cuda_bias_sum, warps along rows of 66564, each channel in 33 parts
+struct bias_gradient_any_hopper_17 {
+  static upconv::launch::BiasSumFixed fixed() {
+    upconv::launch::BiasSumFixed f;
+    f.channels = 64;
+    return f;
+  }
+  static Kernels kernels() { return {{address(bias_sum_0::bias_rows), address(bias_sum_0::bias_columns), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
+constexpr Step steps[] = {
+#if UPCONV_BASE
+    step<forward_tf32_base_0>(0, FORWARD, 1, false),
+    step<forward_ieee_base_1>(0, FORWARD, 0, false),
+    step<forward_activated_tf32_base_4>(0, FORWARD_ACTIVATED, 1, false),
+    step<forward_activated_ieee_base_5>(0, FORWARD_ACTIVATED, 0, false),
+    step<input_gradient_tf32_base_8>(0, INPUT_GRADIENT, 1, false),
+    step<input_gradient_ieee_base_9>(0, INPUT_GRADIENT, 0, false),
+    step<weight_gradient_tf32_base_12>(0, WEIGHT_GRADIENT, 1, false),
+    step<weight_gradient_ieee_base_13>(0, WEIGHT_GRADIENT, 0, false),
+    step<bias_gradient_any_base_16>(0, BIAS_GRADIENT, -1, false),
+#endif
+#if UPCONV_HOPPER
+    step<forward_tf32_hopper_2>(0, FORWARD, 1, true),
+    step<forward_ieee_hopper_3>(0, FORWARD, 0, true),
+    step<forward_activated_tf32_hopper_6>(0, FORWARD_ACTIVATED, 1, true),
+    step<forward_activated_ieee_hopper_7>(0, FORWARD_ACTIVATED, 0, true),
+    step<input_gradient_tf32_hopper_10>(0, INPUT_GRADIENT, 1, true),
+    step<input_gradient_ieee_hopper_11>(0, INPUT_GRADIENT, 0, true),
+    step<weight_gradient_tf32_hopper_14>(0, WEIGHT_GRADIENT, 1, true),
+    step<weight_gradient_ieee_hopper_15>(0, WEIGHT_GRADIENT, 0, true),
+    step<bias_gradient_any_hopper_17>(0, BIAS_GRADIENT, -1, true),
+#endif
+};
+
+/// y = f(z), or dz = dy * f'(z), of the activation after a layer.
+inline cudaError_t run_activation(int layer, bool gradient, const void* z, const void* dy, void* result,
+                                  long long count, cudaStream_t stream) {
+  const void* kernel = nullptr;
+  if (layer == 0)
+    kernel = gradient ? address(activation_0::activation_backward) : address(activation_0::activation_forward);
+  void* forward[] = {&z, &result, &count};
+  void* backward[] = {&z, &dy, &result, &count};
+  const long long blocks = (count + 1023) / 1024;
+  const unsigned grid = static_cast<unsigned>(blocks < 65536 ? blocks : 65536);
+  return cudaLaunchKernel(kernel, dim3(grid), dim3(256), gradient ? backward : forward, 0, stream);
+}
+
+}  // namespace exported
+
+namespace exported {
+
+using NormSizes = group_norm_0::upconv::norm::Sizes;
+
+/// What GroupNorm's kernels go by: shares of a slab, or of a plane, so that there are blocks enough.
+inline NormSizes norm_sizes(long long samples, long long channels, long long groups, long long volume, bool of_slab) {
+  NormSizes s{channels, groups, volume, samples * groups, 1, 1};
+  const long long size = of_slab ? channels / groups * volume : volume;
+  s.share = 16384;
+  s.shares = (size + s.share - 1) / s.share;
+  return s;
+}
+
+inline cudaError_t launch_norm(const void* kernel, long long blocks, void** arguments, cudaStream_t stream) {
+  return cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(256), arguments, 0, stream);
+}
+
+/// Bytes of scratch of the forward: the shares' moments.
+inline long long norm_scratch(long long samples, long long channels, long long groups, long long volume) {
+  const NormSizes s = norm_sizes(samples, channels, groups, volume, true);
+  return s.slabs * s.shares * 3 * 4;
+}
+
+/// y, and mean and 1 / standard deviation of each group of each sample.
+inline cudaError_t run_norm(const void* x, const void* weight, const void* bias, float eps, long long samples,
+                            long long channels, long long groups, long long volume, void* parts, void* statistics,
+                            void* y, cudaStream_t stream) {
+  NormSizes s = norm_sizes(samples, channels, groups, volume, true);
+  void* of_parts[] = {&x, &parts, &s};
+  cudaError_t error = launch_norm(address(group_norm_0::group_norm_parts), s.slabs * s.shares, of_parts, stream);
+  if (error != cudaSuccess) return error;
+  void* of_statistics[] = {&parts, &statistics, &s, &eps};
+  error = launch_norm(address(group_norm_0::group_norm_statistics), (s.slabs + 255) / 256, of_statistics, stream);
+  if (error != cudaSuccess) return error;
+  NormSizes planes = norm_sizes(samples, channels, groups, volume, false);
+  void* of_apply[] = {&x, &statistics, &weight, &bias, &y, &planes};
+  return launch_norm(address(group_norm_0::group_norm_apply), samples * channels * planes.shares, of_apply, stream);
+}
+
+/// dx, dweight and dbias; `sums`: two numbers for each sample and channel.
+inline cudaError_t run_norm_gradient(const void* x, const void* dy, const void* weight, const void* statistics,
+                                     long long samples, long long channels, long long groups, long long volume,
+                                     void* sums, void* dx, void* dweight, void* dbias, cudaStream_t stream) {
+  NormSizes s = norm_sizes(samples, channels, groups, volume, false);
+  void* of_sums[] = {&x, &dy, &statistics, &sums, &s};
+  cudaError_t error = launch_norm(address(group_norm_0::group_norm_channel_sums), samples * channels, of_sums, stream);
+  if (error != cudaSuccess) return error;
+  void* of_dx[] = {&x, &dy, &statistics, &weight, &sums, &dx, &s};
+  error = launch_norm(address(group_norm_0::group_norm_dx), samples * channels * s.shares, of_dx, stream);
+  if (error != cudaSuccess) return error;
+  void* of_parameters[] = {&statistics, &sums, &dweight, &dbias, &s};
+  return launch_norm(address(group_norm_0::group_norm_parameters), channels, of_parameters, stream);
+}
+
+}  // namespace exported
+"""
+
+
+DEFINITIONS = r"""
+// Which kernels are compiled: those for compute capability 9.x with the instructions of sm_90a, those for any from
+// 8.0 on.
+#ifndef UPCONV_HOPPER
+#define UPCONV_HOPPER 1
+#endif
+#ifndef UPCONV_BASE
+#define UPCONV_BASE 1
+#endif
+"""
+
+
+GLUE = r"""// From torch's tensors to the launches: checks, memory from torch's allocator, torch's current stream.
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+
+namespace exported {
+
+const Step& step_for(int64_t layer, Which which, bool tf32, int major) {
+  for (const Step& s : steps)
+    if (s.layer == layer && s.which == which && (s.tf32 < 0 || s.tf32 == int(tf32)) && s.hopper == (major == 9))
+      return s;
+  for (const Step& s : steps)
+    if (s.layer == layer && s.which == which && (s.tf32 < 0 || s.tf32 == int(tf32)) && !s.hopper) return s;
+  TORCH_CHECK(false, "this extension was not built for a GPU of compute capability ", major, ".x");
+}
+
+void check(const at::Tensor& t, const char* name, const at::Tensor& like) {
+  TORCH_CHECK(t.is_cuda(), name, " must be on a CUDA device, but is on ", t.device());
+  TORCH_CHECK(t.scalar_type() == at::kFloat, name, " must be float32: the kernels were compiled for it, but got ",
+              t.scalar_type());
+  TORCH_CHECK(t.device() == like.device(), name, " is on ", t.device(), ", but the input is on ", like.device());
+}
+
+/// The sizes of a call whose input has the sizes `x`.
+Sizes sizes_of(const Layer& l, at::IntArrayRef x) {
+  TORCH_CHECK(int64_t(x.size()) == l.rank + 2, "expected an input of ", l.rank + 2, " dimensions, but got ", x);
+  TORCH_CHECK(x[1] == l.in_channels, "expected ", l.in_channels,
+              " input channels: this file was made for them, but got ", x);
+  Sizes s{};
+  s.batch = x[0];
+  for (int d = 0; d < 3; ++d) {
+    const int at = d - (3 - l.rank);
+    s.in[d] = at < 0 ? 1 : x[2 + at];
+    TORCH_CHECK(s.in[d] > 0, "expected an input with no empty dimension but the batch, but got ", x);
+    s.out[d] =
+        (s.in[d] - 1) * l.stride[d] - 2 * l.padding[d] + l.dilation[d] * (l.kernel[d] - 1) + l.output_padding[d] + 1;
+    TORCH_CHECK(s.out[d] > 0, "an input of ", x, " leaves no output");
+  }
+  return s;
+}
+
+std::vector<int64_t> shape_of(const Layer& l, long long batch, long long channels, const long long (&size)[3]) {
+  std::vector<int64_t> shape{batch, channels};
+  for (int d = 3 - l.rank; d < 3; ++d) shape.push_back(size[d]);
+  return shape;
+}
+
+void check_weight(const Layer& l, const at::Tensor& w) {
+  std::vector<int64_t> shape{l.in_channels, l.out_channels / l.groups};
+  for (int d = 3 - l.rank; d < 3; ++d) shape.push_back(l.kernel[d]);
+  TORCH_CHECK(w.sizes() == at::IntArrayRef(shape), "expected a weight of ", shape,
+              ": this file was made for it, but got ", w.sizes());
+}
+
+void run(int64_t layer, Which which, bool tf32, const Sizes& sizes, const Tensors& tensors, const at::Tensor& like) {
+  const cudaDeviceProp* gpu = at::cuda::getCurrentDeviceProperties();
+  const Step& step = step_for(layer, which, tf32, gpu->major);
+  long long bytes = 0;
+  const char* refusal = step.plan(sizes, gpu->multiProcessorCount, &bytes);
+  TORCH_CHECK(!refusal, "the kernel in this file cannot take these sizes: ", refusal);
+  const at::Tensor workspace = at::empty({bytes}, like.options().dtype(at::kByte));
+  const cudaError_t error =
+      step.run(sizes, tensors, workspace.data_ptr(), gpu->multiProcessorCount, at::cuda::getCurrentCUDAStream());
+  const char* hint = gpu->sharedMemPerBlockOptin < 166912
+                         ? "; kernels for GPUs with so little shared memory come from upconv export --base sm_89"
+                         : "";
+  TORCH_CHECK(error == cudaSuccess, "a kernel could not be launched on ", gpu->name, ": ", cudaGetErrorString(error),
+              hint);
+}
+
+const Layer& layer_of(int64_t index) {
+  TORCH_CHECK(index >= 0 && index < int64_t(sizeof layers / sizeof layers[0]), "this file has no layer ", index);
+  return layers[index];
+}
+
+}  // namespace exported
+
+/// y of x, w and b; b is empty where the layer has none.
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32,
+                          bool activated) {
+  using namespace exported;
+  const Layer& l = layer_of(layer);
+  check(x, "the input", x);
+  check(w, "the weight", x);
+  check_weight(l, w);
+  if (l.bias) {
+    check(b, "the bias", x);
+    TORCH_CHECK(b.dim() == 1 && b.size(0) == l.out_channels, "expected a bias of ", l.out_channels,
+                " elements, but got ", b.sizes());
+  }
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Sizes sizes = sizes_of(l, x.sizes());
+  const at::Tensor y = at::empty(shape_of(l, sizes.batch, l.out_channels, sizes.out), x.options());
+  if (y.numel() == 0) return y;
+  const at::Tensor dense_x = x.contiguous(), dense_w = w.contiguous(), dense_b = b.contiguous();
+  run(layer, activated ? FORWARD_ACTIVATED : FORWARD, tf32, sizes,
+      {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, y.data_ptr()}, x);
+  return y.contiguous(x.suggest_memory_format());
+}
+
+at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std::vector<int64_t> input_size,
+                                 int64_t layer, bool tf32) {
+  using namespace exported;
+  const Layer& l = layer_of(layer);
+  check(dy, "the output's gradient", dy);
+  check(w, "the weight", dy);
+  check_weight(l, w);
+  const c10::cuda::CUDAGuard guard(dy.device());
+  const Sizes sizes = sizes_of(l, input_size);
+  const at::Tensor dx = at::empty(input_size, dy.options());
+  if (dx.numel() == 0) return dx;
+  const at::Tensor dense_dy = dy.contiguous(), dense_w = w.contiguous();
+  run(layer, INPUT_GRADIENT, tf32, sizes, {dense_dy.data_ptr(), dense_w.data_ptr(), nullptr, dx.data_ptr()}, dy);
+  return dx.contiguous(dy.suggest_memory_format());
+}
+
+at::Tensor upconv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, int64_t layer, bool tf32) {
+  using namespace exported;
+  const Layer& l = layer_of(layer);
+  check(x, "the input", x);
+  check(dy, "the output's gradient", x);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Sizes sizes = sizes_of(l, x.sizes());
+  std::vector<int64_t> shape{l.in_channels, l.out_channels / l.groups};
+  for (int d = 3 - l.rank; d < 3; ++d) shape.push_back(l.kernel[d]);
+  if (sizes.batch == 0) return at::zeros(shape, x.options());
+  const at::Tensor dw = at::empty(shape, x.options());
+  const at::Tensor dense_x = x.contiguous(), dense_dy = dy.contiguous();
+  run(layer, WEIGHT_GRADIENT, tf32, sizes, {dense_x.data_ptr(), dense_dy.data_ptr(), nullptr, dw.data_ptr()}, x);
+  return dw;
+}
+
+at::Tensor upconv_bias_gradient(const at::Tensor& dy, std::vector<int64_t> input_size, int64_t layer) {
+  using namespace exported;
+  const Layer& l = layer_of(layer);
+  check(dy, "the output's gradient", dy);
+  const c10::cuda::CUDAGuard guard(dy.device());
+  const Sizes sizes = sizes_of(l, input_size);
+  if (sizes.batch == 0) return at::zeros({l.out_channels}, dy.options());
+  const at::Tensor db = at::empty({l.out_channels}, dy.options());
+  const at::Tensor dense_dy = dy.contiguous();
+  run(layer, BIAS_GRADIENT, false, sizes, {dense_dy.data_ptr(), nullptr, nullptr, db.data_ptr()}, dy);
+  return db;
+}
+
+/// y = f(z), or dz = dy * f'(z), of the activation after a layer.
+at::Tensor upconv_activation(const at::Tensor& z, const at::Tensor& dy, int64_t layer, bool gradient) {
+  using namespace exported;
+  check(z, "the convolution's result", z);
+  check(dy, "the output's gradient", z);
+  TORCH_CHECK(z.sizes() == dy.sizes(), "expected a gradient of ", z.sizes(), ", but got ", dy.sizes());
+  const c10::cuda::CUDAGuard guard(z.device());
+  const at::Tensor dense_z = z.contiguous(), dense_dy = dy.contiguous(), result = at::empty(z.sizes(), z.options());
+  if (z.numel() == 0) return result;
+  const cudaError_t error = run_activation(int(layer), gradient, dense_z.data_ptr(), dense_dy.data_ptr(),
+                                           result.data_ptr(), z.numel(), at::cuda::getCurrentCUDAStream());
+  TORCH_CHECK(error == cudaSuccess, "the activation's kernel could not be launched: ", cudaGetErrorString(error));
+  return result.contiguous(z.suggest_memory_format());
+}
+
+namespace exported {
+
+/// Samples, channels and volume of a tensor that GroupNorm takes.
+struct Planes {
+  long long samples, channels, volume;
+};
+Planes planes_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t groups) {
+  check(x, "the input", x);
+  check(weight, "the norm's weight", x);
+  check(bias, "the norm's bias", x);
+  TORCH_CHECK(x.dim() >= 2 && groups > 0 && x.size(1) % groups == 0, "expected channels in ", groups,
+              " groups, but got ", x.sizes());
+  TORCH_CHECK(weight.numel() == x.size(1) && bias.numel() == x.size(1), "expected a weight and a bias of ", x.size(1),
+              " elements, but got ", weight.sizes(), " and ", bias.sizes());
+  const long long planes = x.size(0) * x.size(1), volume = planes ? x.numel() / planes : 0;
+  TORCH_CHECK(planes * ((volume + 16383) / 16384) < 0x7fffffff, "a tensor of ", x.sizes(),
+              " needs 2^31 blocks or more");
+  return {x.size(0), x.size(1), volume};
+}
+
+}  // namespace exported
+
+/// y and the statistics that the gradient needs.
+std::vector<at::Tensor> upconv_group_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                          int64_t groups, double eps) {
+  using namespace exported;
+  const Planes p = planes_of(x, weight, bias, groups);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const at::Tensor dense = x.contiguous(), w = weight.contiguous(), b = bias.contiguous();
+  const at::Tensor y = at::empty(x.sizes(), x.options());
+  const at::Tensor statistics = at::empty({p.samples * groups, 2}, x.options());
+  if (x.numel() == 0) return {y, statistics};
+  const at::Tensor parts =
+      at::empty({norm_scratch(p.samples, p.channels, groups, p.volume)}, x.options().dtype(at::kByte));
+  const cudaError_t error =
+      run_norm(dense.data_ptr(), w.data_ptr(), b.data_ptr(), float(eps), p.samples, p.channels, groups, p.volume,
+               parts.data_ptr(), statistics.data_ptr(), y.data_ptr(), at::cuda::getCurrentCUDAStream());
+  TORCH_CHECK(error == cudaSuccess, "a kernel of the norm could not be launched: ", cudaGetErrorString(error));
+  return {y.contiguous(x.suggest_memory_format()), statistics};
+}
+
+/// dx, dweight and dbias.
+std::vector<at::Tensor> upconv_group_norm_gradient(const at::Tensor& x, const at::Tensor& dy, const at::Tensor& weight,
+                                                   const at::Tensor& statistics, int64_t groups) {
+  using namespace exported;
+  check(dy, "the output's gradient", x);
+  TORCH_CHECK(x.sizes() == dy.sizes(), "expected a gradient of ", x.sizes(), ", but got ", dy.sizes());
+  const Planes p = planes_of(x, weight, weight, groups);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const at::Tensor dense_x = x.contiguous(), dense_dy = dy.contiguous(), w = weight.contiguous();
+  const at::Tensor dx = at::empty(x.sizes(), x.options());
+  if (x.numel() == 0) return {dx, at::zeros({p.channels}, x.options()), at::zeros({p.channels}, x.options())};
+  const at::Tensor sums = at::empty({p.samples * p.channels, 2}, x.options());
+  const at::Tensor dweight = at::empty({p.channels}, x.options()), dbias = at::empty({p.channels}, x.options());
+  const cudaError_t error = run_norm_gradient(
+      dense_x.data_ptr(), dense_dy.data_ptr(), w.data_ptr(), statistics.data_ptr(), p.samples, p.channels, groups,
+      p.volume, sums.data_ptr(), dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), at::cuda::getCurrentCUDAStream());
+  TORCH_CHECK(error == cudaSuccess, "a kernel of the norm could not be launched: ", cudaGetErrorString(error));
+  return {dx.contiguous(x.suggest_memory_format()), dweight, dbias};
+}
+"""
+
+
+PROTOTYPES = r"""#include <ATen/ATen.h>
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32, bool activated);
+at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std::vector<int64_t> input_size, int64_t layer, bool tf32);
+at::Tensor upconv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, int64_t layer, bool tf32);
+at::Tensor upconv_bias_gradient(const at::Tensor& dy, std::vector<int64_t> input_size, int64_t layer);
+at::Tensor upconv_activation(const at::Tensor& z, const at::Tensor& dy, int64_t layer, bool gradient);
+std::vector<at::Tensor> upconv_group_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t groups, double eps);
+std::vector<at::Tensor> upconv_group_norm_gradient(const at::Tensor& x, const at::Tensor& dy, const at::Tensor& weight, const at::Tensor& statistics, int64_t groups);
+"""
+
+
+FUNCTIONS = [
+    "upconv_forward",
+    "upconv_input_gradient",
+    "upconv_weight_gradient",
+    "upconv_bias_gradient",
+    "upconv_activation",
+    "upconv_group_norm",
+    "upconv_group_norm_gradient",
+]
+
+
+#: Rank, channels in and out, kernel, stride, padding, output padding, dilation, groups, bias.
+LAYERS = [
+    (2, 64, 64, (3, 3), (1, 1), (0, 0), (0, 0), (1, 1), 8, True),  # conv
+]
+
+
+#: Layers that an activation follows.
+ACTIVATED = [0]
+
+
+def _flat(text, seen):
+    """The lines of a source with what it includes in place, each file once."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith('#include "'):
+            name = line.split('"')[1]
+            if name not in seen:
+                seen.add(name)
+                lines += ["// " + name, *_flat(SOURCES[name], seen)]
+        elif line != "#pragma once":
+            lines.append(line)
+    return lines
+
+
+def kernel_source():
+    """Kernels and launches as one CUDA source that needs nothing but the CUDA runtime. Every specialised kernel lies in
+    a namespace of its own with what it includes."""
+    lines = []
+    for name, (guard, file, preamble) in KERNELS.items():
+        inner = _flat(preamble + '#include "' + file + '"\n', set())
+        lines += ["#if " + guard, "#undef UPCONV_PRODUCTS", "namespace " + name + " {", *inner]
+        lines += ["using namespace upconv;", "}  // namespace " + name, "#endif"]
+    text = "\n".join(lines).replace('extern "C" __global__', "__global__")
+    launches = "\n".join(_flat("".join('#include "' + name + '"\n' for name in LAUNCH_HEADERS), set()))
+    return "\n".join([DEFINITIONS, text, launches, LAUNCH, STEPS])
+
+
+#: The compiled extension by compute capability.
+_extensions = {}
+
+
+def _extension(x):
+    """The kernels for the GPU that holds x, compiled at the first call."""
+    if not torch.cuda.is_available() or torch.version.cuda is None:
+        raise RuntimeError("ModelNew computes on an NVIDIA GPU, and torch finds none on this machine.")
+    if not x.is_cuda:
+        raise RuntimeError(f"ModelNew computes on CUDA tensors, but the input is on {x.device}.")
+    capability = torch.cuda.get_device_capability(x.device)
+    if capability not in _extensions:
+        _extensions[capability] = _build(capability)
+    return _extensions[capability]
+
+
+def _build(capability):
+    major, minor = capability
+    if major < 8:
+        raise RuntimeError(f"ModelNew needs a GPU of compute capability 8.0 or later, but this one has {major}.{minor}.")
+    toolkit = tuple(int(number) for number in torch.version.cuda.split(".")[:2])
+    hopper = major == 9 and toolkit >= (12, 0)  # the warpgroup instructions of sm_90a
+    architecture = f"{major}{minor}" + ("a" if hopper else "")
+    return load_inline(
+        name=f"{NAME}_sm{architecture}",
+        cpp_sources=[PROTOTYPES],
+        cuda_sources=[kernel_source(), GLUE],
+        functions=FUNCTIONS,
+        extra_cuda_cflags=[
+            "--expt-relaxed-constexpr",
+            f"-gencode=arch=compute_{architecture},code=sm_{architecture}",
+            f"-DUPCONV_HOPPER={int(hopper)}",
+            f"-DUPCONV_BASE={int(not hopper)}",
+        ],
+    )
+
+
+def _permits_tf32():
+    """torch's own switch for convolutions in TF32, as it stands now."""
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    setting = getattr(conv, "fp32_precision", None)
+    # Where fp32_precision exists, reading the old switch can raise.
+    return torch.backends.cudnn.allow_tf32 if setting is None else setting == "tf32"
+
+
+class _ConvTransposeFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, layer):
+        ctx.layer = layer
+        ctx.save_for_backward(x, weight)
+        absent = weight.new_empty(0)
+        return _extension(x).upconv_forward(
+            x, weight, absent if bias is None else bias, layer, _permits_tf32(), False
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensors
+        kernels, tf32 = _extension(x), _permits_tf32()
+        dx = dw = db = None
+        if ctx.needs_input_grad[0]:
+            dx = kernels.upconv_input_gradient(dy, weight, x.shape, ctx.layer, tf32)
+        if ctx.needs_input_grad[1]:
+            dw = kernels.upconv_weight_gradient(x, dy, ctx.layer, tf32)
+        if ctx.needs_input_grad[2]:
+            db = kernels.upconv_bias_gradient(dy, x.shape, ctx.layer)
+        return dx, dw, db, None
+
+
+def _tuple(value, rank):
+    return (value,) * rank if isinstance(value, int) else tuple(value)
+
+
+class _ConvTranspose(nn.Module):
+    """One transposed convolution: parameters under torch's names with torch's initialisation, kernels of this file.
+
+    The arguments are those of torch's class; they must be those of a layer that this file was made for.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        output_padding=0,
+        groups=1,
+        bias=True,
+        dilation=1,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        rank = self.rank
+        wanted = (rank, in_channels, out_channels, _tuple(kernel_size, rank), _tuple(stride, rank))
+        wanted += (_tuple(padding, rank), _tuple(output_padding, rank), _tuple(dilation, rank), groups, bool(bias))
+        if padding_mode != "zeros" or wanted not in LAYERS:
+            raise ValueError(
+                "this file was made for transposed convolutions of (rank, in_channels, out_channels, kernel_size, "
+                "stride, padding, output_padding, dilation, groups, bias) = "
+                + " or ".join(map(str, LAYERS))
+                + f", but got {wanted} with padding_mode {padding_mode!r}"
+            )
+        self.layer = LAYERS.index(wanted)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        options = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels // groups, *_tuple(kernel_size, rank), **options))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_channels, **options))
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+        else:
+            self.register_parameter("bias", None)
+
+    def forward(self, x):
+        if x.dim() == self.rank + 1:  # without a batch
+            return self(x.unsqueeze(0)).squeeze(0)
+        parameters = [t for t in (x, self.weight, self.bias) if t is not None]
+        wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in parameters)
+        if wants_gradient or self.layer not in ACTIVATED:
+            z = _ConvTransposeFunction.apply(x, self.weight, self.bias, self.layer)
+            return _activated(z, self.layer)
+        bias = self.weight.new_empty(0) if self.bias is None else self.bias
+        return _extension(x).upconv_forward(x, self.weight, bias, self.layer, _permits_tf32(), True)
+
+
+class _ConvTranspose1d(_ConvTranspose):
+    rank = 1
+
+
+class _ConvTranspose2d(_ConvTranspose):
+    rank = 2
+
+
+class _ConvTranspose3d(_ConvTranspose):
+    rank = 3
+
+
+class _ActivationFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, layer):
+        ctx.layer = layer
+        ctx.save_for_backward(z)
+        return _extension(z).upconv_activation(z, z, layer, False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        (z,) = ctx.saved_tensors
+        return _extension(z).upconv_activation(z, dy, ctx.layer, True), None
+
+
+def _activated(z, layer):
+    """The layer's activation by itself: where gradients are wanted."""
+    return _ActivationFunction.apply(z, layer) if layer in ACTIVATED else z
+
+
+class _GroupNormFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, groups, eps):
+        y, statistics = _extension(x).upconv_group_norm(x, weight, bias, groups, eps)
+        ctx.groups = groups
+        ctx.save_for_backward(x, weight, statistics)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, weight, statistics = ctx.saved_tensors
+        dx, dweight, dbias = _extension(x).upconv_group_norm_gradient(x, dy, weight, statistics, ctx.groups)
+        return dx, dweight, dbias, None, None
+
+
+class _GroupNorm(nn.Module):
+    """The normalisation after the layer: parameters under torch's names and as torch begins them, kernels of this file."""
+
+    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None):
+        super().__init__()
+        if not affine:
+            raise ValueError("this file was made for a normalisation with weight and bias")
+        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
+        self.weight = nn.Parameter(torch.ones(num_channels, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(num_channels, device=device, dtype=dtype))
+
+    def forward(self, x):
+        return _GroupNormFunction.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+
+
+#: Of the constructor, as get_init_inputs() gives them.
+ARGUMENTS = {'in_channels': 64, 'out_channels': 64, 'kernel_size': 3, 'stride': 1, 'groups': 8, 'norm_groups': 8}
+
+
+def _check_arguments(**given):
+    """The constructor's arguments decide what the kernels compute: they must be those that this file was made for."""
+    for name, value in given.items():
+        value = tuple(value) if isinstance(value, list) else value
+        if value != ARGUMENTS[name]:
+            raise ValueError(f"this file was made for {name}={ARGUMENTS[name]!r}, but got {name}={value!r}")
+
+
+class ModelNew(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        groups: int,
+        norm_groups: int,
+    ) -> None:
+        _check_arguments(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride, groups=groups, norm_groups=norm_groups)
+        super().__init__()
+        self.conv = _ConvTranspose2d(in_channels, out_channels, kernel_size, stride=stride, groups=groups)
+        self.activation = nn.Identity()
+        self.norm = _GroupNorm(norm_groups, out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+def get_inputs(batch: int = 128, height: int = 256, width: int = 256) -> list[torch.Tensor]:
+    return [torch.rand(batch, 64, height, width)]
+
+
+def get_init_inputs(groups: int = 8) -> list:
+    return [64, 64, 3, 1, groups, 8]

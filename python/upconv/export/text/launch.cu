@@ -1,0 +1,77 @@
+// Starting the kernels: one step of a layer (forward, a gradient) is a set of kernels and the launch arithmetic above,
+// filled with what the kernels were specialised for.
+#include <cuda_runtime.h>
+
+namespace exported {
+
+using upconv::launch::Shape;
+using upconv::launch::Sizes;
+using upconv::launch::Tensors;
+
+/// Puts kernels on a stream; remembers what went wrong.
+struct Start {
+  const void* const* kernels;
+  cudaStream_t stream;
+  cudaError_t error = cudaSuccess;
+
+  bool operator()(int kernel, const Shape& s, void** arguments) {
+    if (s.shared_bytes > 32 * 1024)
+      error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
+    if (error == cudaSuccess)
+      error = cudaLaunchKernel(kernels[kernel], dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    return error == cudaSuccess;
+  }
+};
+
+enum Which { FORWARD, FORWARD_ACTIVATED, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
+
+struct Step {
+  int layer;
+  Which which;
+  int tf32;     ///< 1: where torch permits TF32, 0: where it does not, -1: either.
+  bool hopper;  ///< Chosen for compute capability 9.x; else for any from 8.0 on.
+  /// Why these sizes cannot be computed, or null; and the scratch memory they need.
+  const char* (*plan)(const Sizes&, int processors, long long* workspace_bytes);
+  cudaError_t (*run)(const Sizes&, const Tensors&, void* workspace, int processors, cudaStream_t);
+};
+
+template <class Special>
+const char* plan_step(const Sizes& sizes, int processors, long long* workspace_bytes) {
+  const auto launch = launch_of(Special::fixed(), sizes, processors);
+  *workspace_bytes = launch.workspace_bytes;
+  return launch.refusal;
+}
+
+template <class Special>
+cudaError_t run_step(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors, cudaStream_t stream) {
+  const auto fixed = Special::fixed();
+  const auto launch = launch_of(fixed, sizes, processors);
+  const auto kernels = Special::kernels();
+  Start start{kernels.at, stream};
+  upconv::launch::run(fixed, launch, tensors, workspace, start);
+  return start.error;
+}
+
+template <class Special>
+constexpr Step step(int layer, Which which, int tf32, bool hopper) {
+  return {layer, which, tf32, hopper, &plan_step<Special>, &run_step<Special>};
+}
+
+struct Kernels {
+  const void* at[3];
+};
+
+template <class Kernel>
+const void* address(Kernel* kernel) {
+  return reinterpret_cast<const void*>(kernel);
+}
+
+/// One transposed convolution of the model, in D, H, W; missing outer dimensions have kernel and stride 1.
+struct Layer {
+  int rank;
+  long long in_channels, out_channels, groups;
+  bool bias;
+  long long kernel[3], stride[3], padding[3], output_padding[3], dilation[3];
+};
+
+}  // namespace exported

@@ -1,0 +1,53 @@
+// See launch_export.hpp.
+#include "plan/launch_export.hpp"
+
+#include "cuda/candidates.hpp"
+#include "epilogue/cuda_text.hpp"
+#include "jit/sources.hpp"
+
+namespace upconv {
+
+Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architecture, const Epilogue& epilogue) {
+  if (Status s = validate(problem); !s.ok()) return s;
+  const auto target = cuda_target_model(architecture);
+  if (!target.ok()) return target.status();
+  const Geometry geometry = make_geometry(problem);
+  const Epilogue none;
+  const cuda::Request request{{problem, geometry, pass, pass == Pass::forward ? epilogue : none}, **target};
+  std::string reasons;
+  for (const cuda::Candidate& c : cuda::candidates(pass)) {
+    const auto declined = [&](const Status& s) { reasons += "; " + std::string(c.name) + ": " + s.message(); };
+    const bool last = &c == &cuda::candidates(pass).back();
+    if (Status s = last ? Status{} : within_bounds(geometry); !s.ok()) {
+      declined(s);
+      continue;
+    }
+    const auto made = c.make(request);
+    if (!made.ok()) {
+      declined(made.status());
+      continue;
+    }
+    const auto text = (*made)->launch_text();
+    if (!text.ok()) {
+      declined(text.status());
+      continue;
+    }
+    ExportedPass e{std::string(c.name), (*made)->detail(), {}, text->header, text->type, text->fields};
+    for (const jit::Program& p : text->programs) e.kernels.push_back({p.file, p.entry, p.preamble});
+    return e;
+  }
+  return unsupported("no candidate for " + std::string(to_string(pass)) + " of " + to_string(problem) + reasons);
+}
+
+std::string activation_preamble(const Epilogue& epilogue) {
+  return "#include \"types.cuh\"\nnamespace config {\ntypedef float Element;\n}\n" + epilogue_text(epilogue) +
+         epilogue_gradient_text(epilogue);
+}
+
+std::string_view kernel_text(std::string_view name) {
+  for (const jit::Source& s : jit::sources())
+    if (s.name == name) return s.text;
+  return {};
+}
+
+}  // namespace upconv

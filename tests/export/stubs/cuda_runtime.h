@@ -1,0 +1,22 @@
+// As much of CUDA's runtime as an exported file's host code names, for a compiler that only reads it: the torch glue is
+// checked against torch's headers where there is no toolkit (tests/export/test_compiles.py).
+#pragma once
+
+#include <cstddef>
+
+typedef int cudaError_t;
+typedef struct CUstream_st* cudaStream_t;
+enum : int { cudaSuccess = 0 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor, multiProcessorCount;
+  std::size_t sharedMemPerBlockOptin;
+};
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int);
+cudaError_t cudaLaunchKernel(const void*, dim3, dim3, void**, std::size_t, cudaStream_t);
+const char* cudaGetErrorString(cudaError_t);

@@ -1,0 +1,85 @@
+"""Exported files run: their kernels and launches on the emulator, ModelNew and its gradients on CPU tensors, held
+against Model in float64, with batches and sizes that the kernels were not chosen for."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import pytest
+import torch
+from emulation import compiled, load, needs_emulator
+from problems import PROBLEMS, write
+
+from upconv.export import export
+
+ALL = os.environ.get("UPCONV_EXPORT_ALL") == "1"
+#: In every run; the others, and what is built for compute capability 8.0 alone, with UPCONV_EXPORT_ALL=1.
+QUICK = [("dense_2d", True), ("few_3d", True), ("activated_2d", True), ("normed_2d", False)]
+CASES = [(name, hopper) for name in PROBLEMS for hopper in (True, False)] if ALL else QUICK
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    before = torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@needs_emulator
+@pytest.mark.parametrize("name, hopper", CASES, ids=[f"{n}-{'sm_90' if h else 'sm_80'}" for n, h in CASES])
+def test_values_and_gradients(name, hopper, tmp_path):
+    problem = write(name, tmp_path)
+    exported = tmp_path / "model_new.py"
+    exported.write_text(export(problem))
+    old, new = load(problem), load(exported)
+    kernels = compiled(new, hopper, tmp_path)
+    new._extension = lambda x: kernels
+    torch.manual_seed(3)
+    model = old.Model(*old.get_init_inputs())
+    torch.manual_seed(3)
+    fast = new.ModelNew(*new.get_init_inputs())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, fast.state_dict()[key]), key
+    exact = copy.deepcopy(model).double()
+    for permitted in (True, False):
+        new._permits_tf32 = lambda permitted=permitted: permitted
+        for batch, *size in PROBLEMS[name][1]:
+            x = torch.randn(batch, old.get_init_inputs()[0], *size)
+            bound = 2e-3 if permitted else 4e-6
+            with torch.no_grad():
+                assert _error(fast(x), exact(x.double())) < bound
+            leaf, exact_leaf = x.clone().requires_grad_(), x.double().requires_grad_()
+            y, exact_y = fast(leaf), exact(exact_leaf)
+            assert _error(y, exact_y) < bound
+            dy = torch.randn(y.shape)
+            for m in (fast, exact):
+                m.zero_grad(set_to_none=True)
+            y.backward(dy)
+            exact_y.backward(dy.double())
+            # Sums over few positions can cancel: TF32's error is of their terms.
+            bound = 1e-2 if permitted else 1e-5
+            assert _error(leaf.grad, exact_leaf.grad) < bound
+            for (key, p), q in zip(fast.named_parameters(), exact.parameters(), strict=True):
+                assert _error(p.grad, q.grad) < bound, key
+    huge = (1, old.get_init_inputs()[0], *[1] * (new.LAYERS[0][0] - 1), 1 << 31)
+    for which in (0, 2, 3):  # nothing is launched
+        assert kernels.run(0, which, 1, huge, None, None, None, None)
+    settings = {tf32 for _, which, tf32 in kernels.calls if which == 0}
+    assert settings == {True, False}
+
+
+@needs_emulator
+def test_refusals_at_run_time(tmp_path):
+    """What was specialised is checked: the constructor's arguments."""
+    exported = tmp_path / "model_new.py"
+    exported.write_text(export(write("dense_2d", tmp_path)))
+    new = load(exported)
+    with pytest.raises(ValueError, match=r"made for out_channels=16, but got out_channels=17"):
+        new.ModelNew(16, 17, 3)
+    with pytest.raises(RuntimeError, match="NVIDIA GPU"):
+        new.ModelNew(16, 16, 3)(torch.rand(1, 16, 4, 4))
+
+
+def _error(value, exact) -> float:
+    return ((value.double() - exact).abs().max() / exact.abs().max()).item()
