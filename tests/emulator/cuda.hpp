@@ -9,7 +9,9 @@
 
 #ifndef __CUDA_ARCH__
 #define __CUDA_ARCH__ 900
-#define __CUDA_ARCH_FEAT_SM90_ALL 1
+#endif
+#if __CUDA_ARCH__ == 900 && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define __CUDA_ARCH_FEAT_SM90_ALL 1  // sm_90a
 #endif
 #define __CUDACC__ 1
 #define UPCONV_EMULATED 1
