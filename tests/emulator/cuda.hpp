@@ -10,7 +10,7 @@
 #ifndef __CUDA_ARCH__
 #define __CUDA_ARCH__ 900
 #endif
-#if __CUDA_ARCH__ == 900
+#if __CUDA_ARCH__ == 900 && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define __CUDA_ARCH_FEAT_SM90_ALL 1  // sm_90a
 #endif
 #define __CUDACC__ 1
@@ -31,7 +31,7 @@
 #pragma GCC diagnostic ignored "-Wattributes"
 
 // The C library's functions of one number, as it declares them: <math.h> itself would take most of a compile's time.
-#define EMU_MATH(name)                 \
+#define EMU_MATH(name)                     \
   extern "C" double name(double) noexcept; \
   extern "C" float name##f(float) noexcept;
 EMU_MATH(exp)
@@ -58,22 +58,22 @@ extern "C" double pow(double, double) noexcept;
 extern "C" float powf(float, float) noexcept;
 
 // Vectors, aligned as in CUDA.
-#define EMU_VECTORS(T, name, a2, a4)                                                     \
-  struct name##1 {                                                                       \
-    T x;                                                                                 \
-  };                                                                                     \
-  struct alignas(a2) name##2 {                                                           \
-    T x, y;                                                                              \
-  };                                                                                     \
-  struct name##3 {                                                                       \
-    T x, y, z;                                                                           \
-  };                                                                                     \
-  struct alignas(a4) name##4 {                                                           \
-    T x, y, z, w;                                                                        \
-  };                                                                                     \
-  static inline name##1 make_##name##1(T x) { return {x}; }                              \
-  static inline name##2 make_##name##2(T x, T y) { return {x, y}; }                      \
-  static inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }              \
+#define EMU_VECTORS(T, name, a2, a4)                                        \
+  struct name##1 {                                                          \
+    T x;                                                                    \
+  };                                                                        \
+  struct alignas(a2) name##2 {                                              \
+    T x, y;                                                                 \
+  };                                                                        \
+  struct name##3 {                                                          \
+    T x, y, z;                                                              \
+  };                                                                        \
+  struct alignas(a4) name##4 {                                              \
+    T x, y, z, w;                                                           \
+  };                                                                        \
+  static inline name##1 make_##name##1(T x) { return {x}; }                 \
+  static inline name##2 make_##name##2(T x, T y) { return {x, y}; }         \
+  static inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; } \
   static inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 EMU_VECTORS(signed char, char, 2, 4)
 EMU_VECTORS(unsigned char, uchar, 2, 4)
@@ -277,7 +277,7 @@ static inline T atomicAdd(T* at, T v) {
   return before;
 }
 
-#define EMU_EXTREMES(T)                                    \
+#define EMU_EXTREMES(T)                                   \
   static inline T min(T a, T b) { return a < b ? a : b; } \
   static inline T max(T a, T b) { return a > b ? a : b; }
 EMU_EXTREMES(int)
@@ -424,7 +424,10 @@ static inline void mma(float* const (&d)[4], const A& a, const B& b, const float
 typedef int cudaError_t;
 typedef void* cudaStream_t;
 enum : int { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9 };
+enum cudaFuncAttribute {
+  cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+  cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
 static inline cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                                            size_t shared_bytes = 0, cudaStream_t = nullptr) {
   return emu_launch(function, &grid, &block, arguments, shared_bytes);
@@ -435,7 +438,8 @@ static inline cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3
   return emu_launch(reinterpret_cast<const void*>(kernel), &grid, &block, arguments, shared_bytes);
 }
 static inline cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute what, int value) {
-  return what == cudaFuncAttributeMaxDynamicSharedMemorySize ? emu_allow_shared(function, static_cast<size_t>(value)) : 0;
+  return what == cudaFuncAttributeMaxDynamicSharedMemorySize ? emu_allow_shared(function, static_cast<size_t>(value))
+                                                             : 0;
 }
 template <class... P>
 static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute what, int value) {

@@ -96,9 +96,9 @@ std::string CudaTrial::judge(Pass pass, const Guarded& out, std::int64_t channel
     unwritten += never;
     if (wrong++ == 0) {
       char text[200];
-      std::snprintf(text, sizeof text, ": got %.9g%s, want %.9g (%s %.3g, %g products)", got,
-                    never ? " (poison)" : "", expected.value, exact ? "exactly; off by" : "bound",
-                    exact ? got - expected.value : expected.bound, sums.length[static_cast<std::size_t>(i)]);
+      std::snprintf(text, sizeof text, ": got %.9g%s, want %.9g (%s %.3g, %g products)", got, never ? " (poison)" : "",
+                    expected.value, exact ? "exactly; off by" : "bound", exact ? got - expected.value : expected.bound,
+                    sums.length[static_cast<std::size_t>(i)]);
       first = place_in_words(problem_, pass, i) + text;
     }
   }
@@ -121,7 +121,8 @@ CudaOutcome CudaTrial::run(const std::string& candidate, Pass pass) {
   const auto made = Plan::create(problem_, Device::cuda(0), setting_.epilogue, candidate);
   if (!made.ok()) return {made.status().code() != Code::unsupported, made.status().message()};
   const Plan& plan = **made;
-  if (!candidate.empty() && plan.candidate(pass) != candidate.substr(0, candidate.find(':'))) return {false, "declined this pass"};
+  if (!candidate.empty() && plan.candidate(pass) != candidate.substr(0, candidate.find(':')))
+    return {false, "declined this pass"};
 
   static Guarded x, w, b, dy, out, workspace;
   const Problem& p = problem_;
@@ -157,13 +158,13 @@ CudaOutcome CudaTrial::run(const std::string& candidate, Pass pass) {
 
   const Launch launch{.workspace = need ? workspace.data() : nullptr, .workspace_bytes = need};
   const Status status = forward ? plan.forward({x.data(), w.data(), p.bias ? b.data() : nullptr, out.data()}, launch)
-                        : pass == Pass::backward_input  ? plan.backward_input({dy.data(), w.data(), out.data()}, launch)
-                        : pass == Pass::backward_weight ? plan.backward_weight({x.data(), dy.data(), out.data()}, launch)
-                                                        : plan.backward_bias({dy.data(), out.data()}, launch);
+                        : pass == Pass::backward_input ? plan.backward_input({dy.data(), w.data(), out.data()}, launch)
+                        : pass == Pass::backward_weight
+                            ? plan.backward_weight({x.data(), dy.data(), out.data()}, launch)
+                            : plan.backward_bias({dy.data(), out.data()}, launch);
   if (!status.ok()) return {true, status.message()};
   if (!out.intact()) return {true, "wrote outside its result"};
-  if (need && !workspace.intact())
-    return {true, "wrote outside the workspace of " + std::to_string(need) + " bytes"};
+  if (need && !workspace.intact()) return {true, "wrote outside the workspace of " + std::to_string(need) + " bytes"};
   for (const Input& in : inputs)
     if (in.used && (!in.buffer->intact() ||
                     (!in.before.empty() && std::memcmp(in.before.data(), in.buffer->data(), in.before.size()) != 0)))

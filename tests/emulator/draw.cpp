@@ -81,9 +81,10 @@ Problem specialisation(Random& r) {
     p.output_padding[d] = r.between(0, 9) < 3 ? r.between(0, std::max(s, dilation) - 1) : 0;
   }
   p.bias = r.one_in(2);
-  p.dtype = r.pick({DType::f32, DType::f32, DType::f32, DType::f32, DType::f16, DType::bf16, DType::f16, DType::bf16,
-                    DType::f64});
-  if (p.dtype == DType::f32) p.precision = r.pick({Precision::ieee, Precision::tf32, Precision::tf32, Precision::bf16x3});
+  p.dtype = r.pick(
+      {DType::f32, DType::f32, DType::f32, DType::f32, DType::f16, DType::bf16, DType::f16, DType::bf16, DType::f64});
+  if (p.dtype == DType::f32)
+    p.precision = r.pick({Precision::ieee, Precision::tf32, Precision::tf32, Precision::bf16x3});
   if (r.between(0, 9) < 4) {
     const std::int64_t kind = r.between(0, 2);
     if (kind < 2) p.x_layout = p.y_layout = Layout::channels_last;

@@ -1,5 +1,5 @@
-// A CUDA driver whose device is the CPU: memory is the host's, a launch runs the kernel before it returns (runtime.cpp).
-// UPCONV_CUDA_DRIVER names the library that this is a part of.
+// A CUDA driver whose device is the CPU: memory is the host's, a launch runs the kernel before it returns
+// (runtime.cpp). UPCONV_CUDA_DRIVER names the library that this is a part of.
 //   UPCONV_EMULATOR_DEVICE      sm_90 (an H200, the default) or sm_80 (an A100)
 //   UPCONV_EMULATOR_PROCESSORS  multiprocessors, else the device's own: few of them make persistent grids take turns
 //   UPCONV_EMULATOR_SEED        of the order in which blocks and threads run (default 1)

@@ -31,10 +31,10 @@ constexpr const char* usage = R"(usage: emulate [options]
   --seconds S        random problems for S seconds
   --seed N           of data, of the order in which threads run, and of the first random problem (default 1)
   --epilogue N       the activations that N draws (default 0: none)
-  --candidate NAME   only this one, or NAME:N: its N-th tile
+  --candidate NAME   only this one; cuda_tiles:3 is its third tile after the one that the cost model prefers
   --pass NAME        only forward, backward_input, backward_weight or backward_bias
   --device NAME      sm_90 (default) or sm_80
-  --processors N     multiprocessors of the device (default: those of an H200 or an A100)
+  --processors N     multiprocessors of the device (default: those of an H200 or an A100; random runs draw it)
   --budget N         most products of a random problem (default 400000)
   --sizes N          problems of one specialisation (default 4)
   --shrink           look for a smaller problem that fails alike
@@ -93,7 +93,8 @@ bool read_options(int argc, char** argv, Options& o) {
 struct Case {
   Problem problem;
   unsigned long long seed = 1, epilogue = 0;
-  std::string candidate, pass;  ///< Empty: all.
+  std::string candidate, pass;  ///< Empty: all. "cuda_tiles:3": a family's third tile after the best.
+  bool variants = false;        ///< Draw one such tile as well.
 };
 
 std::string repeat_line(const Options& o, const Case& c) {
@@ -130,6 +131,26 @@ struct Counts {
   std::map<std::string, long long> by;  ///< Runs by candidate and pass.
 };
 
+/// The candidates that a case asks for; of families with several tiles also one that the cost model would not take.
+std::vector<std::string> names_for(const Case& c, Pass pass) {
+  const std::string family = c.candidate.substr(0, c.candidate.find(':'));
+  std::vector<std::string> names;
+  for (const auto& candidate : cuda::candidates(pass)) {
+    const std::string name(candidate.name);
+    if (!family.empty() && name != family) continue;
+    if (family != c.candidate) {
+      names.push_back(c.candidate);
+      continue;
+    }
+    names.push_back(name);
+    if (c.variants && candidate.variants > 1) {
+      Random random(c.seed);
+      names.push_back(name + ":" + std::to_string(random.between(1, random.one_in(2) ? 3 : candidate.variants - 1)));
+    }
+  }
+  return names;
+}
+
 /// What fails, with the one candidate and pass that do; empty when nothing does.
 std::vector<std::pair<Case, std::string>> failures_of(const Options& o, const Case& c, Counts& counts) {
   std::vector<std::pair<Case, std::string>> failures;
@@ -140,13 +161,7 @@ std::vector<std::pair<Case, std::string>> failures_of(const Options& o, const Ca
   CudaTrial trial(c.problem, {c.seed, epilogue_of(c.epilogue)});
   for (const Pass pass : passes) {
     if (!c.pass.empty() && to_string(pass) != c.pass) continue;
-    for (const auto& candidate : cuda::candidates(pass)) {
-      std::string name(candidate.name);
-      if (!c.candidate.empty() && name != c.candidate.substr(0, c.candidate.find(':'))) continue;
-      if (!c.candidate.empty()) name = c.candidate;
-      // Of a drawn problem half the runs take one of the tiles that tuning may choose.
-      if (o.seconds > 0.0 && candidate.variants > 1 && name == candidate.name && c.seed / 2 % 2)
-        name += ":" + std::to_string(1 + c.seed / 4 % static_cast<unsigned>(candidate.variants - 1));
+    for (const std::string& name : names_for(c, pass)) {
       Case one = c;
       one.candidate = name;
       one.pass = to_string(pass);
@@ -160,7 +175,7 @@ std::vector<std::pair<Case, std::string>> failures_of(const Options& o, const Ca
                     repeat_line(o, one).c_str());
       if (!outcome.ran) continue;
       ++counts.runs;
-      ++counts.by[std::string(candidate.name) + " " + one.pass];
+      ++counts.by[name.substr(0, name.find(':')) + " " + one.pass];
       if (!outcome.message.empty()) failures.emplace_back(one, outcome.message);
     }
   }
@@ -237,7 +252,8 @@ std::vector<Case> read_table(const Options& o) {
 }
 
 void report(const Counts& counts, double seconds) {
-  std::printf("%lld problems, %lld runs, %lld failed, %.1f s\n", counts.problems, counts.runs, counts.failures, seconds);
+  std::printf("%lld problems, %lld runs, %lld failed, %.1f s\n", counts.problems, counts.runs, counts.failures,
+              seconds);
   for (const auto& [name, count] : counts.by) std::printf("  %-40s %lld\n", name.c_str(), count);
 }
 
@@ -249,6 +265,8 @@ int main(int argc, char** argv) {
     std::fputs(usage, stderr);
     return 2;
   }
+  // Of random runs two in three have few multiprocessors, so that blocks take several tiles each.
+  if (o.seconds > 0.0 && o.processors.empty() && o.seed % 3 != 0) o.processors = o.seed % 3 == 1 ? "3" : "20";
   setenv("UPCONV_NVRTC", UPCONV_EMULATOR, 1);
   setenv("UPCONV_CUDA_DRIVER", UPCONV_EMULATOR, 1);
   setenv("UPCONV_CACHE_DIR", "", 0);  // kernels are kept by this process alone unless the caller says where
@@ -289,13 +307,14 @@ int main(int argc, char** argv) {
   } else {
     for (unsigned long long seed = o.seed; elapsed() < o.seconds; ++seed) {
       Random random(seed);
-      const unsigned long long epilogue = random.one_in(6) ? static_cast<unsigned long long>(random.between(1, 1000)) : 0;
+      const unsigned long long epilogue =
+          random.one_in(6) ? static_cast<unsigned long long>(random.between(1, 1000)) : 0;
       const double budget = o.budget * random.pick({1.0, 0.3, 0.1});
       bool good = true;
       unsigned long long data = seed * 8;
       for (const Problem& p : draw_cuda_problems(random, o.sizes, budget)) {
         if (elapsed() > o.seconds) break;
-        good &= check(o, {p, data++, epilogue, o.candidate, o.pass}, counts);
+        good &= check(o, {p, data++, epilogue, o.candidate, o.pass, true}, counts);
         if (!good) break;  // its other sizes fail alike
       }
       if (!good && !o.go_on) break;

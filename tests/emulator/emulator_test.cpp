@@ -119,7 +119,8 @@ TEST(Emulator, ABarrierIsEnoughAndNeeded) {
 }
 
 TEST(Emulator, AWarpBarrierIsEnoughAndNeeded) {
-  Toy with(exchange("__syncwarp();")), without(exchange("asm volatile(\"fence.proxy.async.shared::cta;\" ::: \"memory\");"));
+  Toy with(exchange("__syncwarp();")),
+      without(exchange("asm volatile(\"fence.proxy.async.shared::cta;\" ::: \"memory\");"));
   EXPECT_EQ(wrong_orders(with, 96, 512), 0);
   EXPECT_GT(wrong_orders(without, 96, 512), 8);
 }
@@ -279,7 +280,8 @@ TEST(Emulator, MatrixProducts) {
   const int t = threadIdx.x, g = t / 4, q = t % 4;
   float d[4] = {1, 2, 3, 4};
   asm volatile("mma.sync.aligned.m16n8k)") +
-            (tf32 ? "8" : "16") + ".row.col.f32." + type + "." + type + R"(.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+            (tf32 ? "8" : "16") + ".row.col.f32." + type + "." + type +
+            R"(.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[g * 8 + q]), "r"(a[(g + 8) * 8 + q]), "r"(a[g * 8 + q + 4]), "r"(a[(g + 8) * 8 + q + 4]),
         "r"(b[g * 8 + q]), "r"(b[g * 8 + q + 4]));
@@ -310,7 +312,8 @@ TEST(Emulator, MatrixProducts) {
     for (int i = 0; i < 128; ++i) {
       double sum = 0;
       for (int k = 0; k < depth; ++k)
-        sum += a_values[static_cast<std::size_t>(i / 8 * depth + k)] * b_values[static_cast<std::size_t>(i % 8 * depth + k)];
+        sum += a_values[static_cast<std::size_t>(i / 8 * depth + k)] *
+               b_values[static_cast<std::size_t>(i % 8 * depth + k)];
       EXPECT_EQ(c[static_cast<std::size_t>(i)], static_cast<float>(sum)) << type << " element " << i;
     }
   }
@@ -318,8 +321,9 @@ TEST(Emulator, MatrixProducts) {
 
 /// 64 x 8 sums of wgmma, read before or after they are waited for.
 TEST(Emulator, WarpgroupProductsEndWhenWaitedFor) {
-  const auto wrong = [](const char* before, const char* after) {
-    Toy toy(std::string(R"(extern "C" __global__ void kernel(float* out) {
+  const auto wrong =
+      [](const char* before, const char* after) {
+        Toy toy(std::string(R"(extern "C" __global__ void kernel(float* out) {
   extern __shared__ __align__(1024) float b[];
   const int t = threadIdx.x;
   if (t < 64) b[t] = t % 4 + 1;  // [half of k][n][k of 4]
@@ -336,16 +340,16 @@ TEST(Emulator, WarpgroupProductsEndWhenWaitedFor) {
   out[t] = s[0] + s[3];
   )" + after + R"(
 })");
-    int count = 0;
-    for (unsigned long long seed = 1; seed <= orders; ++seed) {
-      std::vector<float> out(128);
-      float* p = out.data();
-      EXPECT_EQ(toy.launch(128, {&p}, 256, 1, seed), "");
-      // Rows r and r + 8 of a warp hold the same number in all 8 columns: 20 times it in each sum.
-      for (int t = 0; t < 128; ++t) count += out[static_cast<std::size_t>(t)] != 40.0f * static_cast<float>(t / 4);
-    }
-    return count;
-  };
+        int count = 0;
+        for (unsigned long long seed = 1; seed <= orders; ++seed) {
+          std::vector<float> out(128);
+          float* p = out.data();
+          EXPECT_EQ(toy.launch(128, {&p}, 256, 1, seed), "");
+          // Rows r and r + 8 of a warp hold the same number in all 8 columns: 20 times it in each sum.
+          for (int t = 0; t < 128; ++t) count += out[static_cast<std::size_t>(t)] != 40.0f * static_cast<float>(t / 4);
+        }
+        return count;
+      };
   const char* wait = "asm volatile(\"wgmma.wait_group.sync.aligned %0;\" ::\"n\"(0) : \"memory\");";
   EXPECT_EQ(wrong(wait, ""), 0);
   EXPECT_GT(wrong("", wait), 100);
@@ -365,14 +369,17 @@ TEST(Emulator, ConversionsRoundToNearestEven) {
     to[3 * i] = tf32, to[3 * i + 1] = pair, to[3 * i + 2] = half | (half == back ? 0u : 1u << 31);
   }
 })");
-  std::vector<float> from = {0.0f, -0.0f, 1.0f, 65504.0f, 65519.9f, 65520.0f, 1e30f, -1e38f, 0x1p-14f, 0x1p-24f, 0x1p-25f,
-                             0x1.8p-25f, 1e-45f, std::numeric_limits<float>::infinity(), 3.4e38f};
+  std::vector<float> from = {
+      0.0f,   -0.0f,    1.0f,     65504.0f, 65519.9f,   65520.0f, 1e30f,
+      -1e38f, 0x1p-14f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, 1e-45f,   std::numeric_limits<float>::infinity(),
+      3.4e38f};
   Random random(3);
   while (from.size() < 4000) {
     const auto bits = static_cast<std::uint32_t>(random.bits());
     float v;
     std::memcpy(&v, &bits, 4);
-    if (random.one_in(2)) v = std::ldexp(static_cast<float>(random.between(-8192, 8191)) / 2.0f, int(random.between(-30, 6)));
+    if (random.one_in(2))
+      v = std::ldexp(static_cast<float>(random.between(-8192, 8191)) / 2.0f, int(random.between(-30, 6)));
     if (!std::isnan(v)) from.push_back(v);
   }
   int n = static_cast<int>(from.size());
@@ -388,7 +395,9 @@ TEST(Emulator, ConversionsRoundToNearestEven) {
     std::memcpy(&tf32, &to[3 * i], 4);
     EXPECT_EQ(to[3 * i] & 0x1fffu, 0u);
     const double step = std::ldexp(1.0, std::max(std::ilogb(v == 0 ? 1e-45 : v), -126) - 10);
-    if (std::isfinite(v) && std::isfinite(tf32)) EXPECT_LE(std::fabs(tf32 - v), step / 2) << v;
+    if (std::isfinite(v) && std::isfinite(tf32)) {
+      EXPECT_LE(std::fabs(tf32 - v), step / 2) << v;
+    }
   }
 }
 
@@ -398,7 +407,8 @@ TEST(Translation, WhatIsUnknownIsNamed) {
 }
 
 TEST(Translation, LeavesCommentsAndStringsAlone) {
-  const std::string text = "// asm(\"x\") __shared__ int a;\nconst char* s = \"asm(1) __global__\";\nint chasm(int asm_), b;\n";
+  const std::string text =
+      "// asm(\"x\") __shared__ int a;\nconst char* s = \"asm(1) __global__\";\nint chasm(int asm_), b;\n";
   EXPECT_EQ(emulator::translate(text, "t.cu"), "#line 1 \"t.cu\"\n" + text);
 }
 

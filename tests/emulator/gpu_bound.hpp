@@ -14,9 +14,7 @@ namespace upconv::test {
 /// Relative error of a product by the rounding of its operands.
 inline double operand_error(DType dtype, Precision precision) {
   if (dtype != DType::f32) return 0.0;
-  return precision == Precision::tf32     ? 2.1 * 0x1p-11
-         : precision == Precision::bf16x3 ? 3.1 * 0x1p-16
-                                          : 3.0 * 0x1p-22;
+  return precision == Precision::tf32 ? 2.1 * 0x1p-11 : precision == Precision::bf16x3 ? 3.1 * 0x1p-16 : 3.0 * 0x1p-22;
 }
 
 /// Of a sum of `terms` products that add up to `magnitude` in absolute value, before it is stored.

@@ -94,7 +94,8 @@ void carry_out_ldmatrix(Meeting& m) {
       std::memcpy(rows[r], emu_shared_pointer(static_cast<Matrices*>(m.lanes[8 * i + r])->address, 16), 16);
     for (int lane = 0; lane < 32; ++lane) {
       const int r = lane / 4, c = lane % 4 * 2;
-      const unsigned lo = first.transposed ? rows[c][r] : rows[r][c], hi = first.transposed ? rows[c + 1][r] : rows[r][c + 1];
+      const unsigned lo = first.transposed ? rows[c][r] : rows[r][c],
+                     hi = first.transposed ? rows[c + 1][r] : rows[r][c + 1];
       *static_cast<Matrices*>(m.lanes[lane])->d[i] = lo | hi << 16;
     }
   }

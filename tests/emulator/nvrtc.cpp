@@ -121,9 +121,7 @@ int compile(Program& p, const std::string& architecture) {
 
 }  // namespace
 
-NVRTC int nvrtcVersion(int* major, int* minor) {
-  return *major = 13, *minor = static_cast<int>(fingerprint()), ok;
-}
+NVRTC int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = static_cast<int>(fingerprint()), ok; }
 NVRTC const char* nvrtcGetErrorString(int error) {
   return error == ok ? "no error" : error == compilation ? "the C++ compiler failed" : "an error of the emulator";
 }
@@ -153,15 +151,21 @@ NVRTC int nvrtcCompileProgram(void* handle, int count, const char* const* option
   std::string architecture;
   for (int i = 0; i < count; ++i)
     if (const std::string option = options[i]; option.rfind("--gpu-architecture=sm_", 0) == 0)
-      architecture = std::to_string(std::atoi(option.c_str() + 22) * 10);
+      architecture =
+          std::to_string(std::atoi(option.c_str() + 22) * 10) +
+          (option.back() == 'a' ? " -D__CUDA_ARCH_FEAT_SM" + option.substr(22, option.size() - 23) + "_ALL" : "");
   if (architecture.empty()) return invalid_input;
   return compile(*static_cast<Program*>(handle), architecture);
 }
 NVRTC int nvrtcGetProgramLogSize(void* handle, std::size_t* n) {
   return *n = static_cast<Program*>(handle)->log.size() + 1, ok;
 }
-NVRTC int nvrtcGetProgramLog(void* handle, char* to) { return std::strcpy(to, static_cast<Program*>(handle)->log.c_str()), ok; }
-NVRTC int nvrtcGetCUBINSize(void* handle, std::size_t* n) { return *n = static_cast<Program*>(handle)->image.size(), ok; }
+NVRTC int nvrtcGetProgramLog(void* handle, char* to) {
+  return std::strcpy(to, static_cast<Program*>(handle)->log.c_str()), ok;
+}
+NVRTC int nvrtcGetCUBINSize(void* handle, std::size_t* n) {
+  return *n = static_cast<Program*>(handle)->image.size(), ok;
+}
 NVRTC int nvrtcGetCUBIN(void* handle, char* to) {
   const std::string& image = static_cast<Program*>(handle)->image;
   return std::memcpy(to, image.data(), image.size()), ok;

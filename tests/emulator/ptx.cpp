@@ -74,8 +74,7 @@ std::string operand(std::string_view text) {
     if (w[0] == "laneid") return "static_cast<unsigned>(emu_self->lane)";
     return "unknown_special_register_" + w[0];
   }
-  if (s.size() > 2 && s[0] == '0' && (s[1] == 'f' || s[1] == 'F'))
-    return "::emu::bits<float>(0x" + s.substr(2) + "u)";
+  if (s.size() > 2 && s[0] == '0' && (s[1] == 'f' || s[1] == 'F')) return "::emu::bits<float>(0x" + s.substr(2) + "u)";
   if (std::isdigit(static_cast<unsigned char>(s[0])) || s[0] == '-') return s;
   return "_r_" + s;
 }
@@ -103,9 +102,7 @@ std::string address(std::string_view text) {
 
 std::string memory(const Words& op, const Words& arguments, std::string_view whole) {
   const bool load = op[0] == "ld";
-  const std::string space = has(op, "global")                                  ? "global"
-                            : has(op, "shared") || has(op, "shared::cta") ? "shared"
-                                                                          : "";
+  const std::string space = has(op, "global") ? "global" : has(op, "shared") || has(op, "shared::cta") ? "shared" : "";
   const int bytes = bytes_of(op.back());
   if (space.empty() || bytes == 0 || arguments.size() != 2) return unknown(whole);
   const Words values = operands_of(arguments[load ? 0 : 1]);
@@ -145,7 +142,8 @@ std::string mma_sync(const Words& op, const Words& arguments, std::string_view w
 std::string wgmma(const Words& op, const Words& arguments, std::string_view whole) {
   if (op[1] == "fence") return "emu_wgmma_fence();";
   if (op[1] == "commit_group") return "emu_wgmma_commit();";
-  if (op[1] == "wait_group" && arguments.size() == 1) return "emu_wgmma_wait(static_cast<int>(" + operand(arguments[0]) + "));";
+  if (op[1] == "wait_group" && arguments.size() == 1)
+    return "emu_wgmma_wait(static_cast<int>(" + operand(arguments[0]) + "));";
   // wgmma.mma_async.sync.aligned.SHAPE.f32.TYPE.TYPE sums, a, descriptor, keep, sign, sign[, transposed]
   int n = 0, words = 0, type = 0;
   if (op.size() != 8 || op[1] != "mma_async" || op[4].rfind("m64n", 0) != 0 || op[5] != "f32" || op[6] != op[7] ||
@@ -226,7 +224,8 @@ std::string instruction(const std::string& statement) {
         (has(op, "trans") ? "1" : "0") + ", d_, " + address(a[1]) + "); }";
   } else if ((is("cp.async.ca.shared") || is("cp.async.cg.shared")) && a.size() >= 3) {
     r = "emu_copy_async(static_cast<int>(" + operand(a[2]) + "), " + address(a[0]) +
-        ", reinterpret_cast<const void*>(" + address(a[1]) + "), static_cast<unsigned>(" + operand(a.size() > 3 ? a[3] : a[2]) + "));";
+        ", reinterpret_cast<const void*>(" + address(a[1]) + "), static_cast<unsigned>(" +
+        operand(a.size() > 3 ? a[3] : a[2]) + "));";
   } else if (code == "cp.async.commit_group") {
     r = "emu_copy_commit();";
   } else if (code == "cp.async.wait_group" && a.size() == 1) {
@@ -238,7 +237,8 @@ std::string instruction(const std::string& statement) {
   } else if (is("mbarrier.arrive.shared") && a.size() == 2 && a[0] == "_") {
     r = "emu_mbarrier_arrive(" + address(a[1]) + ");";
   } else if (is("mbarrier.try_wait.parity.shared") && a.size() == 3) {
-    r = "emu_mbarrier_wait(" + address(a[1]) + ", static_cast<unsigned>(" + operand(a[2]) + ")), " + operand(a[0]) + " = true;";
+    r = "emu_mbarrier_wait(" + address(a[1]) + ", static_cast<unsigned>(" + operand(a[2]) + ")), " + operand(a[0]) +
+        " = true;";
   } else if ((is("bar.sync") || is("barrier.sync")) && !a.empty()) {
     r = "emu_barrier(static_cast<unsigned>(" + operand(a[0]) + "), " +
         (a.size() > 1 ? "static_cast<int>(" + operand(a[1]) + ")" : "-1") + ");";

@@ -14,9 +14,7 @@
 #include <memory>
 #include <mutex>
 
-#if !defined(__x86_64__)
-#include <ucontext.h>
-#endif
+#include "emulator/context.hpp"
 
 extern "C" {
 EmuThread* emu_self = nullptr;
@@ -27,7 +25,7 @@ unsigned emu_shared_bytes = 0;
 namespace emulator {
 namespace {
 
-constexpr std::size_t page = 4096, stack_bytes = 256 << 10, most_threads = 1024;
+constexpr std::size_t page = 4096, most_threads = most_contexts;
 constexpr unsigned char poison = 0xff;
 
 /// A kernel of a loaded text. Kernels of one text share the places of their `__shared__` variables.
@@ -55,74 +53,6 @@ std::string last_error = "no error";
 Order the_order;
 std::uint64_t state = 1;
 bool put_off = true;
-
-// ---- switching between fibers -------------------------------------------------------------------------------------
-
-#if defined(__x86_64__)
-extern "C" void emulator_switch(void** save, void* load);
-asm(R"(
-.text
-.globl emulator_switch
-.hidden emulator_switch
-.type emulator_switch,@function
-emulator_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size emulator_switch,.-emulator_switch
-)");
-
-/// A context that begins with `body` on `stack` (its upper end).
-void* fresh(char* stack, void (*body)()) {
-  auto* top = reinterpret_cast<void**>(stack);
-  *--top = nullptr;  // a return address nobody returns to; keeps the stack as a call leaves it
-  *--top = reinterpret_cast<void*>(body);
-  for (int i = 0; i < 6; ++i) *--top = nullptr;
-  return top;
-}
-#else
-void emulator_switch(void** save, void* load) {
-  ucontext_t here;
-  *save = &here;
-  swapcontext(&here, static_cast<ucontext_t*>(load));
-}
-void* fresh(char* stack, void (*body)()) {
-  auto* context = reinterpret_cast<ucontext_t*>(stack - (sizeof(ucontext_t) + 64) / 64 * 64);
-  getcontext(context);
-  context->uc_stack.ss_sp = stack - stack_bytes;
-  context->uc_stack.ss_size = stack_bytes - (sizeof(ucontext_t) + 64) / 64 * 64;
-  context->uc_link = nullptr;
-  makecontext(context, body, 0);
-  return context;
-}
-#endif
-
-char* stack_of(std::size_t i) {
-  static char* const all = [] {
-    const std::size_t each = stack_bytes + page;
-    auto* p = static_cast<char*>(
-        mmap(nullptr, each * most_threads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (p == MAP_FAILED) {
-      std::perror("emulator: stacks");
-      std::abort();
-    }
-    for (std::size_t k = 0; k < most_threads; ++k) mprotect(p + k * each, page, PROT_NONE);
-    return p;
-  }();
-  return all + (i + 1) * (stack_bytes + page) - i % 31 * 192;  // not all in the same lines of the cache
-}
 
 // ---- a block ------------------------------------------------------------------------------------------------------
 
@@ -168,7 +98,8 @@ Fiber* next() {
   }
   Fiber* f = r[at];
   if (block.policy == 1) {
-    if (++block.ready_head > 4096) r.erase(r.begin(), r.begin() + static_cast<std::ptrdiff_t>(block.ready_head)), block.ready_head = 0;
+    if (++block.ready_head > 4096)
+      r.erase(r.begin(), r.begin() + static_cast<std::ptrdiff_t>(block.ready_head)), block.ready_head = 0;
   } else {
     r[at] = r.back();
     r.pop_back();
@@ -184,7 +115,7 @@ void go_on(void** save) {
     emu_self = f;
     to = f->stack_pointer;
   }
-  emulator_switch(save, to);
+  switch_context(save, to);
 }
 
 void complete_meetings(Warp& warp);
@@ -262,7 +193,8 @@ std::string where() {
   const EmuThread& t = *emu_self;
   std::snprintf(text, sizeof text, "kernel %s, block (%u, %u, %u) of (%u, %u, %u), thread %u of %u", block.kernel,
                 t.block.x, t.block.y, t.block.z, t.blocks.x, t.blocks.y, t.blocks.z,
-                t.thread.x + t.threads.x * (t.thread.y + t.threads.y * t.thread.z), t.threads.x * t.threads.y * t.threads.z);
+                t.thread.x + t.threads.x * (t.thread.y + t.threads.y * t.thread.z),
+                t.threads.x * t.threads.y * t.threads.z);
   return text;
 }
 
@@ -273,7 +205,8 @@ void faulted(int number, siginfo_t* info, void* context) {
     const auto at = reinterpret_cast<std::uintptr_t>(info->si_addr);
     const auto low = reinterpret_cast<std::uintptr_t>(emu_dynamic_shared);
     if (number == SIGILL)
-      std::snprintf(text, sizeof text, "undefined behaviour: an index outside an array, a misaligned or null pointer, or a shift");
+      std::snprintf(text, sizeof text,
+                    "undefined behaviour: an index outside an array, a misaligned or null pointer, or a shift");
     else if (at + 65536 > low && at < low + emu_shared_bytes + 65536)
       std::snprintf(text, sizeof text, "an access outside the %u bytes of dynamic shared memory, at byte %lld",
                     emu_shared_bytes, static_cast<long long>(at) - static_cast<long long>(low));
@@ -318,7 +251,8 @@ struct Shared {
 Shared& shared() {
   static Shared s = [] {
     const auto map = [] {
-      auto* p = static_cast<char*>(mmap(nullptr, region_bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+      auto* p =
+          static_cast<char*>(mmap(nullptr, region_bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
       if (p == MAP_FAILED || mprotect(p + page, region_bytes, PROT_READ | PROT_WRITE) != 0) {
         std::perror("emulator: shared memory");
         std::abort();
@@ -354,7 +288,8 @@ void run_block(const dim3& grid, const dim3& size, const dim3& at) {
   block.ready_head = 0;
   block.warps.resize(static_cast<std::size_t>(block.threads + 31) / 32);
   for (Warp& w : block.warps) w.lanes = 0, w.meetings.clear();
-  for (Barrier& b : block.barriers) b.arrived = b.wanted = b.any = b.count = b.sequence = 0, b.all = 1, b.waiting.clear();
+  for (Barrier& b : block.barriers)
+    b.arrived = b.wanted = b.any = b.count = b.sequence = 0, b.all = 1, b.waiting.clear();
   forget_barriers();
   poison_shared();
   for (int i = 0; i < block.threads; ++i) {
@@ -368,7 +303,7 @@ void run_block(const dim3& grid, const dim3& size, const dim3& at) {
     f.finished = false;
     if (f.copies.size() != 1 || !f.copies[0].empty()) f.copies.assign(1, {});
     if (f.products.size() != 1 || !f.products[0].empty()) f.products.assign(1, {});
-    f.stack_pointer = fresh(stack_of(k), body);
+    f.stack_pointer = fresh_context(k, body);
     block.warps[k / 32].lanes |= 1u << f.lane;
     block.ready.push_back(&f);
   }
@@ -387,8 +322,8 @@ void run_block(const dim3& grid, const dim3& size, const dim3& at) {
   if (failure.empty()) check_shared();
 }
 
-int run(const char* name, Module& module, void (*entry)(void**), std::size_t allowed, const dim3& grid, const dim3& size,
-        void** arguments, std::size_t shared_bytes) {
+int run(const char* name, Module& module, void (*entry)(void**), std::size_t allowed, const dim3& grid,
+        const dim3& size, void** arguments, std::size_t shared_bytes) {
   const std::lock_guard lock(running);
   failure.clear();
   block.kernel = name;
@@ -397,8 +332,8 @@ int run(const char* name, Module& module, void (*entry)(void**), std::size_t all
       grid.z > 65535 || grid.x > 0x7fffffffu || size.z > 64)
     failure = where() + ": no such grid or block";
   else if (shared_bytes > allowed)
-    failure = where() + ": " + std::to_string(shared_bytes) + " bytes of dynamic shared memory, of which it was allowed " +
-              std::to_string(allowed);
+    failure = where() + ": " + std::to_string(shared_bytes) +
+              " bytes of dynamic shared memory, of which it was allowed " + std::to_string(allowed);
   else if (shared_bytes + module.static_bytes > most_shared)
     failure = where() + ": more shared memory than a block has";
   if (!failure.empty()) {
@@ -442,7 +377,8 @@ std::uint64_t draw() {
 
 int launch(const char* name, void (*entry)(void**), std::size_t allowed, const dim3& grid, const dim3& size,
            void** arguments, std::size_t shared_bytes) {
-  return run(name, module_of(reinterpret_cast<const void*>(entry)), entry, allowed, grid, size, arguments, shared_bytes);
+  return run(name, module_of(reinterpret_cast<const void*>(entry)), entry, allowed, grid, size, arguments,
+             shared_bytes);
 }
 
 void park(const char* why) {
@@ -461,7 +397,7 @@ void fail(const std::string& what) {
   }
   in_fiber = false;
   void* nowhere;
-  emulator_switch(&nowhere, main_context);
+  switch_context(&nowhere, main_context);
   std::abort();
 }
 

@@ -123,7 +123,8 @@ std::string asm_as_calls(std::string_view inside) {
         s += "auto& _" + i + " = ::emu::result" + expression + "; ";
       } else {
         s += "const auto _" + i + " = ::emu::operand<'" + kind + "'>" + expression + "; ";
-        if (late && kind == "r") s += "const auto _at_" + i + " = ::emu::place" + expression + "; (void)_at_" + i + "; ";
+        if (late && kind == "r")
+          s += "const auto _at_" + i + " = ::emu::place" + expression + "; (void)_at_" + i + "; ";
       }
     }
   }
@@ -155,8 +156,8 @@ std::string shared_as_memory(std::string_view declaration, int number) {
   const std::string name = s.substr(begin, end - begin), type = trimmed(s.substr(0, begin));
   if (dynamic) return type + "* const " + name + " = reinterpret_cast<" + type + "*>(emu_dynamic_shared);";
   const std::string holder = "emu_shared_" + std::to_string(number);
-  return "struct " + holder + " { " + alignment + type + " " + s.substr(begin) + "; }; auto& " + name + " = ::emu::static_shared<" +
-         holder + ">()->" + name + ";";
+  return "struct " + holder + " { " + alignment + type + " " + s.substr(begin) + "; }; auto& " + name +
+         " = ::emu::static_shared<" + holder + ">()->" + name + ";";
 }
 
 std::string line_breaks(std::string_view s) {
@@ -263,11 +264,11 @@ std::string translate(std::string_view s, std::string_view name) {
       const std::size_t body = skip_space(s, skip_brackets(s, open));
       if (body < s.size() && s[body] == '{' && !follows_template(out)) {
         const std::string entry = "emu_entry_" + function;
-        entries.push_back({skip_brackets(s, body),
-                           " extern \"C\" __attribute__((visibility(\"default\"))) void " + entry +
-                               "(void** a) { ::emu::invoke(&" + function + ", a); } static const ::emu::Registered emu_registered_" +
-                               function + "(reinterpret_cast<const void*>(&" + function + "), \"" + function + "\", " + entry +
-                               ");"});
+        entries.push_back({skip_brackets(s, body), " extern \"C\" __attribute__((visibility(\"default\"))) void " +
+                                                       entry + "(void** a) { ::emu::invoke(&" + function +
+                                                       ", a); } static const ::emu::Registered emu_registered_" +
+                                                       function + "(reinterpret_cast<const void*>(&" + function +
+                                                       "), \"" + function + "\", " + entry + ");"});
       }
     }
     out += word;

@@ -135,7 +135,9 @@ def test_optimize_fuses_on_the_gpu():
     x = torch.randn(2, 16, 12, 12, device=DEVICE)
     fast = upconv.optimize(theirs, x)
     with torch.no_grad():
-        torch.testing.assert_close(fast(x), theirs(x), atol=1e-4, rtol=1e-4)
+        got, wanted = fast(x), theirs(x)
+    # torch's default is TF32, in which both round operands, each in its own way, three layers deep.
+    assert (got - wanted).norm() <= 3e-3 * wanted.norm()
 
 
 ACTIVATIONS = (

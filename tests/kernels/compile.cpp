@@ -22,8 +22,8 @@
 namespace upconv::test {
 namespace {
 
-/// Of one core of a current server. Those of CI are up to half as fast, and share their caches with other work (the same
-/// kernel has taken 4.5 and 6.1 s of processor time there): judged by two and a half times that.
+/// Of one core of a current server. Those of CI are up to half as fast, and share their caches with other work (the
+/// same kernel has taken 4.5 and 6.1 s of processor time there): judged by two and a half times that.
 constexpr double longest_compile = 3.0, slow_machine = 2.5;
 
 /// Files whose kernels may keep a few bytes a thread in local memory, and why.
