@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_f2215f0cd0c2"
+NAME = "upconv_319c1fce6ae5"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -333,6 +333,8 @@ __device__ __forceinline__ float logarithm_of_one_plus(float v) { return log1pf(
 __device__ __forceinline__ double logarithm_of_one_plus(double v) { return log1p(v); }
 __device__ __forceinline__ float complementary_error(float v) { return erfcf(v); }
 __device__ __forceinline__ double complementary_error(double v) { return erfc(v); }
+__device__ __forceinline__ float sine_of(float v) { return sinf(v); }
+__device__ __forceinline__ double sine_of(double v) { return sin(v); }
 __device__ __forceinline__ float hyperbolic_tangent(float v) { return tanhf(v); }
 __device__ __forceinline__ double hyperbolic_tangent(double v) { return tanh(v); }
 
@@ -363,16 +365,16 @@ __device__ __forceinline__ S gelu(S v) {
 template <class S>
 __device__ __forceinline__ S gelu_tanh(S v) {
   const S minus_two_u = S(-1.5957691216057307) * (v + S(0.044715) * v * v * v);
-  return v / (S(1) + exponential(minus_two_u));
+  return v / (S(1) + upconv::exponential(minus_two_u));
 }
 template <class S>
 __device__ __forceinline__ S silu(S v) {
-  return v / (S(1) + exponential(-v));
+  return v / (S(1) + upconv::exponential(-v));
 }
 /// tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2); beyond 20 it is 1 in either precision.
 template <class S>
 __device__ __forceinline__ S mish(S v) {
-  const S e = exponential(v > S(20) ? S(20) : v), n = e * (e + S(2));
+  const S e = upconv::exponential(v > S(20) ? S(20) : v), n = e * (e + S(2));
   return v > S(20) ? v : v * (n / (n + S(2)));
 }
 template <class S>
@@ -381,7 +383,7 @@ __device__ __forceinline__ S tanh(S v) {
 }
 template <class S>
 __device__ __forceinline__ S sigmoid(S v) {
-  return S(1) / (S(1) + exponential(-v));
+  return S(1) / (S(1) + upconv::exponential(-v));
 }
 template <class S>
 __device__ __forceinline__ S hardtanh(S v, S low, S high) {
@@ -399,7 +401,29 @@ __device__ __forceinline__ S hardswish(S v) {
 template <class S>
 __device__ __forceinline__ S softplus(S v, S beta, S threshold) {
   const S z = v * beta, size = z < S(0) ? -z : z;
-  return z > threshold ? v : ((z > S(0) ? z : S(0)) + logarithm_of_one_plus(exponential(-size))) / beta;
+  return z > threshold ? v : ((z > S(0) ? z : S(0)) + logarithm_of_one_plus(upconv::exponential(-size))) / beta;
+}
+
+template <class S>
+__device__ __forceinline__ S sine(S v) {
+  return sine_of(v);
+}
+template <class S>
+__device__ __forceinline__ S square(S v) {
+  return v * v;
+}
+template <class S>
+__device__ __forceinline__ S exponential(S v) {
+  return upconv::exponential(v);
+}
+/// NaN in either wins.
+template <class S>
+__device__ __forceinline__ S minimum(S v, S u) {
+  return v < u || v != v ? v : u;
+}
+template <class S>
+__device__ __forceinline__ S maximum(S v, S u) {
+  return v > u || v != v ? v : u;
 }
 
 }  // namespace activation
