@@ -72,7 +72,7 @@ std::map<std::string, std::vector<Item>> kernels_by_group(int architecture) {
           std::exit(1);
         }
         for (Pass pass : all_passes) {
-          if (v.activated && pass != Pass::forward) continue;
+          if (v.epilogue != Variant::plain && pass != Pass::forward) continue;
           const CudaChoice choice = cuda_choice(**plan, pass);
           for (const jit::Kernel* k : choice.kernels) {
             const jit::Program& program = k->program();

@@ -17,7 +17,7 @@ struct Variant {
   DType dtype;
   Precision precision;
   bool channels_last = false;
-  bool activated = false;  ///< With activations and arithmetic in the forward's epilogue.
+  enum { plain, gelu, arithmetic } epilogue = plain;  ///< Of the forward.
 };
 
 inline constexpr Variant variants[] = {
@@ -29,8 +29,9 @@ inline constexpr Variant variants[] = {
     {"f64", DType::f64, Precision::ieee},
     {"tf32 channels_last", DType::f32, Precision::tf32, true},
     {"bf16 channels_last", DType::bf16, Precision::ieee, true},
-    {"tf32 gelu", DType::f32, Precision::tf32, false, true},
-    {"bf16 gelu", DType::bf16, Precision::ieee, false, true},
+    {"tf32 gelu", DType::f32, Precision::tf32, false, Variant::gelu},
+    {"bf16 gelu", DType::bf16, Precision::ieee, false, Variant::gelu},
+    {"tf32 arithmetic", DType::f32, Precision::tf32, false, Variant::arithmetic},
 };
 
 inline Problem apply(const Variant& v, Problem p) {
@@ -42,12 +43,13 @@ inline Problem apply(const Variant& v, Problem p) {
 
 inline Epilogue epilogue_of(const Variant& v) {
   Epilogue e;
-  if (!v.activated) return e;
+  if (v.epilogue == Variant::gelu) e.steps = {{Activation::gelu, 0.0, 0.0}};
+  if (v.epilogue != Variant::arithmetic) return e;
   EpilogueStep keep, times, least;
   keep.arithmetic = Arithmetic::keep;
   times.arithmetic = Arithmetic::multiply, times.source = Source::kept;
   least.arithmetic = Arithmetic::minimum, least.a = 4.0;
-  e.steps = {{Activation::gelu, 0.0, 0.0}, keep, {Activation::sin}, times, least};
+  e.steps = {keep, {Activation::sigmoid}, times, least};
   return e;
 }
 
