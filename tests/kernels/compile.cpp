@@ -22,9 +22,10 @@
 namespace upconv::test {
 namespace {
 
-/// Of one core of a current server. Those of CI are up to half as fast, and share their caches with other work (the
-/// same kernel has taken 4.5 and 6.1 s of processor time there): judged by two and a half times that.
-constexpr double longest_compile = 3.0, slow_machine = 2.5;
+/// Processor seconds of one core of a current server: what a first call may wait for. Cores of CI are about half as
+/// fast and share their caches with whatever else runs (one kernel has taken 3.8 and 7.0 s of processor time on the
+/// same machine), so only four times that is an error; what is over the limit itself is counted and printed.
+constexpr double longest_compile = 3.0, slow_machine = 4.0;
 
 /// Files whose kernels may keep a few bytes a thread in local memory, and why.
 struct Exception {
@@ -91,7 +92,7 @@ struct Judge {
   std::mutex mutex;
   int failures = 0;
   double seconds = 0.0, longest = 0.0;
-  int compiled = 0;
+  int compiled = 0, slow = 0;
 
   /// One kernel's verdict; prints what is wrong with it.
   void operator()(const std::string& group, const Item& item, const Result<jit::Built>& built) {
@@ -119,6 +120,7 @@ struct Judge {
       compiled += built->compiled;
       seconds += built->image.seconds;
       longest = std::max(longest, built->image.seconds);
+      slow += built->image.seconds > longest_compile;
     }
     if (wrong.empty() && !std::getenv("UPCONV_VERBOSE")) return;
     if (!wrong.empty()) ++failures;
@@ -160,8 +162,11 @@ int run(int architecture, int each) {
     });
   for (std::thread& t : threads) t.join();
   std::printf(
-      "%d of %zu kernels (%zu in all, in %zu groups) compiled now; %.0f s of one core, the longest %.2f s; %d wrong\n",
-      judge.compiled, work.size(), all, groups.size(), judge.seconds, judge.longest, judge.failures);
+      "%d of %zu kernels (%zu in all, in %zu groups) compiled now; %.0f s of one core, the longest %.2f s, %d over "
+      "%.0f s; "
+      "%d wrong\n",
+      judge.compiled, work.size(), all, groups.size(), judge.seconds, judge.longest, judge.slow, longest_compile,
+      judge.failures);
   return judge.failures == 0 ? 0 : 1;
 }
 
