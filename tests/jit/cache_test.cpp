@@ -213,6 +213,8 @@ TEST(CacheProcesses, AKilledWriterLeavesNoHalfEntry) {
   for (int round = 0; round < 6; ++round) {
     const int writer = start_role({"store", folder.string()});
     ASSERT_GT(writer, 0);
+    for (int waited = 0; waited < 20000 && cache.entries().empty(); waited += 5)  // a busy machine starts it late
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     std::this_thread::sleep_for(std::chrono::milliseconds(60 + 7 * round));
     kill(writer, SIGKILL);
     EXPECT_EQ(finish(writer), -SIGKILL);
