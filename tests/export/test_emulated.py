@@ -19,13 +19,6 @@ QUICK = [("dense_2d", True), ("few_3d", True), ("activated_2d", True), ("normed_
 CASES = [(name, hopper) for name in PROBLEMS for hopper in (True, False)] if ALL else QUICK
 
 
-@pytest.fixture(autouse=True)
-def restored():
-    before = torch.backends.cudnn.allow_tf32
-    yield
-    torch.backends.cudnn.allow_tf32 = before
-
-
 @needs_emulator
 @pytest.mark.parametrize("name, hopper", CASES, ids=[f"{n}-{'sm_90' if h else 'sm_80'}" for n, h in CASES])
 def test_values_and_gradients(name, hopper, tmp_path):
