@@ -14,7 +14,7 @@ import torch
 
 from . import _ops
 from ._precision import _AS_TORCH_WITH_TF32, _permits_tf32, code
-from ._warmup import PASSES, Work, _device_name, _usable_cores, _work_of_model
+from ._warmup import Work, _usable_cores, work_of_model, work_of_problems
 from .cli.problem import parse_problem
 
 __all__ = ["TuneReport", "tune"]
@@ -130,17 +130,12 @@ def tune(
         RuntimeError: there is no such GPU, a problem is illegal, or a kernel does not compile.
     """
     if isinstance(model_or_problems, torch.nn.Module):
-        if example_inputs is None:
-            raise TypeError("upconv.tune: a model needs example_inputs, the arguments that it is called with")
-        inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
-        work = _work_of_model(model_or_problems, inputs, None, backward)
+        work = work_of_model("tune", model_or_problems, example_inputs, None, backward)
     else:
-        lines = [model_or_problems] if isinstance(model_or_problems, str) else list(model_or_problems)
-        passes = PASSES if backward is None or backward else PASSES[:1]
-        work = [Work(str(line), p, _device_name(device), _code(precision)) for line in lines for p in passes]
-    passes = dict.fromkeys(_resolved(w) for w in work if w.device != "cpu")
+        work = work_of_problems(model_or_problems, device, backward, _code(precision))
+    distinct = dict.fromkeys(_resolved(w) for w in work if w.device != "cpu")
     rows = []
-    for each in _shown(list(passes), progress):
+    for each in _shown(list(distinct), progress):
         rows.append(measure(each, Gpu(each, rounds)))
         if keep and rows[-1].best is not rows[-1].model:
             _ops.remember(each.problem, each.direction, each.device, rows[-1].best.name, list(each.epilogue))

@@ -63,18 +63,28 @@ def warmup(
         RuntimeError: a problem is illegal, there is no such GPU, or a kernel does not compile.
     """
     if isinstance(model_or_problems, torch.nn.Module):
-        if example_inputs is None:
-            raise TypeError("upconv.warmup: a model needs example_inputs, the arguments that it is called with")
-        inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
-        work = _work_of_model(model_or_problems, inputs, device, backward)
+        work = work_of_model("warmup", model_or_problems, example_inputs, device, backward)
     else:
-        lines = [model_or_problems] if isinstance(model_or_problems, str) else list(model_or_problems)
-        where = _device_name(device or "cuda")
-        passes = PASSES if backward is None or backward else PASSES[:1]
-        work = [Work(str(line), p, where) for line in lines for p in passes]
+        work = work_of_problems(model_or_problems, device or "cuda", backward)
     work = [w for w in dict.fromkeys(work) if w.device != "cpu"]
     _prepare_all(work, workers or _usable_cores(), progress)
     return len(work)
+
+
+def work_of_model(caller: str, model, example_inputs, device, backward: bool | None) -> list[Work]:
+    """Every pass of a model's transposed convolutions, which are recorded and not run."""
+    if example_inputs is None:
+        raise TypeError(f"upconv.{caller}: a model needs example_inputs, the arguments that it is called with")
+    inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    return _work_of_model(model, inputs, device, backward)
+
+
+def work_of_problems(problems, device, backward: bool | None, precision: int = _AS_WRITTEN) -> list[Work]:
+    """Every pass, or the forward alone, of problem lines."""
+    lines = [problems] if isinstance(problems, str) else list(problems)
+    where = _device_name(device)
+    passes = PASSES if backward is None or backward else PASSES[:1]
+    return [Work(str(line), p, where, precision) for line in lines for p in passes]
 
 
 def _usable_cores() -> int:

@@ -12,8 +12,7 @@ namespace {
 
 constexpr int most_taps = 4096;
 
-std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return -floor_div(-a, b); }
+using launch::ceil_div, launch::floor_div;
 
 const char* mode_of(const Problem& p) {
   if (p.dtype == DType::f16) return "f16";

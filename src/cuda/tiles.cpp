@@ -32,7 +32,7 @@ struct Axis {
   int used_count = 0;
 };
 
-Int floor_div(Int a, Int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+using launch::floor_div;
 
 Axis axis_of(const Geometry& g, int d, bool backward) {
   Axis a;
