@@ -186,6 +186,9 @@ def measure(work: Work, runner: Gpu) -> Tuned:
         if not deviation[name] <= bound:
             names.remove(name)
             refused.append((name, f"differs from {names[0]} by {deviation[name]:.1e} of the largest value"))
+    if not names:
+        why = "; ".join(f"{name}: {reason}" for name, reason in refused)
+        raise RuntimeError(f"upconv.tune: no kernel for {work.direction} of {work.problem} can be measured: {why}")
     times = runner.times(names)
     ways = [Measured(n, details[n], times[n], deviation[n]) for n in names]
     return Tuned(work.problem, work.direction, work.device, work.epilogue, ways, refused)

@@ -67,6 +67,12 @@ def test_a_wrong_or_broken_kernel_is_never_chosen():
     assert "differs" in str(_tune.TuneReport([row]))
 
 
+def test_where_nothing_compiles_it_says_why():
+    names = [line.split("\t")[0] for line in _ops.alternatives(LINE, "forward", "sm_90", []).splitlines()]
+    with pytest.raises(RuntimeError, match="forward of 2d n8 c64.*does not compile"):
+        tuned(Table(broken=names))
+
+
 def test_the_report_counts_predictions_within_a_tenth():
     rows = [tuned(Table({"cuda_tiles": 1.0}, others=t)) for t in (0.95, 0.5)]
     report = _tune.TuneReport(rows)
