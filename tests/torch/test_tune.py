@@ -69,7 +69,7 @@ def test_a_wrong_or_broken_kernel_is_never_chosen():
 
 def test_where_nothing_compiles_it_says_why():
     names = [line.split("\t")[0] for line in _ops.alternatives(LINE, "forward", "sm_90", []).splitlines()]
-    with pytest.raises(RuntimeError, match="forward of 2d n8 c64.*does not compile"):
+    with pytest.raises(RuntimeError, match=r"forward of 2d n8 c64.*does not compile"):
         tuned(Table(broken=names))
 
 
