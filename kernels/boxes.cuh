@@ -33,8 +33,11 @@ constexpr int chunks = (K + channels - 1) / channels;
 constexpr int shares_of_group = (N + NB - 1) / NB;
 constexpr int rings = SHARED ? 1 : 2;
 constexpr int producers = 128, of_ring = producers / rings;
-/// A lane's fragments that may be in use at once. (With three fragments a stage the assembler serialises the products.)
-constexpr int sets_of_fragments = 2;
+/// Registers of fragments that take turns. TF32 rounds them where they were loaded: those of the fragment after next may be
+/// loaded while two others' products run, so four sets, and a number of them that divides FRAGMENTS goes round from stage
+/// to stage; where none does, products end first. Other types have words (two sets) and operands (two sets) apart.
+constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6 : FRAGMENTS % 5 == 0 ? 5 : 4;
+constexpr bool goes_round = FRAGMENTS % ring == 0;
 constexpr int raw_words = tf32 ? 4 : 8;  ///< A lane's words of a fragment as they lie in shared memory.
 /// A 16-bit element as it lies in a word.
 template <class Half>
@@ -48,6 +51,7 @@ static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
 
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
+#include "boxes/store_lines.cuh"
 #include "boxes/weights.cuh"
 
 namespace upconv {
@@ -56,8 +60,7 @@ constexpr int chunk_words = STEPS_K * weight_words;
 constexpr int resident_words = RESIDENT ? LOOP_TAPS * chunks * chunk_words : 0;
 constexpr int streamed_words = RESIDENT ? 0 : (chunk_words + 31) / 32 * 32;
 constexpr int stage_words = streamed_words + SOURCE_WORDS;
-constexpr int store_words = staging_words + inside_words;  ///< Of one warpgroup.
-constexpr int spot_words = positions * 4;
+constexpr int store_words = staging_words + (LINE ? carried_words : inside_words);  ///< Of one warpgroup.
 static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0, "bulk copies write at multiples of 128 bytes");
 
 /// The words of a fragment that one lane reads lie at `lane` (rows, channels) + an offset that all lanes share.
@@ -98,56 +101,72 @@ __device__ __forceinline__ void load_raw(u32 (&raw)[raw_words], const u32 (&lane
     }
 }
 
-/// The registers of the product: row and row + 8 of the first words of k, then of the last.
-__device__ __forceinline__ void to_fragment(u32 (&f)[PARTS][4], const u32 (&raw)[raw_words]) {
-#pragma unroll
-  for (int k = 0; k < 2; ++k)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if constexpr (tf32) {
-        f[0][2 * k + half] = round_tf32(__uint_as_float(raw[2 * k + half]));
-      } else if constexpr (PARTS == 2) {
-        const float first = __uint_as_float(raw[4 * k + half]), second = __uint_as_float(raw[4 * k + 2 + half]);
-        f[0][2 * k + half] = pack_bf16(first, second);
-        f[PARTS - 1][2 * k + half] = pack_rest(first, second, f[0][2 * k + half]);
-      } else {
-        f[0][2 * k + half] = raw[4 * k + half] | raw[4 * k + 2 + half] << 16;
-      }
-    }
-}
+/// A lane's words of fragments, and what the products take of them.
+struct Fragments {
+  u32 raw[ring][raw_words], operand[tf32 ? 1 : 2][PARTS][4];
 
-/// A product of `columns` columns into the sums from register `first` on; `units` is B's address in units of 16 bytes.
-template <int first, int columns>
-__device__ __forceinline__ void product(float (&acc)[BLOCKS * (NB / 2)], const u32 (&f)[PARTS][4], u32 units) {
+  /// Makes the operand of fragment `index` of its words: row and row + 8 of the first channels, then of the last.
+  template <int index>
+  __device__ __forceinline__ void prepare() {
+    u32(&from)[raw_words] = raw[index % ring];
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if constexpr (tf32) {
+          from[2 * k + half] = round_tf32(__uint_as_float(from[2 * k + half]));
+        } else if constexpr (PARTS == 2) {
+          const float first = __uint_as_float(from[4 * k + half]), second = __uint_as_float(from[4 * k + 2 + half]);
+          operand[index % 2][0][2 * k + half] = pack_bf16(first, second);
+          operand[index % 2][1][2 * k + half] = pack_rest(first, second, operand[index % 2][0][2 * k + half]);
+        } else {
+          operand[index % 2][0][2 * k + half] = from[4 * k + half] | from[4 * k + 2 + half] << 16;
+        }
+      }
+  }
+  template <int index, int part>
+  __device__ __forceinline__ const u32 (&of())[4] {
+    if constexpr (tf32)
+      return reinterpret_cast<const u32(&)[4]>(raw[index % ring]);
+    else
+      return operand[index % 2][part];
+  }
+};
+
+/// Fragment `index` times `columns` columns into the sums from register `first` on; `units` is B's address in units of 16
+/// bytes.
+template <int index, int first, int columns>
+__device__ __forceinline__ void product(float (&acc)[BLOCKS * (NB / 2)], Fragments& f, u32 units) {
   float(&sum)[columns / 2] = reinterpret_cast<float(&)[columns / 2]>(acc[first]);
-  wgmma(sum, f[0], b_descriptor<half_bytes>(units));
+  wgmma(sum, f.of<index, 0>(), b_descriptor<half_bytes>(units));
   if constexpr (PARTS == 2) {
-    wgmma(sum, f[0], b_descriptor<half_bytes>(units + part_bytes / 16));
-    wgmma(sum, f[PARTS - 1], b_descriptor<half_bytes>(units));
+    wgmma(sum, f.of<index, 0>(), b_descriptor<half_bytes>(units + part_bytes / 16));
+    wgmma(sum, f.of<index, PARTS - 1>(), b_descriptor<half_bytes>(units));
   }
 }
 
 /// All products of one stage. Products of the stage before may still run when this begins: `finished` is called when they
 /// have ended, `read` when no more words of the source are wanted. This stage's products run on when it returns.
 template <class Finished, class Read>
-__device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS * (NB / 2)], const Lanes& lanes,
-                                         u32 shared, u32 weights, Finished&& finished, Read&& read) {
-  u32 raw[2][raw_words], fragment[sets_of_fragments][PARTS][4];
+__device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS * (NB / 2)], Fragments& f,
+                                         const Lanes& lanes, u32 shared, u32 weights, Finished&& finished,
+                                         Read&& read) {
   const u32 units = weights >> 4;
-  // The registers of a fragment are free when all but the last group of products have ended.
-#define LOAD(index, segment, k, d, h, w)                                     \
-  load_raw(raw[(index) % 2], lanes.at[segment],                              \
-           shared + ((k)*channels_k * a.pitch_c + (d)*a.pitch_d + (h)*a.pitch_h + (w)) * \
+  if constexpr (tf32 && !goes_round) mma_wait<0>();
+  // Words are loaded before the products of the fragment before them: loads that follow products wait for them.
+  // A fragment's registers are free when all but the last group of products have ended.
+#define LOAD(index, segment, k, d, h, w)                                                      \
+  load_raw(f.raw[(index) % ring], lanes.at[segment],                                          \
+           shared + ((k)*channels_k * a.pitch_c + (d)*a.pitch_d + (h)*a.pitch_h + (w)) *      \
                         static_cast<int>(sizeof(Element)));
-#define USE(index)                                       \
-  mma_wait<((index) > 0 || FRAGMENTS % 2 == 0) ? 1 : 0>(); \
-  if ((index) == (FRAGMENTS > 1 ? 1 : 0)) finished();    \
-  to_fragment(fragment[(index) % sets_of_fragments], raw[(index) % 2]);  \
-  if ((index) == FRAGMENTS - 1) read();                  \
+#define USE(index)                                                \
+  mma_wait<((index) > 0 || tf32 || goes_round) ? 1 : 0>();        \
+  if ((index) == (FRAGMENTS > 1 ? 1 : 0)) finished();             \
+  f.prepare<index>();                                             \
+  if ((index) == FRAGMENTS - 1) read();                           \
   mma_fence();
-#define PRODUCT(index, first, columns, k, slot)                                               \
-  product<(first) * (NB / 2), (columns)*NB>(acc, fragment[(index) % sets_of_fragments],       \
-                                            units + (k) * (weight_words / 4) + (slot)*NB);
+#define PRODUCT(index, first, columns, k, slot) \
+  product<index, (first) * (NB / 2), (columns)*NB>(acc, f, units + (k) * (weight_words / 4) + (slot)*NB);
 #define DONE mma_commit();
   UPCONV_FRAGMENTS
 #undef LOAD
@@ -218,7 +237,7 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
   }
   Spot* spots = reinterpret_cast<Spot*>(shared + resident_words + rings * STAGES * stage_words);
   __shared__ RowSet sets[all_sets];
-  find_spots(a, spots, threadIdx.x, blockDim.x);
+  if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
   __syncthreads();
 
@@ -234,14 +253,26 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
     const int ring = SHARED ? 0 : group;
     const u32 stages = stages0 + ring * (STAGES * stage_words * 4);
     const u32 full = full0 + 8 * ring * STAGES, empty = empty0 + 8 * ring * STAGES;
-    float* staging = reinterpret_cast<float*>(spots + positions) + group * store_words;
+    float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : positions)) + group * store_words;
     u32* inside = reinterpret_cast<u32*>(staging + staging_words);
+    float* carried = staging + staging_words;
     const Lanes lanes(a, group, warp, lane);
+    // The second warpgroup begins later, so that it multiplies while the first stores: with stages of its own after the
+    // first's first box, else as far behind as the stages they share allow.
+    int until_second = group == 0 ? (SHARED ? STAGES - 1 : LOOP_TAPS * chunks) : 0;
+    const auto let_second_begin = [&] {
+      if (until_second > 0) asm volatile("bar.arrive 3, 256;" ::: "memory");
+      until_second = 0;
+    };
+    if (group == 1) meet(3, 256);
     int stage = 0, parity = 0, turn = 0, inside_turn = 0;
+    int unit = block * rings + ring;
+    Place at_place(a, unit, share);
 #pragma unroll 1
-    for (int index = block * rings + ring; index < a.tiles; index += blocks * rings) {
-      Place p(a, index, share);
+    while (unit < a.units) {
+      Place p = at_place;
       float acc[BLOCKS * (NB / 2)];
+      Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
       const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
@@ -260,7 +291,7 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
             if (lane == 0) barrier_arrive(empty + 8 * which);
           };
           multiply(
-              a, acc, lanes, at + streamed_words * 4 + before, w,
+              a, acc, fragments, lanes, at + streamed_words * 4 + before, w,
               [&] {
                 if (!RESIDENT && held >= 0) release(held);
               },
@@ -269,8 +300,13 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
               });
           held = stage;
           if (++stage == STAGES) stage = 0, parity ^= 1;
+          if (until_second == 1)
+            let_second_begin();
+          else
+            --until_second;
         }
       }
+      let_second_begin();
       mma_wait<0>();
       hold(acc);
       if (!RESIDENT && held >= 0) {
@@ -281,8 +317,16 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
         p.n += a.second[0];
         p.q[0] += a.second[1], p.q[1] += a.second[2], p.q[2] += a.second[3];
       }
-      store_box(a, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+      if constexpr (LINE)
+        store_lines(a, p, acc, staging, sets, carried, group, thread, turn);
+      else
+        store_box(a, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+      if (!at_place.next(a)) {
+        unit += blocks * rings;
+        at_place = Place(a, unit, share);
+      }
     }
+    let_second_begin();
   }
 #endif
 }

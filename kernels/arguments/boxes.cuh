@@ -22,7 +22,10 @@ struct Boxes {
   int step[4];                 ///< From box to box: n, d, h, w.
   int second[4];               ///< Where the second warpgroup's box lies from the first's, where they share a source.
   int boxes[3];                ///< Boxes in w, h, d.
-  int tiles;                   ///< Work items, for one share of the result channels.
+  int along, parts;            ///< Boxes of a unit of work, which follow each other in W; units in W.
+  int units;                   ///< For one share of the result channels.
+  int sector;                  ///< LINE: elements of the result that are written whole, 32 bytes or 1.
+  int chain;                   ///< LINE: a box's rows follow each other in memory without a gap.
   int box[4];                  ///< Source elements of a stage: n, d, h, w.
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
   int bulk;                    ///< 1: the source comes by bulk copies of `bulk_bytes`.

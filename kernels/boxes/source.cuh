@@ -6,19 +6,30 @@
 namespace upconv {
 
 /// One box of the work: its sample, its corner in the phase grid (the dimension of a depth loop: in the result), its
-/// share of the result channels.
+/// share of the result channels. Boxes of one unit of work follow each other along W.
 struct Place {
   int n, q[3], group, column0;
+  int along, last;  ///< Its number in the unit, the unit's last.
 
-  __device__ __forceinline__ Place(const Arguments& a, int index, int share) {
+  __device__ __forceinline__ Place(const Arguments& a, int unit, int share) : along(0) {
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
-    q[2] = a.first[2] + index % a.boxes[0] * a.step[3];
-    index /= a.boxes[0];
-    q[1] = a.first[1] + index % a.boxes[1] * a.step[2];
-    index /= a.boxes[1];
-    q[0] = a.first[0] + index % a.boxes[2] * a.step[1];
-    n = index / a.boxes[2] * a.step[0];
+    // Neighbours in H run at the same time: they share a halo.
+    q[1] = a.first[1] + unit % a.boxes[1] * a.step[2];
+    unit /= a.boxes[1];
+    const int part = unit % a.parts;
+    unit /= a.parts;
+    q[2] = a.first[2] + part * a.along * a.step[3];
+    last = (part + 1 < a.parts ? a.along : a.boxes[0] - part * a.along) - 1;
+    q[0] = a.first[0] + unit % a.boxes[2] * a.step[1];
+    n = unit / a.boxes[2] * a.step[0];
+  }
+  /// To the next box of the unit; false after the last.
+  __device__ __forceinline__ bool next(const Arguments& a) {
+    if (along == last) return false;
+    ++along;
+    q[2] += a.step[3];
+    return true;
   }
 };
 
@@ -55,9 +66,15 @@ struct Walk {
     if (++chunk < chunks) return true;
     chunk = 0;
     for (;;) {
-      if (LOOP_TAPS == 1 ? tap == 0 : tap == LOOP_TAPS - 1) tap = -1, index += step;
-      if (index >= a.tiles) return false;
-      if (++tap == 0) place = Place(a, index, share);
+      if (tap == LOOP_TAPS - 1) {
+        tap = -1;
+        if (!place.next(a)) {
+          index += step;
+          if (index < a.units) place = Place(a, index, share);
+        }
+      }
+      if (index >= a.units) return false;
+      ++tap;
       if (!depth_loop) {
         depth = origin_d(place);
         return true;

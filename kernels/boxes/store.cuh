@@ -9,6 +9,7 @@ namespace upconv {
 constexpr int positions = 64 * SEGMENTS;            ///< Of a warpgroup.
 constexpr int row_sets = ROWS * USED_D * USED_H;    ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
+constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
 constexpr int set_elements = positions * PHASES_W;
 /// Channels that are staged together: of 8 neighbours every other one, a warp each, or all where they lie side by side in
 /// the result.
@@ -44,7 +45,9 @@ struct RowSet {
   int staged;  ///< Its number in the staging, -1: no tap reaches it.
 };
 __device__ __forceinline__ constexpr RowSet row_set(int set) {
-  const int row = set / (PHASES_D * PHASES_H), pd = set / PHASES_H % PHASES_D, ph = set % PHASES_H;
+  // Rows that follow each other in memory have neighbouring numbers.
+  const int row = MERGE == 1 ? set / PHASES_H % ROWS : set / (PHASES_D * PHASES_H), ph = set % PHASES_H;
+  const int pd = MERGE == 1 ? set / (PHASES_H * ROWS) : set / PHASES_H % PHASES_D;
   return {(MERGE == 0 ? row * PHASES_D : 0) + pd, (MERGE == 1 ? row * PHASES_H : 0) + ph,
           used_d[pd] < 0 || used_h[ph] < 0 ? -1 : (row * USED_D + used_d[pd]) * USED_H + used_h[ph]};
 }
@@ -192,20 +195,21 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Place& 
   }
 }
 
+/// What was staged for a step is written while the next is staged.
 template <int step>
 __device__ __forceinline__ void store_from(const Arguments& a, const Place& p, const Corner& c,
                                            const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
-                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once], int group, int thread,
-                                           int turn) {
+                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
+                                           int group, int thread, int turn) {
   if constexpr (step < store_steps) {
     const int warp = thread / 32, lane = thread % 32;
-    float* place = staging + ((turn + step) & 1) * (staged * channel_pitch);
-    put<step>(acc, place, warp, lane);
+    const auto place = [&](int of) { return staging + ((turn + of) & 1) * (staged * channel_pitch); };
     meet(1 + group, 128);
+    if constexpr (step + 1 < store_steps) put<step + 1>(acc, place(step + 1), warp, lane);
     if constexpr (result_last)
-      write_channels(a, p, c, place, spots, sets, p.column0 + step * 8, warp, lane);
+      write_channels(a, p, c, place(step), spots, sets, p.column0 + step * 8, warp, lane);
     else
-      write_rows(a, p, c, place + warp * channel_pitch, sets, inside, at,
+      write_rows(a, p, c, place(step) + warp * channel_pitch, sets, inside, at,
                  p.column0 + step / 2 * 8 + warp * 2 + step % 2, lane);
     store_from<step + 1>(a, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
   }
@@ -230,6 +234,7 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Place& p, co
         at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
       }
   }
+  put<0>(acc, staging + (turn & 1) * (staged * channel_pitch), thread / 32, lane);
   store_from<0>(a, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
   turn += store_steps;
   inside_turn ^= 1;

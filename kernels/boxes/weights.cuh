@@ -17,7 +17,7 @@ __device__ __forceinline__ void bring_weights(const Arguments& a, int group, int
                                               int thread, int threads) {
   const Element* base = a.w + i64(group) * a.w_group + i64(step) * channels_k * a.w_k;
   const int left = K - step * channels_k;
-#pragma unroll 2
+#pragma unroll (RESIDENT ? 2 : 4)
   for (int i = thread; i < units; i += threads) {
     const int low = i % 8, rest = i / 8, t = rest % SLOTS, block = rest / SLOTS;
     const int n = block % (NB / 8) * 8 + low, half = block / (NB / 8);

@@ -12,6 +12,7 @@ struct BoxesFixed {
   bool shared = false;      ///< The two warpgroups' boxes lie side by side.
   bool depth_loop = false;  ///< D is a loop, and a box lies in one depth of the result.
   bool wide = false;        ///< Boxes are multiples of 16 positions wide.
+  bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
   Int element_bytes = 4, channels = 8;             ///< channels: of a stage.
   Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
@@ -26,12 +27,13 @@ struct BoxesFixed {
   Int source_words = 0;   ///< Room of a stage.
   Int shared_bytes = 0;
   Int streamed_bytes = 0; ///< Weights of a stage, unless resident.
-  double clocks = 0.0;    ///< Of one stage's products, for one box.
+  double clocks = 0.0;        ///< Of one stage's products, for one box.
+  double store_clocks = 0.0;  ///< Of a warpgroup that writes one box.
 
   template <class Visit>
   void visit(Visit&& field) {
     field("backward", backward), field("source_last", source_last), field("out_last", out_last);
-    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide);
+    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line);
     field("merge", merge), field("rows", rows), field("segments", segments), field("columns", columns);
     field("element_bytes", element_bytes), field("channels", channels);
     field("groups", groups), field("k", k), field("n", n);
@@ -43,6 +45,7 @@ struct BoxesFixed {
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
     field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
+    field("store_clocks", store_clocks);
   }
 };
 
@@ -50,6 +53,7 @@ struct BoxesFixed {
 struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
   Int tiles = 0, lines = 0;
+  Int along = 1, parts = 1, units = 0;  ///< Boxes of a unit of work in W, units in W, all units.
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
 
@@ -78,7 +82,6 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   const Int unit = 16 / f.element_bytes;
   b.clocks = -1.0;
-  // The second box of a pair lies in the outermost dimension that it does not fill yet, or in that of the rows.
   Int whole[4];
   for (int d = 0; d < 4; ++d) {
     whole[d] = b.extent[d] * (f.merge + 1 == d ? f.rows : 1);
@@ -86,12 +89,15 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
     b.step[d] = whole[d];
   }
   if (f.shared) {
+    // Along the rows, where halos are shared, else along the first dimension that one box does not fill.
     int along = 3;
-    for (int d = 0; d < 4; ++d)
-      if (!(d == 1 && f.depth_loop) && !(d == 0 && f.groups > 1) && space.count[d] > whole[d]) {
-        along = d;
-        break;
-      }
+    const int order[5] = {static_cast<int>(f.merge) + 1, 2, 1, 3, 0};
+    for (int i = f.merge < 0 ? 1 : 0; i < 5; ++i) {
+      const int d = order[i];
+      if ((d == 1 && f.depth_loop) || (d == 0 && f.groups > 1) || space.count[d] <= whole[d]) continue;
+      along = d;
+      break;
+    }
     b.second[along] = whole[along];
     b.step[along] = 2 * whole[along];
   }
@@ -128,6 +134,18 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   if (reach >= 2147483648.0) return;
   b.tiles = 1;
   for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
+  if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
+  // Rows of boxes, in as many parts as share them out evenly.
+  const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : 2;
+  const Int blocks = most(1, processors / shares), workers = blocks * rings;
+  const Int in_row = most(1, ceil_div(space.count[3], b.step[3])), rows_of_boxes = b.tiles / in_row;
+  Int rounds = 0;
+  for (Int parts = f.line ? 1 : in_row; parts <= least(in_row, f.line ? 4096 : in_row); parts += parts < 16 ? 1 : parts / 8) {
+    const Int along = ceil_div(in_row, parts), real = ceil_div(in_row, along);
+    const Int longest = ceil_div(rows_of_boxes * real, workers) * along;
+    if (rounds == 0 || longest < rounds) rounds = longest, b.along = along, b.parts = real;
+  }
+  b.units = rows_of_boxes * b.parts;
   const double stages = double(ceil_div(f.k, f.channels)) *
                         (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
   const double pair = f.shared ? 2.0 : 1.0;
@@ -136,14 +154,14 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const double products = pair * f.clocks * stages;
   const double load = double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
                       double(f.streamed_bytes) * stages / 9.0;
-  const double store = pair * double(b.lines * f.columns) * (line_bytes + (on_sectors ? 0.0 : 220.0)) / 19.0;
-  const double longest = products > load ? (products > store ? products : store) : load > store ? load : store;
+  const double store = pair * double(b.lines * f.columns) * (line_bytes + (on_sectors ? 0.0 : f.line ? 40.0 : 220.0)) / 19.0;
+  // One warpgroup writes while the other multiplies; of a pair that shares its stages, most of the time.
+  const double turns = f.shared ? products + 0.4 * f.store_clocks : 0.5 * (products + f.store_clocks);
+  double longest = products;
+  for (const double other : {load, store, turns}) longest = other > longest ? other : longest;
   const double one = longest + 0.1 * (products + load + store - longest) + 200.0;
   // Boxes of a multiprocessor, its two rings at half speed each.
-  const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : 2;
-  const Int blocks = most(1, processors / shares);
-  const Int rounds = ceil_div(b.tiles, least(b.tiles, blocks * rings));
-  b.clocks = one * double(rounds) * double(b.tiles < blocks * rings ? 1 : rings) *
+  b.clocks = one * double(rounds) * double(b.units < workers ? 1 : rings) *
              (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
@@ -218,7 +236,9 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
     a.second[d] = static_cast<int>(b.second[d]), a.box[d] = static_cast<int>(b.box[d]);
   }
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
-  a.tiles = static_cast<int>(b.tiles);
+  a.along = static_cast<int>(b.along), a.parts = static_cast<int>(b.parts), a.units = static_cast<int>(b.units);
+  a.sector = static_cast<int>(32 / f.element_bytes);
+  a.chain = a.boxes[0] == 1;
   a.pitch_h = static_cast<int>(b.box[3]);
   a.pitch_d = static_cast<int>(b.box[3] * b.box[2]);
   a.pitch_c = static_cast<int>(b.box[3] * b.box[2] * b.box[1]);
@@ -245,7 +265,7 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (s.batch == 0) return l;
   const auto grid = [&](const Boxing& b) {
     const Int rings = f.shared ? 1 : 2;
-    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.tiles, rings), processors / shares)));
+    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.units, rings), processors / shares)));
   };
   const Int width = copy_width(f, space, 0);
   const Boxing plain = best_boxing(f, space, processors, false, width);

@@ -40,6 +40,7 @@ std::string preamble(const BoxProblem& p, const BoxForm& f, const Request& r) {
   flag("RESIDENT", f.resident);
   flag("SHARED", f.shared);
   flag("WIDE", f.wide);
+  flag("LINE", f.line);
   constant("PARTS", p.parts);
   constant("K", p.k);
   constant("N", p.n);
@@ -110,8 +111,8 @@ class Boxes final : public PassKernel {
     if (form_.merge != Merge::none)
       std::snprintf(rows, sizeof rows, " with %d %s", form_.rows, form_.merge == Merge::depth ? "depths" : "rows");
     std::snprintf(text, sizeof text,
-                  "boxes of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %u KB",
-                  a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
+                  "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %u KB",
+                  form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
                   form_.depth_loop ? " in a loop over depths" : "", form_.segments,
                   form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
                   launch_.may_bulk ? "in bulk" : "by copies", form_.shared_bytes / 1024);

@@ -16,7 +16,7 @@ using Int = std::int64_t;
 constexpr double clock_rate = 1.755e9, start_seconds = 5e-6;
 constexpr int most_sums = 128;       ///< Registers of sums a thread.
 constexpr int most_fragments = 240;  ///< Of a stage: they are written out.
-constexpr std::size_t weighed = 48;  ///< Forms whose boxes are looked for.
+constexpr std::size_t weighed = 64;  ///< Forms whose boxes are looked for.
 
 /// Clocks of a fragment that feeds products of these columns.
 double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns) {
@@ -72,9 +72,10 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
   const Int positions = 64 * f.segments;
   const Int line_words = row_sets * positions * axis[2].phases;
   const Int staging = result_last ? 2 * 8 * ((line_words + 7) / 8 * 8 + 4) : 2 * 4 * ((line_words + 15) / 16 * 16 + 8);
-  const Int inside = 2 * 32 * Int{axis[0].phases} * axis[1].phases * f.rows;
-  const Int stores = 2 * (staging + inside) * 4 + positions * 16;
-  if (2 * f.segments * axis[2].phases > 32) return false;
+  const Int sets = Int{axis[0].phases} * axis[1].phases * f.rows;
+  const Int places = f.line ? Int{f.columns} * sets * (32 / p.element_bytes) : 2 * 32 * sets;
+  const Int stores = 2 * (staging + places) * 4 + (f.line ? 0 : positions * 16);
+  if (!f.line && 2 * f.segments * axis[2].phases > 32) return false;
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
   const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
   const Int rings = f.shared ? 1 : 2;
@@ -88,14 +89,14 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
 }
 
 launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const Geometry& g, const BoxForm& f,
-                            int slots, double clocks) {
+                            int slots, double clocks, double store_clocks) {
   const WeightStrides w = weight_strides(problem, g);
   const std::array<BoxAxis, 3> axis = axes_of(p, f);
   launch::BoxesFixed x;
   x.backward = p.backward;
   x.source_last = (p.backward ? problem.y_layout : problem.x_layout) == Layout::channels_last;
   x.out_last = (p.backward ? problem.x_layout : problem.y_layout) == Layout::channels_last;
-  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide;
+  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line;
   x.merge = static_cast<int>(f.merge), x.rows = f.rows, x.segments = f.segments, x.columns = f.columns;
   x.element_bytes = p.element_bytes, x.channels = p.channels_k() * f.steps;
   x.groups = g.groups, x.k = p.k, x.n = p.n;
@@ -114,6 +115,7 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.shared_bytes = f.shared_bytes;
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
   x.clocks = clocks;
+  x.store_clocks = store_clocks;
   return x;
 }
 
@@ -134,7 +136,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
   struct Sketch {
     BoxForm form;
     int slots;
-    double clocks, estimate;
+    double clocks, store_clocks, estimate;
   };
   std::vector<Sketch> sketches;
   std::map<std::tuple<int, bool, int>, Arrangement> arrangements;
@@ -174,13 +176,18 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
           if (static_cast<int>(a.runs.size()) * segments > most_fragments) break;
           for (const auto& [resident, shared] : {std::pair{true, false}, {true, true}, {false, true}})
             for (int stages : {2, 3, 4, 6})
-              for (bool wide : {false, true}) {
+              for (const auto& [wide, line] : {std::pair{false, false}, {true, false}, {true, true}, {false, true}}) {
                 // Few fragments a stage would be waited for too often, and three cannot overlap (boxes.cuh).
                 f.steps = 1;
                 const int fragments = static_cast<int>(a.runs.size()) * segments;
                 while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
                 f.rows = rows, f.columns = columns, f.segments = segments;
-                f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide;
+                f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line;
+                const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
+                if (line && (result_last || (wide && width < 16))) continue;
+                // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
+                const double filled = line ? width / (std::ceil(width / full) * full) : 0.92;
+                if (line && filled < 0.4) continue;
                 if (wide && axis[2].q_end - axis[2].q_begin < 16) continue;
                 if (!wide && segments > 2 && !p.tf32) continue;
                 if (!lay_out(p, axis, a.slots, result_last, target.shared_per_block, f)) continue;
@@ -189,9 +196,14 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                     double(p.chunks(f.steps)) * (depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
                 const double depths = depth_loop ? double(p.out[0]) / double(p.whole_depth.q_end - p.whole_depth.q_begin) : 1.0;
                 const double streamed = resident ? 0.0 : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 9.0;
-                const double estimate = all_positions * depths / (64.0 * segments * rows) * shares * stages_of_box *
-                                        std::max(one * segments * f.steps, streamed / 2.0) * (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
-                sketches.push_back({f, a.slots, one * segments * f.steps, estimate});
+                const double products = stages_of_box * std::max(one * segments * f.steps, streamed / 2.0);
+                // A warp's rounds over the elements of its channels, about 14 clocks each.
+                const double store = double(rows) * axis[0].phases * axis[1].phases * 2.0 * segments * axis[2].phases *
+                                     (columns / 4.0) * (p.element_bytes == 2 ? 9.0 : 14.0);
+                const double box = shared ? products + 0.2 * store : std::max(products, 0.5 * (products + store));
+                const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box *
+                                        (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
+                sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
               }
         }
       }
@@ -202,7 +214,8 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                     [](const Sketch& a, const Sketch& b) { return a.estimate < b.estimate; });
   std::vector<BoxChoice> choices;
   for (std::size_t i = 0; i < looked_at; ++i) {
-    BoxChoice c{sketches[i].form, fixed_of(p, problem, g, sketches[i].form, sketches[i].slots, sketches[i].clocks), {}, 0.0};
+    BoxChoice c{sketches[i].form, fixed_of(p, problem, g, sketches[i].form, sketches[i].slots, sketches[i].clocks,
+                                             sketches[i].store_clocks), {}, 0.0};
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
     if (c.launch.refusal || c.launch.grid == 0) continue;
     const BoxForm& f = c.form;
@@ -219,7 +232,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       const BoxForm &x = c.form, &y = d.form;
       const auto &m = c.launch.may_bulk ? c.launch.bulk : c.launch.plain, &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
       return y.wide && x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
-             x.depth_loop == y.depth_loop && x.resident == y.resident && x.shared == y.shared &&
+             x.depth_loop == y.depth_loop && x.line == y.line && x.resident == y.resident && x.shared == y.shared &&
              x.stages == y.stages && std::equal(m.extent, m.extent + 4, n.extent);
     });
   };

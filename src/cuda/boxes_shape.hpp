@@ -50,6 +50,7 @@ struct BoxForm {
   bool depth_loop = false;
   bool resident = true, shared = false;
   bool wide = false;  ///< Boxes are multiples of 16 positions wide.
+  bool line = false;  ///< Boxes are rows of positions.
   int stages = 2;
   int steps = 1;          ///< Products' depths of channels in a stage.
   int source_words = 0;  ///< Room of a stage for its source.
