@@ -6,30 +6,20 @@
 namespace upconv {
 
 /// One box of the work: its sample, its corner in the phase grid (the dimension of a depth loop: in the result), its
-/// share of the result channels. Boxes of one unit of work follow each other along W.
+/// share of the result channels.
 struct Place {
   int n, q[3], group, column0;
-  int along, last;  ///< Its number in the unit, the unit's last.
 
-  __device__ __forceinline__ Place(const Arguments& a, int unit, int share) : along(0) {
+  __device__ __forceinline__ Place(const Arguments& a, int box, int share) {
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
     // Neighbours in H run at the same time: they share a halo.
-    q[1] = a.first[1] + unit % a.boxes[1] * a.step[2];
-    unit /= a.boxes[1];
-    const int part = unit % a.parts;
-    unit /= a.parts;
-    q[2] = a.first[2] + part * a.along * a.step[3];
-    last = (part + 1 < a.parts ? a.along : a.boxes[0] - part * a.along) - 1;
-    q[0] = a.first[0] + unit % a.boxes[2] * a.step[1];
-    n = unit / a.boxes[2] * a.step[0];
-  }
-  /// To the next box of the unit; false after the last.
-  __device__ __forceinline__ bool next(const Arguments& a) {
-    if (along == last) return false;
-    ++along;
-    q[2] += a.step[3];
-    return true;
+    q[1] = a.first[1] + box % a.boxes[1] * a.step[2];
+    box /= a.boxes[1];
+    q[2] = a.first[2] + box % a.boxes[0] * a.step[3];
+    box /= a.boxes[0];
+    q[0] = a.first[0] + box % a.boxes[2] * a.step[1];
+    n = box / a.boxes[2] * a.step[0];
   }
 };
 
@@ -68,12 +58,10 @@ struct Walk {
     for (;;) {
       if (tap == LOOP_TAPS - 1) {
         tap = -1;
-        if (!place.next(a)) {
-          index += step;
-          if (index < a.units) place = Place(a, index, share);
-        }
+        index += step;
+        if (index < a.all_boxes) place = Place(a, index, share);
       }
-      if (index >= a.units) return false;
+      if (index >= a.all_boxes) return false;
       ++tap;
       if (!depth_loop) {
         depth = origin_d(place);

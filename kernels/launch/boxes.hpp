@@ -27,6 +27,8 @@ struct BoxesFixed {
   Int source_words = 0;   ///< Room of a stage.
   Int shared_bytes = 0;
   Int streamed_bytes = 0; ///< Weights of a stage, unless resident.
+  Int share_bytes = 0;    ///< Prepared weights of one share of the result channels.
+  Int share_units = 0;    ///< What a thread prepares, of one share.
   double clocks = 0.0;        ///< Of one stage's products, for one box.
   double store_clocks = 0.0;  ///< Of a warpgroup that writes one box.
 
@@ -45,15 +47,14 @@ struct BoxesFixed {
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
     field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
-    field("store_clocks", store_clocks);
+    field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
 };
 
 /// Extents of boxes, in the order n, d, h, w, and what they cost.
 struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
-  Int tiles = 0, lines = 0;
-  Int along = 1, parts = 1, units = 0;  ///< Boxes of a unit of work in W, units in W, all units.
+  Int tiles = 0, lines = 0, line = 0;
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
 
@@ -82,12 +83,22 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   const Int unit = 16 / f.element_bytes;
   b.clocks = -1.0;
-  Int whole[4];
+  if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
+  Int whole[4], reach[4];
   for (int d = 0; d < 4; ++d) {
-    whole[d] = b.extent[d] * (f.merge + 1 == d ? f.rows : 1);
+    whole[d] = reach[d] = b.extent[d] * (f.merge + 1 == d ? f.rows : 1);
     b.second[d] = 0;
-    b.step[d] = whole[d];
   }
+  if (f.line && space.count[3] > whole[3]) {
+    // Wherever a sector begins, the box has the columns of so many whole ones.
+    const Int sector = 32 / f.element_bytes;
+    while (whole[3] > 0 && (whole[3] * f.phases_w % sector != 0 ||
+                            whole[3] * f.phases_w + sector - 1 > b.extent[3] * f.phases_w))
+      --whole[3];
+    if (whole[3] == 0) return;
+  }
+  b.line = whole[3] * f.phases_w;
+  for (int d = 0; d < 4; ++d) b.step[d] = whole[d];
   if (f.shared) {
     // Along the rows, where halos are shared, else along the first dimension that one box does not fill.
     int along = 3;
@@ -100,8 +111,9 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
     }
     b.second[along] = whole[along];
     b.step[along] = 2 * whole[along];
+    reach[along] += whole[along];
   }
-  for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (b.step[d] - 1) + span[d] + 1;
+  for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
   if (f.depth_loop) b.box[1] = 1;
   b.box[3] = ceil_div(b.box[3] + (vector < 2 ? 0 : vector - 1), unit) * unit;
   // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
@@ -124,28 +136,18 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
             (f.depth_loop ? 1 : f.phases_d);
   // Elements of a box are found by 32-bit distances from its corner.
-  double reach = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
+  double distance = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
   const Int phases[4] = {1, f.depth_loop ? 1 : f.phases_d, f.phases_h, f.phases_w};
   for (int d = 3; d >= 0; --d) {
     if (d == 0 && !f.out_last) inner *= double(f.n * f.groups);
-    reach += double(b.extent[d] * phases[d]) * inner;
+    distance += double(b.extent[d] * phases[d]) * inner;
     inner *= double(space.out[d]);
   }
-  if (reach >= 2147483648.0) return;
+  if (distance >= 2147483648.0) return;
   b.tiles = 1;
   for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
-  if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
-  // Rows of boxes, in as many parts as share them out evenly.
   const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : 2;
   const Int blocks = most(1, processors / shares), workers = blocks * rings;
-  const Int in_row = most(1, ceil_div(space.count[3], b.step[3])), rows_of_boxes = b.tiles / in_row;
-  Int rounds = 0;
-  for (Int parts = f.line ? 1 : in_row; parts <= least(in_row, f.line ? 4096 : in_row); parts += parts < 16 ? 1 : parts / 8) {
-    const Int along = ceil_div(in_row, parts), real = ceil_div(in_row, along);
-    const Int longest = ceil_div(rows_of_boxes * real, workers) * along;
-    if (rounds == 0 || longest < rounds) rounds = longest, b.along = along, b.parts = real;
-  }
-  b.units = rows_of_boxes * b.parts;
   const double stages = double(ceil_div(f.k, f.channels)) *
                         (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
   const double pair = f.shared ? 2.0 : 1.0;
@@ -153,15 +155,15 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const bool on_sectors = space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
   const double products = pair * f.clocks * stages;
   const double load = double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
-                      double(f.streamed_bytes) * stages / 9.0;
-  const double store = pair * double(b.lines * f.columns) * (line_bytes + (on_sectors ? 0.0 : f.line ? 40.0 : 220.0)) / 19.0;
+                      double(f.streamed_bytes) * stages / 20.0;
+  const double store = pair * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 19.0;
   // One warpgroup writes while the other multiplies; of a pair that shares its stages, most of the time.
-  const double turns = f.shared ? products + 0.4 * f.store_clocks : 0.5 * (products + f.store_clocks);
+  const double turns = f.shared ? products + 0.8 * f.store_clocks : 0.5 * (products + f.store_clocks);
   double longest = products;
   for (const double other : {load, store, turns}) longest = other > longest ? other : longest;
   const double one = longest + 0.1 * (products + load + store - longest) + 200.0;
   // Boxes of a multiprocessor, its two rings at half speed each.
-  b.clocks = one * double(rounds) * double(b.units < workers ? 1 : rings) *
+  b.clocks = one * double(ceil_div(b.tiles, workers)) * double(b.tiles < workers ? 1 : rings) *
              (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
@@ -217,7 +219,7 @@ struct BoxesLaunch {
   unsigned grid = 0;  ///< 0: nothing to do. The same for both.
   unsigned plain_grid = 0;
   double clocks = 0.0;
-  static constexpr Int workspace_bytes = 0;
+  Int workspace_bytes = 0;
 };
 
 inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, arguments::Boxes<void>& a) {
@@ -225,7 +227,6 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
   const Int out[3] = {space.out[1], space.out[2], space.out[3]};
   a.src_strides = dense_strides(f.source_last, f.k * f.groups, source);
   a.out_strides = dense_strides(f.out_last, f.n * f.groups, out);
-  a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
   a.groups = static_cast<int>(f.groups), a.samples = static_cast<int>(space.count[0]);
   for (int d = 0; d < 3; ++d) {
     a.src_size[d] = static_cast<int>(source[d]), a.out_size[d] = static_cast<int>(out[d]);
@@ -236,9 +237,7 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
     a.second[d] = static_cast<int>(b.second[d]), a.box[d] = static_cast<int>(b.box[d]);
   }
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
-  a.along = static_cast<int>(b.along), a.parts = static_cast<int>(b.parts), a.units = static_cast<int>(b.units);
-  a.sector = static_cast<int>(32 / f.element_bytes);
-  a.chain = a.boxes[0] == 1;
+  a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
   a.pitch_h = static_cast<int>(b.box[3]);
   a.pitch_d = static_cast<int>(b.box[3] * b.box[2]);
   a.pitch_c = static_cast<int>(b.box[3] * b.box[2] * b.box[1]);
@@ -263,9 +262,10 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   const Int shares = f.groups * ceil_div(f.n, f.columns);
   if (l.refusal) return l;
   if (s.batch == 0) return l;
+  l.workspace_bytes = shares * f.share_bytes;
   const auto grid = [&](const Boxing& b) {
     const Int rings = f.shared ? 1 : 2;
-    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.units, rings), processors / shares)));
+    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.tiles, rings), processors / shares)));
   };
   const Int width = copy_width(f, space, 0);
   const Boxing plain = best_boxing(f, space, processors, false, width);
@@ -311,17 +311,22 @@ inline TensorMapWish map_wish(const BoxesFixed& f, const arguments::Boxes<void>&
 }
 
 template <class Start>
-bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void*, Start&& start) {
+bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* workspace, Start&& start) {
   if (l.grid == 0) return true;
   const bool bulk = l.may_bulk && aligned(t.a, 16);
   arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
-  a.src = t.a, a.w = t.b, a.bias = t.bias, a.out = t.out;
+  a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
   if (bulk && !start.tensor_map(map_wish(f, a), &a.map)) return false;
   if (!bulk && a.vector > 0)
     while (a.vector > 1 && !aligned(a.src, a.vector * f.element_bytes)) a.vector /= 2;
   if (!bulk && f.element_bytes == 2 && a.vector == 1) a.vector = 0;
+  long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
+  long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
+  const void* w = t.b;
+  void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
+  if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
   void* list[] = {&a};
-  return start(0, Shape{bulk ? l.grid : l.plain_grid, 384, static_cast<unsigned>(f.shared_bytes)}, list);
+  return start(1, Shape{bulk ? l.grid : l.plain_grid, 384, static_cast<unsigned>(f.shared_bytes)}, list);
 }
 
 }  // namespace upconv::launch

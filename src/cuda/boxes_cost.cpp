@@ -2,6 +2,7 @@
 #include "cuda/boxes_cost.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cmath>
 #include <map>
 #include <tuple>
@@ -16,7 +17,7 @@ using Int = std::int64_t;
 constexpr double clock_rate = 1.755e9, start_seconds = 5e-6;
 constexpr int most_sums = 128;       ///< Registers of sums a thread.
 constexpr int most_fragments = 240;  ///< Of a stage: they are written out.
-constexpr std::size_t weighed = 64;  ///< Forms whose boxes are looked for.
+constexpr std::size_t weighed = 400;  ///< Forms whose boxes are looked for.
 
 /// Clocks of a fragment that feeds products of these columns.
 double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns) {
@@ -65,16 +66,20 @@ Int round_down(Int v, Int to) { return v / to * to; }
 /// Words of weights of one chunk and tap of the loop.
 Int weight_words(const BoxProblem& p, int slots, int columns) { return Int{p.parts} * 8 * slots * columns; }
 
-/// Room in shared memory; false when nothing is left for the source.
-bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
-             BoxForm& f) {
+/// Bytes of a step's staging, for both warpgroups.
+Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f, bool result_last) {
   const int row_sets = f.rows * axis[0].used_count * axis[1].used_count;
   const Int positions = 64 * f.segments;
   const Int line_words = row_sets * positions * axis[2].phases;
-  const Int staging = result_last ? 2 * 8 * ((line_words + 7) / 8 * 8 + 4) : 2 * 4 * ((line_words + 15) / 16 * 16 + 8);
-  const Int sets = Int{axis[0].phases} * axis[1].phases * f.rows;
-  const Int places = f.line ? Int{f.columns} * sets * (32 / p.element_bytes) : 2 * 32 * sets;
-  const Int stores = 2 * (staging + places) * 4 + (f.line ? 0 : positions * 16);
+  return 4 * 2 * (result_last ? 2 * 8 * ((line_words + 7) / 8 * 8 + 4) : 2 * 4 * ((line_words + 15) / 16 * 16 + 8));
+}
+
+/// Room in shared memory; false when nothing is left for the source.
+bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
+             BoxForm& f) {
+  const Int positions = 64 * f.segments, sets = Int{axis[0].phases} * axis[1].phases * f.rows;
+  const Int stores = f.together * staging_bytes(axis, f, result_last) + (f.line ? 0 : 2 * 2 * 32 * sets * 4) +
+                     positions * 16;
   if (!f.line && 2 * f.segments * axis[2].phases > 32) return false;
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
   const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
@@ -82,10 +87,30 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
   const Int streamed = f.resident ? 0 : (weights + 127) / 128 * 128;
   const Int room = round_down((limit - 2048 - resident - stores) / (rings * f.stages), 128) - streamed;
   if (limit - 2048 - resident - stores < 0 || room < 4096) return false;
-  f.source_words = static_cast<int>(std::min<Int>(room, 96 * 1024) / 128 * 32);
+  if (f.source_words == 0)
+    f.source_words = static_cast<int>(std::min<Int>(room, 96 * 1024) / 128 * 32);
+  else if (room < Int{f.source_words} * 4)
+    return false;
   f.shared_bytes =
       static_cast<unsigned>(resident + stores + rings * f.stages * (streamed + Int{f.source_words} * 4) + 128);
   return true;
+}
+
+/// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
+void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
+  const auto bytes = [&](const arguments::Boxes<void>& a) {
+    return Int{a.box[0]} * a.box[1] * a.box[2] * a.box[3] * p.channels_k() * c.form.steps * p.element_bytes;
+  };
+  const Int need = std::max(bytes(c.launch.plain), c.launch.may_bulk ? bytes(c.launch.bulk) : 0);
+  const int steps = c.form.columns / (result_last ? 8 : 4);
+  const BoxForm before = c.form;
+  for (const int together : {16, 12, 8, 6, 4, 3, 2}) {
+    if (steps % together != 0) continue;
+    c.form.together = together;
+    c.form.source_words = static_cast<int>((need + 127) / 128 * 32);
+    if (lay_out(p, axes_of(p, c.form), slots, result_last, limit, c.form)) return;
+    c.form = before;
+  }
 }
 
 launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const Geometry& g, const BoxForm& f,
@@ -114,6 +139,8 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.source_words = f.source_words;
   x.shared_bytes = f.shared_bytes;
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
+  x.share_units = 2 * Int{slots} * f.columns * x.depth_taps * p.chunks(f.steps) * f.steps;
+  x.share_bytes = weight_words(p, slots, f.columns) * 4 * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.clocks = clocks;
   x.store_clocks = store_clocks;
   return x;
@@ -181,12 +208,15 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                 f.steps = 1;
                 const int fragments = static_cast<int>(a.runs.size()) * segments;
                 while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
+                f.source_words = 0, f.together = 1;
                 f.rows = rows, f.columns = columns, f.segments = segments;
                 f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line;
                 const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
+                if (getenv("BOXFORM") && shared) continue;
                 if (line && (result_last || (wide && width < 16))) continue;
                 // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
-                const double filled = line ? width / (std::ceil(width / full) * full) : 0.92;
+                const double whole = width <= full ? width : full - (p.element_bytes == 2 ? 16 : 8);
+                const double filled = line ? width / (std::ceil(width / whole) * full) : 0.92;
                 if (line && filled < 0.4) continue;
                 if (wide && axis[2].q_end - axis[2].q_begin < 16) continue;
                 if (!wide && segments > 2 && !p.tf32) continue;
@@ -195,12 +225,12 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                 const double stages_of_box =
                     double(p.chunks(f.steps)) * (depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
                 const double depths = depth_loop ? double(p.out[0]) / double(p.whole_depth.q_end - p.whole_depth.q_begin) : 1.0;
-                const double streamed = resident ? 0.0 : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 9.0;
+                const double streamed = resident ? 0.0 : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 20.0;
                 const double products = stages_of_box * std::max(one * segments * f.steps, streamed / 2.0);
                 // A warp's rounds over the elements of its channels, about 14 clocks each.
                 const double store = double(rows) * axis[0].phases * axis[1].phases * 2.0 * segments * axis[2].phases *
-                                     (columns / 4.0) * (p.element_bytes == 2 ? 9.0 : 14.0);
-                const double box = shared ? products + 0.2 * store : std::max(products, 0.5 * (products + store));
+                                     (columns / 4.0) * (p.element_bytes == 2 ? 6.0 : 10.0);
+                const double box = shared ? products + 0.4 * store : std::max(products, 0.5 * (products + store));
                 const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box *
                                         (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
                 sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
@@ -218,9 +248,12 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                                              sketches[i].store_clocks), {}, 0.0};
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
     if (c.launch.refusal || c.launch.grid == 0) continue;
+    fit_store(p, result_last, target.shared_per_block, sketches[i].slots, c);
+    c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks);
+    c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
+    if (c.launch.refusal || c.launch.grid == 0) continue;
     const BoxForm& f = c.form;
-    const Int words = weight_words(p, sketches[i].slots, f.columns);
-    const double once = f.resident ? double(words) * double(f.depth_loop ? p.depth_taps : 1) * double(p.chunks(1)) / 24.0 : 0.0;
+    const double once = (f.resident ? double(c.fixed.share_bytes) / 24.0 : 0.0) + 2.0e-6 * clock_rate;
     c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) + once) / clock_rate + start_seconds;
     choices.push_back(std::move(c));
   }

@@ -53,6 +53,7 @@ struct BoxForm {
   bool line = false;  ///< Boxes are rows of positions.
   int stages = 2;
   int steps = 1;          ///< Products' depths of channels in a stage.
+  int together = 1;       ///< Steps of a store between two meetings of a warpgroup.
   int source_words = 0;  ///< Room of a stage for its source.
   unsigned shared_bytes = 0;
 };
