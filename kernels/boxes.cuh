@@ -43,6 +43,7 @@ static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
 
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
+#include "boxes/store_direct.cuh"
 
 namespace upconv {
 
@@ -50,7 +51,7 @@ constexpr int chunk_words = STEPS_K * weight_words;
 constexpr int resident_words = RESIDENT ? LOOP_TAPS * chunks * chunk_words : 0;
 constexpr int streamed_words = RESIDENT ? 0 : (chunk_words + 31) / 32 * 32;
 constexpr int stage_words = streamed_words + SOURCE_WORDS;
-constexpr int store_words = staging_words + inside_words;  ///< Of one warpgroup.
+constexpr int store_words = DIRECT ? 0 : staging_words + inside_words;  ///< Of one warpgroup.
 static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0, "bulk copies write at multiples of 128 bytes");
 
 /// The words of a fragment that one lane reads lie at `lane` (rows, channels) + an offset that all lanes share.
@@ -290,7 +291,10 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
         p.n += a.second[0];
         p.q[0] += a.second[1], p.q[1] += a.second[2], p.q[2] += a.second[3];
       }
-      store_box(a, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+      if constexpr (DIRECT)
+        store_direct(a, p, acc, spots, thread);
+      else
+        store_box(a, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
     }
     let_second_begin();
   }

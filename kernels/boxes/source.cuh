@@ -13,11 +13,11 @@ struct Place {
   __device__ __forceinline__ Place(const Arguments& a, int box, int share) {
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
-    // Neighbours in H run at the same time: they share a halo.
-    q[1] = a.first[1] + box % a.boxes[1] * a.step[2];
-    box /= a.boxes[1];
+    // Neighbours in W run at the same time: they write parts of the same sectors.
     q[2] = a.first[2] + box % a.boxes[0] * a.step[3];
     box /= a.boxes[0];
+    q[1] = a.first[1] + box % a.boxes[1] * a.step[2];
+    box /= a.boxes[1];
     q[0] = a.first[0] + box % a.boxes[2] * a.step[1];
     n = box / a.boxes[2] * a.step[0];
   }

@@ -61,6 +61,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   c.flag("SHARED", f.shared);
   c.flag("WIDE", f.wide);
   c.flag("LINE", f.line);
+  c.flag("DIRECT", f.direct);
   c.constant("TOGETHER", f.together);
   c.constant("SEGMENTS", f.segments);
   c.constant("ROWS", f.rows);
@@ -126,12 +127,12 @@ class Boxes final : public PassKernel {
     if (form_.merge != Merge::none)
       std::snprintf(rows, sizeof rows, " with %d %s", form_.rows, form_.merge == Merge::depth ? "depths" : "rows");
     std::snprintf(text, sizeof text,
-                  "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %d "
+                  "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
                   "channels stored together, %u KB",
                   form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
                   form_.depth_loop ? " in a loop over depths" : "", form_.segments,
                   form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
-                  launch_.may_bulk ? "in bulk" : "by copies", (fixed_.out_last ? 8 : 4) * form_.together,
+                  launch_.may_bulk ? "in bulk" : "by copies", form_.direct ? "direct " : "", (fixed_.out_last ? 8 : 4) * form_.together,
                   form_.shared_bytes / 1024);
     return text;
   }

@@ -78,7 +78,7 @@ Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f, bool res
 bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
              BoxForm& f) {
   const Int positions = 64 * f.segments, sets = Int{axis[0].phases} * axis[1].phases * f.rows;
-  const Int stores = f.together * staging_bytes(axis, f, result_last) + (f.line ? 0 : 2 * 2 * 32 * sets * 4) +
+  const Int stores = f.direct ? positions * 16 : f.together * staging_bytes(axis, f, result_last) + (f.line ? 0 : 2 * 2 * 32 * sets * 4) +
                      positions * 16;
   if (!f.line && 2 * f.segments * axis[2].phases > 32) return false;
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
@@ -104,6 +104,7 @@ void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxC
   const Int need = std::max(bytes(c.launch.plain), c.launch.may_bulk ? bytes(c.launch.bulk) : 0);
   const int steps = c.form.columns / (result_last ? 8 : 4);
   const BoxForm before = c.form;
+  if (before.direct) return;
   for (const int together : {16, 12, 8, 6, 4, 3, 2}) {
     if (steps % together != 0) continue;
     c.form.together = together;
@@ -203,14 +204,15 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
           if (static_cast<int>(a.runs.size()) * segments > most_fragments) break;
           for (const auto& [resident, shared] : {std::pair{true, false}, {true, true}, {false, true}})
             for (int stages : {2, 3, 4, 6})
-              for (const auto& [wide, line] : {std::pair{false, false}, {true, false}, {true, true}, {false, true}}) {
+              for (const auto& [wide, line, direct] : {std::tuple{false, false, false}, {true, false, false}, {true, true, false}, {false, true, false}, {false, false, true}, {true, false, true}}) {
                 // Few fragments a stage would be waited for too often, and three cannot overlap (boxes.cuh).
                 f.steps = 1;
                 const int fragments = static_cast<int>(a.runs.size()) * segments;
                 while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
                 f.source_words = 0, f.together = 1;
                 f.rows = rows, f.columns = columns, f.segments = segments;
-                f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line;
+                f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line, f.direct = direct;
+                if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
                 const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
                 if (getenv("BOXFORM") && shared) continue;
                 if (line && (result_last || (wide && width < 16))) continue;
@@ -229,7 +231,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                 const double products = stages_of_box * std::max(one * segments * f.steps, streamed / 2.0);
                 // A warp's rounds over the elements of its channels, about 14 clocks each.
                 const double store = double(rows) * axis[0].phases * axis[1].phases * 2.0 * segments * axis[2].phases *
-                                     (columns / 4.0) * (p.element_bytes == 2 ? 6.0 : 10.0);
+                                     (columns / 4.0) * (p.element_bytes == 2 ? 6.0 : direct ? 5.0 : 10.0);
                 const double box = shared ? products + 0.4 * store : std::max(products, 0.5 * (products + store));
                 const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box *
                                         (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
@@ -265,7 +267,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       const BoxForm &x = c.form, &y = d.form;
       const auto &m = c.launch.may_bulk ? c.launch.bulk : c.launch.plain, &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
       return y.wide && x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
-             x.depth_loop == y.depth_loop && x.line == y.line && x.resident == y.resident && x.shared == y.shared &&
+             x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.resident == y.resident && x.shared == y.shared &&
              x.stages == y.stages && std::equal(m.extent, m.extent + 4, n.extent);
     });
   };

@@ -51,6 +51,7 @@ struct BoxForm {
   bool resident = true, shared = false;
   bool wide = false;  ///< Boxes are multiples of 16 positions wide.
   bool line = false;  ///< Boxes are rows of positions.
+  bool direct = false;  ///< Sums go to the result from registers.
   int stages = 2;
   int steps = 1;          ///< Products' depths of channels in a stage.
   int together = 1;       ///< Steps of a store between two meetings of a warpgroup.
