@@ -10,8 +10,8 @@
 // that is worth. The sum runs in chunks of 8 (TF32) or 16 channels, times the taps of D where D is a loop (`depth_loop`).
 //
 // Weights, prepared by boxes_prepare.cuh, are resident (all chunks, loaded once) or come with each stage. With resident weights each of the two
-// warpgroups walks over boxes of its own with stages of its own; else (SHARED) the two boxes lie side by side and share
-// stages. Two more warps bring the stages, two more write what the warpgroups hand over.
+// warpgroups walks over boxes of its own with stages of its own, so that one stores while the other multiplies; else
+// (SHARED) the two boxes lie side by side and share stages.
 //
 // Shared memory: [resident weights][stages of each ring: weights unless resident, source][places of a box's positions in
 // the result][staging of each warpgroup]. Floor: max(bytes of source and result, products at the tensor cores' rate).
@@ -28,7 +28,7 @@ typedef arguments::Boxes<Element> Arguments;
 using arguments::Strides;
 
 constexpr int rings = SHARED ? 1 : 2;
-constexpr int of_ring = 64 / rings;  ///< Producers of a ring.
+constexpr int producers = 128, of_ring = producers / rings;
 /// Registers of fragments that take turns. TF32 rounds them where they were loaded: those of the fragment after next may be
 /// loaded while two others' products run, so four sets, and a number of them that divides FRAGMENTS goes round from stage
 /// to stage; where none does, products end first. Other types have words (two sets) and operands (two sets) apart.
@@ -51,7 +51,7 @@ constexpr int chunk_words = STEPS_K * weight_words;
 constexpr int resident_words = RESIDENT ? LOOP_TAPS * chunks * chunk_words : 0;
 constexpr int streamed_words = RESIDENT ? 0 : (chunk_words + 31) / 32 * 32;
 constexpr int stage_words = streamed_words + SOURCE_WORDS;
-constexpr int store_words = DIRECT ? 0 : 2 * place_words;  ///< Of one warpgroup.
+constexpr int store_words = DIRECT ? 0 : staging_words + inside_words;  ///< Of one warpgroup.
 static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0, "bulk copies write at multiples of 128 bytes");
 
 /// The words of a fragment that one lane reads lie at `lane` (rows, channels) + an offset that all lanes share.
@@ -188,12 +188,10 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
   }
 }
 
-extern "C" __global__ void __launch_bounds__(384, 1) boxes(const __grid_constant__ Arguments a) {
+extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const __grid_constant__ Arguments a) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
-  __shared__ unsigned long long barriers[2 * rings * STAGES + 1 + 8];
-  __shared__ RowSet sets[all_sets];
-  __shared__ float bias[NB];
+  __shared__ unsigned long long barriers[2 * rings * STAGES + 1];
   const u32 full0 = shared_address(barriers), empty0 = full0 + 8 * rings * STAGES;
   const u32 resident = empty0 + 8 * rings * STAGES, weights0 = shared_address(shared);
   const int shares = a.groups * shares_of_group, share = blockIdx.x % shares;
@@ -205,7 +203,6 @@ extern "C" __global__ void __launch_bounds__(384, 1) boxes(const __grid_constant
       barrier_init(empty0 + 8 * s, SHARED ? 8 : 4);
     }
     barrier_init(resident, 1);
-    for (int s = 0; s < 8; ++s) barrier_init(resident + 8 + 8 * s, s % 4 < 2 ? 4 : 1);
     barriers_ready();
     if constexpr (RESIDENT) {
       barrier_expect(resident, resident_words * 4);
@@ -215,49 +212,28 @@ extern "C" __global__ void __launch_bounds__(384, 1) boxes(const __grid_constant
     }
   }
   Spot* spots = reinterpret_cast<Spot*>(shared + resident_words + rings * STAGES * stage_words);
-  const Place first_place(a, 0, share);
+  __shared__ RowSet sets[all_sets];
   if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
-  if (has_bias && threadIdx.x < NB)
-    bias[threadIdx.x] = first_place.column0 + static_cast<int>(threadIdx.x) < N
-                            ? bias_of(a, first_place, first_place.column0 + static_cast<int>(threadIdx.x))
-                            : 0.f;
   __syncthreads();
 
   const u32 stages0 = weights0 + resident_words * 4;
-  const int warp_of_block = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int group = warp_of_block < 8 ? warp_of_block / 4 : warp_of_block % 2;  // of consumers and writers
-  const int ring = SHARED ? 0 : group;
-  Staging staging{reinterpret_cast<float*>(spots + (LINE ? 0 : positions)) + group * store_words, resident + 8 + 32 * group,
-                  resident + 24 + 32 * group};
-  const auto second = [&](Place& p) {
-    if (SHARED && group == 1) {
-      p.n += a.second[0];
-      p.q[0] += a.second[1], p.q[1] += a.second[2], p.q[2] += a.second[3];
-    }
-  };
-  const int first = block * rings + ring, step = blocks * rings;
-  if (warp_of_block >= 8) {
+  if (threadIdx.x >= 256) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(PRODUCER_REGISTERS));
-    if (warp_of_block < 10) {
-      produce(a, first, step, share, stages0 + ring * (STAGES * stage_words * 4), full0 + 8 * ring * STAGES,
-              empty0 + 8 * ring * STAGES, (threadIdx.x - 256) % of_ring);
-    } else if constexpr (!DIRECT) {
-#pragma unroll 1
-      for (int box = first; box < a.all_boxes; box += step) {
-        Place p(a, box, share);
-        second(p);
-        write_box(a, p, staging, spots, sets, bias, lane);
-      }
-    }
+    const int thread = threadIdx.x - 256, ring = thread / of_ring;
+    produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
+            full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
-    const int warp = warp_of_block % 4;
+    const int group = threadIdx.x / 128, thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
+    const int ring = SHARED ? 0 : group;
     const u32 stages = stages0 + ring * (STAGES * stage_words * 4);
     const u32 full = full0 + 8 * ring * STAGES, empty = empty0 + 8 * ring * STAGES;
+    float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : positions)) + group * store_words;
+    u32* inside = reinterpret_cast<u32*>(staging + staging_words);
     const Lanes lanes(a, group, warp, lane);
-    // The second warpgroup begins later, so that it multiplies while the first hands over: with stages of its own after
-    // the first's first box, else as far behind as the stages they share allow.
+    // The second warpgroup begins later, so that it multiplies while the first stores: with stages of its own after the
+    // first's first box, else as far behind as the stages they share allow.
     int until_second = group == 0 ? (SHARED ? STAGES - 1 : LOOP_TAPS * chunks) : 0;
     const auto let_second_begin = [&] {
       if (until_second > 0) asm volatile("bar.arrive 3, 256;" ::: "memory");
@@ -265,9 +241,9 @@ extern "C" __global__ void __launch_bounds__(384, 1) boxes(const __grid_constant
     };
     if (RESIDENT) barrier_wait(resident, 0);
     if (group == 1) meet(3, 256);
-    int stage = 0, parity = 0;
+    int stage = 0, parity = 0, turn = 0, inside_turn = 0;
 #pragma unroll 1
-    for (int box = first; box < a.all_boxes; box += step) {
+    for (int box = block * rings + ring; box < a.all_boxes; box += blocks * rings) {
       Place p(a, box, share);
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
@@ -311,11 +287,14 @@ extern "C" __global__ void __launch_bounds__(384, 1) boxes(const __grid_constant
         __syncwarp();
         if (lane == 0) barrier_arrive(empty + 8 * held);
       }
-      second(p);
+      if (SHARED && group == 1) {
+        p.n += a.second[0];
+        p.q[0] += a.second[1], p.q[1] += a.second[2], p.q[2] += a.second[3];
+      }
       if constexpr (DIRECT)
-        store_direct(a, p, acc, spots, bias, threadIdx.x % 128);
+        store_direct(a, p, acc, spots, thread);
       else
-        hand_over(acc, staging, warp, lane);
+        store_box(a, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
     }
     let_second_begin();
   }

@@ -1,26 +1,30 @@
-// From a warpgroup's sums to the result. The warpgroup puts some channels at a time into shared memory, where the phases of
-// W interleave, and goes on; a warp of its own, the writer, takes them from there through bias and epilogue to memory, as
-// lines that are contiguous there. Where boxes are rows of positions (LINE), they overlap by less than a sector of 32
-// bytes, and of each row and channel those columns are written that make whole sectors. Part of boxes.cuh.
+// From a warpgroup's sums to the result: some channels at a time go through shared memory, where the phases of W interleave,
+// and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is relative to its
+// box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a box. Where boxes are
+// rows of positions (LINE), they overlap by less than a sector of 32 bytes, and of each row and channel those columns
+// are written that make whole sectors. Part of boxes.cuh.
 #pragma once
 
 namespace upconv {
 
-constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.
-constexpr int row_sets = ROWS * USED_D * USED_H;      ///< Rows of the result that positions of one row lead to,
+constexpr int positions = 64 * SEGMENTS;            ///< Of a warpgroup.
+constexpr int row_sets = ROWS * USED_D * USED_H;    ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
+constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
 constexpr int set_elements = positions * PHASES_W;
-constexpr int staged = 8;  ///< Channels that are put together; TOGETHER times as many make a step.
-/// What the lanes of a warp put at once lies in different banks: every other channel 8 or 24 words apart.
-constexpr int channel_pitch = (row_sets * set_elements + 7) / 8 * 8 + 4;
-constexpr int step_channels = TOGETHER * staged, place_words = step_channels * channel_pitch;
-constexpr int store_steps = NB / step_channels;
-constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;    ///< Elements that a lane writes together.
-constexpr int rounds = set_elements / (32 * at_once);    ///< Of a warp over the elements of one row set.
-/// Rounds of the writer whose elements it finds together, and channels whose loads are under way together.
-constexpr int rounds_at_once = rounds % 4 == 0 ? 4 : rounds % 3 == 0 ? 3 : rounds % 2 == 0 ? 2 : rounds % 5 == 0 ? 5 : 1;
-constexpr int channels_at_once = rounds_at_once >= 4 ? 2 : 4;
-static_assert(NB % step_channels == 0, "steps of equal size");
+/// Channels that are put together: of 8 neighbours every other one, a warp each, or all where they lie side by side in
+/// the result. TOGETHER times as many are staged between two meetings.
+constexpr int staged = result_last ? 8 : 4;
+/// What the lanes of a warp write at once lies in different banks: 8 (16) words apart.
+constexpr int channel_pitch =
+    result_last ? (row_sets * set_elements + 7) / 8 * 8 + 4 : (row_sets * set_elements + 15) / 16 * 16 + 8;
+constexpr int place_words = TOGETHER * staged * channel_pitch, staging_words = 2 * place_words;  ///< Two places, written and read by turns.
+constexpr int store_steps = NB / staged / TOGETHER;
+constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;  ///< Elements that a lane writes together.
+constexpr int rounds = set_elements / (32 * at_once);  ///< Of a warp over the elements of one row set.
+static_assert(LINE || rounds * at_once <= 32, "a word of bits says which elements of a row set are inside");
+constexpr int inside_words = LINE ? 0 : 2 * all_sets * 32;  ///< By turns too.
+static_assert(NB % (staged * TOGETHER) == 0, "steps of equal size");
 
 /// Where the first phases of a position lie in the result, from those of the box's first position. `at` < 0: nowhere.
 struct Spot {
@@ -50,6 +54,9 @@ __device__ __forceinline__ constexpr RowSet row_set(int set) {
           used_d[pd] < 0 || used_h[ph] < 0 ? -1 : (row * USED_D + used_d[pd]) * USED_H + used_h[ph]};
 }
 
+/// Few of them are written out in the code of each step; many are looked up.
+constexpr bool sets_written_out = all_sets * rounds * (NB / staged) <= 192;
+
 __device__ __forceinline__ void find_sets(RowSet* sets, int thread) {
   if (thread < all_sets) sets[thread] = row_set(thread);
 }
@@ -72,9 +79,26 @@ __device__ __forceinline__ bool is_inside(const Arguments& a, const Corner& c, c
          c.n + (spot.dn & 0xffff) < a.samples;
 }
 
-/// Puts 8 channels into the staging, [channel][row set][position][phase of W].
-template <int j>
+/// Which elements of a box are inside the result: a bit for each that a lane writes, by row set and lane.
+__device__ __forceinline__ void find_inside(const Arguments& a, const Corner& c, const Spot* spots,
+                                            const RowSet* sets, u32* inside, int warp, int lane) {
+#pragma unroll 1
+  for (int i = warp; i < all_sets; i += 4) {
+    const RowSet set = sets[i];
+    u32 bits = 0;
+#pragma unroll
+    for (int r = 0; r < rounds * at_once; ++r) {
+      const int element = (r / at_once * 32 + lane) * at_once + r % at_once;
+      bits |= static_cast<u32>(is_inside(a, c, set, spots[element / PHASES_W], element % PHASES_W)) << r;
+    }
+    inside[i * 32 + lane] = bits;
+  }
+}
+
+/// Puts the channels of a step into the staging, [channel][row set][position][phase of W].
+template <int step>
 __device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp, int lane) {
+  constexpr int j = result_last ? step : step / 2;  // columns 8 j to 8 j + 7 of the sums
 #pragma unroll
   for (int set = 0; set < row_sets; ++set)
 #pragma unroll
@@ -82,9 +106,11 @@ __device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float
 #pragma unroll
       for (int half = 0; half < 2; ++half)
 #pragma unroll
-        for (int odd = 0; odd < 2; ++odd) {
+        for (int both = 0; both < staged / 4; ++both) {
+          const int odd = result_last ? both : step % 2;
           const int position = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
-          float* to = staging + (lane % 4 * 2 + odd) * channel_pitch + (set * positions + position) * PHASES_W;
+          float* to = staging + (result_last ? lane % 4 * 2 + odd : lane % 4) * channel_pitch +
+                      (set * positions + position) * PHASES_W;
           const auto sum = [&](int pw) {
             const int used = used_w[pw];
             return used < 0 ? 0.f
@@ -104,37 +130,6 @@ __device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float
         }
 }
 
-/// The two places of a warpgroup's staging, in turns: barriers say that one is full or empty.
-struct Staging {
-  float* words;
-  u32 full, empty;  ///< Addresses of two barriers each.
-  int turn = 0;
-
-  __device__ __forceinline__ float* place() const { return words + (turn & 1) * place_words; }
-  __device__ __forceinline__ void wait_empty() const { barrier_wait(empty + 8 * (turn & 1), ~turn >> 1 & 1); }
-  __device__ __forceinline__ void wait_full() const { barrier_wait(full + 8 * (turn & 1), turn >> 1 & 1); }
-  __device__ __forceinline__ void pass_on(u32 barrier, int lane) {
-    __syncwarp();
-    if (lane == 0) barrier_arrive(barrier + 8 * (turn & 1));
-    ++turn;
-  }
-};
-
-template <int j, int part>
-__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* place, int warp, int lane) {
-  put<j + part>(acc, place + part * (staged * channel_pitch), warp, lane);
-  if constexpr (part + 1 < TOGETHER) put_together<j, part + 1>(acc, place, warp, lane);
-}
-
-/// All sums of a place, by its warpgroup.
-template <int step = 0>
-__device__ __forceinline__ void hand_over(const float (&acc)[BLOCKS * (NB / 2)], Staging& staging, int warp, int lane) {
-  staging.wait_empty();
-  put_together<step * TOGETHER, 0>(acc, staging.place(), warp, lane);
-  staging.pass_on(staging.full, lane);
-  if constexpr (step + 1 < store_steps) hand_over<step + 1>(acc, staging, warp, lane);
-}
-
 __device__ __forceinline__ float bias_of(const Arguments& a, const Place& p, int channel) {
   return has_bias ? to_float(a.bias[i64(p.group) * N + channel]) : 0.f;
 }
@@ -144,141 +139,160 @@ __device__ __forceinline__ Element* corner_of(const Arguments& a, const Place& p
          c.h * a.out_strides.h + c.w * a.out_strides.w;
 }
 
-/// One or two neighbouring elements of a row, if they are inside.
-template <class Value>
-__device__ __forceinline__ void write_elements(Element* to, bool first, bool second, bool together, Value&& value) {
-  if constexpr (at_once == 2) {
-    if (first && second && together && (reinterpret_cast<u64>(to) & 3) == 0) {
-      *reinterpret_cast<u32*>(to) = bits_of(value(0)) | bits_of(value(1)) << 16;
-      return;
-    }
-    if (second && together) to[1] = value(1);
-  }
-  if (first) *to = value(0);
-}
-
-/// A step's channels, all row sets. `bias` is in shared memory, by column.
+/// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Place& p, const Corner& c, const float* staging,
-                                           const Spot* spots, const RowSet* sets, const float* bias, int column, int lane) {
-  const int channel0 = p.column0 + column, count = N % NB == 0 ? step_channels : N - channel0;
-  Element* corner = corner_of(a, p, c, channel0);
-#pragma unroll 1
+                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
+                                           int channel, int lane) {
+  if (channel >= N) return;
+  Element* corner = corner_of(a, p, c, channel);
+  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
+#pragma unroll (sets_written_out ? all_sets : 1)
   for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets[i];
+    const RowSet set = sets_written_out ? row_set(i) : sets[i];
     Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
+    const u32 bits = inside[i * 32 + lane];
     const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) + lane * at_once;
-#pragma unroll 1
-    for (int r0 = 0; r0 < rounds; r0 += rounds_at_once) {
-      int at[rounds_at_once][at_once];
-      bool inside[rounds_at_once][at_once];
 #pragma unroll
-      for (int r = 0; r < rounds_at_once; ++r)
-#pragma unroll
-        for (int e = 0; e < at_once; ++e) {
-          const int element = ((r0 + r) * 32 + lane) * at_once + e;
-          const Spot spot = spots[element / PHASES_W];
-          inside[r][e] = is_inside(a, c, set, spot, element % PHASES_W);
-          at[r][e] = spot.at + element % PHASES_W;
+    for (int r = 0; r < rounds; ++r) {
+      const auto value = [&](int e) {
+        return from_float<Element>(set.staged < 0 ? nothing : epilogue(from[r * 32 * at_once + e] + bias));
+      };
+      const auto in = [&](int e) { return (bits >> (r * at_once + e) & 1) != 0; };
+      if constexpr (at_once == 2) {
+        const Element first = value(0), second = value(1);
+        Element* to = row + at[r][0];
+        if (in(0) && in(1) && at[r][1] == at[r][0] + 1 && (reinterpret_cast<u64>(to) & 3) == 0) {
+          *reinterpret_cast<u32*>(to) = bits_of(first) | bits_of(second) << 16;
+        } else {
+          if (in(0)) *to = first;
+          if (in(1)) row[at[r][1]] = second;
         }
-#pragma unroll(channels_at_once)
-      for (int k = 0; k < step_channels; ++k) {
-        if (N % NB != 0 && k >= count) break;
-        const float b = has_bias ? bias[column + k] : 0.f;
-        Element* to = row + k * a.out_strides.c;
-        const float* word = from + k * channel_pitch + r0 * 32 * at_once;
-#pragma unroll
-        for (int r = 0; r < rounds_at_once; ++r) {
-          const auto value = [&](int e) {
-            return from_float<Element>(epilogue(set.staged < 0 ? b : word[r * 32 * at_once + e] + b));
-          };
-          const bool together = at_once == 2 && at[r][at_once - 1] == at[r][0] + 1;
-          write_elements(to + at[r][0], inside[r][0], inside[r][at_once - 1], together, value);
-          if constexpr (at_once == 2)
-            if (!together && inside[r][1]) to[at[r][1]] = value(1);
-        }
+      } else {
+        if (in(0)) row[at[r][0]] = value(0);
       }
     }
   }
 }
 
-/// The same of rows of positions: whole sectors, but at the ends of the result's rows.
-__device__ __forceinline__ void write_lines(const Arguments& a, const Place& p, const Corner& c, const float* staging,
-                                            const RowSet* sets, const float* bias, int column, int lane) {
+/// The same of a row of positions: whole sectors, but at the row's ends.
+__device__ __forceinline__ void write_line(const Arguments& a, const Place& p, const Corner& c, const float* staging,
+                                           const RowSet* sets, int channel, int lane) {
+  if (channel >= N) return;
   constexpr int sector = 32 / static_cast<int>(sizeof(Element));
-  const int channel0 = p.column0 + column, count = N % NB == 0 ? step_channels : N - channel0;
-  Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel0) * a.out_strides.c;
-#pragma unroll 1
+  Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
+  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
+#pragma unroll (sets_written_out ? all_sets : 1)
   for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets[i];
+    const RowSet set = sets_written_out ? row_set(i) : sets[i];
     const int h = c.h + set.h, d = c.d + set.d;
-    if (h < 0 || h >= a.out_size[1] || d < 0 || d >= a.out_size[0]) continue;
-    Element* row0 = plane + d * a.out_strides.d + h * a.out_strides.h;
+    const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+    Element* row = plane + d * a.out_strides.d + h * a.out_strides.h;
+    const int begin = static_cast<int>(reinterpret_cast<u64>(row + c.w) / sizeof(Element)) & (sector - 1);
+    const int whole = c.w + (-begin & (sector - 1)), first = c.w > 0 ? whole : 0;
+    const int end = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first;
     const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) - c.w;
-#pragma unroll(channels_at_once)
-    for (int k = 0; k < step_channels; ++k) {
-      if (N % NB != 0 && k >= count) break;
-      const float b = has_bias ? bias[column + k] : 0.f;
-      Element* row = row0 + k * a.out_strides.c;
-      const int begin = static_cast<int>(reinterpret_cast<u64>(row + c.w) / sizeof(Element)) & (sector - 1);
-      const int whole = c.w + (-begin & (sector - 1));
-      const int first = (c.w > 0 ? whole : 0) + lane * at_once, last = whole + a.line;
-      const int end = last < a.out_size[2] ? last : a.out_size[2];
-      const float* word = from + k * channel_pitch + first;
-      Element* to = row + first;
 #pragma unroll
-      for (int r = 0; r < rounds; ++r) {
-        const int at = r * 32 * at_once;
-        write_elements(to + at, first + at < end, first + at + at_once - 1 < end, true, [&](int e) {
-          return from_float<Element>(epilogue(set.staged < 0 ? b : word[at + e] + b));
-        });
+    for (int r = 0; r < rounds; ++r) {
+      const int column = first + (r * 32 + lane) * at_once;
+      const auto value = [&](int e) {
+        return from_float<Element>(set.staged < 0 ? nothing : epilogue(from[column + e] + bias));
+      };
+      if constexpr (at_once == 2) {
+        if (column + 1 < end && (reinterpret_cast<u64>(row + column) & 3) == 0) {
+          *reinterpret_cast<u32*>(row + column) = bits_of(value(0)) | bits_of(value(1)) << 16;
+        } else {
+          if (column < end) row[column] = value(0);
+          if (column + 1 < end) row[column + 1] = value(1);
+        }
+      } else {
+        if (column < end) row[column] = value(0);
       }
     }
   }
 }
 
 /// The same where channels are neighbours in memory: 8 of them at each element.
-__device__ __forceinline__ void write_channels(const Arguments& a, const Place& p, const Corner& c, const float* staging,
-                                               const Spot* spots, const RowSet* sets, const float* bias, int column,
-                                               int lane) {
-  Element* corner = corner_of(a, p, c, p.column0 + column + lane % 8);
+__device__ __forceinline__ void write_channels(const Arguments& a, const Place& p, const Corner& c,
+                                               const float* staging, const Spot* spots, const RowSet* sets,
+                                               int channel0, int warp, int lane) {
+  const int channel = channel0 + lane % 8;
+  if (channel >= N) return;
+  Element* corner = corner_of(a, p, c, channel);
+  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
 #pragma unroll 1
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets[i];
     Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
     const float* from = staging + lane % 8 * channel_pitch + (set.staged < 0 ? 0 : set.staged * set_elements);
-#pragma unroll 4
-    for (int element = lane / 8; element < set_elements; element += 4) {
+#pragma unroll 2
+    for (int element = warp * 4 + lane / 8; element < set_elements; element += 16) {
       const Spot spot = spots[element / PHASES_W];
-      if (!is_inside(a, c, set, spot, element % PHASES_W)) continue;
-      Element* to = row + spot.at + element % PHASES_W * a.out_strides.w;
-#pragma unroll
-      for (int part = 0; part < TOGETHER; ++part) {
-        const int k = part * staged, of = column + k + lane % 8;
-        if (N % NB != 0 && p.column0 + of >= N) break;
-        const float b = has_bias ? bias[of] : 0.f;
-        to[k] = from_float<Element>(epilogue(set.staged < 0 ? b : from[k * channel_pitch + element] + b));
-      }
+      if (is_inside(a, c, set, spot, element % PHASES_W))
+        row[spot.at + element % PHASES_W * a.out_strides.w] =
+            from_float<Element>(set.staged < 0 ? nothing : epilogue(from[element] + bias));
     }
   }
 }
 
-/// All that a warpgroup hands over for one box, by the writer.
-__device__ __forceinline__ void write_box(const Arguments& a, const Place& p, Staging& staging, const Spot* spots,
-                                          const RowSet* sets, const float* bias, int lane) {
-  const Corner c(p);
-#pragma unroll 1
-  for (int column = 0; column < NB; column += step_channels) {
-    staging.wait_full();
-    if (N % NB == 0 || p.column0 + column < N) {
-      if constexpr (result_last)
-        write_channels(a, p, c, staging.place(), spots, sets, bias, column, lane);
-      else if constexpr (LINE)
-        write_lines(a, p, c, staging.place(), sets, bias, column, lane);
-      else
-        write_rows(a, p, c, staging.place(), spots, sets, bias, column, lane);
+/// A step's channels into the staging.
+template <int step, int part = 0>
+__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp, int lane) {
+  put<step * TOGETHER + part>(acc, staging + part * (staged * channel_pitch), warp, lane);
+  if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
+}
+
+/// What was staged for a step is written while the next is staged.
+template <int step>
+__device__ __forceinline__ void store_from(const Arguments& a, const Place& p, const Corner& c,
+                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
+                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
+                                           int group, int thread, int turn) {
+  if constexpr (step < store_steps) {
+    const int warp = thread / 32, lane = thread % 32;
+    const auto place = [&](int of) { return staging + ((turn + of) & 1) * place_words; };
+    meet(1 + group, 128);
+    if constexpr (step + 1 < store_steps) put_together<step + 1>(acc, place(step + 1), warp, lane);
+#pragma unroll
+    for (int part = 0; part < TOGETHER; ++part) {
+      const int number = step * TOGETHER + part;
+      const float* from = place(step) + part * (staged * channel_pitch);
+      if constexpr (result_last) {
+        write_channels(a, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
+      } else {
+        const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
+        if constexpr (LINE)
+          write_line(a, p, c, from + warp * channel_pitch, sets, channel, lane);
+        else
+          write_rows(a, p, c, from + warp * channel_pitch, sets, inside, at, channel, lane);
+      }
     }
-    staging.pass_on(staging.empty, lane);
+    store_from<step + 1>(a, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
   }
+}
+
+/// All sums of a place. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
+/// written again.
+__device__ __forceinline__ void store_box(const Arguments& a, const Place& p, const float (&acc)[BLOCKS * (NB / 2)],
+                                          float* staging, const Spot* spots, const RowSet* sets, u32* inside, int group,
+                                          int thread, int& turn, int& inside_turn) {
+  const int lane = thread % 32;
+  const Corner c(p);
+  u32* mine = inside + inside_turn * (all_sets * 32);
+  int at[rounds][at_once];
+  if constexpr (!result_last && !LINE) {
+    find_inside(a, c, spots, sets, mine, thread / 32, lane);
+#pragma unroll
+    for (int r = 0; r < rounds; ++r)
+#pragma unroll
+      for (int e = 0; e < at_once; ++e) {
+        const int element = (r * 32 + lane) * at_once + e;
+        at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
+      }
+  }
+  put_together<0>(acc, staging + (turn & 1) * place_words, thread / 32, lane);
+  store_from<0>(a, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
+  turn += store_steps;
+  inside_turn ^= 1;
 }
 
 }  // namespace upconv

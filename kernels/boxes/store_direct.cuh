@@ -6,10 +6,16 @@ namespace upconv {
 
 /// All sums of a place.
 __device__ __forceinline__ void store_direct(const Arguments& a, const Place& p, const float (&acc)[BLOCKS * (NB / 2)],
-                                             const Spot* spots, const float* bias, int thread) {
+                                             const Spot* spots, int thread) {
   static_assert(PHASES_W == 1 || !DIRECT, "phases of W interleave in memory");
   const int warp = thread / 32, lane = thread % 32, channel = p.column0 + lane % 4 * 2;
   const Corner c(p);
+  float bias[NB / 4];
+#pragma unroll
+  for (int i = 0; i < NB / 4; ++i) {
+    const int of = channel + i / 2 * 8 + i % 2;
+    bias[i] = N % NB == 0 || of < N ? bias_of(a, p, of) : 0.f;
+  }
 #pragma unroll
   for (int segment = 0; segment < SEGMENTS; ++segment)
 #pragma unroll
@@ -28,7 +34,7 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Place& p,
                                          : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) *
                                                    (NB / 2) + j * 4 + half * 2 + odd];
           if (N % NB == 0 || channel + j * 8 + odd < N)
-            row[(j * 8 + odd) * a.out_strides.c] = from_float<Element>(epilogue(has_bias ? sum + bias[lane % 4 * 2 + j * 8 + odd] : sum));
+            row[(j * 8 + odd) * a.out_strides.c] = from_float<Element>(epilogue(sum + bias[i]));
         }
       }
     }

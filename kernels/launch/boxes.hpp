@@ -13,7 +13,6 @@ struct BoxesFixed {
   bool depth_loop = false;  ///< D is a loop, and a box lies in one depth of the result.
   bool wide = false;        ///< Boxes are multiples of 16 positions wide.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
-  bool direct = false;      ///< Sums go to the result from registers.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
   Int element_bytes = 4, channels = 8;             ///< channels: of a stage.
   Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
@@ -31,8 +30,7 @@ struct BoxesFixed {
   Int share_bytes = 0;    ///< Prepared weights of one share of the result channels.
   Int share_units = 0;    ///< What a thread prepares, of one share.
   double clocks = 0.0;        ///< Of one stage's products, for one box.
-  double put_clocks = 0.0;    ///< Of a warpgroup that hands over one box, or writes it (`direct`),
-  double write_clocks = 0.0;  ///< of the writer.
+  double store_clocks = 0.0;  ///< Of a warpgroup that writes one box.
 
   template <class Visit>
   void visit(Visit&& field) {
@@ -49,7 +47,7 @@ struct BoxesFixed {
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
     field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
-    field("put_clocks", put_clocks), field("write_clocks", write_clocks), field("direct", direct), field("share_bytes", share_bytes), field("share_units", share_units);
+    field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
 };
 
@@ -158,14 +156,12 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const double products = pair * f.clocks * stages;
   const double load = double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
                       double(f.streamed_bytes) * stages / 20.0;
-  const double store = pair * double(b.lines * f.columns) *
-                       (line_bytes * (f.direct && !on_sectors ? 2.3 : 1.0) + (on_sectors || f.line ? 0.0 : 220.0)) / 19.0;
-  // Warpgroups take turns: with stages of their own one hands over while the other multiplies.
-  const double turns = products + pair * (f.shared ? 0.25 : 0.1) * f.put_clocks;
-  const double write = f.write_clocks * 0.5 * pair;
-  double longest = turns;
-  for (const double other : {load, store, write}) longest = other > longest ? other : longest;
-  const double one = longest + 0.1 * (turns + load + store - longest) + 200.0;
+  const double store = pair * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 19.0;
+  // One warpgroup writes while the other multiplies; of a pair that shares its stages, most of the time.
+  const double turns = f.shared ? products + 0.8 * f.store_clocks : 0.5 * (products + f.store_clocks);
+  double longest = products;
+  for (const double other : {load, store, turns}) longest = other > longest ? other : longest;
+  const double one = longest + 0.1 * (products + load + store - longest) + 200.0;
   // Boxes of a multiprocessor, its two rings at half speed each.
   b.clocks = one * double(ceil_div(b.tiles, workers)) * double(b.tiles < workers ? 1 : rings) *
              (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);

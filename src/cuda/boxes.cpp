@@ -132,7 +132,7 @@ class Boxes final : public PassKernel {
                   form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
                   form_.depth_loop ? " in a loop over depths" : "", form_.segments,
                   form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
-                  launch_.may_bulk ? "in bulk" : "by copies", form_.direct ? "direct " : "", 8 * form_.together,
+                  launch_.may_bulk ? "in bulk" : "by copies", form_.direct ? "direct " : "", (fixed_.out_last ? 8 : 4) * form_.together,
                   form_.shared_bytes / 1024);
     return text;
   }

@@ -66,15 +66,21 @@ Int round_down(Int v, Int to) { return v / to * to; }
 /// Words of weights of one chunk and tap of the loop.
 Int weight_words(const BoxProblem& p, int slots, int columns) { return Int{p.parts} * 8 * slots * columns; }
 
-/// Bytes of a step's staging, for both warpgroups and both places.
-Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f) {
-  const Int line_words = Int{f.rows} * axis[0].used_count * axis[1].used_count * 64 * f.segments * axis[2].phases;
-  return 4 * 2 * 2 * 8 * ((line_words + 7) / 8 * 8 + 4);
+/// Bytes of a step's staging, for both warpgroups.
+Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f, bool result_last) {
+  const int row_sets = f.rows * axis[0].used_count * axis[1].used_count;
+  const Int positions = 64 * f.segments;
+  const Int line_words = row_sets * positions * axis[2].phases;
+  return 4 * 2 * (result_last ? 2 * 8 * ((line_words + 7) / 8 * 8 + 4) : 2 * 4 * ((line_words + 15) / 16 * 16 + 8));
 }
 
 /// Room in shared memory; false when nothing is left for the source.
-bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, Int limit, BoxForm& f) {
-  const Int stores = (f.line ? 0 : 64 * f.segments * 16) + (f.direct ? 0 : f.together * staging_bytes(axis, f));
+bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
+             BoxForm& f) {
+  const Int positions = 64 * f.segments, sets = Int{axis[0].phases} * axis[1].phases * f.rows;
+  const Int stores = f.direct ? positions * 16 : f.together * staging_bytes(axis, f, result_last) + (f.line ? 0 : 2 * 2 * 32 * sets * 4) +
+                     positions * 16;
+  if (!f.line && 2 * f.segments * axis[2].phases > 32) return false;
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
   const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
   const Int rings = f.shared ? 1 : 2;
@@ -91,32 +97,32 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
 }
 
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
-void fit_store(const BoxProblem& p, Int limit, int slots, BoxChoice& c) {
+void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
   const auto bytes = [&](const arguments::Boxes<void>& a) {
     return Int{a.box[0]} * a.box[1] * a.box[2] * a.box[3] * p.channels_k() * c.form.steps * p.element_bytes;
   };
   const Int need = std::max(bytes(c.launch.plain), c.launch.may_bulk ? bytes(c.launch.bulk) : 0);
-  const int steps = c.form.columns / 8;
+  const int steps = c.form.columns / (result_last ? 8 : 4);
   const BoxForm before = c.form;
   if (before.direct) return;
   for (const int together : {16, 12, 8, 6, 4, 3, 2}) {
     if (steps % together != 0) continue;
     c.form.together = together;
     c.form.source_words = static_cast<int>((need + 127) / 128 * 32);
-    if (lay_out(p, axes_of(p, c.form), slots, limit, c.form)) return;
+    if (lay_out(p, axes_of(p, c.form), slots, result_last, limit, c.form)) return;
     c.form = before;
   }
 }
 
 launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const Geometry& g, const BoxForm& f,
-                            int slots, double clocks) {
+                            int slots, double clocks, double store_clocks) {
   const WeightStrides w = weight_strides(problem, g);
   const std::array<BoxAxis, 3> axis = axes_of(p, f);
   launch::BoxesFixed x;
   x.backward = p.backward;
   x.source_last = (p.backward ? problem.y_layout : problem.x_layout) == Layout::channels_last;
   x.out_last = (p.backward ? problem.x_layout : problem.y_layout) == Layout::channels_last;
-  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line, x.direct = f.direct;
+  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line;
   x.merge = static_cast<int>(f.merge), x.rows = f.rows, x.segments = f.segments, x.columns = f.columns;
   x.element_bytes = p.element_bytes, x.channels = p.channels_k() * f.steps;
   x.groups = g.groups, x.k = p.k, x.n = p.n;
@@ -137,6 +143,7 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.share_units = 2 * Int{slots} * f.columns * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.share_bytes = weight_words(p, slots, f.columns) * 4 * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.clocks = clocks;
+  x.store_clocks = store_clocks;
   return x;
 }
 
@@ -157,7 +164,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
   struct Sketch {
     BoxForm form;
     int slots;
-    double clocks, write_clocks, put_clocks, estimate;
+    double clocks, store_clocks, estimate;
   };
   std::vector<Sketch> sketches;
   std::map<std::tuple<int, bool, int>, Arrangement> arrangements;
@@ -215,21 +222,20 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                 if (line && filled < 0.4) continue;
                 if (wide && axis[2].q_end - axis[2].q_begin < 16) continue;
                 if (!wide && segments > 2 && !p.tf32) continue;
-                if (!lay_out(p, axis, a.slots, target.shared_per_block, f)) continue;
+                if (!lay_out(p, axis, a.slots, result_last, target.shared_per_block, f)) continue;
                 const double shares = double(p.groups) * std::ceil(double(p.n) / columns);
                 const double stages_of_box =
                     double(p.chunks(f.steps)) * (depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
                 const double depths = depth_loop ? double(p.out[0]) / double(p.whole_depth.q_end - p.whole_depth.q_begin) : 1.0;
                 const double streamed = resident ? 0.0 : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 20.0;
                 const double products = stages_of_box * std::max(one * segments * f.steps, streamed / 2.0);
-                // Stores of a warp's width: by the writer, and what the warpgroup does for them.
-                const double stores = double(rows) * axis[0].phases * axis[1].phases * 2.0 * segments *
-                                      axis[2].phases * columns / (p.element_bytes == 2 ? 2.0 : 1.0);
-                const double write = direct ? 0.0 : stores * (line ? 10.0 : 9.0), put = stores * (direct ? 1.5 : 0.8);
-                const double box = std::max(products + (shared ? 0.5 : 0.1) * put, 0.5 * write);
+                // A warp's rounds over the elements of its channels, about 14 clocks each.
+                const double store = double(rows) * axis[0].phases * axis[1].phases * 2.0 * segments * axis[2].phases *
+                                     (columns / 4.0) * (p.element_bytes == 2 ? 6.0 : direct ? 5.0 : 10.0);
+                const double box = shared ? products + 0.4 * store : std::max(products, 0.5 * (products + store));
                 const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box *
                                         (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
-                sketches.push_back({f, a.slots, one * segments * f.steps, write, put, estimate});
+                sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
               }
         }
       }
@@ -240,16 +246,12 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                     [](const Sketch& a, const Sketch& b) { return a.estimate < b.estimate; });
   std::vector<BoxChoice> choices;
   for (std::size_t i = 0; i < looked_at; ++i) {
-    BoxChoice c{sketches[i].form, fixed_of(p, problem, g, sketches[i].form, sketches[i].slots, sketches[i].clocks), {}, 0.0};
-    c.fixed.write_clocks = sketches[i].write_clocks, c.fixed.put_clocks = sketches[i].put_clocks;
+    BoxChoice c{sketches[i].form, fixed_of(p, problem, g, sketches[i].form, sketches[i].slots, sketches[i].clocks,
+                                             sketches[i].store_clocks), {}, 0.0};
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
     if (c.launch.refusal || c.launch.grid == 0) continue;
-    fit_store(p, target.shared_per_block, sketches[i].slots, c);
-    c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks);
-    c.fixed.write_clocks = sketches[i].write_clocks, c.fixed.put_clocks = sketches[i].put_clocks;
-    // What two places do not hold waits for the writer.
-    const double places = double(c.form.columns) / 8.0 / c.form.together;
-    if (!c.form.direct && places > 2.0) c.fixed.put_clocks += c.fixed.write_clocks * (1.0 - 2.0 / places);
+    fit_store(p, result_last, target.shared_per_block, sketches[i].slots, c);
+    c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks);
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
     if (c.launch.refusal || c.launch.grid == 0) continue;
     const BoxForm& f = c.form;
