@@ -9,9 +9,9 @@
 // UPCONV_FRAGMENTS lists for it, neighbouring ones by one product of many columns: docs/measured-hopper.md says what
 // that is worth. The sum runs in chunks of 8 (TF32) or 16 channels, times the taps of D where D is a loop (`depth_loop`).
 //
-// Weights, prepared by boxes_prepare.cuh, are resident (all chunks, loaded once) or come with each stage. With resident weights each of the two
-// warpgroups walks over boxes of its own with stages of its own, so that one stores while the other multiplies; else
-// (SHARED) the two boxes lie side by side and share stages.
+// Weights, prepared by boxes_prepare.cuh, are resident (all chunks, loaded once) or come with each stage. With resident weights each of the
+// GROUPS warpgroups may walk over boxes of its own with stages of its own; else (SHARED) their boxes lie side by side and
+// share stages. One warpgroup alone does not keep the tensor cores busy, less so while it stores.
 //
 // Shared memory: [resident weights][stages of each ring: weights unless resident, source][places of a box's positions in
 // the result][staging of each warpgroup]. Floor: max(bytes of source and result, products at the tensor cores' rate).
@@ -27,8 +27,8 @@ using namespace config;
 typedef arguments::Boxes<Element> Arguments;
 using arguments::Strides;
 
-constexpr int rings = SHARED ? 1 : 2;
-constexpr int producers = 128, of_ring = producers / rings;
+constexpr int rings = SHARED ? 1 : GROUPS;
+constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
 /// Registers of fragments that take turns. TF32 rounds them where they were loaded: those of the fragment after next may be
 /// loaded while two others' products run, so four sets, and a number of them that divides FRAGMENTS goes round from stage
 /// to stage; where none does, products end first. Other types have words (two sets) and operands (two sets) apart.
@@ -72,7 +72,7 @@ struct Lanes {
         const int w = position % a.extent[3], line = position / a.extent[3], h = line % a.extent[2];
         const int plane = line / a.extent[2], d = plane % a.extent[1], n = plane / a.extent[1];
         const int element = n * a.pitch_n + d * STEP_D * a.pitch_d + h * STEP_H * a.pitch_h + w * STEP_W +
-                            (SHARED && group == 1 ? apart : 0);
+                            (SHARED ? group * apart : 0);
 #pragma unroll
         for (int c = 0; c < lane_channels; ++c)
           at[segment][half][c] = (element + (lane % 4 + 4 * c) * a.pitch_c) * static_cast<int>(sizeof(Element));
@@ -188,7 +188,7 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
   }
 }
 
-extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const __grid_constant__ Arguments a) {
+extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) boxes(const __grid_constant__ Arguments a) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * rings * STAGES + 1];
@@ -200,7 +200,7 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
       barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
-      barrier_init(empty0 + 8 * s, SHARED ? 8 : 4);
+      barrier_init(empty0 + 8 * s, SHARED ? 4 * GROUPS : 4);
     }
     barrier_init(resident, 1);
     barriers_ready();
@@ -218,9 +218,10 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
   __syncthreads();
 
   const u32 stages0 = weights0 + resident_words * 4;
-  if (threadIdx.x >= 256) {
+  if (threadIdx.x >= GROUPS * 128) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(PRODUCER_REGISTERS));
-    const int thread = threadIdx.x - 256, ring = thread / of_ring;
+    const int thread = threadIdx.x - GROUPS * 128, ring = thread / of_ring;
+    if (ring >= rings) return;
     produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
             full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
   } else {
@@ -232,15 +233,16 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
     float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : positions)) + group * store_words;
     u32* inside = reinterpret_cast<u32*>(staging + staging_words);
     const Lanes lanes(a, group, warp, lane);
-    // The second warpgroup begins later, so that it multiplies while the first stores: with stages of its own after the
-    // first's first box, else as far behind as the stages they share allow.
-    int until_second = group == 0 ? (SHARED ? STAGES - 1 : LOOP_TAPS * chunks) : 0;
-    const auto let_second_begin = [&] {
-      if (until_second > 0) asm volatile("bar.arrive 3, 256;" ::: "memory");
-      until_second = 0;
+    // Each warpgroup begins later than the one before, so that one multiplies while another stores; those that share
+    // stages cannot be further apart than these.
+    constexpr int apart = GROUPS == 1 ? 1 : SHARED ? (STAGES - 1) / (GROUPS - 1) : LOOP_TAPS * chunks / (GROUPS - 1);
+    int until_next = group + 1 < GROUPS ? (apart > 1 ? apart : 1) : 0;
+    const auto let_next_begin = [&] {
+      if (until_next > 0) asm volatile("bar.arrive %0, 256;" ::"r"(1 + GROUPS + group) : "memory");
+      until_next = 0;
     };
     if (RESIDENT) barrier_wait(resident, 0);
-    if (group == 1) meet(3, 256);
+    if (group > 0) meet(GROUPS + group, 256);
     int stage = 0, parity = 0, turn = 0, inside_turn = 0;
 #pragma unroll 1
     for (int box = block * rings + ring; box < a.all_boxes; box += blocks * rings) {
@@ -274,29 +276,29 @@ extern "C" __global__ void __launch_bounds__(2 * 128 + producers, 1) boxes(const
               });
           held = stage;
           if (++stage == STAGES) stage = 0, parity ^= 1;
-          if (until_second == 1)
-            let_second_begin();
+          if (until_next == 1)
+            let_next_begin();
           else
-            --until_second;
+            --until_next;
         }
       }
-      let_second_begin();
+      let_next_begin();
       mma_wait<0>();
       hold(acc);
       if (!RESIDENT && held >= 0) {
         __syncwarp();
         if (lane == 0) barrier_arrive(empty + 8 * held);
       }
-      if (SHARED && group == 1) {
-        p.n += a.second[0];
-        p.q[0] += a.second[1], p.q[1] += a.second[2], p.q[2] += a.second[3];
+      if constexpr (SHARED) {
+        p.n += group * a.second[0];
+        p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
       }
       if constexpr (DIRECT)
         store_direct(a, p, acc, spots, thread);
       else
         store_box(a, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
     }
-    let_second_begin();
+    let_next_begin();
   }
 #endif
 }

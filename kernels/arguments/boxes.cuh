@@ -19,7 +19,7 @@ struct Boxes {
   int first[3];                ///< The first q of each dimension.
   int extent[4];               ///< Positions of a warpgroup's box: n, d, h, w (1 in the dimension of ROWS).
   int step[4];                 ///< From box to box: n, d, h, w.
-  int second[4];               ///< Where the second warpgroup's box lies from the first's, where they share a source.
+  int second[4];               ///< Where the next warpgroup's box lies from one's, where they share a source.
   int boxes[3];                ///< Boxes in w, h, d.
   int all_boxes;               ///< For one share of the result channels.
   int line;                    ///< LINE: columns of the result that a box writes of a row, at most.

@@ -12,7 +12,9 @@ struct BoxesFixed {
   bool shared = false;      ///< The two warpgroups' boxes lie side by side.
   bool depth_loop = false;  ///< D is a loop, and a box lies in one depth of the result.
   bool wide = false;        ///< Boxes are multiples of 16 positions wide.
+  bool direct = false;      ///< Sums go to the result from registers.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
+  Int warpgroups = 2;       ///< That multiply.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
   Int element_bytes = 4, channels = 8;             ///< channels: of a stage.
   Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
@@ -30,13 +32,13 @@ struct BoxesFixed {
   Int share_bytes = 0;    ///< Prepared weights of one share of the result channels.
   Int share_units = 0;    ///< What a thread prepares, of one share.
   double clocks = 0.0;        ///< Of one stage's products, for one box.
-  double store_clocks = 0.0;  ///< Of a warpgroup that writes one box.
+  double store_clocks = 0.0;  ///< Of a warpgroup that writes one box, while nothing else holds it up.
 
   template <class Visit>
   void visit(Visit&& field) {
     field("backward", backward), field("source_last", source_last), field("out_last", out_last);
-    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line);
-    field("merge", merge), field("rows", rows), field("segments", segments), field("columns", columns);
+    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line), field("direct", direct);
+    field("warpgroups", warpgroups), field("merge", merge), field("rows", rows), field("segments", segments), field("columns", columns);
     field("element_bytes", element_bytes), field("channels", channels);
     field("groups", groups), field("k", k), field("n", n);
     field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
@@ -110,8 +112,8 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
       break;
     }
     b.second[along] = whole[along];
-    b.step[along] = 2 * whole[along];
-    reach[along] += whole[along];
+    b.step[along] = f.warpgroups * whole[along];
+    reach[along] += (f.warpgroups - 1) * whole[along];
   }
   for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
   if (f.depth_loop) b.box[1] = 1;
@@ -146,24 +148,24 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   if (distance >= 2147483648.0) return;
   b.tiles = 1;
   for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
-  const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : 2;
+  const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : f.warpgroups;
   const Int blocks = most(1, processors / shares), workers = blocks * rings;
   const double stages = double(ceil_div(f.k, f.channels)) *
                         (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
-  const double pair = f.shared ? 2.0 : 1.0;
+  // A set of boxes: one of each warpgroup.
+  const double set = double(f.warpgroups), source = f.shared ? 1.0 : set;
   const double line_bytes = double(least(b.extent[3] * f.phases_w, space.out[3]) * f.element_bytes);
   const bool on_sectors = space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
-  const double products = pair * f.clocks * stages;
-  const double load = double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
+  const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
+  // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
+  const double chain = 2.0 * f.clocks * stages + write;
+  const double load = source * double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
                       double(f.streamed_bytes) * stages / 20.0;
-  const double store = pair * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 19.0;
-  // One warpgroup writes while the other multiplies; of a pair that shares its stages, most of the time.
-  const double turns = f.shared ? products + 0.8 * f.store_clocks : 0.5 * (products + f.store_clocks);
-  double longest = products;
-  for (const double other : {load, store, turns}) longest = other > longest ? other : longest;
-  const double one = longest + 0.1 * (products + load + store - longest) + 200.0;
-  // Boxes of a multiprocessor, its two rings at half speed each.
-  b.clocks = one * double(ceil_div(b.tiles, workers)) * double(b.tiles < workers ? 1 : rings) *
+  const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
+  double longest = tensor;
+  for (const double other : {chain, load, store}) longest = other > longest ? other : longest;
+  const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
+  b.clocks = one * double(ceil_div(b.tiles, workers)) *
              (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
@@ -264,7 +266,7 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
   const auto grid = [&](const Boxing& b) {
-    const Int rings = f.shared ? 1 : 2;
+    const Int rings = f.shared ? 1 : f.warpgroups;
     return static_cast<unsigned>(shares * most(1, least(ceil_div(b.tiles, rings), processors / shares)));
   };
   const Int width = copy_width(f, space, 0);
@@ -326,7 +328,7 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
   void* list[] = {&a};
-  return start(1, Shape{bulk ? l.grid : l.plain_grid, 384, static_cast<unsigned>(f.shared_bytes)}, list);
+  return start(1, Shape{bulk ? l.grid : l.plain_grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)}, list);
 }
 
 }  // namespace upconv::launch

@@ -62,6 +62,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   c.flag("WIDE", f.wide);
   c.flag("LINE", f.line);
   c.flag("DIRECT", f.direct);
+  c.constant("GROUPS", f.warpgroups);
   c.constant("TOGETHER", f.together);
   c.constant("SEGMENTS", f.segments);
   c.constant("ROWS", f.rows);
@@ -85,8 +86,8 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   c.constant("FRAGMENTS", static_cast<Int>(work.fragments.size()));
   c.constant("STAGES", f.stages);
   c.constant("SOURCE_WORDS", f.source_words);
-  // 168 a thread at the launch, shared out anew: producers only start copies.
-  c.constant("CONSUMER_REGISTERS", 224);
+  // 168 or 128 a thread at the launch, shared out anew: producers only start copies.
+  c.constant("CONSUMER_REGISTERS", f.warpgroups == 2 ? 224 : 152);
   c.constant("PRODUCER_REGISTERS", 56);
   const TensorOperand operand = p.tf32                           ? TensorOperand::tf32
                                 : r.problem.dtype == DType::f16 ? TensorOperand::f16
@@ -123,17 +124,17 @@ class Boxes final : public PassKernel {
 
   std::string detail() const override {
     const auto& a = launch_.may_bulk ? launch_.bulk : launch_.plain;
-    char rows[40] = "", text[240];
+    char rows[40] = "", text[280];
     if (form_.merge != Merge::none)
       std::snprintf(rows, sizeof rows, " with %d %s", form_.rows, form_.merge == Merge::depth ? "depths" : "rows");
     std::snprintf(text, sizeof text,
                   "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
-                  "channels stored together, %u KB",
+                  "channels stored together, %d warpgroups, %u KB",
                   form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
                   form_.depth_loop ? " in a loop over depths" : "", form_.segments,
                   form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
                   launch_.may_bulk ? "in bulk" : "by copies", form_.direct ? "direct " : "", (fixed_.out_last ? 8 : 4) * form_.together,
-                  form_.shared_bytes / 1024);
+                  form_.warpgroups, form_.shared_bytes / 1024);
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override { return {&products_, &weights_}; }

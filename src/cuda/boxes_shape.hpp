@@ -44,7 +44,8 @@ enum class Merge { none = -1, depth = 0, height = 1 };
 
 /// What is compiled in, but for what follows from the problem.
 struct BoxForm {
-  int columns = 0;  ///< Result channels of a block (NB).
+  int warpgroups = 2;  ///< That multiply.
+  int columns = 0;     ///< Result channels of a block (NB).
   int segments = 1, rows = 1;
   Merge merge = Merge::none;
   bool depth_loop = false;
