@@ -172,7 +172,7 @@ Result<std::unique_ptr<PassKernel>> make_boxes(const Request& r) {
                                      static_cast<int>(size_of(p.dtype)));
   if (!r.forced && (box.k < 8 || box.n < 8)) return unsupported("fewer than 8 channels a group");
   const std::vector<BoxChoice> choices =
-      box_choices(box, p, g, r.target, static_cast<std::size_t>(most_variants) + 48);
+      box_choices(box, p, g, r.target, static_cast<std::size_t>(most_variants));
   if (choices.empty()) return unsupported("no form fits registers and shared memory");
   if (r.variant >= static_cast<int>(choices.size())) return no_variant(r.variant);
   const BoxChoice& choice = choices[static_cast<std::size_t>(r.variant)];

@@ -2,7 +2,6 @@
 #include "cuda/boxes_cost.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cmath>
 #include <map>
 #include <tuple>
@@ -222,7 +221,6 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                 f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line, f.direct = direct;
                 if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
                 const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
-                if (getenv("BOXFORM") && shared) continue;
                 if (line && (result_last || (wide && width < 16))) continue;
                 // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
                 const double whole = width <= full ? width : full - (p.element_bytes == 2 ? 16 : 8);
@@ -239,7 +237,9 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                 const double set = double(warpgroups), stage = one * segments * f.steps;
                 // Elements of a box, and how many of them a warpgroup writes in a clock.
                 const double written = double(rows) * axis[0].phases * axis[1].phases * 64.0 * segments * axis[2].phases * columns;
-                const double rate = (direct ? 2.3 : line ? 2.2 : 1.6) * (p.element_bytes == 2 ? 1.4 : 1.0);
+                const double columns_of_line = 64.0 * segments * axis[2].phases;
+                const double rate = (direct ? 2.3 : line ? 2.6 * columns_of_line / (columns_of_line + 64.0) : 1.6) *
+                                    (p.element_bytes == 2 ? 1.4 : 1.0) * (warpgroups == 2 ? 1.0 : 0.7);
                 const double store = written / rate, products = stages_of_box * stage;
                 const double box = std::max({set * products, 2.0 * products + store, set * stages_of_box * streamed,
                                              set * written * p.element_bytes / 17.0});
@@ -281,11 +281,21 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
              x.stages == y.stages && std::equal(m.extent, m.extent + 4, n.extent);
     });
   };
+  // Of forms that differ in stages and the shape of boxes alone, two.
+  const auto alike = [](const BoxForm& x, const BoxForm& y) {
+    return x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
+           x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.warpgroups == y.warpgroups &&
+           x.resident == y.resident;
+  };
   std::vector<bool> drop;
   for (const BoxChoice& c : choices) drop.push_back(twin(c));
   std::vector<BoxChoice> kept;
-  for (std::size_t i = 0; i < choices.size() && kept.size() < most; ++i)
-    if (!drop[i]) kept.push_back(std::move(choices[i]));
+  for (std::size_t i = 0; i < choices.size() && kept.size() < most; ++i) {
+    if (drop[i]) continue;
+    const auto same = std::count_if(kept.begin(), kept.end(),
+                                    [&](const BoxChoice& k) { return alike(k.form, choices[i].form); });
+    if (same < 2) kept.push_back(std::move(choices[i]));
+  }
   choices = std::move(kept);
   return choices;
 }
