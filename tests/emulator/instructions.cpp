@@ -2,7 +2,8 @@
 // code through cuda.hpp.
 //
 // Products: TF32 operands lose their low 13 bits (what a kernel did not round is truncated, as by the hardware), 16-bit
-// ones are exact; a step of 8 or 16 products is added up in fp64, then to the sum, which is rounded to fp32.
+// ones are exact; a step of 8 or 16 products is added up in fp64, then to the sum, which is cut to fp32, towards zero as
+// the tensor cores do: long chains of products lose what they lose there.
 // wgmma is put off until it is waited for, where `late()` says so: it reads shared memory and, where it can, the A
 // registers only then.
 #include <algorithm>
@@ -45,6 +46,11 @@ void numbers_of(int type, unsigned word, float* to) {
   }
 }
 
+float towards_zero(double v) {
+  const auto f = static_cast<float>(v);
+  return std::isfinite(f) && std::fabs(static_cast<double>(f)) > std::fabs(v) ? std::nextafterf(f, 0.0f) : f;
+}
+
 struct Mma {
   int type, words;
   float* const* d;
@@ -76,7 +82,7 @@ void carry_out_mma(Meeting& m) {
   for (int lane = 0; lane < 32; ++lane) {
     const Mma& l = *static_cast<Mma*>(m.lanes[lane]);
     for (int i = 0; i < 4; ++i)
-      *l.d[i] = static_cast<float>(static_cast<double>(l.c[i]) + sum[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
+      *l.d[i] = towards_zero(static_cast<double>(l.c[i]) + sum[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
   }
 }
 
@@ -221,8 +227,8 @@ void multiply(Products* const (&lanes)[32]) {
   for (int lane = 0; lane < 32; ++lane)
     for (int j = 0; j < n / 2; ++j) {
       float& to = *lanes[lane]->d[static_cast<std::size_t>(j)];
-      to = static_cast<float>((first.keep ? static_cast<double>(to) : 0.0) +
-                              sum[lane / 4 + j / 2 % 2 * 8][j / 4 * 8 + lane % 4 * 2 + j % 2]);
+      to = towards_zero((first.keep ? static_cast<double>(to) : 0.0) +
+                        sum[lane / 4 + j / 2 % 2 * 8][j / 4 * 8 + lane % 4 * 2 + j % 2]);
     }
 }
 
