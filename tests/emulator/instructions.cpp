@@ -2,10 +2,9 @@
 // code through cuda.hpp.
 //
 // Products: TF32 operands lose their low 13 bits (what a kernel did not round is truncated, as by the hardware), 16-bit
-// ones are exact; a step of 8 or 16 products is added up in fp64, then to the sum, which is cut to fp32, towards zero as
-// the tensor cores do: long chains of products lose what they lose there.
-// wgmma is put off until it is waited for, where `late()` says so: it reads shared memory and, where it can, the A
-// registers only then.
+// ones are exact; a step of 8 or 16 products is added up in fp64, then to the sum, which is cut to fp32, towards zero
+// as the tensor cores do: long chains of products lose what they lose there. wgmma is put off until it is waited for,
+// where `late()` says so: it reads shared memory and, where it can, the A registers only then.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
