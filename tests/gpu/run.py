@@ -4,7 +4,7 @@
 Needs a GPU, an interpreter with torch >= 2.10 and pytest, a C++20 compiler; no network. Three phases, each with
 progress: the tests that may share the GPU, in parallel; those that measure and want it alone; compute-sanitizer over
 small problems. The table is printed last. On 16 cores it takes about 5 minutes, most of them compiling; whatever
-happens it ends within 8. The fuzzer draws until its time is over, and how many problems it drew is part of the evidence.
+happens it ends within 8. The fuzzer draws until its time is over: how many problems it drew is part of the evidence.
 
     make gpu-test                        # everything
     make gpu-test ARGS="-k level1"       # some tests; writes no evidence

@@ -54,6 +54,8 @@ WIDTHS = (
     "3d n2 c8 o16 k3x5x7 b",
     "3d n1 c16 o16 k2 s2 xl yl",
 )
+
+
 def around(*sizes):
     return {n + e for n in sizes for e in (-1, 0, 1)}
 
@@ -71,8 +73,8 @@ ROW_TESTS = [
 
 @pytest.mark.parametrize("lot,line,dtype,precision", ROW_TESTS, ids=["-".join(t[1:]) for t in ROW_TESTS])
 def test_row_lengths(lot, line, dtype, precision):
-    """The innermost size takes every value around the sizes of tiles, and an eighth of the others up to 70: between them
-    the lines take all. Every candidate; the specialisation changes with the tile alone."""
+    """The innermost size takes every value around the sizes of tiles, and an eighth of the others up to 70: the lines
+    between them take all. Every candidate; the specialisation changes with the tile alone."""
     failures, ran = [], 0
     lengths = sorted({*ESSENTIAL, *OTHERS[lot % 8 :: 8]})
     for length in lengths:
