@@ -3,6 +3,7 @@
 
 #include "arguments/boxes.cuh"
 #include "launch/sizes.hpp"
+#include "launch/tensor_map.hpp"
 
 namespace upconv::launch {
 
@@ -292,24 +293,19 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   return l;
 }
 
-/// What a tensor map is made of; innermost dimension first. Strides in bytes, without the first.
-struct TensorMapWish {
-  const void* base;
-  Int element_bytes;
-  Int size[5], stride[4], box[5];
-};
-
-inline TensorMapWish map_wish(const BoxesFixed& f, const arguments::Boxes<void>& a) {
+/// The source as bulk copies see it: columns, rows, planes, channels of a group, samples and groups.
+inline TensorBoxes source_boxes(const BoxesFixed& f, const arguments::Boxes<void>& a) {
   const Int e = f.element_bytes;
-  TensorMapWish m{};
-  m.base = a.src;
-  m.element_bytes = e;
-  const Int size[5] = {a.src_size[2], a.src_size[1], a.src_size[0], f.k, Int{a.samples} * f.groups};
-  const Int stride[4] = {a.src_strides.h * e, a.src_strides.d * e, a.src_strides.c * e, f.k * a.src_strides.c * e};
-  const Int box[5] = {a.box[3], a.box[2], a.box[1], f.channels, a.box[0]};
-  for (int d = 0; d < 5; ++d) m.size[d] = size[d], m.box[d] = box[d];
-  for (int d = 0; d < 4; ++d) m.stride[d] = stride[d];
-  return m;
+  TensorBoxes b;
+  b.base = a.src;
+  b.element = e == 4 ? MapElement::f32 : MapElement::u16;
+  b.promotion = 3;
+  b.dimension(a.src_size[2], 0, a.box[3]);
+  b.dimension(a.src_size[1], a.src_strides.h * e, a.box[2]);
+  b.dimension(a.src_size[0], a.src_strides.d * e, a.box[1]);
+  b.dimension(f.k, a.src_strides.c * e, f.channels);
+  b.dimension(Int{a.samples} * f.groups, f.k * a.src_strides.c * e, a.box[0]);
+  return b;
 }
 
 template <class Start>
@@ -318,7 +314,7 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   const bool bulk = l.may_bulk && aligned(t.a, 16);
   arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
   a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
-  if (bulk && !start.tensor_map(map_wish(f, a), &a.map)) return false;
+  if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
   if (!bulk && a.vector > 0)
     while (a.vector > 1 && !aligned(a.src, a.vector * f.element_bytes)) a.vector /= 2;
   if (!bulk && f.element_bytes == 2 && a.vector == 1) a.vector = 0;
