@@ -232,8 +232,6 @@ CudaChoice cuda_choice(const Plan& plan, Pass pass) { return dynamic_cast<const 
 
 Result<std::shared_ptr<const Plan>> make_cuda_plan(const Problem& problem, Device device, const Epilogue& epilogue,
                                                    const std::string& only) {
-  if (epilogue.operands() > 0)
-    return unsupported("the CUDA engine applies operand tensors in a chain's second kernel, not in the convolution's");
   const auto target = device.kind == Device::Kind::cuda ? cuda_target(device.index) : cuda_target_model(device.index);
   if (!target.ok()) return target.status();
   auto plan = std::make_shared<CudaPlan>(problem, epilogue, **target);
