@@ -73,6 +73,10 @@ struct ChainArgs {
   double* statistics = nullptr;  ///< batch_norm: mean, then biased variance of every channel; may be null
 };
 
+/// Notes in every step of a chain how its operand lies, for the tensors of a call: what the CUDA engine specialises its
+/// kernels for. A plan of the noted chain takes tensors that lie alike. Leaves a chain alone that is not valid.
+UPCONV_API void note_spreads(const Problem& problem, Chain& chain, const OperandTensor* operands, int count);
+
 /// Sizes after the epilogue and after each closing step, or what is wrong with a step.
 UPCONV_API Result<std::vector<Shape5>> chain_shapes(const Problem& problem, const Chain& chain);
 

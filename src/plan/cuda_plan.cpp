@@ -6,7 +6,6 @@
 
 #include "cuda/candidates.hpp"
 #include "jit/image.hpp"
-#include "plan/chain.hpp"
 #include "plan/cuda_choice.hpp"
 #include "plan/engine_plan.hpp"
 #include "plan/tuned.hpp"
@@ -237,11 +236,6 @@ Result<std::shared_ptr<const Plan>> make_cuda_plan(const Problem& problem, Devic
   auto plan = std::make_shared<CudaPlan>(problem, epilogue, **target);
   if (Status s = plan->choose(only, user_tuned_choices()); !s.ok()) return s;
   return std::shared_ptr<const Plan>(std::move(plan));
-}
-
-Result<std::shared_ptr<const ChainPlan>> make_cuda_chain(const Problem&, Device, const Chain&,
-                                                         const std::vector<Shape5>&) {
-  return unsupported("chain: the CUDA engine has no closing steps yet");
 }
 
 }  // namespace upconv
