@@ -154,6 +154,27 @@ std::tuple<Tensor, Tensor> chain(const Tensor& x, const Tensor& w, const std::op
   return {y, statistics};
 }
 
+void update_running(const Tensor& statistics, const Tensor& mean, const Tensor& variance, const Tensor& batches,
+                    double momentum, std::int64_t count) {
+  const Device device = device_of(mean);
+  for (const Tensor* t : {&statistics, &variance, &batches})
+    if (!(device_of(*t) == device))
+      throw std::runtime_error("upconv::_update_running: tensors on several devices");
+  RunningArgs a;
+  a.dtype = dtype_of("upconv::_update_running", "the running mean", mean);
+  if (dtype_of("upconv::_update_running", "the running variance", variance) != a.dtype || !mean.is_contiguous() ||
+      !variance.is_contiguous() || mean.numel() != variance.numel() || statistics.numel() != 2 * mean.numel())
+    throw std::runtime_error("upconv::_update_running: running averages of another size, layout or dtype than expected");
+  a.statistics = static_cast<const double*>(statistics.const_data_ptr());
+  a.mean = mean.mutable_data_ptr();
+  a.variance = variance.mutable_data_ptr();
+  a.batches = static_cast<std::int64_t*>(batches.mutable_data_ptr());
+  a.channels = mean.numel();
+  a.count = count;
+  a.momentum = momentum;
+  launch(device, [&](const Launch& l) { return upconv::update_running(device, a, l); });
+}
+
 std::string explain_chain(const std::string& problem, const std::string& device, const std::vector<double>& numbers) {
   const auto parsed = parse_problem(problem);
   if (!parsed.ok()) throw std::runtime_error(parsed.status().message());

@@ -23,6 +23,12 @@ std::tuple<torch::stable::Tensor, torch::stable::Tensor> chain(const torch::stab
                                                                const std::vector<std::int64_t>& geometry,
                                                                const std::vector<double>& numbers);
 
+/// Brings a batch norm's running averages up to date; `momentum` below 0 stands for None. Writes to the last three
+/// tensors.
+void update_running(const torch::stable::Tensor& statistics, const torch::stable::Tensor& mean,
+                    const torch::stable::Tensor& variance, const torch::stable::Tensor& batches, double momentum,
+                    std::int64_t count);
+
 /// What runs a chain, for people. `device` as parse_device reads it.
 std::string explain_chain(const std::string& problem, const std::string& device, const std::vector<double>& numbers);
 

@@ -14,7 +14,13 @@ from . import _algebra, _chain, _ops, _precision, _shapes
 from ._call import _watched, run, run_epilogue
 
 _operator = torch.ops.upconv._chain.default
+_running = torch.ops.upconv._update_running.default
 _ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
+
+
+@torch.library.register_fake("upconv::_update_running")
+def _(statistics, mean, variance, batches, momentum, count):
+    return None
 
 
 _CLOSING = 21  # numbers of a closing step before the steps after it
@@ -53,13 +59,17 @@ def _(x, w, b, operands, geometry, numbers):
     return x.new_empty(result), statistics
 
 
-def _update_running(norm: torch_nn.Module, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
+def _update_running(norm: torch_nn.Module, statistics: torch.Tensor, count: int) -> None:
     """What torch's batch norm does to its running averages: the mean, and the unbiased variance."""
+    mean, variance, batches, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
     with torch.no_grad():
-        norm.num_batches_tracked.add_(1)
-        momentum = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-        norm.running_var.lerp_((variance * (count / max(count - 1, 1))).to(norm.running_var.dtype), momentum)
+        if mean.dtype in (torch.float32, torch.float64) or mean.is_cuda:
+            _running(statistics, mean, variance, batches, -1.0 if momentum is None else momentum, count)
+            return
+        batches.add_(1)
+        share = momentum if momentum is not None else 1.0 / float(batches)
+        mean.lerp_(statistics[0].to(mean.dtype), share)
+        variance.lerp_((statistics[1] * (count / max(count - 1, 1))).to(variance.dtype), share)
 
 
 def _fold(norm: torch_nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,7 +140,7 @@ class FusedChain(torch_nn.Module):
         else:
             y, statistics = run(chain.layer.rank, x, weight, bias, geometry), None
         if norm is not None and norm.running_mean is not None:
-            _update_running(norm, statistics[0], statistics[1], self._count(x, weight, chain))
+            _update_running(norm, statistics, self._count(x, weight, chain))
         return chain.drop(y)
 
     def _aligned(self, operands, dims):
@@ -173,7 +183,7 @@ class FusedChain(torch_nn.Module):
             return False
         if any(t.dtype != x.dtype or t.device != x.device for t in operands):
             return False
-        if x.device.type != "cpu" or _shapes.suggests_channels_last(x) or _shapes.suggests_channels_last(weight):
+        if x.device.type not in ("cpu", "cuda") or _shapes.suggests_channels_last(x) or _shapes.suggests_channels_last(weight):
             return False
         if torch.compiler.is_compiling():
             return not torch.is_autocast_enabled(x.device.type)

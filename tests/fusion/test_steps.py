@@ -103,10 +103,10 @@ def test_sixteen_bit_values_are_rounded_once():
         assert case.error(C.Chain(case.layer, (), (C.Activate(3),), (step,))) < TOLERANCE[torch.bfloat16]
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_random_chains(seed):
+def random_chain(seed, dtypes):
+    """A case and a chain of up to three closing steps, with steps everywhere."""
     choose = random.Random(seed)
-    dtype = choose.choice((torch.float64, torch.float32))
+    dtype = choose.choice(dtypes)
     case = Case(choose.choice((1, 2, 3)), dtype, seed)
     safe = [s for name, s in ELEMENTWISE.items() if name not in ("exp", "square", "quotients")]
     flat = [
@@ -127,8 +127,13 @@ def test_random_chains(seed):
             break  # nothing after it has the operands' channels
         whole &= not isinstance(step, (C.Reduce, C.Pool))
         closing.append(replace(step, after=steps(safe if whole else flat)))
-    chain = replace(chain, closing=tuple(closing))
-    assert case.error(chain) < 100 * TOLERANCE[dtype], str(chain)
+    return case, replace(chain, closing=tuple(closing))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_chains(seed):
+    case, chain = random_chain(seed, (torch.float64, torch.float32))
+    assert case.error(chain) < 100 * TOLERANCE[case.x.dtype], str(chain)
 
 
 @pytest.mark.parametrize(
