@@ -166,8 +166,10 @@ class FusedChain(torch_nn.Module):
         """Values of a channel that the batch norm sees."""
         layer = chain.layer
         n = layer.rank
-        shape = _shapes.output_shape(x, weight, None, layer.stride, layer.padding, layer.output_padding, layer.dilation,
-                                     layer.groups)  # fmt: skip
+        shape = [x.shape[0], weight.shape[1] * layer.groups]
+        for i in range(n):
+            reach = layer.dilation[i] * (weight.shape[i + 2] - 1) + layer.output_padding[i] + 1
+            shape.append((x.shape[i + 2] - 1) * layer.stride[i] - 2 * layer.padding[i] + reach)
         for step in chain.closing:
             if isinstance(step, _chain.BatchNorm):
                 break
