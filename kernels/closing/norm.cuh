@@ -6,7 +6,7 @@
 // scale), EPS.
 #include "closing/collect.cuh"
 
-extern "C" __global__ void __launch_bounds__(256) closing_norm(const upconv::arguments::Closing a) {
+extern "C" __global__ void __launch_bounds__(256, 2) closing_norm(const upconv::arguments::Closing a) {
   using namespace upconv;
   using namespace upconv::closing;
   typedef Collected<MOMENTS, double> Moments;
