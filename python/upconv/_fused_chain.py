@@ -127,7 +127,7 @@ class FusedChain(torch_nn.Module):
         if not self._in_one(x, weight, bias, operands):
             return self._in_parts(chain, norm, x, weight, bias, operands, geometry)
         shorter = self._shorter if chain is self.chain else self._shorter_evaluation
-        if shorter is not None:
+        if shorter is not None and shorter.holds(x, weight, operands):
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         if chain.prologue or chain.closing or chain.epilogue:
             numbers = self._encoded(chain, weight.shape[1] * geometry[-2])
@@ -195,7 +195,7 @@ class FusedChain(torch_nn.Module):
         if chain.prologue:
             x = _chain.apply_steps(chain.prologue, x, operands)
         shorter = self._shorter if chain is self.chain else self._shorter_evaluation
-        if shorter is not None:
+        if shorter is not None and shorter.holds(x, weight, operands):
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         rank = chain.layer.rank
         if chain.epilogue and _scalars_only(chain.epilogue) and not self._differentiated(x, weight, bias, operands):

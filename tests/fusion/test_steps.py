@@ -158,6 +158,42 @@ def test_a_mean_over_space_without_the_convolution(rank, stride, padding, output
         torch.testing.assert_close(w.grad, v.grad, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "output_padding", "window", "taken"),
+    [(3, 2, 1, 0, 2, True), (4, 2, 1, 0, 2, True), (3, 2, 1, 1, 2, False), (2, 2, 0, 0, 2, True), (6, 3, 1, 0, 4, True),
+     (5, 3, 1, 0, 3, True), (7, 2, 3, 1, 3, True), (3, 1, 1, 0, 2, False), (4, 2, 0, 0, 4, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_an_average_in_windows_of_the_stride(rank, kernel, stride, padding, output_padding, window, taken):
+    case = Case(rank)
+    w = torch.randn(12, 16, *[kernel] * rank, dtype=torch.double)
+    layer = C.Layer((stride,) * rank, (padding,) * rank, (output_padding,) * rank, (1,) * rank, 1)
+    steps = (A("multiply", S(0.5)), A("add", C.Operand(0)), A("divide", C.Operand(1)))
+    pool = C.Pool(True, (window,) * rank, (stride,) * rank, (0,) * rank, after=(C.Activate(7),))
+    operands = (case.operands[0], case.operands[4])
+    module = FusedChain(C.Chain(layer, (), steps, (pool,)), vectors=frozenset({0}))
+    transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    gradients = []
+    for fused in (True, False):
+        v = w.clone().requires_grad_()
+        if fused:
+            assert (module._shorter is not None and module._shorter.holds(case.x, v, operands)) == taken
+            y = module(case.x, v, case.b, *operands)
+        else:
+            y = transposed(case.x, v, case.b, stride, padding, output_padding) * 0.5
+            y = pool.torch((y + C.over(operands[0], y.dim())) / operands[1], operands).tanh()
+        y.square().sum().backward()
+        gradients.append(v.grad)
+        with torch.no_grad():
+            want = y.detach() if not fused else module(case.x, w, case.b, *operands)
+        torch.testing.assert_close(y, want, rtol=1e-11, atol=1e-12)
+        first = y.detach() if fused else first
+    torch.testing.assert_close(first, y.detach(), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
+    if taken:  # an operand that differs in space does not pass
+        assert not module._shorter.holds(case.x, w, (torch.randn(1, 1, *[2] * rank), operands[1]))
+
+
 def test_numbers_that_are_no_chain_are_refused():
     case = Case(1)
     operator = torch.ops.upconv._chain.default
