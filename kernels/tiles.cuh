@@ -390,9 +390,8 @@ __device__ __forceinline__ void write_lines(const Arguments& a, const Operands& 
         const int c = i / (line / 2), column = i % (line / 2) * 2, channel = channel0 + c, w = w0 + column;
         if (channel >= N || w < 0 || w >= a.out_w) continue;
         const float2 v = *reinterpret_cast<const float2*>(lines + c * line_pitch + column);
-        *reinterpret_cast<float2*>(corner + channel * a.out_strides.c + w) =
-            make_float2(with_bias(a, operands, t, channel, v.x, corner, w),
-                        with_bias(a, operands, t, channel, v.y, corner, w + 1));
+        *reinterpret_cast<float2*>(corner + channel * a.out_strides.c + w) = make_float2(
+            with_bias(a, operands, t, channel, v.x, corner, w), with_bias(a, operands, t, channel, v.y, corner, w + 1));
       }
       return;
     }

@@ -105,7 +105,9 @@ std::tuple<Tensor, Tensor> chain(const Tensor& x, const Tensor& w, const std::op
   const int rank = static_cast<int>(w.dim()) - 2;
   const Hyperparameters h = unpack(w, geometry);
   Key key{make_problem(sizes_of(x), sizes_of(w), h, common_dtype(rank, x, "input", w, "weight")),
-          common_device(rank, x, "input", w, "weight"), numbers, {}};
+          common_device(rank, x, "input", w, "weight"),
+          numbers,
+          {}};
   Problem& p = key.problem;
   if (b) {
     check_bias(p, *b);
@@ -158,13 +160,13 @@ void update_running(const Tensor& statistics, const Tensor& mean, const Tensor& 
                     double momentum, std::int64_t count) {
   const Device device = device_of(mean);
   for (const Tensor* t : {&statistics, &variance, &batches})
-    if (!(device_of(*t) == device))
-      throw std::runtime_error("upconv::_update_running: tensors on several devices");
+    if (!(device_of(*t) == device)) throw std::runtime_error("upconv::_update_running: tensors on several devices");
   RunningArgs a;
   a.dtype = dtype_of("upconv::_update_running", "the running mean", mean);
   if (dtype_of("upconv::_update_running", "the running variance", variance) != a.dtype || !mean.is_contiguous() ||
       !variance.is_contiguous() || mean.numel() != variance.numel() || statistics.numel() != 2 * mean.numel())
-    throw std::runtime_error("upconv::_update_running: running averages of another size, layout or dtype than expected");
+    throw std::runtime_error(
+        "upconv::_update_running: running averages of another size, layout or dtype than expected");
   a.statistics = static_cast<const double*>(statistics.const_data_ptr());
   a.mean = mean.mutable_data_ptr();
   a.variance = variance.mutable_data_ptr();

@@ -77,7 +77,8 @@ void launch(const Plan& plan, Pass pass, Device device, const std::function<Stat
 }
 
 void launch(Device device, const std::function<Status(const Launch&)>& run) {
-  launch_with(device, [](int) { return std::size_t{0}; }, run);
+  launch_with(
+      device, [](int) { return std::size_t{0}; }, run);
 }
 
 void launch(const ChainPlan& plan, Device device, const std::function<Status(const Launch&)>& run) {

@@ -27,10 +27,10 @@ struct Closing {
   void* table_out;
   double* statistics;  ///< Of a batch norm: means, then biased variances.
   const void *weight, *bias;
-  ClosingShape in;      ///< As the source lies.
-  ClosingShape at;      ///< After the window.
-  ClosingShape result;  ///< After a reduction.
-  long long row;        ///< Values of a row that an item of the value divides by.
+  ClosingShape in;                 ///< As the source lies.
+  ClosingShape at;                 ///< After the window.
+  ClosingShape result;             ///< After a reduction.
+  long long row;                   ///< Values of a row that an item of the value divides by.
   long long units, length, inner;  ///< Ranges: [units][length][inner] values, or units of `length` of them.
   Divisor inner_by;
   long long shares, share;  ///< Of a unit, and values of each.

@@ -16,7 +16,10 @@ struct Collected {
   T count, first, second;
 
   static __device__ __forceinline__ Collected none() {
-    return {T(0), collect == LARGEST || collect == EXPONENTIALS ? T(-infinity()) : collect == SMALLEST ? T(infinity()) : T(0),
+    return {T(0),
+            collect == LARGEST || collect == EXPONENTIALS ? T(-infinity())
+            : collect == SMALLEST                         ? T(infinity())
+                                                          : T(0),
             T(0)};
   }
   __device__ __forceinline__ void merge(const Collected& o) {

@@ -15,9 +15,12 @@ using config::LENGTH;
 using config::REDUCE;
 using config::SOFTMAX;
 using config::SPLIT;
-constexpr int GROUPS = THREADS / 32 / SPLIT;                                ///< of warps that share columns
-constexpr int HELD = LENGTH > 0 ? (LENGTH + SPLIT - 1) / SPLIT : 1;         ///< values of a column in a thread
-constexpr int COLLECT = REDUCE == AS_MAXIMUM ? LARGEST : REDUCE == AS_MINIMUM ? SMALLEST : REDUCE == AS_LOGSUMEXP ? EXPONENTIALS : SUM;
+constexpr int GROUPS = THREADS / 32 / SPLIT;                         ///< of warps that share columns
+constexpr int HELD = LENGTH > 0 ? (LENGTH + SPLIT - 1) / SPLIT : 1;  ///< values of a column in a thread
+constexpr int COLLECT = REDUCE == AS_MAXIMUM     ? LARGEST
+                        : REDUCE == AS_MINIMUM   ? SMALLEST
+                        : REDUCE == AS_LOGSUMEXP ? EXPONENTIALS
+                                                 : SUM;
 constexpr int SHARED_COLUMNS = GROUPS * 32 * EACH;
 
 /// Merges the SPLIT parts of every column; all of its threads have the whole afterwards.
@@ -88,9 +91,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const Spot s = place(a, c, e, l);
     return config::middle(v, a, operands, s.n, s.channel, c.base[e] + l * a.inner);
   };
-  const auto write = [&](S v, int e, i64 l) {
-    static_cast<Out*>(a.out)[c.base[e] + l * a.inner] = from_float<Out>(v);
-  };
+  const auto write = [&](S v, int e, i64 l) { static_cast<Out*>(a.out)[c.base[e] + l * a.inner] = from_float<Out>(v); };
   Collected<COLLECT, S> total[EACH];
 #pragma unroll
   for (int e = 0; e < EACH; ++e) total[e] = Collected<COLLECT, S>::none();

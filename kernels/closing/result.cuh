@@ -1,6 +1,6 @@
-// From the shares of units to one number each: a reduction with the steps after it, or (AS_TABLE) what applies a softmax
-// to the unit's values, v -> exp(v - largest) * s, as three numbers of a table. A warp works on one unit.
-// Host preamble: COLLECT, AS, TABLE (moments that a norm's table is applied to: the mean of normalised values).
+// From the shares of units to one number each: a reduction with the steps after it, or (AS_TABLE) what applies a
+// softmax to the unit's values, v -> exp(v - largest) * s, as three numbers of a table. A warp works on one unit. Host
+// preamble: COLLECT, AS, TABLE (moments that a norm's table is applied to: the mean of normalised values).
 #include "closing/collect.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)

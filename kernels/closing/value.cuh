@@ -88,8 +88,8 @@ __device__ __forceinline__ S window(const Closing& a, const Operands& operands, 
     for (int kh = 0; kh < KH; ++kh)
 #pragma unroll(KW <= 16 ? KW : 4)
       for (int kw = 0; kw < KW; ++kw) {
-        if (padded && (d0 + kd < 0 || d0 + kd >= in_d || h0 + kh < 0 || h0 + kh >= in_h || w0 + kw < 0 ||
-                       w0 + kw >= in_w))
+        if (padded &&
+            (d0 + kd < 0 || d0 + kd >= in_d || h0 + kh < 0 || h0 + kh >= in_h || w0 + kw < 0 || w0 + kw >= in_w))
           continue;
         const i64 at = corner + (i64(kd) * in_h + kh) * in_w + kw;
         const S u = before(stored(a, at), a, operands, n, channel, at);

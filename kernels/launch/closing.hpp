@@ -13,10 +13,10 @@ struct ClosingFixed {
   Int kind = 0;  ///< 0 map, 1 parts, 2 norm, 3 result, 4 columns, 5 rows.
   bool window = false, reduces = false, wide = false;
   Int k_d = 1, k_h = 1, k_w = 1, s_d = 1, s_h = 1, s_w = 1, p_d = 0, p_h = 0, p_w = 0;  ///< Of the window.
-  Int first = 2, last = 4;   ///< The dimensions of a unit (parts), of a column or a row: 1 channel to 4 w.
-  Int row_first = 0;         ///< The first dimension of what an item of the value calls a row; 0: there is none.
-  Int split = 1, each = 1;   ///< columns: warps that share columns, columns of a thread.
-  bool batch = false;        ///< norm: sets are channels of all samples, else `per` planes that follow each other.
+  Int first = 2, last = 4;  ///< The dimensions of a unit (parts), of a column or a row: 1 channel to 4 w.
+  Int row_first = 0;        ///< The first dimension of what an item of the value calls a row; 0: there is none.
+  Int split = 1, each = 1;  ///< columns: warps that share columns, columns of a thread.
+  bool batch = false;       ///< norm: sets are channels of all samples, else `per` planes that follow each other.
   Int per = 1;
   Int sum_bytes = 4;
 
@@ -44,9 +44,9 @@ inline arguments::Divisor divisor_of(Int value) {
   arguments::Divisor d{value, 1, 0};
   if (value > 1 && value <= Int(1) << 31) {
     while ((Int(1) << d.shift) < value) ++d.shift;
-    d.magic = static_cast<unsigned>(
-        (static_cast<unsigned long long>((Int(1) << d.shift) - value) << 32) / static_cast<unsigned long long>(value) +
-        1);
+    d.magic = static_cast<unsigned>((static_cast<unsigned long long>((Int(1) << d.shift) - value) << 32) /
+                                        static_cast<unsigned long long>(value) +
+                                    1);
   }
   return d;
 }

@@ -187,8 +187,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const config::Ope
 #pragma unroll
               for (int j = 0; j < J; ++j)
 #pragma unroll
-                for (int pw = 0; pw < open_w; ++pw)
-                  v[j * open_w + pw] = value(pw, j, e, line, ow + j * open_w + pw);
+                for (int pw = 0; pw < open_w; ++pw) v[j * open_w + pw] = value(pw, j, e, line, ow + j * open_w + pw);
               store_run<J * open_w>(line, ow, a.out_size[2], v);
             }
           }

@@ -162,7 +162,8 @@ class Pooled:
         w = pool(F.pad(w, pads), self.window, self.layer.stride)
         return chain, x, w, (*chain.layer.geometry, geometry[-1])
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019: chains live as long as their module, and its encodings go by their id
+    # Kept: a module's encodings of chains go by their identity.
+    @functools.lru_cache(maxsize=8)  # noqa: B019
     def smaller(self, kernel: tuple[int, ...]):
         """The chain over the layer of stride 1, and how w is padded before it is averaged, last dimension first."""
         layer, paddings, pads = self.layer, [], []
@@ -189,7 +190,5 @@ def _in_windows(chain: _chain.Chain, pool: _chain.Pool, passed) -> Pooled | None
         return None
     if all(s == 1 for s in layer.stride):
         return None  # as many products as before
-    rest = dataclasses.replace(
-        chain, epilogue=(*chain.epilogue, *pool.after), closing=chain.closing[1:]
-    )
+    rest = dataclasses.replace(chain, epilogue=(*chain.epilogue, *pool.after), closing=chain.closing[1:])
     return Pooled(layer, rest, pool.kernel, passed)

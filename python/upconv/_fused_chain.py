@@ -185,7 +185,9 @@ class FusedChain(torch_nn.Module):
             return False
         if any(t.dtype != x.dtype or t.device != x.device for t in operands):
             return False
-        if x.device.type not in ("cpu", "cuda") or _shapes.suggests_channels_last(x) or _shapes.suggests_channels_last(weight):
+        if x.device.type not in ("cpu", "cuda"):
+            return False
+        if _shapes.suggests_channels_last(x) or _shapes.suggests_channels_last(weight):
             return False
         if torch.compiler.is_compiling():
             return not torch.is_autocast_enabled(x.device.type)

@@ -81,7 +81,8 @@ std::string describe(const ClosingPass& p) {
   if (p.layer_norm) s += " layer norm";
   if (p.softmax) s += " softmax";
   if (p.reduce) s += std::string(" ") + reductions[static_cast<int>(*p.reduce)];
-  if (p.value.window && p.kind != Kind::norm && p.kind != Kind::result) s += p.value.window->average ? " of averages" : " of maxima";
+  if (p.value.window && p.kind != Kind::norm && p.kind != Kind::result)
+    s += p.value.window->average ? " of averages" : " of maxima";
   return s;
 }
 
@@ -144,10 +145,12 @@ ClosingKernel::ClosingKernel(const ClosingPass& pass, DType element, const CudaT
     bytes_ = double(launch.parts_bytes);
   } else {
     bytes_ = double(launch.arguments.in.count) * double(size_of(pass.value.stored));
-    if (pass.kind == Kind::columns && pass.softmax && (pass.first != 1 || pass.last != 1 || pass.value.shape[1] > closing_most_held))
+    if (pass.kind == Kind::columns && pass.softmax &&
+        (pass.first != 1 || pass.last != 1 || pass.value.shape[1] > closing_most_held))
       bytes_ *= 2.0;
   }
-  if (pass.out >= 0 && pass.kind != Kind::parts) bytes_ += double(launch.arguments.result.count) * double(size_of(pass.out_type));
+  if (pass.out >= 0 && pass.kind != Kind::parts)
+    bytes_ += double(launch.arguments.result.count) * double(size_of(pass.out_type));
   for (const Epilogue* e : {&pass.value.after, &pass.middle, &pass.after_result})
     for (const EpilogueStep& s : e->steps)
       if (s.spread == Spread::whole) bytes_ += double(launch.arguments.at.count) * double(size_of(element));

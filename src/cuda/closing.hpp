@@ -55,20 +55,20 @@ struct ClosingPass {
   enum class Collect { moments, sum, largest, smallest, exponentials };
 
   Kind kind = Kind::map;
-  ClosingValue value;       ///< norm and result: of the parts that they put together.
-  int out = -1;             ///< Buffer of values; -1: none.
+  ClosingValue value;  ///< norm and result: of the parts that they put together.
+  int out = -1;        ///< Buffer of values; -1: none.
   DType out_type = DType::f32;
   int first = 2, last = 4;  ///< Dimensions of a unit, column or row.
   Collect collect = Collect::moments;
   std::optional<ClosingStep::Reduction> reduce;
-  bool softmax = false;     ///< result: makes a softmax's table.
-  bool layer_norm = false;  ///< rows
+  bool softmax = false;                                    ///< result: makes a softmax's table.
+  bool layer_norm = false;                                 ///< rows
   bool batch = false, center = false, statistics = false;  ///< norm
   std::int64_t per = 1;                                    ///< norm: planes that share mean and variance.
   double eps = 0.0;
-  int weight = -1, bias = -1;  ///< Operand numbers of a norm's vectors.
+  int weight = -1, bias = -1;                  ///< Operand numbers of a norm's vectors.
   int parts = -1, table = -1, table_out = -1;  ///< Buffers; `table` is applied to the moments first.
-  Epilogue middle, after_result;  ///< Steps after a softmax or norm, and after a reduction.
+  Epilogue middle, after_result;               ///< Steps after a softmax or norm, and after a reduction.
 
   [[nodiscard]] Shape5 result() const;
   /// Whether it may write where it reads.

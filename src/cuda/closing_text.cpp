@@ -37,9 +37,10 @@ class Text {
 /// Steps whose operands lie over the values named `values`, in a scope of their own.
 std::string scoped_steps(const Epilogue& steps, const std::string& values) {
   if (steps.empty()) return "";
-  return "  {\n" + steps_text(steps, [&](const EpilogueStep& step, std::size_t) {
-    return operand_text(step, "Element", values);
-  }) + "  }\n";
+  return "  {\n" +
+         steps_text(steps,
+                    [&](const EpilogueStep& step, std::size_t) { return operand_text(step, "Element", values); }) +
+         "  }\n";
 }
 
 std::string items(const std::vector<ClosingItem>& list) {

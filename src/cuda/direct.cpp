@@ -36,8 +36,8 @@ launch::DirectFixed fixed_of(const Request& r) {
 }
 
 std::string preamble(DType dtype, bool narrow, const std::string& constants, const Epilogue& epilogue = {}) {
-  return "#include \"types.cuh\"\n" + epilogue_text(epilogue, device_type(dtype)) + "namespace config {\ntypedef " + device_type(dtype) +
-         " Element;\ntypedef " + (narrow ? "int" : "long long") + " Index;\n" + constants + "}\n";
+  return "#include \"types.cuh\"\n" + epilogue_text(epilogue, device_type(dtype)) + "namespace config {\ntypedef " +
+         device_type(dtype) + " Element;\ntypedef " + (narrow ? "int" : "long long") + " Index;\n" + constants + "}\n";
 }
 
 /// Channels a thread, and tiles side by side in a warp.
@@ -102,8 +102,10 @@ class Direct final : public PassKernel {
   Status run(const PassTensors& t, void* workspace, void* stream) const override {
     Start<2> start(device_, stream, {&kernel_, &sum_.kernel()});
     OperandBlock block;
-    const launch::Tensors tensors[] = {
-        {t.x, t.w, t.b, t.y, operands_.fill(t.operands, block)}, {t.dy, t.w, t.b, t.dx}, {t.x, t.dy, nullptr, t.dw}, {t.dy, nullptr, nullptr, t.db}};
+    const launch::Tensors tensors[] = {{t.x, t.w, t.b, t.y, operands_.fill(t.operands, block)},
+                                       {t.dy, t.w, t.b, t.dx},
+                                       {t.x, t.dy, nullptr, t.dw},
+                                       {t.dy, nullptr, nullptr, t.db}};
     launch::run(fixed_, launch_, tensors[fixed_.which], workspace, start);
     return start.status;
   }

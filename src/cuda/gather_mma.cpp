@@ -153,10 +153,10 @@ class GatherMma final : public PassKernel {
     const bool forward = pass_ == Pass::forward;
     Start<1> start(device_, stream, {&kernel_});
     OperandBlock block;
-    launch::run(fixed_, launch_,
-                {forward ? p.x : p.dy, p.w, forward ? p.b : nullptr, forward ? p.y : p.dx,
-                 operands_.fill(p.operands, block)},
-                nullptr, start);
+    launch::run(
+        fixed_, launch_,
+        {forward ? p.x : p.dy, p.w, forward ? p.b : nullptr, forward ? p.y : p.dx, operands_.fill(p.operands, block)},
+        nullptr, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {

@@ -1,4 +1,5 @@
-// The operand tensors of an epilogue as a forward kernel takes them: its last parameter (kernels/epilogue/operands.cuh).
+// The operand tensors of an epilogue as a forward kernel takes them: its last parameter
+// (kernels/epilogue/operands.cuh).
 #pragma once
 
 #include "arguments/operands.cuh"

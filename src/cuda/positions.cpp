@@ -80,10 +80,9 @@ class Positions final : public PassKernel {
   [[nodiscard]] Status run(const PassTensors& t, void*, void* stream) const override {
     Start<1> start(target_.device, stream, {kernel_.get()});
     OperandBlock block;
-    launch::run(
-        fixed_, launch_,
-        {dx_ ? t.dy : t.x, t.w, dx_ ? nullptr : t.b, dx_ ? t.dx : t.y, operands_.fill(t.operands, block)}, nullptr,
-        start);
+    launch::run(fixed_, launch_,
+                {dx_ ? t.dy : t.x, t.w, dx_ ? nullptr : t.b, dx_ ? t.dx : t.y, operands_.fill(t.operands, block)},
+                nullptr, start);
     return start.status;
   }
 
@@ -264,9 +263,10 @@ Result<std::unique_ptr<PassKernel>> Positions::make(const Request& r) {
   auto k = std::make_unique<Positions>(r);
   if (Status s = k->choose(r.forced); !s.ok()) return s;
   if (Status s = k->shape_launch(); !s.ok()) return s;
-  k->kernel_ = std::make_unique<jit::Kernel>(
-      jit::Program{"positions.cuh", "upconv_positions", k->preamble(epilogue_text(r.epilogue, device_type(r.problem.dtype)))},
-      unsigned(launch::positions_shared_bytes(k->fixed_, 2)));
+  k->kernel_ =
+      std::make_unique<jit::Kernel>(jit::Program{"positions.cuh", "upconv_positions",
+                                                 k->preamble(epilogue_text(r.epilogue, device_type(r.problem.dtype)))},
+                                    unsigned(launch::positions_shared_bytes(k->fixed_, 2)));
   return std::unique_ptr<PassKernel>(std::move(k));
 }
 

@@ -162,7 +162,8 @@ Status Residues::choose(const Request& r) {
     return unsupported("tiles of " + std::to_string(bytes) + " bytes exceed a block's shared memory");
   shared_ = unsigned(bytes);
   kernel_ = std::make_unique<jit::Kernel>(
-      jit::Program{"residues.cuh", "upconv_residues", preamble(epilogue_text(r.epilogue, device_type(p_.dtype)))}, shared_);
+      jit::Program{"residues.cuh", "upconv_residues", preamble(epilogue_text(r.epilogue, device_type(p_.dtype)))},
+      shared_);
   return {};
 }
 

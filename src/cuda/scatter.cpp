@@ -186,7 +186,8 @@ Status Scatter::choose(const Request& r) {
                          (target_.fp32_flops / (256.0 * target_.processors)) / (blocks_ == 1 ? 0.35 : 0.55);
   seconds_ = std::max(1.25 * bytes, compute) + 5e-6;
   kernel_ = std::make_unique<jit::Kernel>(
-      jit::Program{"scatter.cuh", "upconv_scatter", preamble(epilogue_text(r.epilogue, device_type(p_.dtype)))}, shared_);
+      jit::Program{"scatter.cuh", "upconv_scatter", preamble(epilogue_text(r.epilogue, device_type(p_.dtype)))},
+      shared_);
   return {};
 }
 

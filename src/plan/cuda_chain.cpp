@@ -1,13 +1,14 @@
 // A chain on the CUDA engine: the convolution's kernel with the epilogue, which stores its values once, and the closing
 // kernels over them, all on the caller's stream with the caller's memory. Nothing synchronises; a repeated run formats
 // no text.
+#include "plan/cuda_chain.hpp"
+
 #include <algorithm>
 #include <cstdio>
 
 #include "cuda/closing.hpp"
 #include "jit/image.hpp"
 #include "plan/chain.hpp"
-#include "plan/cuda_chain.hpp"
 #include "plan/cuda_choice.hpp"
 #include "plan/cuda_closing.hpp"
 #include "problem/geometry.hpp"
@@ -199,7 +200,9 @@ class CudaChain final : public ChainPlan {
       length = 1;
       for (int d = p.first; d < 5; ++d) length *= p.value.at()[d];
     }
-    const char* what = p.layer_norm ? "layer norm weight or bias" : p.batch ? "batch norm weight or bias" : "group norm weight or bias";
+    const char* what = p.layer_norm ? "layer norm weight or bias"
+                       : p.batch    ? "batch norm weight or bias"
+                                    : "group norm weight or bias";
     if (Status status = resolve_vector(p.weight, length, what, r.args, &t.weight); !status.ok()) return status;
     if (Status status = resolve_vector(p.bias, length, what, r.args, &t.bias); !status.ok()) return status;
     t.operands = r.operands;

@@ -20,8 +20,7 @@ void update(const RunningArgs& a) {
   T *mean = static_cast<T*>(a.mean), *variance = static_cast<T*>(a.variance);
   for (std::int64_t c = 0; c < a.channels; ++c) {
     mean[c] = T(double(mean[c]) + share * (a.statistics[c] - double(mean[c])));
-    variance[c] =
-        T(double(variance[c]) + share * (a.statistics[a.channels + c] * correction - double(variance[c])));
+    variance[c] = T(double(variance[c]) + share * (a.statistics[a.channels + c] * correction - double(variance[c])));
   }
 }
 
@@ -29,10 +28,10 @@ const jit::Kernel& kernel_of(DType dtype) {
   static const auto made = [] {
     std::array<std::unique_ptr<jit::Kernel>, 4> all;
     for (int i = 0; i < 4; ++i)
-      all[i] = std::make_unique<jit::Kernel>(jit::Program{
-          "closing/running.cuh", "closing_running",
-          std::string("#include \"types.cuh\"\nnamespace config {\ntypedef ") +
-              cuda::device_type(static_cast<DType>(i)) + " Element;\n}\n"});
+      all[i] = std::make_unique<jit::Kernel>(
+          jit::Program{"closing/running.cuh", "closing_running",
+                       std::string("#include \"types.cuh\"\nnamespace config {\ntypedef ") +
+                           cuda::device_type(static_cast<DType>(i)) + " Element;\n}\n"});
     return new std::array<std::unique_ptr<jit::Kernel>, 4>(std::move(all));
   }();
   return *(*made)[static_cast<std::size_t>(dtype)];

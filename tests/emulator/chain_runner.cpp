@@ -1,5 +1,5 @@
-// A chain's CUDA plan on the emulated device, for tests in Python (tests/fusion/emulated_chains.py): one C function over
-// host memory. Tensors lie in guarded buffers, results and workspace are full of NaN before the run.
+// A chain's CUDA plan on the emulated device, for tests in Python (tests/fusion/emulated_chains.py): one C function
+// over host memory. Tensors lie in guarded buffers, results and workspace are full of NaN before the run.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -42,7 +42,7 @@ struct ChainCall {
   std::int64_t y_count;
   double* statistics;
   std::int64_t operand_count;
-  const void* const* operands;       ///< dense
+  const void* const* operands;        ///< dense
   const std::int64_t* operand_sizes;  ///< five each
 };
 

@@ -221,12 +221,11 @@ CudaOutcome CudaTrial::run(const std::string& candidate, Pass pass) {
   workspace.reset(need, Flush::back, 0, alignment);
 
   const Launch launch{.workspace = need ? workspace.data() : nullptr, .workspace_bytes = need};
-  const Status status = forward ? plan.forward({x.data(), w.data(), p.bias ? b.data() : nullptr, out.data(), operands},
-                                               launch)
-                        : pass == Pass::backward_input ? plan.backward_input({dy.data(), w.data(), out.data()}, launch)
-                        : pass == Pass::backward_weight
-                            ? plan.backward_weight({x.data(), dy.data(), out.data()}, launch)
-                            : plan.backward_bias({dy.data(), out.data()}, launch);
+  const Status status =
+      forward ? plan.forward({x.data(), w.data(), p.bias ? b.data() : nullptr, out.data(), operands}, launch)
+      : pass == Pass::backward_input  ? plan.backward_input({dy.data(), w.data(), out.data()}, launch)
+      : pass == Pass::backward_weight ? plan.backward_weight({x.data(), dy.data(), out.data()}, launch)
+                                      : plan.backward_bias({dy.data(), out.data()}, launch);
   if (!status.ok()) return {true, status.message()};
   if (!out.intact()) return {true, "wrote outside its result"};
   if (need && !workspace.intact()) return {true, "wrote outside the workspace of " + std::to_string(need) + " bytes"};

@@ -55,10 +55,7 @@ bool read_options(int argc, char** argv, Options& o) {
   for (int i = 1; i < argc; ++i) {
     const std::string key = argv[i];
     if (key == "--shrink" || key == "--go-on" || key == "--verbose" || key == "--operands") {
-      (key == "--shrink"  ? o.shrink
-       : key == "--go-on" ? o.go_on
-       : key == "--operands" ? o.operands
-                             : o.verbose) = true;
+      (key == "--shrink" ? o.shrink : key == "--go-on" ? o.go_on : key == "--operands" ? o.operands : o.verbose) = true;
       continue;
     }
     if (++i == argc) return false;

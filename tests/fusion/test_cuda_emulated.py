@@ -1,5 +1,6 @@
-# Chains on the CUDA engine, on the emulator of tests/emulator: every step alone, seeded random chains, and the 30 chains
-# of KernelBench level 2 at small sizes, against torch in float64. No evidence of a run on a GPU (docs/architecture.md).
+# Chains on the CUDA engine, on the emulator of tests/emulator: every step alone, seeded random chains, and the 30
+# chains of KernelBench level 2 at small sizes, against torch in float64. No evidence of a run on a GPU
+# (docs/architecture.md).
 from __future__ import annotations
 
 import copy

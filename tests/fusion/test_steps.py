@@ -173,22 +173,23 @@ def test_an_average_in_windows_of_the_stride(rank, kernel, stride, padding, outp
     operands = (case.operands[0], case.operands[4])
     module = FusedChain(C.Chain(layer, (), steps, (pool,)), vectors=frozenset({0}))
     transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
-    gradients = []
-    for fused in (True, False):
+    assert (module._shorter is not None and module._shorter.holds(case.x, w, operands)) == taken
+
+    def plain(x, v, b):
+        y = transposed(x, v, b, stride, padding, output_padding) * 0.5
+        return pool.torch((y + C.over(operands[0], y.dim())) / operands[1], operands).tanh()
+
+    results, gradients = [], []
+    for run in (lambda *tensors: module(*tensors, *operands), plain):
         v = w.clone().requires_grad_()
-        if fused:
-            assert (module._shorter is not None and module._shorter.holds(case.x, v, operands)) == taken
-            y = module(case.x, v, case.b, *operands)
-        else:
-            y = transposed(case.x, v, case.b, stride, padding, output_padding) * 0.5
-            y = pool.torch((y + C.over(operands[0], y.dim())) / operands[1], operands).tanh()
-        y.square().sum().backward()
-        gradients.append(v.grad)
         with torch.no_grad():
-            want = y.detach() if not fused else module(case.x, w, case.b, *operands)
-        torch.testing.assert_close(y, want, rtol=1e-11, atol=1e-12)
-        first = y.detach() if fused else first
-    torch.testing.assert_close(first, y.detach(), rtol=1e-11, atol=1e-12)
+            results.append(run(case.x, w, case.b))
+        y = run(case.x, v, case.b)
+        y.square().sum().backward()
+        results.append(y.detach())
+        gradients.append(v.grad)
+    for y in results[:-1]:
+        torch.testing.assert_close(y, results[-1], rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
     if taken:  # an operand that differs in space does not pass
         assert not module._shorter.holds(case.x, w, (torch.randn(1, 1, *[2] * rank), operands[1]))

@@ -121,8 +121,8 @@ void add_chains(int architecture, std::map<std::string, std::vector<Item>>& grou
         const jit::Program& program = k->program();
         if (!seen.insert(program.file + '\0' + program.preamble).second) continue;
         const std::string group = "chain " + program.entry + ", " + name + (all ? " " + row.id : "");
-        groups[group].push_back({program, choice.architecture, row.id + " " + name,
-                                 static_cast<std::int64_t>(program.preamble.size())});
+        groups[group].push_back(
+            {program, choice.architecture, row.id + " " + name, static_cast<std::int64_t>(program.preamble.size())});
       }
     }
   }
