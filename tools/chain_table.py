@@ -19,8 +19,8 @@ from upconv._fused_chain import FusedChain
 from upconv.cli.bench.chains.models import CHAINS, shapes
 
 FILE = Path(__file__).resolve().parents[1] / "tests" / "shapes" / "chains.txt"
-HEAD = """# KernelBench level 2 as operator calls: id | problem | numbers of the chain (bindings/torch/steps.hpp) | sizes
-# of its operands over (n, channel, d, h, w). Written by tools/chain_table.py.
+HEAD = """# KernelBench level 2 as operator calls: id | problem | numbers of the chain (bindings/torch/steps.hpp)
+# | sizes of its operands over (n, channel, d, h, w). Written by tools/chain_table.py.
 """
 
 

@@ -18,17 +18,17 @@ TOLERANCE = {torch.float64: 1e-11, torch.float32: 3e-5, torch.bfloat16: 4e-2}
 class Case:
     """A layer with stride 2, and operands of every kind: channel, whole, sample and channel, last dimension, scalar."""
 
-    def __init__(self, rank, dtype=torch.float64, seed=0):
+    def __init__(self, rank, dtype=torch.float64, seed=0, device="cpu"):
         torch.manual_seed(seed)
         space = (17, 9, 12)[:rank]
         self.rank, self.space = rank, tuple(range(2, rank + 2))
         self.layer = C.Layer((2,) * rank, (1,) * rank, (1,) * rank, (1,) * rank, 1)
-        self.x = torch.randn(5, 12, *space, dtype=dtype)
-        self.w = torch.randn(12, 16, *[3] * rank, dtype=dtype) * 0.2
-        self.b = torch.randn(16, dtype=dtype)
+        self.x = torch.randn(5, 12, *space, dtype=dtype).to(device)
+        self.w = (torch.randn(12, 16, *[3] * rank, dtype=dtype) * 0.2).to(device)
+        self.b = torch.randn(16, dtype=dtype).to(device)
         self.shape = (5, 16, *(2 * n for n in space))
         self.operands = tuple(
-            torch.randn(size, dtype=dtype)
+            torch.randn(size, dtype=dtype).to(device)
             for size in (16, self.shape, (5, 16, *[1] * rank), (1, 1, *[1] * (rank - 1), self.shape[-1]), ())
         )
 
@@ -99,15 +99,16 @@ def test_closing_alone(name):
 
 def test_sixteen_bit_values_are_rounded_once():
     case = Case(2, torch.bfloat16)
-    for step in (C.GroupNorm(4, 1e-5), C.Softmax((1,)), C.Reduce("mean", (2,)), C.BatchNorm(1e-5)):
+    pools = (C.Pool(False, (3, 3), (1, 1), (1, 1)), C.Pool(True, (2, 2), (2, 2), (0, 0)))
+    for step in (C.GroupNorm(4, 1e-5), C.Softmax((1,)), C.Reduce("mean", (2,)), C.BatchNorm(1e-5), *pools):
         assert case.error(C.Chain(case.layer, (), (C.Activate(3),), (step,))) < TOLERANCE[torch.bfloat16]
 
 
-def random_chain(seed, dtypes):
+def random_chain(seed, dtypes, device="cpu"):
     """A case and a chain of up to three closing steps, with steps everywhere."""
     choose = random.Random(seed)
     dtype = choose.choice(dtypes)
-    case = Case(choose.choice((1, 2, 3)), dtype, seed)
+    case = Case(choose.choice((1, 2, 3)), dtype, seed, device)
     safe = [s for name, s in ELEMENTWISE.items() if name not in ("exp", "square", "quotients")]
     flat = [
         s
