@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_803dfece897e"
+NAME = "upconv_7748882565cf"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -427,6 +427,80 @@ __device__ __forceinline__ S maximum(S v, S u) {
 }
 
 }  // namespace activation
+}  // namespace upconv
+""",
+    "arguments/operands.cuh": r"""// Operand tensors of element-wise steps, as launches pass them by value. src/cuda/operands.hpp fills it.
+#pragma once
+
+namespace upconv::arguments {
+
+/// Element strides of an operand over (n, channel, d, h, w) of the values that read it; 0 where it is broadcast.
+struct Operand {
+  const void* data;
+  long long n, c, d, h, w;
+};
+
+/// How the values themselves lie: strides of sample, channel and neighbours in w, and the sizes that turn an offset
+/// into a place.
+struct Values {
+  long long n, c, column;
+  int h, w;
+};
+
+/// The trailing parameter of every forward kernel; nothing where no step reads an operand.
+template <int count>
+struct Operands {
+  Values values;
+  Operand at[count];
+};
+template <>
+struct Operands<0> {};
+
+}  // namespace upconv::arguments
+""",
+    "epilogue/operands.cuh": r"""// THE INTERFACE of an epilogue that reads operand tensors, for every kernel that writes y.
+//
+// The preamble (src/epilogue/cuda_text.hpp) defines in namespace config
+//   Operands                            what the kernel takes as its LAST parameter, `const config::Operands operands`,
+//                                       an empty struct where no step reads an operand
+//   OPERANDS                            how many there are, a constexpr int
+//   S epilogue(S v, const Operands& operands, int n, int channel, i64 at)
+//                                       the steps on the value v of sample n and channel `channel` (of all groups)
+//                                       whose element of y is number `at` of y's memory. Without operands it is
+//                                       epilogue(v): the other arguments cost nothing
+// With operands the element must exist: a kernel whose tile reaches over y's edge may not call it there. An operand may
+// be y itself, where every element is written by the thread that has called epilogue() for it.
+//
+// A launch passes the address that PassTensors or launch::Tensors calls `operands` as its last argument.
+#pragma once
+
+#include "arguments/operands.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+template <class Element>
+__device__ __forceinline__ typename Number<Element>::Sum operand_value(const arguments::Operand& o, i64 index) {
+  return to_float(static_cast<const Element*>(o.data)[index]);
+}
+
+/// The element of an operand that lies in any way, for the value at `at`.
+__device__ __forceinline__ i64 operand_place(const arguments::Operand& o, const arguments::Values& values, int n,
+                                             int channel, i64 at) {
+  i64 inside = at - n * values.n - channel * values.c;
+  if (values.column != 1) inside /= values.column;
+  i64 row, w, d, h;
+  if (inside >> 32 == 0) {
+    const u32 r = static_cast<u32>(inside) / static_cast<u32>(values.w), q = r / static_cast<u32>(values.h);
+    row = r, w = static_cast<u32>(inside) - r * static_cast<u32>(values.w);
+    d = q, h = r - q * static_cast<u32>(values.h);
+  } else {
+    row = inside / values.w, w = inside - row * values.w;
+    d = row / values.h, h = row - d * values.h;
+  }
+  return n * o.n + channel * o.c + d * o.d + h * o.h + w * o.w;
+}
+
 }  // namespace upconv
 """,
     "arguments/gather_mma.cuh": r"""// What a launch of gather_mma.cuh passes by value. launch/gather_mma.hpp fills it.
@@ -932,6 +1006,7 @@ __device__ __forceinline__ void finish_piece(const Fetch& f, const WeightSlots& 
 // else: runs of consecutive elements straight from the fragments, in as wide pieces as their address allows.
 #pragma once
 
+#include "epilogue/operands.cuh"
 #include "mma/gather_shape.cuh"
 
 namespace upconv::gather {
@@ -996,8 +1071,14 @@ __device__ __forceinline__ void store_run(T* line, int at, int size, const float
 
 typedef float Accumulators[PHASES][MT][NT][4];
 
-__device__ __forceinline__ float finish(float v, float bias) {
-  return config::epilogue<float>(HAS_BIAS ? v + bias : v);
+__device__ __forceinline__ float with_bias(float v, float bias) { return HAS_BIAS ? v + bias : v; }
+
+/// The epilogue of column `column` of the result's group, whose element `to` exists.
+__device__ __forceinline__ float finish(const Arguments& a, const config::Operands& operands, float v, int n, int group,
+                                        int column, const Out* to) {
+  constexpr int merged = FORWARD ? merged_volume : 1;
+  return config::epilogue(v, operands, n, group * (COLUMNS / merged) + column / merged,
+                          to - static_cast<const Out*>(a.out));
 }
 
 __device__ __forceinline__ float bias_of(const Arguments& a, int group, int column) {
@@ -1006,8 +1087,8 @@ __device__ __forceinline__ float bias_of(const Arguments& a, int group, int colu
 }
 
 /// `tile` is the place of the block's tile, `position0` the warp's first position in it, `column0` its first column.
-__device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile, int group, int position0, int column0,
-                                           const Accumulators& acc) {
+__device__ __forceinline__ void store_tile(const Arguments& a, const config::Operands& operands, const Place& tile,
+                                           int group, int position0, int column0, const Accumulators& acc) {
   constexpr int open_d = FORWARD ? open_stride(DIM_D) : 1, open_h = FORWARD ? open_stride(DIM_H) : 1,
                 open_w = FORWARD ? open_stride(DIM_W) : 1;
   constexpr int RUNS = 2 * MT / J;  // runs of J positions a lane holds
@@ -1030,11 +1111,14 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
           const bool line_filled =
               !FORWARD || (residue_used(DIM_D, DIM_D.merged ? 0 : pd) && residue_used(DIM_H, DIM_H.merged ? 0 : ph));
           const int row_phase = FORWARD ? (residues_below(DIM_D, pd) * phases_h + residues_below(DIM_H, ph)) : 0;
-          const auto value = [&](int pw, int j, int e) {
+          // The value for element o of `line`; where operands are read it is not computed outside of the line.
+          const auto value = [&](int pw, int j, int e, const Out* line, int o) {
             const bool filled = line_filled && (!FORWARD || residue_used(DIM_W, DIM_W.merged ? 0 : pw));
             const int phase = FORWARD ? row_phase * phases_w + residues_below(DIM_W, pw) : 0;
             const int mt = J == 4 ? mt0 + j / 2 : mt0, half = J == 1 ? half0 : j % 2;
-            return finish(filled ? acc[phase][mt][nt][half * 2 + e] : 0.0f, bias[e]);
+            const float v = with_bias(filled ? acc[phase][mt][nt][half * 2 + e] : 0.0f, bias[e]);
+            if (config::OPERANDS > 0 && unsigned(o) >= unsigned(a.out_size[2])) return v;
+            return finish(a, operands, v, n, group, column + e, line + o * a.out_w);
           };
           const auto line_of = [&](int col, bool& ok) {
             const int r = col % merged_volume;
@@ -1063,7 +1147,8 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
 #pragma unroll
                 for (int pw = 0; pw < open_w; ++pw) {
                   const int o = ow + j * (FORWARD ? DIM_W.stride : 1) + rw + pw;
-                  if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o * a.out_w] = from_float<Out>(value(pw, j, e));
+                  if (ok && unsigned(o) < unsigned(a.out_size[2]))
+                    line[o * a.out_w] = from_float<Out>(value(pw, j, e, line, o));
                 }
             }
           } else if constexpr (merged_w % 2 == 0) {  // the two columns are neighbours in w
@@ -1073,13 +1158,15 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
             if constexpr (merged_w == 2) {
               float v[2 * J];
 #pragma unroll
-              for (int j = 0; j < J; ++j) v[2 * j] = value(0, j, 0), v[2 * j + 1] = value(0, j, 1);
+              for (int j = 0; j < J; ++j)
+                v[2 * j] = value(0, j, 0, line, ow + 2 * j), v[2 * j + 1] = value(0, j, 1, line, ow + 2 * j + 1);
               store_run<2 * J>(line, ow, a.out_size[2], v);
             } else {
 #pragma unroll
               for (int j = 0; j < J; ++j) {
-                float v[2] = {value(0, j, 0), value(0, j, 1)};
-                store_run<2>(line, ow + j * merged_w + column % merged_w, a.out_size[2], v);
+                const int o = ow + j * merged_w + column % merged_w;
+                float v[2] = {value(0, j, 0, line, o), value(0, j, 1, line, o + 1)};
+                store_run<2>(line, o, a.out_size[2], v);
               }
             }
           } else if constexpr (merged_w > 1) {
@@ -1090,7 +1177,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
 #pragma unroll
               for (int j = 0; j < J; ++j) {
                 const int o = ow + j * merged_w + (column + e) % merged_w;
-                if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o] = from_float<Out>(value(0, j, e));
+                if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o] = from_float<Out>(value(0, j, e, line, o));
               }
             }
           } else {
@@ -1103,7 +1190,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
 #pragma unroll
               for (int j = 0; j < J; ++j)
 #pragma unroll
-                for (int pw = 0; pw < open_w; ++pw) v[j * open_w + pw] = value(pw, j, e);
+                for (int pw = 0; pw < open_w; ++pw) v[j * open_w + pw] = value(pw, j, e, line, ow + j * open_w + pw);
               store_run<J * open_w>(line, ow, a.out_size[2], v);
             }
           }
@@ -1130,9 +1217,10 @@ constexpr int ROW_STEPS = (ROW_WORDS + 31) / 32;
 constexpr int used_lanes = ROW_WORDS < 32 ? ROWS_AT_ONCE * ROW_WORDS : 32;
 
 /// Stores the LINES lines of `batch`'s positions at columns [column, column + 8), row phase (pd, ph): from `stage`, or
-/// where that is 0, what an empty phase holds.
-__device__ __forceinline__ void store_lines(const Arguments& a, const Place& tile, int group, int first_position,
-                                            int column, int pd, int ph, u32 stage) {
+/// where that is 0, what an empty phase holds. An epilogue that reads operands is applied here, where neighbouring
+/// lanes have neighbouring elements; any other when the stage is filled.
+__device__ __forceinline__ void store_lines(const Arguments& a, const config::Operands& operands, const Place& tile,
+                                            int group, int first_position, int column, int pd, int ph, u32 stage) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int row0 = 0; row0 < ROWS; row0 += ROWS_AT_ONCE) {
@@ -1153,23 +1241,28 @@ __device__ __forceinline__ void store_lines(const Arguments& a, const Place& til
       const bool ok = row_ok && c < COLUMNS && unsigned(od + rd) < unsigned(a.out_size[0]) &&
                       unsigned(oh + rh) < unsigned(a.out_size[1]);
       Out* out = base + channel * a.out_c + rd * a.out_d + rh * a.out_h;
-      const float empty = stage ? 0.0f : finish(0.0f, bias_of(a, group, c));
+      float empty = stage ? 0.0f : with_bias(0.0f, bias_of(a, group, c));
+      if (config::OPERANDS == 0 && !stage) empty = finish(a, operands, empty, n, group, c, out);
 #pragma unroll
       for (int step = 0; step < ROW_STEPS; ++step) {
         const int word = (ROWS_AT_ONCE > 1 ? lane % ROW_WORDS : lane) + step * 32;
         const bool inside =
             (ROW_WORDS % 32 == 0 || word < ROW_WORDS) && ((ROWS % ROWS_AT_ONCE == 0 && used_lanes == 32) || row < ROWS);
         const u32 spot = line * LINE_PITCH + (inside ? row * ROW_WORDS + word : 0);
-        const float v = stage ? __uint_as_float(load_shared(stage + 4 * spot)) : empty;
-        if (ok && inside && unsigned(ow + word) < unsigned(a.out_size[2])) out[word] = from_float<Out>(v);
+        float v = stage ? __uint_as_float(load_shared(stage + 4 * spot)) : empty;
+        if (ok && inside && unsigned(ow + word) < unsigned(a.out_size[2])) {
+          if constexpr (config::OPERANDS > 0) v = finish(a, operands, v, n, group, c, out + word);
+          out[word] = from_float<Out>(v);
+        }
       }
     }
   }
 }
 
 /// As store_tile; `stage` is the warp's shared address of STAGE_WORDS.
-__device__ __forceinline__ void store_tile_staged(const Arguments& a, const Place& tile, int group, int position0,
-                                                  int column0, u32 stage, const Accumulators& acc) {
+__device__ __forceinline__ void store_tile_staged(const Arguments& a, const config::Operands& operands,
+                                                  const Place& tile, int group, int position0, int column0, u32 stage,
+                                                  const Accumulators& acc) {
   const int lane = threadIdx.x % 32;
   constexpr int rows_d = FORWARD ? residues(DIM_D) : 1, rows_h = FORWARD ? residues(DIM_H) : 1;
 #pragma unroll
@@ -1192,12 +1285,14 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const Plac
               float sum = 0.0f;
               if constexpr (here) sum = acc[phase][batch * BATCH_TILES + m][nt][i];
               const int p = row_position(m, i / 2, lane / 4), c = lane % 4 * 2 + i % 2;
+              float v = with_bias(sum, bias[i % 2]);
+              if constexpr (config::OPERANDS == 0) v = finish(a, operands, v, 0, 0, 0, nullptr);
               store_shared(stage + 4 * (c / merged_w * LINE_PITCH + p * spread_w + (DIM_W.merged ? c % merged_w : pw)),
-                           __float_as_uint(finish(sum, bias[i % 2])));
+                           __float_as_uint(v));
             }
         });
         __syncwarp();
-        store_lines(a, tile, group, position0 + batch * BATCH, column,
+        store_lines(a, operands, tile, group, position0 + batch * BATCH, column,
                     FORWARD && !DIM_D.merged ? used_residue(DIM_D, row / rows_h) : 0,
                     FORWARD && !DIM_H.merged ? used_residue(DIM_H, row % rows_h) : 0, stage);
       });
@@ -1210,7 +1305,7 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const Plac
       if (residue_used(DIM_D, pd) && residue_used(DIM_H, ph)) continue;
 #pragma unroll 1
       for (int i = 0; i < MT / BATCH_TILES * NT; ++i)
-        store_lines(a, tile, group, position0 + i / NT * BATCH, column0 + i % NT * 8, pd, ph, 0);
+        store_lines(a, operands, tile, group, position0 + i / NT * BATCH, column0 + i % NT * 8, pd, ph, 0);
     }
   }
 }
@@ -1376,7 +1471,7 @@ __device__ __forceinline__ void work(const Arguments& a, Fetch& next, WeightSlot
 }  // namespace upconv::gather
 
 extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BLOCKS)
-    gather_mma(const upconv::Arguments a) {
+    gather_mma(const upconv::Arguments a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::gather;
   extern __shared__ __align__(16) u32 memory[];
@@ -1488,10 +1583,10 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
     }
     if (warp_k == 0) {
       if constexpr (STAGED)
-        store_tile_staged(a, place, group, position0, column0 + warp_n * NT * 8,
+        store_tile_staged(a, operands, place, group, position0, column0 + warp_n * NT * 8,
                           sources + 4 * (2 * XBUFFER + REDUCE_WORDS + warp * STAGE_WORDS), acc);
       else
-        store_tile(a, place, group, position0, column0 + warp_n * NT * 8, acc);
+        store_tile(a, operands, place, group, position0, column0 + warp_n * NT * 8, acc);
     }
     if constexpr (WARPS_K > 1) block_barrier();
   }
@@ -2292,6 +2387,7 @@ struct Tensors {
   const void* b;
   const void* bias;
   void* out;
+  const void* operands = nullptr;  ///< The kernel's last argument where an epilogue reads operands.
 };
 
 /// Grid, block and dynamic shared memory of one kernel.
@@ -2304,6 +2400,11 @@ inline Int most(Int a, Int b) { return a > b ? a : b; }
 inline Int floor_div(Int a, Int b) { return a / b - (a % b < 0 ? 1 : 0); }
 inline Int ceil_div(Int a, Int b) { return -floor_div(-a, b); }
 inline Int volume(const Int (&size)[3]) { return size[0] * size[1] * size[2]; }
+/// The last argument of a kernel that has an epilogue (epilogue/operands.cuh).
+inline void* operands_of(const Tensors& t) {
+  static char nothing;
+  return t.operands ? const_cast<void*>(t.operands) : &nothing;
+}
 inline bool aligned(const void* p, Int bytes) { return reinterpret_cast<unsigned long long>(p) % bytes == 0; }
 
 /// Element strides of a dense tensor, channels first or last.
@@ -2409,7 +2510,7 @@ bool run(const GatherMmaFixed& f, const GatherMmaLaunch& l, const Tensors& t, vo
   if (l.grid == 0) return true;
   arguments::GatherMma a = l.arguments;
   a.source = t.a, a.weight = t.b, a.bias = t.bias, a.out = t.out;
-  void* list[] = {&a};
+  void* list[] = {&a, operands_of(t)};
   return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
 }
 
@@ -2604,11 +2705,18 @@ constexpr int BLOCKS = 2;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
 template <class S>
 __device__ __forceinline__ S epilogue(S v) {
   return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
 }
 }  // namespace config
 """),
@@ -2656,11 +2764,18 @@ constexpr int BLOCKS = 2;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
 template <class S>
 __device__ __forceinline__ S epilogue(S v) {
   return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
 }
 }  // namespace config
 """),
@@ -2708,11 +2823,18 @@ constexpr int BLOCKS = 2;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
 template <class S>
 __device__ __forceinline__ S epilogue(S v) {
   return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
 }
 }  // namespace config
 """),
@@ -2760,11 +2882,18 @@ constexpr int BLOCKS = 1;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
 template <class S>
 __device__ __forceinline__ S epilogue(S v) {
   return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
 }
 }  // namespace config
 """),
@@ -2812,11 +2941,18 @@ constexpr int BLOCKS = 1;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
 template <class S>
 __device__ __forceinline__ S epilogue(S v) {
   return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
 }
 }  // namespace config
 """),
@@ -2864,11 +3000,18 @@ constexpr int BLOCKS = 1;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
 template <class S>
 __device__ __forceinline__ S epilogue(S v) {
   return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
 }
 }  // namespace config
 """),
@@ -2916,11 +3059,18 @@ constexpr int BLOCKS = 1;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
 template <class S>
 __device__ __forceinline__ S epilogue(S v) {
   return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
 }
 }  // namespace config
 """),

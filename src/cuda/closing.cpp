@@ -27,7 +27,8 @@ int operands_of_items(const ClosingValue& value) {
   return n;
 }
 
-/// Columns of a thread and warps that share one: 32 values of a thread, runs of neighbours as long as that allows.
+/// Columns of a thread and warps that share one: 32 registers of values a thread, runs of neighbours as long as that
+/// allows.
 void share_columns(const ClosingPass& p, launch::ClosingFixed& f) {
   const Shape5 at = p.value.at();
   const Int length = product(at, p.first, p.last);
@@ -38,7 +39,8 @@ void share_columns(const ClosingPass& p, launch::ClosingFixed& f) {
   }
   f.split = length <= 16 ? 1 : 8;
   const Int held = (length + f.split - 1) / f.split;
-  f.each = held <= 8 ? 4 : held <= 16 ? 2 : 1;
+  const Int most = 32 / (f.sum_bytes / 4);
+  f.each = 4 * held <= most ? 4 : 2 * held <= most ? 2 : 1;
 }
 
 launch::ClosingFixed fixed_of(const ClosingPass& p, DType element) {

@@ -10,12 +10,12 @@ import torch
 from gpu_cases import DEVICE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fusion"))
-from test_level2 import CHAINS, inputs_of, relative  # noqa: E402
-from test_steps import CLOSINGS, ELEMENTWISE, TOLERANCE, Case, closings, random_chain  # noqa: E402
+from test_level2 import CHAINS, inputs_of, relative
+from test_steps import CLOSINGS, ELEMENTWISE, TOLERANCE, Case, closings, random_chain
 
-import upconv  # noqa: E402
-from upconv import _chain as C  # noqa: E402
-from upconv.cli.bench.cuda.measure import tf32  # noqa: E402
+import upconv
+from upconv import _chain as C
+from upconv.cli.bench.cuda.measure import tf32
 
 HALF = {**TOLERANCE, torch.float16: 6e-3}
 FEW = (2, 3, 11, 19, 26, 36, 38, 58, 72, 77, 89, 91)
@@ -138,7 +138,7 @@ def test_a_training_norm_in_a_graph_counts_every_replay(cuda):
 
 
 def test_autocast_is_torchs_sequence(cuda):
-    inputs, model, _, fast, eager = models(19)
+    inputs, _, _, fast, eager = models(19)
     with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
         got, want = fast(*inputs), eager(*inputs)
     assert got.dtype == want.dtype
@@ -147,7 +147,7 @@ def test_autocast_is_torchs_sequence(cuda):
 
 def test_compiled(cuda):
     for number in (2, 72, 91):
-        inputs, _, wide, fast, eager = models(number)
+        inputs, _, _, fast, eager = models(number)
         compiled = torch.compile(fast, fullgraph=True)
         with torch.no_grad():
             torch.testing.assert_close(compiled(*inputs), eager(*inputs), rtol=1e-4, atol=1e-5)

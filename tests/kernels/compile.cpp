@@ -94,8 +94,8 @@ std::map<std::string, std::vector<Item>> kernels_by_group(int architecture) {
 }
 
 /// The kernels of the level-2 chains (tests/shapes/chains.txt): each in fp32 and bf16; of the other dtypes, and where
-/// nothing can be measured yet, one of a kind.
-void add_chains(int architecture, std::map<std::string, std::vector<Item>>& groups) {
+/// nothing can be measured yet, one of a kind. `layers`: the convolutions of all, not only those that read operands.
+void add_chains(int architecture, bool layers, std::map<std::string, std::vector<Item>>& groups) {
   std::set<std::string> seen;
   std::ifstream file(std::string(UPCONV_SHAPES) + "/chains.txt");
   for (std::string line; std::getline(file, line);) {
@@ -116,7 +116,8 @@ void add_chains(int architecture, std::map<std::string, std::vector<Item>>& grou
       }
       auto kernels = cuda_chain_kernels(**plan);
       const CudaChoice choice = cuda_choice(**layer, Pass::forward);
-      if (chain.epilogue.operands() > 0) kernels.insert(kernels.end(), choice.kernels.begin(), choice.kernels.end());
+      if (layers || chain.epilogue.operands() > 0)
+        kernels.insert(kernels.end(), choice.kernels.begin(), choice.kernels.end());
       for (const jit::Kernel* k : kernels) {
         const jit::Program& program = k->program();
         if (!seen.insert(program.file + '\0' + program.preamble).second) continue;
@@ -182,7 +183,7 @@ int run(int architecture, int each, bool chains_only) {
     return 77;
   }
   auto groups = chains_only ? std::map<std::string, std::vector<Item>>{} : kernels_by_group(architecture);
-  add_chains(architecture, groups);
+  add_chains(architecture, chains_only, groups);
   std::vector<std::pair<std::string, Item>> work;
   std::size_t all = 0;
   for (auto& [group, items] : groups) {

@@ -2,8 +2,8 @@
 
 upconv.optimize beside PyTorch eager and, with --compile, torch.compile: forward, fp32, TF32 as PyTorch permits it,
 batch norm in training mode under no_grad, inputs uniform in [0, 1), as KernelBench measures. Every result is compared
-with float64. Rows go into the results file of the GPU. Compiling, by upconv and by torch.compile, is done ahead in processes
-that share the disk caches.
+with float64. Rows go into the results file of the GPU. Compiling, by upconv and by torch.compile, is done ahead in
+processes that share the disk caches.
 """
 
 from __future__ import annotations
