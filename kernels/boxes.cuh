@@ -17,6 +17,7 @@
 // the result][staging of each warpgroup]. Floor: max(bytes of source and result, products at the tensor cores' rate).
 // The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
+#include "epilogue/operands.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -188,7 +189,7 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
   }
 }
 
-extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) boxes(const __grid_constant__ Arguments a) {
+extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) boxes(const __grid_constant__ Arguments a, const Operands operands) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * rings * STAGES + 1];
@@ -294,9 +295,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) boxes(const 
         p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
       }
       if constexpr (DIRECT)
-        store_direct(a, p, acc, spots, thread);
+        store_direct(a, operands, p, acc, spots, thread);
       else
-        store_box(a, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
     }
     let_next_begin();
   }

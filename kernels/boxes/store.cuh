@@ -139,13 +139,29 @@ __device__ __forceinline__ Element* corner_of(const Arguments& a, const Place& p
          c.h * a.out_strides.h + c.w * a.out_strides.w;
 }
 
+/// What a sum of one channel becomes.
+struct Finish {
+  const Arguments& a;
+  const Operands& operands;
+  float bias;
+  int channel;  ///< Of all groups.
+
+  __device__ __forceinline__ Finish(const Arguments& of, const Operands& by, const Place& p, int number)
+      : a(of), operands(by), bias(bias_of(of, p, number)), channel(p.group * N + number) {}
+  /// For the element at `to`, which exists, of sample n.
+  __device__ __forceinline__ Element operator()(float sum, int n, const Element* to) const {
+    return from_float<Element>(epilogue(sum + bias, operands, n, channel, to - a.out));
+  }
+};
+
 /// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
-__device__ __forceinline__ void write_rows(const Arguments& a, const Place& p, const Corner& c, const float* staging,
+__device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float* staging, const Spot* spots,
                                            const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
                                            int channel, int lane) {
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
-  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
+  const Finish finish(a, operands, p, channel);
 #pragma unroll (sets_written_out ? all_sets : 1)
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets_written_out ? row_set(i) : sets[i];
@@ -155,17 +171,18 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Place& p, c
 #pragma unroll
     for (int r = 0; r < rounds; ++r) {
       const auto value = [&](int e) {
-        return from_float<Element>(set.staged < 0 ? nothing : epilogue(from[r * 32 * at_once + e] + bias));
+        const int element = (r * 32 + lane) * at_once + e;
+        const int n = OPERANDS > 0 ? c.n + (spots[element / PHASES_W].dn & 0xffff) : 0;
+        return finish(set.staged < 0 ? 0.f : from[r * 32 * at_once + e], n, row + at[r][e]);
       };
       const auto in = [&](int e) { return (bits >> (r * at_once + e) & 1) != 0; };
       if constexpr (at_once == 2) {
-        const Element first = value(0), second = value(1);
         Element* to = row + at[r][0];
         if (in(0) && in(1) && at[r][1] == at[r][0] + 1 && (reinterpret_cast<u64>(to) & 3) == 0) {
-          *reinterpret_cast<u32*>(to) = bits_of(first) | bits_of(second) << 16;
+          *reinterpret_cast<u32*>(to) = bits_of(value(0)) | bits_of(value(1)) << 16;
         } else {
-          if (in(0)) *to = first;
-          if (in(1)) row[at[r][1]] = second;
+          if (in(0)) *to = value(0);
+          if (in(1)) row[at[r][1]] = value(1);
         }
       } else {
         if (in(0)) row[at[r][0]] = value(0);
@@ -175,12 +192,13 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Place& p, c
 }
 
 /// The same of a row of positions: whole sectors, but at the row's ends.
-__device__ __forceinline__ void write_line(const Arguments& a, const Place& p, const Corner& c, const float* staging,
-                                           const RowSet* sets, int channel, int lane) {
+__device__ __forceinline__ void write_line(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float* staging, const RowSet* sets, int channel,
+                                           int lane) {
   if (channel >= N) return;
   constexpr int sector = 32 / static_cast<int>(sizeof(Element));
   Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
-  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
+  const Finish finish(a, operands, p, channel);
 #pragma unroll (sets_written_out ? all_sets : 1)
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets_written_out ? row_set(i) : sets[i];
@@ -195,7 +213,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Place& p, c
     for (int r = 0; r < rounds; ++r) {
       const int column = first + (r * 32 + lane) * at_once;
       const auto value = [&](int e) {
-        return from_float<Element>(set.staged < 0 ? nothing : epilogue(from[column + e] + bias));
+        return finish(set.staged < 0 ? 0.f : from[column + e], c.n, row + column + e);
       };
       if constexpr (at_once == 2) {
         if (column + 1 < end && (reinterpret_cast<u64>(row + column) & 3) == 0) {
@@ -212,13 +230,13 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Place& p, c
 }
 
 /// The same where channels are neighbours in memory: 8 of them at each element.
-__device__ __forceinline__ void write_channels(const Arguments& a, const Place& p, const Corner& c,
-                                               const float* staging, const Spot* spots, const RowSet* sets,
-                                               int channel0, int warp, int lane) {
+__device__ __forceinline__ void write_channels(const Arguments& a, const Operands& operands, const Place& p,
+                                               const Corner& c, const float* staging, const Spot* spots,
+                                               const RowSet* sets, int channel0, int warp, int lane) {
   const int channel = channel0 + lane % 8;
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
-  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
+  const Finish finish(a, operands, p, channel);
 #pragma unroll 1
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets[i];
@@ -227,9 +245,9 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Place& 
 #pragma unroll 2
     for (int element = warp * 4 + lane / 8; element < set_elements; element += 16) {
       const Spot spot = spots[element / PHASES_W];
-      if (is_inside(a, c, set, spot, element % PHASES_W))
-        row[spot.at + element % PHASES_W * a.out_strides.w] =
-            from_float<Element>(set.staged < 0 ? nothing : epilogue(from[element] + bias));
+      if (!is_inside(a, c, set, spot, element % PHASES_W)) continue;
+      Element* to = row + spot.at + element % PHASES_W * a.out_strides.w;
+      *to = finish(set.staged < 0 ? 0.f : from[element], c.n + (spot.dn & 0xffff), to);
     }
   }
 }
@@ -243,10 +261,10 @@ __device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2
 
 /// What was staged for a step is written while the next is staged.
 template <int step>
-__device__ __forceinline__ void store_from(const Arguments& a, const Place& p, const Corner& c,
-                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
-                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
-                                           int group, int thread, int turn) {
+__device__ __forceinline__ void store_from(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float (&acc)[BLOCKS * (NB / 2)], float* staging,
+                                           const Spot* spots, const RowSet* sets, const u32* inside,
+                                           const int (&at)[rounds][at_once], int group, int thread, int turn) {
   if constexpr (step < store_steps) {
     const int warp = thread / 32, lane = thread % 32;
     const auto place = [&](int of) { return staging + ((turn + of) & 1) * place_words; };
@@ -257,24 +275,24 @@ __device__ __forceinline__ void store_from(const Arguments& a, const Place& p, c
       const int number = step * TOGETHER + part;
       const float* from = place(step) + part * (staged * channel_pitch);
       if constexpr (result_last) {
-        write_channels(a, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
+        write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
       } else {
         const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
         if constexpr (LINE)
-          write_line(a, p, c, from + warp * channel_pitch, sets, channel, lane);
+          write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
         else
-          write_rows(a, p, c, from + warp * channel_pitch, sets, inside, at, channel, lane);
+          write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
       }
     }
-    store_from<step + 1>(a, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
+    store_from<step + 1>(a, operands, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
   }
 }
 
 /// All sums of a place. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
 /// written again.
-__device__ __forceinline__ void store_box(const Arguments& a, const Place& p, const float (&acc)[BLOCKS * (NB / 2)],
-                                          float* staging, const Spot* spots, const RowSet* sets, u32* inside, int group,
-                                          int thread, int& turn, int& inside_turn) {
+__device__ __forceinline__ void store_box(const Arguments& a, const Operands& operands, const Place& p,
+                                          const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
+                                          const RowSet* sets, u32* inside, int group, int thread, int& turn, int& inside_turn) {
   const int lane = thread % 32;
   const Corner c(p);
   u32* mine = inside + inside_turn * (all_sets * 32);
@@ -290,7 +308,7 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Place& p, co
       }
   }
   put_together<0>(acc, staging + (turn & 1) * place_words, thread / 32, lane);
-  store_from<0>(a, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
+  store_from<0>(a, operands, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
   turn += store_steps;
   inside_turn ^= 1;
 }

@@ -5,8 +5,8 @@
 namespace upconv {
 
 /// All sums of a place.
-__device__ __forceinline__ void store_direct(const Arguments& a, const Place& p, const float (&acc)[BLOCKS * (NB / 2)],
-                                             const Spot* spots, int thread) {
+__device__ __forceinline__ void store_direct(const Arguments& a, const Operands& operands, const Place& p,
+                                             const float (&acc)[BLOCKS * (NB / 2)], const Spot* spots, int thread) {
   static_assert(PHASES_W == 1 || !DIRECT, "phases of W interleave in memory");
   const int warp = thread / 32, lane = thread % 32, channel = p.column0 + lane % 4 * 2;
   const Corner c(p);
@@ -26,6 +26,10 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Place& p,
       for (int set = 0; set < all_sets; ++set) {
         const RowSet s = row_set(set);
         if (!is_inside(a, c, s, spot, 0)) continue;
+        const auto write = [&](Element* to, float v, int k) {
+          *to = from_float<Element>(
+              epilogue(v, operands, c.n + (spot.dn & 0xffff), p.group * N + channel + k, to - a.out));
+        };
         Element* row = corner + s.d * a.out_strides.d + s.h * a.out_strides.h;
 #pragma unroll
         for (int i = 0; i < NB / 4; ++i) {
@@ -34,7 +38,7 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Place& p,
                                          : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) *
                                                    (NB / 2) + j * 4 + half * 2 + odd];
           if (N % NB == 0 || channel + j * 8 + odd < N)
-            row[(j * 8 + odd) * a.out_strides.c] = from_float<Element>(epilogue(sum + bias[i]));
+            write(row + (j * 8 + odd) * a.out_strides.c, sum + bias[i], j * 8 + odd);
         }
       }
     }

@@ -323,7 +323,7 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   const void* w = t.b;
   void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
-  void* list[] = {&a};
+  void* list[] = {&a, operands_of(t)};
   return start(1, Shape{bulk ? l.grid : l.plain_grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)}, list);
 }
 

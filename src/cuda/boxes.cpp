@@ -7,6 +7,7 @@
 #include "cuda/boxes_cost.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
+#include "cuda/operands.hpp"
 #include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
 
@@ -96,7 +97,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   for (const Fragment& fragment : work.fragments)
     for (const Product& product : fragment.products) widths.insert(product.columns * f.columns);
   for (int width : widths) c.text += wgmma_text(width, operand);
-  return c.text + "}\n" + fragments_text(work) + epilogue_text(r.epilogue);
+  return c.text + "}\n" + fragments_text(work) + epilogue_text(r.epilogue, device_type(r.problem.dtype));
 }
 
 class Boxes final : public PassKernel {
@@ -109,13 +110,17 @@ class Boxes final : public PassKernel {
         launch_(c.launch),
         weights_({"boxes_prepare.cuh", "boxes_prepare", text + "}\n"}),
         products_({"boxes.cuh", "boxes", text + products_text(p, c.form, work, r)}, c.form.shared_bytes),
+        operands_(r),
         predicted_(c.seconds) {}
 
   std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
 
   Status run(const PassTensors& t, void* workspace, void* stream) const override {
     Start<2> start(device_, stream, {&weights_, &products_});
-    launch::run(fixed_, launch_, {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y}, workspace, start);
+    OperandBlock block;
+    launch::run(fixed_, launch_,
+                {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y, operands_.fill(t.operands, block)}, workspace,
+                start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
@@ -147,6 +152,7 @@ class Boxes final : public PassKernel {
   launch::BoxesFixed fixed_;
   launch::BoxesLaunch launch_;
   jit::Kernel weights_, products_;
+  OperandArguments operands_;
   double predicted_;
 };
 
