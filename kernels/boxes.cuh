@@ -3,19 +3,21 @@
 //   out[n, c, position] = sum over source channels k and taps t of src[n, k, source(position, t)] * B[t][k][c]
 //
 // A warpgroup computes a box of positions q of the phase grid (extents are run-time numbers, at most 64 * SEGMENTS
-// positions), ROWS of them in the dimension MERGE, all phases, NB result channels. Positions are the M operand: lanes read
-// them from shared memory wherever they lie, which is why plain NCHW needs no transpose and why every stride, rank and
-// tail is a matter of addresses. A fragment (64 positions, a chunk of channels, one offset) feeds every accumulator that
-// UPCONV_FRAGMENTS lists for it, neighbouring ones by one product of many columns: docs/measured-hopper.md says what
-// that is worth. The sum runs in chunks of 8 (TF32) or 16 channels, times the taps of D where D is a loop (`depth_loop`).
+// positions), ROWS of them in the dimension MERGE, all phases, NB result channels. Positions are the M operand: lanes
+// read them from shared memory wherever they lie, which is why plain NCHW needs no transpose and why every stride, rank
+// and tail is a matter of addresses. A fragment (64 positions, a chunk of channels, one offset) feeds every accumulator
+// that UPCONV_FRAGMENTS lists for it, neighbouring ones by one product of many columns: docs/measured-hopper.md says
+// what that is worth. The sum runs in chunks of 8 (TF32) or 16 channels, times the taps of D where D is a loop
+// (`depth_loop`).
 //
-// Weights, prepared by boxes_prepare.cuh, are resident (all chunks, loaded once) or come with each stage. With resident weights each of the
-// GROUPS warpgroups may walk over boxes of its own with stages of its own; else (SHARED) their boxes lie side by side and
-// share stages. One warpgroup alone does not keep the tensor cores busy, less so while it stores.
+// Weights, prepared by boxes_prepare.cuh, are resident (all chunks, loaded once) or come with each stage. With resident
+// weights each of the GROUPS warpgroups may walk over boxes of its own with stages of its own; else (SHARED) their
+// boxes lie side by side and share stages. One warpgroup alone does not keep the tensor cores busy, less so while it
+// stores.
 //
-// Shared memory: [resident weights][stages of each ring: weights unless resident, source][places of a box's positions in
-// the result][staging of each warpgroup]. Floor: max(bytes of source and result, products at the tensor cores' rate).
-// The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
+// Shared memory: [resident weights][stages of each ring: weights unless resident, source][places of a box's positions
+// in the result][staging of each warpgroup]. Floor: max(bytes of source and result, products at the tensor cores'
+// rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
 #include "ptx/warpgroup.cuh"
@@ -30,9 +32,10 @@ using arguments::Strides;
 
 constexpr int rings = SHARED ? 1 : GROUPS;
 constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
-/// Registers of fragments that take turns. TF32 rounds them where they were loaded: those of the fragment after next may be
-/// loaded while two others' products run, so four sets, and a number of them that divides FRAGMENTS goes round from stage
-/// to stage; where none does, products end first. Other types have words (two sets) and operands (two sets) apart.
+/// Registers of fragments that take turns. TF32 rounds them where they were loaded: those of the fragment after next
+/// may be loaded while two others' products run, so four sets, and a number of them that divides FRAGMENTS goes round
+/// from stage to stage; where none does, products end first. Other types have words (two sets) and operands (two sets)
+/// apart.
 constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6 : FRAGMENTS % 5 == 0 ? 5 : 4;
 constexpr bool goes_round = FRAGMENTS % ring == 0;
 constexpr int raw_words = tf32 ? 4 : 8;  ///< A lane's words of a fragment as they lie in shared memory.
@@ -40,11 +43,10 @@ static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
 
 }  // namespace upconv
 
-#include "boxes/weights.cuh"
-
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
 #include "boxes/store_direct.cuh"
+#include "boxes/weights.cuh"
 
 namespace upconv {
 
@@ -53,7 +55,8 @@ constexpr int resident_words = RESIDENT ? LOOP_TAPS * chunks * chunk_words : 0;
 constexpr int streamed_words = RESIDENT ? 0 : (chunk_words + 31) / 32 * 32;
 constexpr int stage_words = streamed_words + SOURCE_WORDS;
 constexpr int store_words = DIRECT ? 0 : staging_words + inside_words;  ///< Of one warpgroup.
-static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0, "bulk copies write at multiples of 128 bytes");
+static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0,
+              "bulk copies write at multiples of 128 bytes");
 
 /// The words of a fragment that one lane reads lie at `lane` (rows, channels) + an offset that all lanes share.
 constexpr int lane_halves = WIDE ? 1 : 2, lane_channels = tf32 ? 2 : 4;
@@ -72,8 +75,8 @@ struct Lanes {
         if (position >= count) position = 0;
         const int w = position % a.extent[3], line = position / a.extent[3], h = line % a.extent[2];
         const int plane = line / a.extent[2], d = plane % a.extent[1], n = plane / a.extent[1];
-        const int element = n * a.pitch_n + d * STEP_D * a.pitch_d + h * STEP_H * a.pitch_h + w * STEP_W +
-                            (SHARED ? group * apart : 0);
+        const int element =
+            n * a.pitch_n + d * STEP_D * a.pitch_d + h * STEP_H * a.pitch_h + w * STEP_W + (SHARED ? group * apart : 0);
 #pragma unroll
         for (int c = 0; c < lane_channels; ++c)
           at[segment][half][c] = (element + (lane % 4 + 4 * c) * a.pitch_c) * static_cast<int>(sizeof(Element));
@@ -125,8 +128,8 @@ struct Fragments {
   }
 };
 
-/// Fragment `index` times `columns` columns into the sums from register `first` on; `units` is B's address in units of 16
-/// bytes.
+/// Fragment `index` times `columns` columns into the sums from register `first` on; `units` is B's address in units of
+/// 16 bytes.
 template <int index, int first, int columns>
 __device__ __forceinline__ void product(float (&acc)[BLOCKS * (NB / 2)], Fragments& f, u32 units) {
   float(&sum)[columns / 2] = reinterpret_cast<float(&)[columns / 2]>(acc[first]);
@@ -137,25 +140,25 @@ __device__ __forceinline__ void product(float (&acc)[BLOCKS * (NB / 2)], Fragmen
   }
 }
 
-/// All products of one stage. Products of the stage before may still run when this begins: `finished` is called when they
-/// have ended, `read` when no more words of the source are wanted. This stage's products run on when it returns.
+/// All products of one stage. Products of the stage before may still run when this begins: `finished` is called when
+/// they have ended, `read` when no more words of the source are wanted. This stage's products run on when it returns.
 template <class Finished, class Read>
 __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS * (NB / 2)], Fragments& f,
                                          const Lanes& lanes, u32 shared, u32 weights, Finished&& finished,
                                          Read&& read) {
   const u32 units = weights >> 4;
   if constexpr (tf32 && !goes_round) mma_wait<0>();
-  // Words are loaded before the products of the fragment before them: loads that follow products wait for them.
-  // A fragment's registers are free when all but the last group of products have ended.
-#define LOAD(index, segment, k, d, h, w)                                                      \
-  load_raw(f.raw[(index) % ring], lanes.at[segment],                                          \
-           shared + ((k)*channels_k * a.pitch_c + (d)*a.pitch_d + (h)*a.pitch_h + (w)) *      \
+    // Words are loaded before the products of the fragment before them: loads that follow products wait for them.
+    // A fragment's registers are free when all but the last group of products have ended.
+#define LOAD(index, segment, k, d, h, w)                                                 \
+  load_raw(f.raw[(index) % ring], lanes.at[segment],                                     \
+           shared + ((k)*channels_k * a.pitch_c + (d)*a.pitch_d + (h)*a.pitch_h + (w)) * \
                         static_cast<int>(sizeof(Element)));
-#define USE(index)                                                \
-  mma_wait<((index) > 0 || tf32 || goes_round) ? 1 : 0>();        \
-  if ((index) == (FRAGMENTS > 1 ? 1 : 0)) finished();             \
-  f.prepare<index>();                                             \
-  if ((index) == FRAGMENTS - 1) read();                           \
+#define USE(index)                                         \
+  mma_wait<((index) > 0 || tf32 || goes_round) ? 1 : 0>(); \
+  if ((index) == (FRAGMENTS > 1 ? 1 : 0)) finished();      \
+  f.prepare<index>();                                      \
+  if ((index) == FRAGMENTS - 1) read();                    \
   mma_fence();
 #define PRODUCT(index, first, columns, k, slot) \
   product<index, (first) * (NB / 2), (columns)*NB>(acc, f, units + (k) * (weight_words / 4) + (slot)*NB);
@@ -189,7 +192,8 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
   }
 }
 
-extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) boxes(const __grid_constant__ Arguments a, const Operands operands) {
+extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
+    boxes(const __grid_constant__ Arguments a, const Operands operands) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * rings * STAGES + 1];

@@ -1,5 +1,5 @@
-// Prepares the weights for boxes.cuh: [group][share of the result channels][tap of the depth loop][product's channels] of
-// what boxes/weights.cuh describes, so that each block's come by bulk copies. Floor: a launch; the bytes are few.
+// Prepares the weights for boxes.cuh: [group][share of the result channels][tap of the depth loop][product's channels]
+// of what boxes/weights.cuh describes, so that each block's come by bulk copies. Floor: a launch; the bytes are few.
 // Host side: src/cuda/boxes.cpp, which writes namespace config.
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
@@ -14,8 +14,8 @@ using namespace config;
 
 namespace upconv {
 
-/// A thread a unit. Strides of w are in elements: source channel, result channel, tap, group. Lanes run along 8 columns,
-/// then along taps: neighbouring lanes write neighbouring units and read from few lines.
+/// A thread a unit. Strides of w are in elements: source channel, result channel, tap, group. Lanes run along 8
+/// columns, then along taps: neighbouring lanes write neighbouring units and read from few lines.
 extern "C" __global__ void __launch_bounds__(256)
     boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count) {
   const i64 index = i64(blockIdx.x) * 256 + threadIdx.x;
@@ -28,9 +28,7 @@ extern "C" __global__ void __launch_bounds__(256)
   const Element* from = w + i64(share / shares_of_group) * w_group + i64(step) * channels_k * w_k + i64(column) * w_n +
                         i64(tap * SLOTS + t) * w_tap;
   u32* unit = prepared + of * weight_words + (half * (SLOTS * NB) + slot_of_tap[t] * NB + n) * 4;
-  const auto value = [&](int c) {
-    return column < N && step * channels_k + c < K ? from[c * w_k] : Element{};
-  };
+  const auto value = [&](int c) { return column < N && step * channels_k + c < K ? from[c * w_k] : Element{}; };
 #pragma unroll
   for (int word = 0; word < 4; ++word) {
     const int c = channel_of(half, word);

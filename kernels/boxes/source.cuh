@@ -1,6 +1,6 @@
-// How the source of a stage gets into shared memory, as [n][channel][d][h][w] elements, zero outside of the tensor: by one
-// bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 4 to 16 bytes, else element by element.
-// Part of boxes.cuh.
+// How the source of a stage gets into shared memory, as [n][channel][d][h][w] elements, zero outside of the tensor: by
+// one bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 4 to 16 bytes, else element by
+// element. Part of boxes.cuh.
 #pragma once
 
 namespace upconv {
@@ -72,8 +72,8 @@ struct Walk {
   }
 };
 
-/// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes is an
-/// illegal instruction.)
+/// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes
+/// is an illegal instruction.)
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
   copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
            at.place.n * a.groups + at.place.group);
@@ -105,9 +105,9 @@ __device__ __forceinline__ void bring_by(const Arguments& a, const Walk& at, u32
     const int d_in = rest % a.box[1], n_in = rest / a.box[1], h = h0 + h_in, d = at.depth + d_in;
     const bool inside = w >= 0 && w < a.src_size[2] && h >= 0 && h < a.src_size[1] && d >= 0 && d < a.src_size[0] &&
                         at.place.n + n_in < a.samples;
-    const Element* from = inside ? base + n_in * a.src_strides.n + d * a.src_strides.d + h * a.src_strides.h +
-                                       w * a.src_strides.w
-                                 : a.src;
+    const Element* from =
+        inside ? base + n_in * a.src_strides.n + d * a.src_strides.d + h * a.src_strides.h + w * a.src_strides.w
+               : a.src;
     const i64 step = inside ? a.src_strides.c : 0;
     const u32 place = to + (n_in * a.pitch_n + d_in * a.pitch_d + h_in * a.pitch_h + piece * elements) *
                                static_cast<int>(sizeof(Element));

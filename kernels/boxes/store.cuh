@@ -1,14 +1,14 @@
-// From a warpgroup's sums to the result: some channels at a time go through shared memory, where the phases of W interleave,
-// and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is relative to its
-// box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a box. Where boxes are
-// rows of positions (LINE), they overlap by less than a sector of 32 bytes, and of each row and channel those columns
-// are written that make whole sectors. Part of boxes.cuh.
+// From a warpgroup's sums to the result: some channels at a time go through shared memory, where the phases of W
+// interleave, and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is
+// relative to its box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a
+// box. Where boxes are rows of positions (LINE), they overlap by less than a sector of 32 bytes, and of each row and
+// channel those columns are written that make whole sectors. Part of boxes.cuh.
 #pragma once
 
 namespace upconv {
 
-constexpr int positions = 64 * SEGMENTS;            ///< Of a warpgroup.
-constexpr int row_sets = ROWS * USED_D * USED_H;    ///< Rows of the result that positions of one row lead to,
+constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.
+constexpr int row_sets = ROWS * USED_D * USED_H;      ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
 constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
 constexpr int set_elements = positions * PHASES_W;
@@ -18,7 +18,8 @@ constexpr int staged = result_last ? 8 : 4;
 /// What the lanes of a warp write at once lies in different banks: 8 (16) words apart.
 constexpr int channel_pitch =
     result_last ? (row_sets * set_elements + 7) / 8 * 8 + 4 : (row_sets * set_elements + 15) / 16 * 16 + 8;
-constexpr int place_words = TOGETHER * staged * channel_pitch, staging_words = 2 * place_words;  ///< Two places, written and read by turns.
+constexpr int place_words = TOGETHER * staged * channel_pitch,
+              staging_words = 2 * place_words;  ///< Two places, written and read by turns.
 constexpr int store_steps = NB / staged / TOGETHER;
 constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;  ///< Elements that a lane writes together.
 constexpr int rounds = set_elements / (32 * at_once);  ///< Of a warp over the elements of one row set.
@@ -80,8 +81,8 @@ __device__ __forceinline__ bool is_inside(const Arguments& a, const Corner& c, c
 }
 
 /// Which elements of a box are inside the result: a bit for each that a lane writes, by row set and lane.
-__device__ __forceinline__ void find_inside(const Arguments& a, const Corner& c, const Spot* spots,
-                                            const RowSet* sets, u32* inside, int warp, int lane) {
+__device__ __forceinline__ void find_inside(const Arguments& a, const Corner& c, const Spot* spots, const RowSet* sets,
+                                            u32* inside, int warp, int lane) {
 #pragma unroll 1
   for (int i = warp; i < all_sets; i += 4) {
     const RowSet set = sets[i];
@@ -156,13 +157,12 @@ struct Finish {
 
 /// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, const float* staging, const Spot* spots,
-                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
-                                           int channel, int lane) {
+                                           const Corner& c, const float* staging, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const int (&at)[rounds][at_once], int channel, int lane) {
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
   const Finish finish(a, operands, p, channel);
-#pragma unroll (sets_written_out ? all_sets : 1)
+#pragma unroll(sets_written_out ? all_sets : 1)
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets_written_out ? row_set(i) : sets[i];
     Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
@@ -199,7 +199,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
   constexpr int sector = 32 / static_cast<int>(sizeof(Element));
   Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
   const Finish finish(a, operands, p, channel);
-#pragma unroll (sets_written_out ? all_sets : 1)
+#pragma unroll(sets_written_out ? all_sets : 1)
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets_written_out ? row_set(i) : sets[i];
     const int h = c.h + set.h, d = c.d + set.d;
@@ -212,9 +212,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
 #pragma unroll
     for (int r = 0; r < rounds; ++r) {
       const int column = first + (r * 32 + lane) * at_once;
-      const auto value = [&](int e) {
-        return finish(set.staged < 0 ? 0.f : from[column + e], c.n, row + column + e);
-      };
+      const auto value = [&](int e) { return finish(set.staged < 0 ? 0.f : from[column + e], c.n, row + column + e); };
       if constexpr (at_once == 2) {
         if (column + 1 < end && (reinterpret_cast<u64>(row + column) & 3) == 0) {
           *reinterpret_cast<u32*>(row + column) = bits_of(value(0)) | bits_of(value(1)) << 16;
@@ -254,7 +252,8 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
 
 /// A step's channels into the staging.
 template <int step, int part = 0>
-__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp, int lane) {
+__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
+                                             int lane) {
   put<step * TOGETHER + part>(acc, staging + part * (staged * channel_pitch), warp, lane);
   if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
 }
@@ -292,7 +291,8 @@ __device__ __forceinline__ void store_from(const Arguments& a, const Operands& o
 /// written again.
 __device__ __forceinline__ void store_box(const Arguments& a, const Operands& operands, const Place& p,
                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
-                                          const RowSet* sets, u32* inside, int group, int thread, int& turn, int& inside_turn) {
+                                          const RowSet* sets, u32* inside, int group, int thread, int& turn,
+                                          int& inside_turn) {
   const int lane = thread % 32;
   const Corner c(p);
   u32* mine = inside + inside_turn * (all_sets * 32);

@@ -1,5 +1,5 @@
-// From a warpgroup's sums to the result without a detour, where elements are words and W has one phase (DIRECT): a store of a
-// warp writes 8 neighbouring positions, a sector of 32 bytes, of four channels. Part of boxes.cuh.
+// From a warpgroup's sums to the result without a detour, where elements are words and W has one phase (DIRECT): a
+// store of a warp writes 8 neighbouring positions, a sector of 32 bytes, of four channels. Part of boxes.cuh.
 #pragma once
 
 namespace upconv {
@@ -34,9 +34,11 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
 #pragma unroll
         for (int i = 0; i < NB / 4; ++i) {
           const int j = i / 2, odd = i % 2;
-          const float sum = s.staged < 0 ? 0.f
-                                         : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) *
-                                                   (NB / 2) + j * 4 + half * 2 + odd];
+          const float sum =
+              s.staged < 0
+                  ? 0.f
+                  : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) * (NB / 2) +
+                        j * 4 + half * 2 + odd];
           if (N % NB == 0 || channel + j * 8 + odd < N)
             write(row + (j * 8 + odd) * a.out_strides.c, sum + bias[i], j * 8 + odd);
         }

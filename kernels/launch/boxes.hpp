@@ -17,7 +17,7 @@ struct BoxesFixed {
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
   Int warpgroups = 2;       ///< That multiply.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
-  Int element_bytes = 4, channels = 8;             ///< channels: of a stage.
+  Int element_bytes = 4, channels = 8;           ///< channels: of a stage.
   Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
   Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
   Int step_d = 1, step_h = 1, step_w = 1;        ///< Source elements from q to q.
@@ -25,21 +25,23 @@ struct BoxesFixed {
   Int span_d = 0, span_h = 0, span_w = 0;        ///< From the first tap to the last, in source elements.
   Int phases_d = 1, phases_h = 1, phases_w = 1;
   Int padding_d = 0, padding_h = 0, padding_w = 0;
-  Int depth_taps = 1;     ///< Of the loop,
-  Int depth_stride = 1;   ///< of which every so many reach a depth of the result.
-  Int source_words = 0;   ///< Room of a stage.
+  Int depth_taps = 1;    ///< Of the loop,
+  Int depth_stride = 1;  ///< of which every so many reach a depth of the result.
+  Int source_words = 0;  ///< Room of a stage.
   Int shared_bytes = 0;
-  Int streamed_bytes = 0; ///< Weights of a stage, unless resident.
-  Int share_bytes = 0;    ///< Prepared weights of one share of the result channels.
-  Int share_units = 0;    ///< What a thread prepares, of one share.
+  Int streamed_bytes = 0;     ///< Weights of a stage, unless resident.
+  Int share_bytes = 0;        ///< Prepared weights of one share of the result channels.
+  Int share_units = 0;        ///< What a thread prepares, of one share.
   double clocks = 0.0;        ///< Of one stage's products, for one box.
   double store_clocks = 0.0;  ///< Of a warpgroup that writes one box, while nothing else holds it up.
 
   template <class Visit>
   void visit(Visit&& field) {
     field("backward", backward), field("source_last", source_last), field("out_last", out_last);
-    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line), field("direct", direct);
-    field("warpgroups", warpgroups), field("merge", merge), field("rows", rows), field("segments", segments), field("columns", columns);
+    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line),
+        field("direct", direct);
+    field("warpgroups", warpgroups), field("merge", merge), field("rows", rows), field("segments", segments),
+        field("columns", columns);
     field("element_bytes", element_bytes), field("channels", channels);
     field("groups", groups), field("k", k), field("n", n);
     field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
@@ -95,8 +97,8 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   if (f.line && space.count[3] > whole[3]) {
     // Wherever a sector begins, the box has the columns of so many whole ones.
     const Int sector = 32 / f.element_bytes;
-    while (whole[3] > 0 && (whole[3] * f.phases_w % sector != 0 ||
-                            whole[3] * f.phases_w + sector - 1 > b.extent[3] * f.phases_w))
+    while (whole[3] > 0 &&
+           (whole[3] * f.phases_w % sector != 0 || whole[3] * f.phases_w + sector - 1 > b.extent[3] * f.phases_w))
       --whole[3];
     if (whole[3] == 0) return;
   }
@@ -151,12 +153,13 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
   const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : f.warpgroups;
   const Int blocks = most(1, processors / shares), workers = blocks * rings;
-  const double stages = double(ceil_div(f.k, f.channels)) *
-                        (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
+  const double stages =
+      double(ceil_div(f.k, f.channels)) * (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
   // A set of boxes: one of each warpgroup.
   const double set = double(f.warpgroups), source = f.shared ? 1.0 : set;
   const double line_bytes = double(least(b.extent[3] * f.phases_w, space.out[3]) * f.element_bytes);
-  const bool on_sectors = space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
+  const bool on_sectors =
+      space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
   // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
   const double chain = 2.0 * f.clocks * stages + write;
@@ -324,7 +327,10 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
   void* list[] = {&a, operands_of(t)};
-  return start(1, Shape{bulk ? l.grid : l.plain_grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)}, list);
+  return start(1,
+               Shape{bulk ? l.grid : l.plain_grid, static_cast<unsigned>(128 * (f.warpgroups + 1)),
+                     static_cast<unsigned>(f.shared_bytes)},
+               list);
 }
 
 }  // namespace upconv::launch

@@ -36,7 +36,8 @@ class ConfigText {
 /// What the weights are prepared for.
 std::string weights_text(const BoxProblem& p, const BoxForm& f, const BoxWork& work, const Request& r) {
   ConfigText c;
-  c.text = std::string("#include \"types.cuh\"\nnamespace config {\ntypedef ") + device_type(r.problem.dtype) + " Element;\n";
+  c.text = std::string("#include \"types.cuh\"\nnamespace config {\ntypedef ") + device_type(r.problem.dtype) +
+           " Element;\n";
   c.flag("tf32", p.tf32);
   c.constant("PARTS", p.parts);
   c.constant("K", p.k);
@@ -90,7 +91,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   // 168 or 128 a thread at the launch, shared out anew: producers only start copies.
   c.constant("CONSUMER_REGISTERS", f.warpgroups == 2 ? 224 : 152);
   c.constant("PRODUCER_REGISTERS", 56);
-  const TensorOperand operand = p.tf32                           ? TensorOperand::tf32
+  const TensorOperand operand = p.tf32                          ? TensorOperand::tf32
                                 : r.problem.dtype == DType::f16 ? TensorOperand::f16
                                                                 : TensorOperand::bf16;
   std::set<int> widths;
@@ -119,8 +120,8 @@ class Boxes final : public PassKernel {
     Start<2> start(device_, stream, {&weights_, &products_});
     OperandBlock block;
     launch::run(fixed_, launch_,
-                {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y, operands_.fill(t.operands, block)}, workspace,
-                start);
+                {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y, operands_.fill(t.operands, block)},
+                workspace, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
@@ -132,14 +133,15 @@ class Boxes final : public PassKernel {
     char rows[40] = "", text[280];
     if (form_.merge != Merge::none)
       std::snprintf(rows, sizeof rows, " with %d %s", form_.rows, form_.merge == Merge::depth ? "depths" : "rows");
-    std::snprintf(text, sizeof text,
-                  "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
-                  "channels stored together, %d warpgroups, %u KB",
-                  form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
-                  form_.depth_loop ? " in a loop over depths" : "", form_.segments,
-                  form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
-                  launch_.may_bulk ? "in bulk" : "by copies", form_.direct ? "direct " : "", (fixed_.out_last ? 8 : 4) * form_.together,
-                  form_.warpgroups, form_.shared_bytes / 1024);
+    std::snprintf(
+        text, sizeof text,
+        "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
+        "channels stored together, %d warpgroups, %u KB",
+        form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
+        form_.depth_loop ? " in a loop over depths" : "", form_.segments, form_.resident ? "resident" : "streamed",
+        form_.shared ? "shared " : "", form_.stages, launch_.may_bulk ? "in bulk" : "by copies",
+        form_.direct ? "direct " : "", (fixed_.out_last ? 8 : 4) * form_.together, form_.warpgroups,
+        form_.shared_bytes / 1024);
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override { return {&products_, &weights_}; }
@@ -174,11 +176,10 @@ Result<std::unique_ptr<PassKernel>> make_boxes(const Request& r) {
     if (g.dilation[d] * (g.kernel[d] - 1) > 240) return unsupported("a reach of more than 240 positions");
   if (g.stride[0] * g.stride[1] * g.stride[2] > 64 || g.stride[2] > 16) return unsupported("more than 64 phases");
   const bool tf32 = p.dtype == DType::f32 && p.precision == Precision::tf32;
-  const BoxProblem box = box_problem(g, backward, tf32, p.dtype == DType::f32 && !tf32 ? 2 : 1,
-                                     static_cast<int>(size_of(p.dtype)));
+  const BoxProblem box =
+      box_problem(g, backward, tf32, p.dtype == DType::f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(p.dtype)));
   if (!r.forced && (box.k < 8 || box.n < 8)) return unsupported("fewer than 8 channels a group");
-  const std::vector<BoxChoice> choices =
-      box_choices(box, p, g, r.target, static_cast<std::size_t>(most_variants));
+  const std::vector<BoxChoice> choices = box_choices(box, p, g, r.target, static_cast<std::size_t>(most_variants));
   if (choices.empty()) return unsupported("no form fits registers and shared memory");
   if (r.variant >= static_cast<int>(choices.size())) return no_variant(r.variant);
   const BoxChoice& choice = choices[static_cast<std::size_t>(r.variant)];
