@@ -3,9 +3,8 @@
 // longer than a first call may wait, keeps registers in memory, or where the assembler says that it lost the overlap
 // that the kernel is written for (wgmma products that wait for one another). Kernels already in the cache are not
 // compiled again, only judged.
-//   kernels_compile ARCHITECTURE [--each N] [--chains]     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group,
-//   default 1;
-//   --chains: those of the level-2 chains alone.
+//   kernels_compile ARCHITECTURE [--each N] [--chains]
+//     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group, default 1; --chains: those of the level-2 chains alone
 // UPCONV_VERBOSE=1 prints every kernel, not only what is wrong.
 #include <algorithm>
 #include <atomic>
