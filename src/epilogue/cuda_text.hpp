@@ -13,6 +13,12 @@ namespace upconv {
 /// needs. Equal lists give equal texts.
 std::string epilogue_text(const Epilogue& epilogue, const std::string& element);
 
+/// Exactly `v` as a value of type S.
+std::string literal_text(double v);
+
+/// An activation, or (scope "slope") its derivative, at `argument`.
+std::string call_text(const char* scope, const EpilogueStep& step, const std::string& argument);
+
 /// The expression of a step's operand; the number is the step's place in its list.
 using OperandText = std::function<std::string(const EpilogueStep&, std::size_t)>;
 
