@@ -74,8 +74,10 @@ std::string scoped_steps(const Epilogue& steps, const std::string& values) {
          "  }\n";
 }
 
-void begin_config(PreambleText& t) {
-  t.add("#include \"arguments/pull.cuh\"\n#include \"epilogue/slopes.cuh\"\n#include \"epilogue/operands.cuh\"\n");
+void begin_config(PreambleText& t, bool gradient) {
+  t.add(gradient ? "#include \"arguments/pull.cuh\"\n#include \"epilogue/slopes.cuh\"\n"
+                 : "#include \"arguments/closing.cuh\"\n#include \"epilogue/activations.cuh\"\n");
+  t.add("#include \"epilogue/operands.cuh\"\n");
   // What the items need of closing/value.cuh, which is included after them.
   t.add("namespace upconv {\n__device__ __forceinline__ i64 quotient(i64 a, i64 b);\n");
   t.add("__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);\n}\nnamespace config {\n");
@@ -94,7 +96,7 @@ void add_window(PreambleText& t, const std::string& prefix, const ClosingWindow&
 
 std::string closing_text(const ClosingPass& p, DType element, const launch::ClosingFixed& fixed, bool finishes) {
   PreambleText t;
-  begin_config(t);
+  begin_config(t, false);
   t.add(std::string("typedef ") + device_type(element) + " Element;\n");
   t.add(std::string("typedef ") + device_type(p.value.stored) + " Stored;\n");
   t.add(std::string("typedef ") + device_type(p.out_type) + " Out;\n");

@@ -31,7 +31,7 @@ class PreambleText {
 };
 
 /// What the preambles of all kernels of closing/ begin with, and a pooling window.
-void begin_config(PreambleText& text);
+void begin_config(PreambleText& text, bool gradient);
 void add_window(PreambleText& text, const std::string& prefix, const ClosingWindow& window);
 /// Steps whose operands lie over the values named `values`, in a scope of their own.
 std::string scoped_steps(const Epilogue& steps, const std::string& values);

@@ -253,7 +253,7 @@ std::string pull_text(const PullPass& p, DType element, const launch::PullFixed&
     t.add("}\n");
     return t.text();
   }
-  begin_config(t);
+  begin_config(t, true);
   t.add(std::string("typedef ") + device_type(element) + " Element;\n");
   t.add(std::string("typedef ") + device_type(p.value.stored) + " Stored;\n");
   t.add(std::string("typedef ") + device_type(p.out_type) + " Out;\n");
