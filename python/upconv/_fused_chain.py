@@ -104,7 +104,9 @@ class FusedChain(torch_nn.Module):
         self._numbers: dict[tuple, list[float]] = {}
         self._evaluation = _without_batch_norm(chain) if norm is not None else chain
         self._bare = dataclasses.replace(chain, prologue=()) if chain.prologue else chain
-        self._bare_evaluation = dataclasses.replace(self._evaluation, prologue=()) if chain.prologue else self._evaluation
+        self._bare_evaluation = (
+            dataclasses.replace(self._evaluation, prologue=()) if chain.prologue else self._evaluation
+        )
         self._shorter = _algebra.without_convolution(chain)
         self._shorter_evaluation = _algebra.without_convolution(self._evaluation)
 

@@ -1,5 +1,5 @@
-# A chain whose gradients are wanted, on CUDA: one operator forward, which keeps the layer's own result and a few numbers,
-# one backward for what follows the layer, and the layer's own for dx and dw. Called by _fused_chain.
+# A chain whose gradients are wanted, on CUDA: one operator forward, which keeps the layer's own result and a few
+# numbers, one backward for what follows the layer, and the layer's own for dx and dw. Called by _fused_chain.
 """The gradient of a chain as operators."""
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Pulling : public ClosingLowering {
       if (s.bias >= 0) ++uses_[s.bias];
     }
     walk();
-    for (int k = 0; k < 32; ++k)
+    for (int k = 0; k < static_cast<int>(sizes_.size()); ++k)
       if (wanted_ >> k & 1 && !written_.contains(k)) zero(k);
   }
 

@@ -1,5 +1,5 @@
-# Gradients of chains on the CUDA engine, on the emulator of tests/emulator: of x, w, b and every operand, against torch's
-# own functions in float64: each step alone, seeded random chains, the chains of KernelBench level 2 in training mode.
+# Gradients of chains on the CUDA engine, on the emulator of tests/emulator: of x, w, b and every operand, against
+# torch's own functions in float64: each step alone, seeded random chains, KernelBench level 2 in training mode.
 from __future__ import annotations
 
 import copy
@@ -79,7 +79,7 @@ def test_level2(number):
         for m, dtype in ((wide, torch.float64), (fast, torch.float32)):
             m.train(mode)
             m.zero_grad(set_to_none=True)
-            given = [x.to(dtype).requires_grad_() for x in inputs]
+            given = [x.clone().to(dtype).requires_grad_() for x in inputs]
             with installed():
                 y = m(*given)
                 torch.manual_seed(1)

@@ -125,6 +125,21 @@ void add_chains(int architecture, bool layers, std::map<std::string, std::vector
         groups[group].push_back(
             {program, choice.architecture, row.id + " " + name, static_cast<std::int64_t>(program.preamble.size())});
       }
+      std::vector<Shape5> sizes;
+      for (const OperandTensor& o : row.operands) sizes.push_back(o.size);
+      const auto training = TrainingChain::create(p, Device::cuda_model(architecture), chain, sizes, 0xffff);
+      if (!training.ok()) {
+        std::printf("%s: %s\n", row.id.c_str(), training.status().message().c_str());
+        std::exit(1);
+      }
+      for (const jit::Kernel* k : cuda_chain_kernels(**training)) {
+        const jit::Program& program = k->program();
+        if (!seen.insert(program.file + '\0' + program.preamble).second) continue;
+        const std::string group =
+            "training " + program.entry + ", " + name + (all && name == "tf32" ? " " + row.id : "");
+        groups[group].push_back(
+            {program, choice.architecture, row.id + " " + name, static_cast<std::int64_t>(program.preamble.size())});
+      }
     }
   }
 }
