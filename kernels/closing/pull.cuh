@@ -5,7 +5,7 @@
 // Host preamble: STORE, SUMS, that of closing/gradient.cuh.
 #include "closing/gradient.cuh"
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 3)
     closing_pull(const upconv::arguments::Pull p, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;

@@ -51,7 +51,7 @@ inline PullLaunch launch_of(const PullFixed& f, const Int (&source)[5], int proc
   if (l.refusal) return l;
   arguments::Pull& p = l.arguments;
   p.values = values.arguments;
-  for (int d = 0; d < 5; ++d) l.at[d] = values.result[d];
+  for (int d = 0; d < 5; ++d) l.at[d] = values.at[d];
   l.blocks = values.blocks;
   if (f.arrives == 1) {
     p.length = closing_product(l.at, f.r_first, f.r_last);

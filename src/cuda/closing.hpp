@@ -111,6 +111,7 @@ class ClosingKernel {
 
   [[nodiscard]] Status run(const ClosingTensors& tensors, void* stream) const;
   [[nodiscard]] const jit::Kernel& kernel() const { return kernel_; }
+  [[nodiscard]] const launch::ClosingFixed& fixed() const { return fixed_; }
   [[nodiscard]] std::int64_t parts_bytes() const { return launch_.parts_bytes; }
   /// norm and result: whether the parts kernel has already written what this one would.
   [[nodiscard]] bool needed() const { return needed_; }

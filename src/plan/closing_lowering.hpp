@@ -57,8 +57,9 @@ class ClosingLowering {
   /// so do a few numbers of each norm, softmax and maximum); for the gradient, with those.
   enum class Purpose { results, training, gradient };
 
-  ClosingLowering(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes, Purpose purpose)
-      : purpose_(purpose), dtype_(problem.dtype), sum_(dtype_ == DType::f64 ? DType::f64 : DType::f32) {
+  ClosingLowering(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes, Purpose purpose,
+                  bool any_size = false)
+      : purpose_(purpose), any_size_(any_size), dtype_(problem.dtype), sum_(dtype_ == DType::f64 ? DType::f64 : DType::f32) {
     const Geometry g = make_geometry(problem);
     const Shape5 x{g.batch, g.in_channels(), g.in[0], g.in[1], g.in[2]};
     p_.x = buffer(0, ClosingBuffer::Place::x);
@@ -71,7 +72,7 @@ class ClosingLowering {
       p_.before.push_back(std::move(pass));
     }
     p_.y = buffer(count_of(shapes.front()) * size_of(dtype_),
-                  purpose == Purpose::results ? ClosingBuffer::Place::workspace : ClosingBuffer::Place::z);
+                  purpose == Purpose::results && !any_size ? ClosingBuffer::Place::workspace : ClosingBuffer::Place::z);
     value_ = {p_.y, dtype_, shapes.front(), {}, {}, {}};
     if (purpose != Purpose::results) then(chain.epilogue);
     for (std::size_t i = 0; i < chain.closing.size(); ++i) i += lower(chain.closing, i);
@@ -131,6 +132,10 @@ class ClosingLowering {
   }
   void store() {
     if (!value_.plain()) emit({});
+  }
+  /// Columns of maxima whose places are kept want more registers than there are: the maxima by themselves first.
+  void store_maxima() {
+    if (purpose_ == Purpose::training && value_.window && !value_.window->average) store();
   }
   /// Tables apply to what is stored; a pass takes two of them, and one kind of rows.
   void make_room_for_table() {
@@ -350,12 +355,13 @@ class ClosingLowering {
         ClosingPass pass;
         pass.softmax = true;
         if (product(at, s.last + 1, 4) > 1) {
+          store_maxima();
           pass.kind = ClosingPass::Kind::columns;
           pass.first = s.first, pass.last = s.last;
           pass.middle = s.after;
           return with_reduction(std::move(pass), list, i);
         }
-        if (product(at, s.first, 4) > longest_row) {
+        if (any_size_ || product(at, s.first, 4) > longest_row) {
           long_row_softmax(s.first);
           then(s.after);
           return 0;
@@ -374,12 +380,13 @@ class ClosingLowering {
         pass.reduce = s.reduction;
         pass.after_result = s.after;
         if (product(at, s.last + 1, 4) > 1) {
+          store_maxima();
           pass.kind = ClosingPass::Kind::columns;
           pass.first = s.first, pass.last = s.last;
           emit(std::move(pass));
         } else if (moments_ >= 0 && s.reduction == Reduction::mean && reduces(s, at, 2, 4)) {
           mean_of_normalised(s);
-        } else if (product(at, s.first, 4) > longest_row) {
+        } else if (any_size_ || product(at, s.first, 4) > longest_row) {
           long_row_reduction(s, s.first);
         } else {
           pass.kind = ClosingPass::Kind::rows;
@@ -442,6 +449,7 @@ class ClosingLowering {
   }
 
   Purpose purpose_;
+  bool any_size_;
   DType dtype_, sum_;
   ClosingProgram p_;
   ClosingValue value_;

@@ -6,9 +6,9 @@
 namespace upconv {
 
 ClosingProgram closing_program(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes,
-                               bool training) {
+                               bool training, bool any_size) {
   const auto purpose = training ? ClosingLowering::Purpose::training : ClosingLowering::Purpose::results;
-  return ClosingLowering(problem, chain, shapes, purpose).take();
+  return ClosingLowering(problem, chain, shapes, purpose, any_size).take();
 }
 
 }  // namespace upconv

@@ -36,10 +36,11 @@ struct ClosingProgram {
   int x = 0, y = 1;        ///< Buffers that the convolution reads and writes.
 };
 
+/// `any_size`: passes that are right for any batch and spatial sizes, not for those of `shapes` alone.
 /// `shapes` as chain_shapes gives them. Sizes of parts are filled in by who knows the launches. `training`: the
 /// convolution stores its own result, which stays, and the epilogue is a step of the passes.
 ClosingProgram closing_program(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes,
-                               bool training = false);
+                               bool training = false, bool any_size = false);
 
 /// The gradient of a chain: from dy, z and what was saved to dz, db and the gradients of operands.
 struct PullingProgram {
@@ -51,6 +52,7 @@ struct PullingProgram {
 /// `sizes` of the operands, `wanted`: a bit for each whose gradient is wanted. Without a prologue, which is no part of
 /// it.
 PullingProgram pulling_program(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes,
-                               const std::vector<Shape5>& sizes, unsigned wanted, bool bias);
+                               const std::vector<Shape5>& sizes, unsigned wanted, bool bias,
+                               bool any_size = false);
 
 }  // namespace upconv

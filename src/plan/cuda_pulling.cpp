@@ -44,8 +44,8 @@ Epilogue joined(const ClosingValue& v) {
 class Pulling : public ClosingLowering {
  public:
   Pulling(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes, const std::vector<Shape5>& sizes,
-          unsigned wanted, bool bias)
-      : ClosingLowering(problem, chain, shapes, Purpose::gradient), sizes_(sizes), wanted_(wanted), bias_(bias) {
+          unsigned wanted, bool bias, bool any_size)
+      : ClosingLowering(problem, chain, shapes, Purpose::gradient, any_size), sizes_(sizes), wanted_(wanted), bias_(bias) {
     for (const Epilogue* e : lists(chain))
       for (const EpilogueStep& s : e->steps)
         if (s.arithmetic > Arithmetic::keep && s.source == Source::operand) ++uses_[s.index];
@@ -465,8 +465,8 @@ class Pulling : public ClosingLowering {
 }  // namespace
 
 PullingProgram pulling_program(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes,
-                               const std::vector<Shape5>& sizes, unsigned wanted, bool bias) {
-  return Pulling(problem, chain, shapes, sizes, wanted, bias).program();
+                               const std::vector<Shape5>& sizes, unsigned wanted, bool bias, bool any_size) {
+  return Pulling(problem, chain, shapes, sizes, wanted, bias, any_size).program();
 }
 
 }  // namespace upconv
