@@ -186,14 +186,6 @@ std::string chain_program_text(const std::string& text, const std::vector<double
   return joined({e->text}, e->kernels);
 }
 
-std::string activation_text(const std::vector<double>& epilogue) {
-  const Epilogue steps = make_epilogue(epilogue);
-  for (const EpilogueStep& step : steps.steps)
-    if (step.arithmetic != Arithmetic::none || step.activation > Activation::softplus)
-      throw std::runtime_error("upconv: no derivative is written for the step " + to_string(Epilogue{{step}}));
-  return activation_preamble(steps);
-}
-
 std::string kernel_source(const std::string& name) {
   const std::string_view text = kernel_text(name);
   if (text.empty()) throw std::runtime_error("upconv: there is no kernels/" + name);

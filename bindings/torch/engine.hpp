@@ -35,9 +35,6 @@ std::string chain_program_text(const std::string& problem, const std::vector<dou
                                const std::vector<std::int64_t>& sizes, std::int64_t wanted, std::int64_t purpose,
                                bool layer);
 
-/// What goes before kernels/activation.cuh for an epilogue.
-std::string activation_text(const std::vector<double>& epilogue);
-
 /// A file of kernels/ by its path there.
 std::string kernel_source(const std::string& name);
 

@@ -46,7 +46,6 @@ constexpr const char* schemas[] = {
     "_launch_text(str problem, str pass_, str device, float[] epilogue) -> str",
     "_chain_launch_text(str problem, str device, float[] numbers, int[] sizes) -> str",
     "_chain_program_text(str problem, float[] numbers, int[] sizes, int wanted, int purpose, bool layer) -> str",
-    "_activation_text(float[] epilogue) -> str",
     "_kernel_source(str name) -> str",
     "_pass_problem(str problem, str pass_, str device, int precision) -> str",
     "_alternatives(str problem, str pass_, str device, float[] epilogue) -> str",
@@ -194,7 +193,6 @@ STABLE_TORCH_LIBRARY_IMPL(upconv, CompositeExplicitAutograd, m) {
   m.impl("_launch_text", &upconv::binding::launch_text_boxed);
   m.impl("_chain_launch_text", &upconv::binding::chain_launch_text_boxed);
   m.impl("_chain_program_text", &upconv::binding::chain_program_text_boxed);
-  m.impl("_activation_text", TORCH_BOX(&upconv::binding::activation_text));
   m.impl("_kernel_source", &upconv::binding::kernel_source_boxed);
   m.impl("_pass_problem", &upconv::binding::pass_problem_boxed);
   m.impl("_alternatives", &upconv::binding::alternatives_boxed);

@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_5990122ece77"
+NAME = "upconv_8f8a7c5a9a34"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3697,7 +3697,8 @@ struct Start {
   }
 };
 
-enum Which { FORWARD, FORWARD_ACTIVATED, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
+/// FORWARD_CHAIN: with the steps that follow it in a chain, whose number `layer` then is.
+enum Which { FORWARD, FORWARD_CHAIN, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
 
 struct Step {
   int layer;
@@ -4209,8 +4210,7 @@ const Layer& layer_of(int64_t index) {
 }  // namespace exported
 
 /// y of x, w and b; b is empty where the layer has none.
-at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32,
-                          bool activated) {
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32) {
   using namespace exported;
   const Layer& l = layer_of(layer);
   check(x, "the input", x);
@@ -4226,7 +4226,7 @@ at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Te
   const at::Tensor y = at::empty(shape_of(l, sizes.batch, l.out_channels, sizes.out), x.options());
   if (y.numel() == 0) return y;
   const at::Tensor dense_x = x.contiguous(), dense_w = w.contiguous(), dense_b = b.contiguous();
-  run(layer, activated ? FORWARD_ACTIVATED : FORWARD, tf32, sizes,
+  run(layer, FORWARD, tf32, sizes,
       {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, y.data_ptr()}, x);
   return y.contiguous(x.suggest_memory_format());
 }
@@ -4279,7 +4279,7 @@ at::Tensor upconv_bias_gradient(const at::Tensor& dy, std::vector<int64_t> input
 
 
 PROTOTYPES = r"""#include <ATen/ATen.h>
-at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32, bool activated);
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32);
 at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std::vector<int64_t> input_size, int64_t layer, bool tf32);
 at::Tensor upconv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, int64_t layer, bool tf32);
 at::Tensor upconv_bias_gradient(const at::Tensor& dy, std::vector<int64_t> input_size, int64_t layer);
@@ -4298,10 +4298,6 @@ FUNCTIONS = [
 LAYERS = [
     (2, 64, 64, (3, 5), (2, 3), (1, 2), (1, 2), (2, 1), 4, True),  # conv
 ]
-
-
-#: Layers that an activation follows.
-ACTIVATED = []
 
 
 def _flat(text, seen):
@@ -4382,9 +4378,7 @@ class _ConvTransposeFunction(torch.autograd.Function):
         ctx.layer = layer
         ctx.save_for_backward(x, weight)
         absent = weight.new_empty(0)
-        return _extension(x).upconv_forward(
-            x, weight, absent if bias is None else bias, layer, _permits_tf32(), False
-        )
+        return _extension(x).upconv_forward(x, weight, absent if bias is None else bias, layer, _permits_tf32())
 
     @staticmethod
     @once_differentiable
@@ -4452,13 +4446,7 @@ class _ConvTranspose(nn.Module):
     def forward(self, x):
         if x.dim() == self.rank + 1:  # without a batch
             return self(x.unsqueeze(0)).squeeze(0)
-        parameters = [t for t in (x, self.weight, self.bias) if t is not None]
-        wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in parameters)
-        if wants_gradient or self.layer not in ACTIVATED:
-            z = _ConvTransposeFunction.apply(x, self.weight, self.bias, self.layer)
-            return _activated(z, self.layer)
-        bias = self.weight.new_empty(0) if self.bias is None else self.bias
-        return _extension(x).upconv_forward(x, self.weight, bias, self.layer, _permits_tf32(), True)
+        return _ConvTransposeFunction.apply(x, self.weight, self.bias, self.layer)
 
 
 class _ConvTranspose1d(_ConvTranspose):
@@ -4471,10 +4459,6 @@ class _ConvTranspose2d(_ConvTranspose):
 
 class _ConvTranspose3d(_ConvTranspose):
     rank = 3
-
-
-def _activated(z, layer):
-    return z
 
 
 #: Of the constructor, as get_init_inputs() gives them.
@@ -4508,7 +4492,8 @@ class ModelNew(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(x)
+        conv = self.conv(x)
+        return conv
 
 
 def get_inputs(batch: int = 8, height: int = 512, width: int = 384) -> list[torch.Tensor]:

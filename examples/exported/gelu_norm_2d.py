@@ -6,7 +6,9 @@ first call (which compiles), and an NVIDIA GPU of compute capability 8.0 or late
 What it computes: transposed convolutions,
     y[n, co, o] = b[co] + the sum over input channels ci of the group and taps t of x[n, ci, i] * w[ci, co, t],
     where o + padding = stride * i + dilation * t in every spatial dimension,
-with their gradients for x, w and b. Its activation, activation (GELU(approximate='none')), is applied before y is stored. norm normalises the result in kernels of its own.
+with their gradients for x, w and b.
+What follows a layer runs with it, forward and backward:
+    conv: convolution, gelu, GroupNorm
 
 Made for, and checked at run time:
     conv: ConvTranspose2d 64 -> 64, kernel 3x3, 8 groups, bias
@@ -16,24 +18,24 @@ Precision follows torch's switch for TF32 in convolutions at the time of the cal
 rounded to TF32 (of pairs of bfloat16 in the forward of a grouped layer); not permitted, they are as exact as fp32.
 
 Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or later; other: from 8.0 on):
-    conv, forward, bf16x3            other: cuda_gather_mma
-    conv, forward, ieee              other: cuda_positions
-    conv, forward, bf16x3            sm_90: cuda_tiles
-    conv, forward, ieee              sm_90: cuda_positions
-    conv, forward activated, bf16x3  other: cuda_gather_mma
-    conv, forward activated, ieee    other: cuda_positions
-    conv, forward activated, bf16x3  sm_90: cuda_tiles
-    conv, forward activated, ieee    sm_90: cuda_positions
-    conv, input gradient, tf32       other: cuda_gather_mma
-    conv, input gradient, ieee       other: cuda_positions
-    conv, input gradient, tf32       sm_90: cuda_tiles
-    conv, input gradient, ieee       sm_90: cuda_positions
-    conv, weight gradient, tf32      other: cuda_positions_weight
-    conv, weight gradient, ieee      other: cuda_positions_weight
-    conv, weight gradient, tf32      sm_90: cuda_positions_weight
-    conv, weight gradient, ieee      sm_90: cuda_positions_weight
-    conv, bias gradient              other: cuda_bias_sum
-    conv, bias gradient              sm_90: cuda_bias_sum
+    conv, forward, bf16x3        other: cuda_gather_mma
+    conv, forward, ieee          other: cuda_positions
+    conv, forward, bf16x3        sm_90: cuda_tiles
+    conv, forward, ieee          sm_90: cuda_positions
+    conv, input gradient, tf32   other: cuda_gather_mma
+    conv, input gradient, ieee   other: cuda_positions
+    conv, input gradient, tf32   sm_90: cuda_tiles
+    conv, input gradient, ieee   sm_90: cuda_positions
+    conv, weight gradient, tf32  other: cuda_positions_weight
+    conv, weight gradient, ieee  other: cuda_positions_weight
+    conv, weight gradient, tf32  sm_90: cuda_positions_weight
+    conv, weight gradient, ieee  sm_90: cuda_positions_weight
+    conv, bias gradient          other: cuda_bias_sum
+    conv, bias gradient          sm_90: cuda_bias_sum
+    conv, forward chain, bf16x3  other: cuda_gather_mma
+    conv, forward chain, ieee    other: cuda_positions
+    conv, forward chain, bf16x3  sm_90: cuda_tiles
+    conv, forward chain, ieee    sm_90: cuda_positions
 """
 
 import math
@@ -44,7 +46,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_5af5c48644ab"
+NAME = "upconv_b7fbe9aead72"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2767,101 +2769,6 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
 
 }  // namespace upconv
 """,
-    "epilogue/slopes.cuh": r"""// The derivatives of the activations of epilogue/activations.cuh, for the kernels of activation.cuh: d f(v) / dv at v,
-// as torch's backward takes it where the function has a corner.
-#pragma once
-
-#include "epilogue/activations.cuh"
-
-namespace upconv::slope {
-
-template <class S>
-__device__ __forceinline__ S relu(S v) {
-  return v <= S(0) ? S(0) : S(1);
-}
-template <class S>
-__device__ __forceinline__ S leaky_relu(S v, S negative_slope) {
-  return v > S(0) ? S(1) : negative_slope;
-}
-template <class S>
-__device__ __forceinline__ S elu(S v, S alpha) {
-  return v > S(0) ? S(1) : alpha * exponential(v);
-}
-template <class S>
-__device__ __forceinline__ S gelu(S v) {
-  const S density = S(0.39894228040143267794) * exponential(S(-0.5) * v * v);
-  return S(0.5) * complementary_error(v * S(-0.70710678118654752440)) + v * density;
-}
-/// Of v * s with s = 1 / (1 + exp(-2u)).
-template <class S>
-__device__ __forceinline__ S gelu_tanh(S v) {
-  const S s = activation::sigmoid(S(1.5957691216057307) * (v + S(0.044715) * v * v * v));
-  return s + v * s * (S(1) - s) * S(1.5957691216057307) * (S(1) + S(0.134145) * v * v);
-}
-template <class S>
-__device__ __forceinline__ S silu(S v) {
-  const S s = activation::sigmoid(v);
-  return s * (S(1) + v * (S(1) - s));
-}
-/// With t = tanh(log(1 + e)): t + v * (1 - t * t) * sigmoid(v).
-template <class S>
-__device__ __forceinline__ S mish(S v) {
-  const S e = exponential(v > S(20) ? S(20) : v), n = e * (e + S(2)), t = n / (n + S(2));
-  return v > S(20) ? S(1) : t + v * (S(4) * (n + S(1)) / ((n + S(2)) * (n + S(2)))) * activation::sigmoid(v);
-}
-template <class S>
-__device__ __forceinline__ S tanh(S v) {
-  const S t = hyperbolic_tangent(v);
-  return S(1) - t * t;
-}
-template <class S>
-__device__ __forceinline__ S sigmoid(S v) {
-  const S s = activation::sigmoid(v);
-  return s * (S(1) - s);
-}
-template <class S>
-__device__ __forceinline__ S hardtanh(S v, S low, S high) {
-  return v <= low || v >= high ? S(0) : S(1);
-}
-template <class S>
-__device__ __forceinline__ S hardsigmoid(S v) {
-  return v > S(-3) && v < S(3) ? S(1.0 / 6.0) : S(0);
-}
-template <class S>
-__device__ __forceinline__ S hardswish(S v) {
-  return v <= S(-3) ? S(0) : v < S(3) ? v * S(1.0 / 3.0) + S(0.5) : S(1);
-}
-template <class S>
-__device__ __forceinline__ S softplus(S v, S beta, S threshold) {
-  return v * beta > threshold ? S(1) : activation::sigmoid(v * beta);
-}
-
-}  // namespace upconv::slope
-""",
-    "activation.cuh": r"""// The activations of a forward pass by themselves, element by element: where gradients are wanted the convolution
-// leaves z, and y = epilogue(z) and dz = dy * epilogue'(z) are computed here. Used by exported files
-// (docs/exporting.md). Floor: each tensor once through memory.
-// Host preamble: Element, epilogue and epilogue_gradient.
-#pragma once
-
-#include "types.cuh"
-
-extern "C" __global__ void __launch_bounds__(256)
-    activation_forward(const config::Element* __restrict__ z, config::Element* __restrict__ y,
-                       const upconv::i64 count) {
-  using namespace upconv;
-  for (i64 i = i64(blockIdx.x) * 256 + threadIdx.x; i < count; i += i64(gridDim.x) * 256)
-    y[i] = from_float<config::Element>(config::epilogue(to_float(z[i])));
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-    activation_backward(const config::Element* __restrict__ z, const config::Element* __restrict__ dy,
-                        config::Element* __restrict__ dz, const upconv::i64 count) {
-  using namespace upconv;
-  for (i64 i = i64(blockIdx.x) * 256 + threadIdx.x; i < count; i += i64(gridDim.x) * 256)
-    dz[i] = from_float<config::Element>(config::epilogue_gradient(to_float(z[i]), to_float(dy[i])));
-}
-""",
     "arguments/positions_weight.cuh": r"""// What a launch of positions_weight.cuh passes by value. launch/positions_weight.hpp fills it.
 #pragma once
 
@@ -3284,199 +3191,897 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   }
 }
 """,
-    "group_norm.cuh": r"""// GroupNorm of x (N, C, *spatial), fp32, channels first, with its gradients; used by exported files
-// (docs/exporting.md).
-//   group_norm_parts        mean and sum of squared distances from it of each share of a slab, a slab being the
-//                           channels of one group of one sample, which lie together in memory
-//   group_norm_statistics   the shares of each slab put together: mean and 1 / sqrt(variance + eps)
-//   group_norm_apply        y = (x - mean) * rstd * weight + bias
-//   group_norm_channel_sums of each sample and channel, the sums of dy and of dy * (x - mean)
-//   group_norm_dx           dx from those sums
-//   group_norm_parameters   dweight and dbias: the sums over samples, in order
-// Every sum has one order, whatever the GPU does. Blocks of 256. Floor: forward reads x twice and writes y, backward
-// reads x and dy twice and writes dx; only kernels that keep a slab on the chip do with less.
+    "arguments/closing.cuh": r"""// What a launch of the kernels of closing/ passes by value. launch/closing.hpp fills it.
 #pragma once
 
+#include "arguments/operands.cuh"
+
+namespace upconv::arguments {
+
+/// Quotients n / value of 0 <= n < 2^31: (high half of n * magic, plus n) >> shift.
+struct Divisor {
+  long long value;
+  unsigned magic, shift;
+};
+
+/// Values (n, channel, d, h, w) of one shape, dense, channels first.
+struct ClosingShape {
+  Values values;    ///< values.c is the volume of space.
+  long long count;  ///< Of all values.
+  int d;
+  Divisor volume, h, w;
+};
+
+struct Closing {
+  const void* source;
+  void* out;
+  void* parts;            ///< Statistics in pieces: two numbers a unit and share.
+  const void* tables[4];  ///< What items of the value read: numbers of a plane, row or set.
+  void* table_out;
+  void* argmax;  ///< Where in its window the largest value lies, kept for the gradient.
+  void* saved;   ///< norm: mean and scale of every set, kept for the gradient.
+  double* statistics;  ///< Of a batch norm: means, then biased variances.
+  const void *weight, *bias;
+  ClosingShape in;                 ///< As the source lies.
+  ClosingShape at;                 ///< After the window.
+  ClosingShape result;             ///< After a reduction.
+  long long row;                   ///< Values of a row that an item of the value divides by.
+  long long units, length, inner;  ///< Ranges: [units][length][inner] values, or units of `length` of them.
+  Divisor inner_by;
+  long long shares, share;  ///< Of a unit, and values of each.
+  long long planes;         ///< norm: planes of a set.
+  int team;                 ///< Threads that work together.
+};
+
+}  // namespace upconv::arguments
+""",
+    "closing/value.cuh": r"""// The values that a closing kernel reads: a stored tensor, element-wise items on each element, a pooling window, steps
+// on what it gives. Every kernel of this folder evaluates them where it needs them, so that nothing between two kernels
+// is stored but what more than one element is needed for.
+//
+// Host preamble (src/cuda/closing_text.cpp), namespace config: Stored (the source), Out (the result), Element (operands
+// and a norm's vectors), CHANNELS (of the values), WIDE (offsets in a plane need 64 bits), POOL and the window, ARGMAX
+// (bytes in which a window's place of its maximum is kept, 0: not at all), and
+//   S before(S v, const Closing& a, const Operands& operands, int n, int channel, i64 at)   items on the source
+//   S after(...)                                                                            steps after the window
+//   S middle(...), S last(...)                                 steps after a softmax or norm, and after a reduction
+#pragma once
+
+#include "arguments/closing.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
 #include "types.cuh"
 
-namespace upconv::norm {
+namespace upconv {
 
-struct Sizes {
-  i64 channels, groups, volume;  ///< volume: of space.
-  i64 slabs, shares, share;      ///< Samples times groups; shares of a slab, and elements of each.
+/// Of non-negative numbers; most fit 32 bits, whose division is many times cheaper.
+__device__ __forceinline__ i64 quotient(i64 a, i64 b) {
+  if (((a | b) >> 32) == 0) return static_cast<u32>(a) / static_cast<u32>(b);
+  return a / b;
+}
+/// The number of what a reduction of [units][length][inner] values leaves of the value `at`.
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at) {
+  const i64 unit = quotient(at, length * inner);
+  if (inner == 1) return unit;
+  const i64 rest = at - unit * (length * inner);
+  return unit * inner + rest - quotient(rest, inner) * inner;
+}
+__device__ __forceinline__ int quotient(int n, const arguments::Divisor& by) {
+  return static_cast<int>((__umulhi(static_cast<u32>(n), by.magic) + static_cast<u32>(n)) >> by.shift);
+}
+__device__ __forceinline__ i64 quotient(i64 n, const arguments::Divisor& by) { return quotient(n, by.value); }
+
+namespace closing {
+
+typedef arguments::Closing Closing;
+using config::CHANNELS;
+using config::Element;
+using config::Operands;
+using config::Out;
+using config::Stored;
+typedef Number<Element>::Sum S;
+
+template <bool wide>
+struct Indices {
+  typedef int Index;
+};
+template <>
+struct Indices<true> {
+  typedef i64 Index;
+};
+typedef Indices<config::WIDE>::Index Index;
+
+constexpr int THREADS = 256;
+
+/// NaN wins.
+template <class T>
+__device__ __forceinline__ T larger(T a, T b) {
+  return b > a || b != b ? b : a;
+}
+template <class T>
+__device__ __forceinline__ T smaller(T a, T b) {
+  return b < a || b != b ? b : a;
+}
+template <class T>
+__device__ __forceinline__ T finite_or_zero(T v) {
+  return v - v == T(0) ? v : T(0);
+}
+__device__ __forceinline__ double infinity() { return __longlong_as_double(0x7ff0000000000000ll); }
+__device__ __forceinline__ double not_a_number() { return __longlong_as_double(0x7ff8000000000000ll); }
+__device__ __forceinline__ float natural_log(float v) { return logf(v); }
+__device__ __forceinline__ double natural_log(double v) { return log(v); }
+__device__ __forceinline__ float root(float v) { return sqrtf(v); }
+__device__ __forceinline__ double root(double v) { return sqrt(v); }
+
+__device__ __forceinline__ S stored(const Closing& a, i64 at) {
+  return to_float(static_cast<const Stored*>(a.source)[at]);
+}
+
+/// The window at (d, h, w) of a plane.
+__device__ __forceinline__ S window(const Closing& a, const Operands& operands, int n, int channel, Index d, Index h,
+                                    Index w) {
+  using namespace config;
+  constexpr bool padded = PAD_D > 0 || PAD_H > 0 || PAD_W > 0;
+  constexpr bool unrolled = KD * KH * KW <= 64;
+  const Index d0 = d * SD - PAD_D, h0 = h * SH - PAD_H, w0 = w * SW - PAD_W;
+  const Index in_d = a.in.d, in_h = a.in.values.h, in_w = a.in.values.w;
+  const i64 corner = n * a.in.values.n + channel * a.in.values.c + (i64(d0) * in_h + h0) * in_w + w0;
+  S v = AVERAGE ? S(0) : S(-infinity());
+  int largest = 0;
+#pragma unroll(unrolled ? KD : 1)
+  for (int kd = 0; kd < KD; ++kd)
+#pragma unroll(unrolled ? KH : 1)
+    for (int kh = 0; kh < KH; ++kh)
+#pragma unroll(KW <= 16 ? KW : 4)
+      for (int kw = 0; kw < KW; ++kw) {
+        if (padded &&
+            (d0 + kd < 0 || d0 + kd >= in_d || h0 + kh < 0 || h0 + kh >= in_h || w0 + kw < 0 || w0 + kw >= in_w))
+          continue;
+        const i64 at = corner + (i64(kd) * in_h + kh) * in_w + kw;
+        const S u = before(stored(a, at), a, operands, n, channel, at);
+        if (ARGMAX > 0 && (u > v || u != u)) largest = (kd * KH + kh) * KW + kw;
+        v = AVERAGE ? v + u : larger(v, u);
+      }
+  if constexpr (ARGMAX > 0) {
+    const i64 place = n * a.at.values.n + channel * a.at.values.c + (i64(d) * a.at.values.h + h) * a.at.values.w + w;
+    if constexpr (ARGMAX == 1)
+      static_cast<unsigned char*>(a.argmax)[place] = static_cast<unsigned char>(largest);
+    else
+      static_cast<int*>(a.argmax)[place] = largest;
+  }
+  if constexpr (AVERAGE && !padded) v = v / S(KD * KH * KW);
+  if constexpr (AVERAGE && padded) {
+    const auto count = [](Index from, int kernel, int padding, Index size) {
+      const Index end = from + kernel;
+      if (COUNT_PAD) return (end < size + padding ? end : size + padding) - from;
+      return (end < size ? end : size) - (from > 0 ? from : 0);
+    };
+    v = v / S(count(d0, KD, PAD_D, in_d) * count(h0, KH, PAD_H, in_h) * count(w0, KW, PAD_W, in_w));
+  }
+  return v;
+}
+
+/// Value number `inside` of the plane of a sample and channel.
+__device__ __forceinline__ S value(const Closing& a, const Operands& operands, int n, int channel, Index inside) {
+  const i64 at = n * a.at.values.n + channel * a.at.values.c + inside;
+  S v;
+  if constexpr (config::POOL) {
+    const Index row = quotient(inside, a.at.w), d = quotient(row, a.at.h);
+    v = window(a, operands, n, channel, d, row - d * a.at.values.h, inside - row * a.at.values.w);
+  } else {
+    v = config::before(stored(a, at), a, operands, n, channel, at);
+  }
+  return config::after(v, a, operands, n, channel, at);
+}
+
+/// A place in the values by its number among all of them: the plane and what is left inside.
+struct Spot {
+  int n, channel;
+  Index inside;
+};
+__device__ __forceinline__ Spot in_plane(i64 plane, Index inside) {
+  const u32 p = static_cast<u32>(plane), n = p / CHANNELS;  // planes have 31 bits
+  return {static_cast<int>(n), static_cast<int>(p - n * CHANNELS), inside};
+}
+__device__ __forceinline__ Spot spot(const Closing& a, i64 at) {
+  const i64 plane = quotient(at, a.at.values.c);
+  return in_plane(plane, static_cast<Index>(at - plane * a.at.values.c));
+}
+
+/// Runs of values begin at number `first`, in the plane that is looked up once, and end at most `length` later.
+struct Run {
+  i64 plane;
+  Index first;
+  bool one_plane;
+
+  __device__ __forceinline__ Run(const Closing& a, i64 begin, i64 length) {
+    plane = quotient(begin, a.at.values.c);
+    first = static_cast<Index>(begin - plane * a.at.values.c);
+    one_plane = first + length <= a.at.values.c;
+  }
+  /// The value `i` behind the first.
+  __device__ __forceinline__ Spot at(const Closing& a, Index i) const {
+    const Index inside = first + i, over = quotient(inside, a.at.volume);
+    return in_plane(plane + over, inside - over * static_cast<Index>(a.at.values.c));
+  }
 };
 
-/// Count, mean and sum of squared distances of some numbers.
-struct Moments {
-  float count, mean, squares;
+}  // namespace closing
+}  // namespace upconv
+""",
+    "closing/collect.cuh": r"""// What closing kernels collect from many values, in an order that the sizes alone decide: moments, sums, extremes, and
+// what a softmax needs. Collected numbers of threads are merged by shuffles, those of warps through shared memory.
+// Host preamble: COLLECT, one of the constants below.
+#pragma once
+
+#include "closing/value.cuh"
+
+namespace upconv::closing {
+
+constexpr int MOMENTS = 0, SUM = 1, LARGEST = 2, SMALLEST = 3, EXPONENTIALS = 4;
+
+/// moments: count, mean, sum of squared distances from it. A sum or extreme: `first`. Exponentials: the largest value
+/// and the sum of exp(v - largest), taken from 0 where the largest is not finite.
+template <int collect, class T>
+struct Collected {
+  T count, first, second;
+
+  static __device__ __forceinline__ Collected none() {
+    return {T(0),
+            collect == LARGEST || collect == EXPONENTIALS ? T(-infinity())
+            : collect == SMALLEST                         ? T(infinity())
+                                                          : T(0),
+            T(0)};
+  }
+  __device__ __forceinline__ void merge(const Collected& o) {
+    if constexpr (collect == MOMENTS) {
+      const T total = count + o.count;
+      if (total == T(0)) return;
+      const T distance = o.first - first, part = o.count / total;
+      first += distance * part;
+      second += o.second + distance * distance * count * part;
+      count = total;
+    } else if constexpr (collect == SUM) {
+      first += o.first;
+    } else if constexpr (collect == LARGEST) {
+      first = larger(first, o.first);
+    } else if constexpr (collect == SMALLEST) {
+      first = smaller(first, o.first);
+    } else {
+      const T most = larger(first, o.first), zero = finite_or_zero(most);
+      const T mine = second == T(0) ? T(0) : second * exponential(finite_or_zero(first) - zero);
+      const T others = o.second == T(0) ? T(0) : o.second * exponential(finite_or_zero(o.first) - zero);
+      first = most;
+      second = mine + others;
+    }
+  }
+  /// `held` of the values v exist, the first ones.
+  template <int most>
+  __device__ __forceinline__ void take(const T (&v)[most], int held) {
+    if (held == 0) return;
+    Collected few = none();
+    if constexpr (collect == MOMENTS) {
+      T sum = T(0);
+#pragma unroll
+      for (int k = 0; k < most; ++k) sum += k < held ? v[k] : T(0);
+      few = {T(held), sum / T(held), T(0)};
+#pragma unroll
+      for (int k = 0; k < most; ++k)
+        if (k < held) few.second += (v[k] - few.first) * (v[k] - few.first);
+    } else {
+#pragma unroll
+      for (int k = 0; k < most; ++k) {
+        if (k >= held) continue;
+        if constexpr (collect == SUM) few.first += v[k];
+        if constexpr (collect == LARGEST || collect == EXPONENTIALS) few.first = larger(few.first, v[k]);
+        if constexpr (collect == SMALLEST) few.first = smaller(few.first, v[k]);
+      }
+      if constexpr (collect == EXPONENTIALS) {
+        const T zero = finite_or_zero(few.first);
+#pragma unroll
+        for (int k = 0; k < most; ++k)
+          if (k < held) few.second += exponential(v[k] - zero);
+      }
+    }
+    merge(few);
+  }
+
+  __device__ __forceinline__ Collected shifted_down(int lanes) const {
+    return {collect == MOMENTS ? __shfl_down_sync(0xffffffffu, count, lanes) : T(0),
+            __shfl_down_sync(0xffffffffu, first, lanes),
+            collect == MOMENTS || collect == EXPONENTIALS ? __shfl_down_sync(0xffffffffu, second, lanes) : T(0)};
+  }
+  /// Of a team of 32 threads, a warp, or 256, the block, in its first thread.
+  __device__ __forceinline__ void merge_team(int team) {
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) merge(shifted_down(lanes));
+    if (team == 32) return;
+    __shared__ Collected held[THREADS / 32];
+    if (threadIdx.x % 32 == 0) held[threadIdx.x / 32] = *this;
+    __syncthreads();
+    if (threadIdx.x == 0)
+      for (int w = 1; w < THREADS / 32; ++w) merge(held[w]);
+  }
 };
-__device__ __forceinline__ Moments merged(const Moments& a, const Moments& b) {
-  const float count = a.count + b.count;
-  if (count == 0.f) return a;
-  const float distance = b.mean - a.mean, part = b.count / count;
-  return {count, a.mean + distance * part, a.squares + b.squares + distance * distance * a.count * part};
+
+/// The number that a reduction makes of what was collected from `count` values.
+constexpr int AS_SUM = 0, AS_MEAN = 1, AS_MAXIMUM = 2, AS_MINIMUM = 3, AS_LOGSUMEXP = 4, AS_TABLE = 5;
+template <int collect, class T>
+__device__ __forceinline__ S reduced(const Collected<collect, T>& c, int as, i64 count) {
+  if constexpr (collect == EXPONENTIALS) return S(natural_log(c.second) + finite_or_zero(c.first));
+  if (as == AS_MEAN && collect == SUM) return S(c.first / T(count));
+  return S(c.first);
 }
-__device__ __forceinline__ Moments shifted_down(const Moments& m, int lanes) {
-  return {__shfl_down_sync(0xffffffffu, m.count, lanes), __shfl_down_sync(0xffffffffu, m.mean, lanes),
-          __shfl_down_sync(0xffffffffu, m.squares, lanes)};
-}
-/// Of all threads of the block, in thread 0.
-__device__ __forceinline__ Moments block_merged(Moments m) {
-  __shared__ float held[8][3];
+
+}  // namespace upconv::closing
+""",
+    "closing/parts.cuh": r"""// Statistics of units, runs of `length` neighbouring values each: planes, rows, or what a pooling leaves of a plane.
+// A unit is cut into shares; a team (a warp where units are small, else a block) collects one share and writes two
+// numbers, which closing/norm.cuh or closing/result.cuh put together. Where a unit is one share and a plain reduction
+// is wanted (FINISH), the team writes the result itself. Floor: the values once through memory.
+// Host preamble: COLLECT, FINISH, AS (how a collected number becomes the result).
+#include "closing/collect.cuh"
+
+extern "C" __global__ void __launch_bounds__(256)
+    closing_parts(const upconv::arguments::Closing a, const config::Operands operands) {
+  using namespace upconv;
+  using namespace upconv::closing;
+  typedef Collected<config::COLLECT, S> Collection;
+  constexpr int most = config::POOL ? 4 : 8;
+  const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
+  const i64 index = i64(blockIdx.x) * teams + team;  // of all shares; a warp beyond the last does nothing
+  if (index >= a.units * a.shares) return;
+  const i64 unit = quotient(index, a.shares), share = index - unit * a.shares;
+  const Index from = static_cast<Index>(share * a.share);
+  const Index count = static_cast<Index>(a.length - from < a.share ? a.length - from : a.share);
+  const Run run(a, unit * a.length + from, count);
+  Collection all = Collection::none();
+  for (Index i = lane; i < count; i += most * a.team) {
+    S v[most];
+    int held = 0;
+    if (run.one_plane) {
+      const Spot s = in_plane(run.plane, run.first);
 #pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) m = merged(m, shifted_down(m, lanes));
-  const int warp = threadIdx.x / 32;
-  if (threadIdx.x % 32 == 0) held[warp][0] = m.count, held[warp][1] = m.mean, held[warp][2] = m.squares;
-  __syncthreads();
-  if (threadIdx.x == 0)
-    for (int w = 1; w < 8; ++w) m = merged(m, {held[w][0], held[w][1], held[w][2]});
-  return m;
-}
-__device__ __forceinline__ float block_sum(float v) {
-  __shared__ float sums[8];
+      for (int k = 0; k < most; ++k) {
+        const bool inside = i + k * a.team < count;
+        v[k] = inside ? value(a, operands, s.n, s.channel, run.first + i + k * a.team) : S(0);
+        held += inside;
+      }
+    } else {
 #pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) v += __shfl_down_sync(0xffffffffu, v, lanes);
-  __syncthreads();  // the sums of the call before have been read
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = v;
-  __syncthreads();
-  float total = 0.f;
-  for (int w = 0; w < 8; ++w) total += sums[w];
+      for (int k = 0; k < most; ++k) {
+        const bool inside = i + k * a.team < count;
+        const Spot s = run.at(a, inside ? i + k * a.team : 0);
+        v[k] = inside ? value(a, operands, s.n, s.channel, s.inside) : S(0);
+        held += inside;
+      }
+    }
+    all.take(v, held);
+  }
+  all.merge_team(a.team);
+  if (lane != 0) return;
+  if constexpr (config::FINISH) {
+    if (a.shares == 1) {
+      const i64 plane = quotient(unit, a.result.values.c);
+      const u32 n = static_cast<u32>(plane) / config::RESULT_CHANNELS;
+      const int channel = static_cast<int>(static_cast<u32>(plane) - n * config::RESULT_CHANNELS);
+      static_cast<Out*>(a.out)[unit] = from_float<Out>(
+          config::last(reduced(all, config::AS, a.length), a, operands, static_cast<int>(n), channel, unit));
+      return;
+    }
+  }
+  S* part = static_cast<S*>(a.parts) + 2 * index;
+  part[0] = all.first;
+  part[1] = all.second;
+}
+""",
+    "closing/norm.cuh": r"""// From the moments of planes to the table that applies a norm: for every plane three numbers, v -> (v - r) * s + t.
+// A set is what shares mean and variance: a group of channels of one sample, or (BATCH) a channel of all samples; a
+// team, a warp or a block, works on one. A table that is there already is applied to the moments first, so that norms
+// without anything between them need the values once. Sums of moments in double.
+// Host preamble: BATCH, PER (planes of a group), CHANNELS, TABLE (there is one already), WEIGHT, BIAS, CENTER (no
+// scale), EPS.
+#include "closing/collect.cuh"
+
+extern "C" __global__ void __launch_bounds__(256, 2) closing_norm(const upconv::arguments::Closing a) {
+  using namespace upconv;
+  using namespace upconv::closing;
+  typedef Collected<MOMENTS, double> Moments;
+  const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
+  const i64 set = i64(blockIdx.x) * teams + team;
+  if (set >= a.units) return;
+  const i64 planes = config::BATCH ? a.planes : config::PER, parts = planes * a.shares;
+  const auto plane_of = [&](i64 k) { return config::BATCH ? k * CHANNELS + set : set * config::PER + k; };
+  const S* table = static_cast<const S*>(a.tables[0]);
+  Moments m = Moments::none();
+  for (i64 i = lane; i < parts; i += a.team) {
+    const i64 k = quotient(i, a.shares), share = i - k * a.shares, plane = plane_of(k);
+    const S* part = static_cast<const S*>(a.parts) + 2 * (plane * a.shares + share);
+    const i64 left = a.length - share * a.share;
+    Moments one = {double(left < a.share ? left : a.share), double(part[0]), double(part[1])};
+    if constexpr (config::TABLE) {
+      const S* t = table + 3 * plane;
+      one.first = (one.first - double(t[0])) * double(t[1]) + double(t[2]);
+      one.second *= double(t[1]) * double(t[1]);
+    }
+    m.merge(one);
+  }
+  m.merge_team(a.team);
+  double mean = m.first, variance = m.second / m.count;
+  if (a.team == 32) {
+    mean = __shfl_sync(0xffffffffu, mean, 0);
+    variance = __shfl_sync(0xffffffffu, variance, 0);
+  } else {
+    __shared__ double both[2];
+    if (threadIdx.x == 0) both[0] = mean, both[1] = variance;
+    __syncthreads();
+    mean = both[0], variance = both[1];
+  }
+  const double inverse = config::CENTER ? 1.0 : 1.0 / sqrt(variance + config::EPS);
+  if (a.saved && lane == 0)
+    static_cast<S*>(a.saved)[2 * set] = S(mean), static_cast<S*>(a.saved)[2 * set + 1] = S(inverse);
+  if (a.statistics && lane == 0) a.statistics[set] = mean, a.statistics[a.units + set] = variance;
+  for (i64 k = lane; k < planes; k += a.team) {
+    const i64 plane = plane_of(k), channel = plane % CHANNELS;
+    double scale = inverse, shift = 0.0;
+    if constexpr (config::WEIGHT) scale *= double(to_float(static_cast<const Element*>(a.weight)[channel]));
+    if constexpr (config::BIAS) shift = double(to_float(static_cast<const Element*>(a.bias)[channel]));
+    S* to = static_cast<S*>(a.table_out) + 3 * plane;
+    if constexpr (config::TABLE) {
+      const S* t = table + 3 * plane;
+      const S r = t[0];
+      const double s = double(t[1]), was = double(t[2]);
+      to[0] = r, to[1] = S(s * scale), to[2] = S((was - mean) * scale + shift);
+    } else {
+      const S r = S(mean);
+      to[0] = r, to[1] = S(scale), to[2] = S((double(r) - mean) * scale + shift);
+    }
+  }
+}
+""",
+    "closing/map.cuh": r"""// A closing kernel that writes every value: a norm or softmax applied by its table, pooling, the steps around them.
+// A thread has several values, a block's apart: neighbouring lanes read neighbours, whatever a plane's size is a
+// multiple of. All are read before the first is written, so the result may take the source's place where there is no
+// window. Blocks of 256. Floor: the source once, the result once.
+#include "closing/value.cuh"
+
+extern "C" __global__ void __launch_bounds__(256)
+    closing_map(const upconv::arguments::Closing a, const config::Operands operands) {
+  using namespace upconv;
+  using namespace upconv::closing;
+  constexpr int each = config::POOL ? 2 : 8;
+  const i64 begin = i64(blockIdx.x) * (THREADS * each);
+  const Run run(a, begin, THREADS * each);
+  const int thread = threadIdx.x;
+  S v[each];
+  if (run.one_plane) {
+    const Spot s = in_plane(run.plane, run.first);
+#pragma unroll
+    for (int u = 0; u < each; ++u) v[u] = value(a, operands, s.n, s.channel, run.first + thread + u * THREADS);
+  } else {
+#pragma unroll
+    for (int u = 0; u < each; ++u) {
+      v[u] = S(0);
+      if (begin + thread + u * THREADS >= a.at.count) continue;
+      const Spot s = run.at(a, thread + u * THREADS);
+      v[u] = value(a, operands, s.n, s.channel, s.inside);
+    }
+  }
+  Out* out = static_cast<Out*>(a.out) + begin + thread;
+#pragma unroll
+  for (int u = 0; u < each; ++u)
+    if (run.one_plane || begin + thread + u * THREADS < a.at.count) out[u * THREADS] = from_float<Out>(v[u]);
+}
+""",
+    "arguments/pull.cuh": r"""// What a launch of the gradient kernels of closing/ passes by value. launch/pull.hpp fills it.
+#pragma once
+
+#include "arguments/closing.cuh"
+
+namespace upconv::arguments {
+
+/// Most operands whose gradients one kernel writes for every value.
+constexpr int most_wholes = 16;
+
+struct Pull {
+  Closing values;            ///< The values that the forward pass computed from; `out` is what the gradient becomes.
+  const void* gradient;      ///< As it arrives: of the values themselves, of what a reduction or a window left of them.
+  ClosingShape arriving;     ///< Of a window's results.
+  const void* argmax;        ///< Where in each window its largest value lies.
+  const void* reduced;       ///< What a reduction gave.
+  const void* ties;          ///< How many values are that.
+  long long length, inner;   ///< The values of a reduction, as those of Closing.
+  const void* coefficients[4];  ///< Of a norm or softmax among the items: three numbers a plane or row.
+  void* sums;                ///< Of every unit and share, SUMS numbers.
+  void* vector_sums;         ///< rows: of every block, the gradients of a norm's weight and bias.
+  void* whole[most_wholes];  ///< Gradients of operands, one number a value.
+};
+
+/// Sums over some dimensions of numbers that lie in any way.
+struct Total {
+  const void* in;
+  void* out;
+  long long outputs, count;     ///< Results, and numbers of each.
+  long long kept[5], kept_stride[5];  ///< Sizes and strides of what is kept, outermost first; 1 where there is none.
+  long long gone[5], gone_stride[5];  ///< Of what is summed over.
+  int team;                     ///< Threads of a result: 1, 32 or 256.
+};
+
+}  // namespace upconv::arguments
+""",
+    "epilogue/slopes.cuh": r"""// The derivatives of the activations of epilogue/activations.cuh, for the kernels of closing/pull*.cuh: d f(v) / dv at v,
+// as torch's backward takes it where the function has a corner.
+#pragma once
+
+#include "epilogue/activations.cuh"
+
+namespace upconv::slope {
+
+__device__ __forceinline__ float cosine_of(float v) { return cosf(v); }
+__device__ __forceinline__ double cosine_of(double v) { return cos(v); }
+
+template <class S>
+__device__ __forceinline__ S relu(S v) {
+  return v <= S(0) ? S(0) : S(1);
+}
+template <class S>
+__device__ __forceinline__ S leaky_relu(S v, S negative_slope) {
+  return v > S(0) ? S(1) : negative_slope;
+}
+template <class S>
+__device__ __forceinline__ S elu(S v, S alpha) {
+  return v > S(0) ? S(1) : alpha * upconv::exponential(v);
+}
+template <class S>
+__device__ __forceinline__ S gelu(S v) {
+  const S density = S(0.39894228040143267794) * upconv::exponential(S(-0.5) * v * v);
+  return S(0.5) * complementary_error(v * S(-0.70710678118654752440)) + v * density;
+}
+/// Of v * s with s = 1 / (1 + exp(-2u)).
+template <class S>
+__device__ __forceinline__ S gelu_tanh(S v) {
+  const S s = activation::sigmoid(S(1.5957691216057307) * (v + S(0.044715) * v * v * v));
+  return s + v * s * (S(1) - s) * S(1.5957691216057307) * (S(1) + S(0.134145) * v * v);
+}
+template <class S>
+__device__ __forceinline__ S silu(S v) {
+  const S s = activation::sigmoid(v);
+  return s * (S(1) + v * (S(1) - s));
+}
+/// With t = tanh(log(1 + e)): t + v * (1 - t * t) * sigmoid(v).
+template <class S>
+__device__ __forceinline__ S mish(S v) {
+  const S e = upconv::exponential(v > S(20) ? S(20) : v), n = e * (e + S(2)), t = n / (n + S(2));
+  return v > S(20) ? S(1) : t + v * (S(4) * (n + S(1)) / ((n + S(2)) * (n + S(2)))) * activation::sigmoid(v);
+}
+template <class S>
+__device__ __forceinline__ S tanh(S v) {
+  const S t = hyperbolic_tangent(v);
+  return S(1) - t * t;
+}
+template <class S>
+__device__ __forceinline__ S sigmoid(S v) {
+  const S s = activation::sigmoid(v);
+  return s * (S(1) - s);
+}
+template <class S>
+__device__ __forceinline__ S hardtanh(S v, S low, S high) {
+  return v <= low || v >= high ? S(0) : S(1);
+}
+template <class S>
+__device__ __forceinline__ S hardsigmoid(S v) {
+  return v > S(-3) && v < S(3) ? S(1.0 / 6.0) : S(0);
+}
+template <class S>
+__device__ __forceinline__ S hardswish(S v) {
+  return v <= S(-3) ? S(0) : v < S(3) ? v * S(1.0 / 3.0) + S(0.5) : S(1);
+}
+template <class S>
+__device__ __forceinline__ S softplus(S v, S beta, S threshold) {
+  return v * beta > threshold ? S(1) : activation::sigmoid(v * beta);
+}
+
+template <class S>
+__device__ __forceinline__ S sine(S v) {
+  return cosine_of(v);
+}
+template <class S>
+__device__ __forceinline__ S square(S v) {
+  return S(2) * v;
+}
+template <class S>
+__device__ __forceinline__ S exponential(S v) {
+  return upconv::exponential(v);
+}
+
+}  // namespace upconv::slope
+""",
+    "closing/gradient.cuh": r"""// How the gradient of a value arrives at the kernels that take it further back: as it is, from what a reduction left of
+// the value, or from the windows of a pooling that hold it. Every value gathers its own, in an order that the sizes
+// decide; nothing is added by two threads.
+//
+// Host preamble (src/cuda/pull_text.cpp), beside that of closing/value.cuh: Arriving (the gradient's type), ARRIVES, the
+// window G_K*, G_S*, G_PAD_*, G_COUNT_PAD, G_ARGMAX, SUMS, and
+//   S pull(S v, S g, const Pull& p, const Operands& operands, int n, int channel, i64 at, S* sums)
+// which computes the items (after a window: the steps after it) from v and takes g, the gradient of what they give,
+// back to that of v; it adds the gradients of operands that are sums, and writes those that have a number for each value.
+#pragma once
+
+#include "arguments/pull.cuh"
+#include "closing/value.cuh"
+#include "epilogue/slopes.cuh"
+
+namespace upconv {
+
+namespace closing {
+
+typedef arguments::Pull Pull;
+using config::Arriving;
+constexpr int PLAIN = 0, REDUCED = 1, AVERAGES = 2, MAXIMA = 3;
+
+__device__ __forceinline__ S arriving(const Pull& p, i64 at) {
+  return to_float(static_cast<const Arriving*>(p.gradient)[at]);
+}
+
+/// The windows along one dimension that hold the place x: first, and one behind the last.
+struct Holding {
+  Index first, end;
+  __device__ __forceinline__ Holding(Index x, int kernel, int stride, int padding, Index windows) {
+    const Index reach = x + padding, from = reach - kernel + 1;
+    first = from > 0 ? (from + stride - 1) / stride : 0;
+    end = reach / stride + 1;
+    if (end > windows) end = windows;
+  }
+};
+
+/// From all windows that hold the value.
+__device__ __forceinline__ S from_windows(const Pull& p, int n, int channel, Index inside) {
+  using namespace config;
+  constexpr bool padded = G_PAD_D > 0 || G_PAD_H > 0 || G_PAD_W > 0;
+  const arguments::ClosingShape& at = p.values.at;
+  const Index row = quotient(inside, at.w), d = quotient(row, at.h);
+  const Index h = row - d * at.values.h, w = inside - row * at.values.w;
+  const Index size_d = p.arriving.d, size_h = p.arriving.values.h, size_w = p.arriving.values.w;
+  const Holding in_d(d, G_KD, G_SD, G_PAD_D, size_d), in_h(h, G_KH, G_SH, G_PAD_H, size_h),
+      in_w(w, G_KW, G_SW, G_PAD_W, size_w);
+  const i64 plane = n * p.arriving.values.n + channel * p.arriving.values.c;
+  S total = S(0);
+  for (Index qd = in_d.first; qd < in_d.end; ++qd)
+    for (Index qh = in_h.first; qh < in_h.end; ++qh)
+      for (Index qw = in_w.first; qw < in_w.end; ++qw) {
+        const i64 q = plane + (i64(qd) * size_h + qh) * size_w + qw;
+        const Index from_d = qd * G_SD - G_PAD_D, from_h = qh * G_SH - G_PAD_H, from_w = qw * G_SW - G_PAD_W;
+        if constexpr (ARRIVES == MAXIMA) {
+          const int place = static_cast<int>(((d - from_d) * G_KH + h - from_h) * G_KW + w - from_w);
+          const int largest = G_ARGMAX == 1 ? static_cast<const unsigned char*>(p.argmax)[q]
+                                            : static_cast<const int*>(p.argmax)[q];
+          if (place == largest) total += arriving(p, q);
+        } else if constexpr (padded) {
+          const auto count = [](Index from, int kernel, int padding, Index size) {
+            const Index end = from + kernel;
+            if (G_COUNT_PAD) return (end < size + padding ? end : size + padding) - from;
+            return (end < size ? end : size) - (from > 0 ? from : 0);
+          };
+          const Index in_window = count(from_d, G_KD, G_PAD_D, at.d) * count(from_h, G_KH, G_PAD_H, at.values.h) *
+                                  count(from_w, G_KW, G_PAD_W, at.values.w);
+          total += arriving(p, q) / S(in_window);
+        } else {
+          total += arriving(p, q) / S(G_KD * G_KH * G_KW);
+        }
+      }
   return total;
 }
 
-}  // namespace upconv::norm
+/// The gradient that arrives at the value `at`, which is number `inside` of the plane of a sample and channel.
+__device__ __forceinline__ S arriving_at(const Pull& p, int n, int channel, Index inside, i64 at) {
+  if constexpr (config::ARRIVES == PLAIN) return arriving(p, at);
+  if constexpr (config::ARRIVES == REDUCED) return arriving(p, reduced_place(p.length, p.inner, at));
+  return from_windows(p, n, channel, inside);
+}
 
-extern "C" __global__ void __launch_bounds__(256)
-    group_norm_parts(const float* __restrict__ x, float* __restrict__ parts, const upconv::norm::Sizes s) {
-  using namespace upconv;
-  using namespace upconv::norm;
-  const i64 slab = i64(blockIdx.x) / s.shares, share = i64(blockIdx.x) % s.shares;
-  const i64 size = s.channels / s.groups * s.volume, from = share * s.share;
-  const i64 to = from + s.share < size ? from + s.share : size;
-  const float* at = x + slab * size;
-  Moments m = {0.f, 0.f, 0.f};
-  for (i64 i = from + threadIdx.x; i < to; i += 8 * 256) {
-    float v[8];
-    int held = 0;
-    float sum = 0.f;
+/// What the items, or the steps after the window, begin with.
+__device__ __forceinline__ S beginning(const Pull& p, const config::Operands& operands, int n, int channel,
+                                       Index inside, i64 at) {
+  if constexpr (config::POOL) {
+    const Closing& a = p.values;
+    const Index row = quotient(inside, a.at.w), d = quotient(row, a.at.h);
+    return window(a, operands, n, channel, d, row - d * a.at.values.h, inside - row * a.at.values.w);
+  }
+  return stored(p.values, at);
+}
+
+/// What they give.
+__device__ __forceinline__ S given(S v, const Pull& p, const config::Operands& operands, int n, int channel, i64 at) {
+  if constexpr (config::POOL) return config::after(v, p.values, operands, n, channel, at);
+  return config::before(v, p.values, operands, n, channel, at);
+}
+
+constexpr int SUMS = config::SUMS;
+constexpr int HELD_SUMS = SUMS > 0 ? SUMS : 1;
+
+/// Sums of a team of up to 32 lanes, or of the block, in its first thread.
+__device__ __forceinline__ void sum_team(S (&sums)[HELD_SUMS], int team) {
+  if constexpr (SUMS > 0) {
+    for (int lanes = (team < 32 ? team : 32) / 2; lanes > 0; lanes /= 2)
 #pragma unroll
-    for (int k = 0; k < 8; ++k) {
-      const bool inside = i + k * 256 < to;
-      v[k] = inside ? at[i + k * 256] : 0.f;
-      held += inside;
-      sum += v[k];
-    }
-    Moments few = {float(held), sum / float(held), 0.f};
+      for (int k = 0; k < SUMS; ++k) sums[k] += __shfl_down_sync(0xffffffffu, sums[k], lanes);
+    if (team <= 32) return;
+    __shared__ S held[HELD_SUMS][THREADS / 32];
+    __syncthreads();  // what an earlier call left here has been read
 #pragma unroll
-    for (int k = 0; k < 8; ++k)
-      if (i + k * 256 < to) few.squares += (v[k] - few.mean) * (v[k] - few.mean);
-    m = merged(m, few);
-  }
-  m = block_merged(m);
-  if (threadIdx.x == 0) {
-    float* part = parts + i64(blockIdx.x) * 3;
-    part[0] = m.count, part[1] = m.mean, part[2] = m.squares;
+    for (int k = 0; k < SUMS; ++k)
+      if (threadIdx.x % 32 == 0) held[k][threadIdx.x / 32] = sums[k];
+    __syncthreads();
+    if (threadIdx.x == 0)
+      for (int w = 1; w < THREADS / 32; ++w)
+#pragma unroll
+        for (int k = 0; k < SUMS; ++k) sums[k] += held[k][w];
   }
 }
 
-/// A thread a slab. statistics: mean and rstd of each.
-extern "C" __global__ void __launch_bounds__(256)
-    group_norm_statistics(const float* __restrict__ parts, float* __restrict__ statistics, const upconv::norm::Sizes s,
-                          const float eps) {
-  using namespace upconv;
-  using namespace upconv::norm;
-  const i64 slab = i64(blockIdx.x) * 256 + threadIdx.x;
-  if (slab >= s.slabs) return;
-  Moments m = {0.f, 0.f, 0.f};
-  for (i64 k = 0; k < s.shares; ++k) {
-    const float* part = parts + (slab * s.shares + k) * 3;
-    m = merged(m, {part[0], part[1], part[2]});
-  }
-  statistics[2 * slab] = m.mean;
-  statistics[2 * slab + 1] = 1.f / sqrtf(m.squares / m.count + eps);
-}
+}  // namespace closing
+}  // namespace upconv
+""",
+    "closing/pull.cuh": r"""// Takes a gradient back through element-wise items, norms among them, and through what lies behind them: a reduction, a
+// pooling. A team (a warp where units are small, else a block) has a share of a unit, as in closing/parts.cuh; it writes
+// the gradient of every value and sums over the share: of the gradient itself (a bias's), of operands, of what a norm
+// or softmax needs before its own gradient is known. Floor: source and gradient once, the result once.
+// Host preamble: STORE, SUMS, that of closing/gradient.cuh.
+#include "closing/gradient.cuh"
 
-/// Grid: samples times channels, times `shares` of the volume.
-extern "C" __global__ void __launch_bounds__(256)
-    group_norm_apply(const float* __restrict__ x, const float* __restrict__ statistics,
-                     const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ y,
-                     const upconv::norm::Sizes s) {
+extern "C" __global__ void __launch_bounds__(256, 3)
+    closing_pull(const upconv::arguments::Pull p, const config::Operands operands) {
   using namespace upconv;
-  const i64 plane = i64(blockIdx.x) / s.shares, share = i64(blockIdx.x) % s.shares;
-  const i64 channel = plane % s.channels, slab = plane / (s.channels / s.groups);
-  const float mean = statistics[2 * slab], scale = statistics[2 * slab + 1] * weight[channel], shift = bias[channel];
-  const i64 to = (share + 1) * s.share < s.volume ? (share + 1) * s.share : s.volume;
-  for (i64 i = share * s.share + threadIdx.x; i < to; i += 256)
-    y[plane * s.volume + i] = (x[plane * s.volume + i] - mean) * scale + shift;
-}
-
-/// Grid: samples times channels. sums: of dy, and of dy * (x - mean).
-extern "C" __global__ void __launch_bounds__(256)
-    group_norm_channel_sums(const float* __restrict__ x, const float* __restrict__ dy,
-                            const float* __restrict__ statistics, float* __restrict__ sums,
-                            const upconv::norm::Sizes s) {
-  using namespace upconv;
-  using namespace upconv::norm;
-  const i64 plane = blockIdx.x, slab = plane / (s.channels / s.groups);
-  const float mean = statistics[2 * slab];
-  float of_dy = 0.f, of_product = 0.f;
-  for (i64 i = threadIdx.x; i < s.volume;) {
-    float few_dy = 0.f, few_product = 0.f;  // short chains, smaller error
-    for (int k = 0; k < 64 && i < s.volume; ++k, i += 256) {
-      const float d = dy[plane * s.volume + i];
-      few_dy += d;
-      few_product += d * (x[plane * s.volume + i] - mean);
+  using namespace upconv::closing;
+  constexpr int most = config::POOL ? 2 : 4;
+  const Closing& a = p.values;
+  const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
+  const i64 index = i64(blockIdx.x) * teams + team;  // of all shares; a warp beyond the last does nothing
+  if (index >= a.units * a.shares) return;
+  const i64 unit = quotient(index, a.shares), share = index - unit * a.shares;
+  const Index from = static_cast<Index>(share * a.share);
+  const Index count = static_cast<Index>(a.length - from < a.share ? a.length - from : a.share);
+  const Run run(a, unit * a.length + from, count);
+  const Spot plane = in_plane(run.plane, run.first);
+  S sums[HELD_SUMS] = {};
+  for (Index i = lane; i < count; i += most * a.team) {
+    S v[most], g[most];
+    Spot s[most];
+#pragma unroll
+    for (int k = 0; k < most; ++k) {
+      const bool inside = i + k * a.team < count;
+      const Index there = inside ? i + k * a.team : 0;
+      s[k] = run.one_plane ? Spot{plane.n, plane.channel, run.first + there} : run.at(a, there);
+      const i64 at = s[k].n * a.at.values.n + s[k].channel * a.at.values.c + s[k].inside;
+      v[k] = inside ? beginning(p, operands, s[k].n, s[k].channel, s[k].inside, at) : S(0);
+      g[k] = inside ? arriving_at(p, s[k].n, s[k].channel, s[k].inside, at) : S(0);
     }
-    of_dy += few_dy;
-    of_product += few_product;
+#pragma unroll
+    for (int k = 0; k < most; ++k) {
+      if (i + k * a.team >= count) continue;
+      const i64 at = s[k].n * a.at.values.n + s[k].channel * a.at.values.c + s[k].inside;
+      const S back = config::pull(v[k], g[k], p, operands, s[k].n, s[k].channel, at, sums);
+      if constexpr (config::STORE) static_cast<Out*>(a.out)[at] = from_float<Out>(back);
+    }
   }
-  of_dy = block_sum(of_dy);
-  of_product = block_sum(of_product);
-  if (threadIdx.x == 0) sums[2 * plane] = of_dy, sums[2 * plane + 1] = of_product;
-}
-
-/// Grid: as group_norm_apply.
-extern "C" __global__ void __launch_bounds__(256)
-    group_norm_dx(const float* __restrict__ x, const float* __restrict__ dy, const float* __restrict__ statistics,
-                  const float* __restrict__ weight, const float* __restrict__ sums, float* __restrict__ dx,
-                  const upconv::norm::Sizes s) {
-  using namespace upconv;
-  using namespace upconv::norm;
-  const i64 plane = i64(blockIdx.x) / s.shares, share = i64(blockIdx.x) % s.shares;
-  const i64 of_group = s.channels / s.groups, channel = plane % s.channels, slab = plane / of_group;
-  const float mean = statistics[2 * slab], rstd = statistics[2 * slab + 1];
-  float of_dy = 0.f, of_product = 0.f;  // over the group's channels
-  for (i64 c = threadIdx.x; c < of_group; c += 256) {
-    const float w = weight[slab % s.groups * of_group + c];
-    of_dy += w * sums[2 * (slab * of_group + c)];
-    of_product += w * sums[2 * (slab * of_group + c) + 1];
-  }
-  const float size = float(of_group * s.volume);
-  const float average = block_sum(of_dy) / size, slope = block_sum(of_product) / size * rstd * rstd;
-  const float w = weight[channel];
-  const i64 to = (share + 1) * s.share < s.volume ? (share + 1) * s.share : s.volume;
-  for (i64 i = share * s.share + threadIdx.x; i < to; i += 256) {
-    const i64 at = plane * s.volume + i;
-    dx[at] = rstd * (w * dy[at] - average - (x[at] - mean) * slope);
+  if constexpr (SUMS > 0) {
+    sum_team(sums, a.team);
+    if (lane != 0) return;
+    S* to = static_cast<S*>(p.sums) + index * SUMS;
+#pragma unroll
+    for (int k = 0; k < SUMS; ++k) to[k] = sums[k];
   }
 }
+""",
+    "closing/pull_norm.cuh": r"""// From the sums of a norm's gradient to what takes it back. With h the gradient of the norm's result, w its weight, q the
+// normalised value, r the scale: that of the value is r * (w h - mean(w h) - q mean(w h q)), means over the set that
+// shares mean and variance. SUMS of every plane or row and share: h, and h q. For every plane or row three numbers: r w,
+// r mean(w h), r mean(w h q). Sets and teams as in closing/norm.cuh; sums in double.
+// Host preamble: BATCH, PER, CHANNELS, CENTER (no scale), WEIGHT (a number for each channel).
+#include "closing/value.cuh"
 
-/// Grid: channels.
-extern "C" __global__ void __launch_bounds__(256)
-    group_norm_parameters(const float* __restrict__ statistics, const float* __restrict__ sums,
-                          float* __restrict__ dweight, float* __restrict__ dbias, const upconv::norm::Sizes s) {
+extern "C" __global__ void __launch_bounds__(256, 2) closing_pull_norm(const upconv::arguments::Closing a) {
   using namespace upconv;
-  using namespace upconv::norm;
-  const i64 channel = blockIdx.x, samples = s.slabs / s.groups, group = channel / (s.channels / s.groups);
-  float of_dy = 0.f, of_product = 0.f;
-  for (i64 n = threadIdx.x; n < samples; n += 256) {
-    const i64 plane = n * s.channels + channel;
-    of_dy += sums[2 * plane];
-    of_product += sums[2 * plane + 1] * statistics[2 * (n * s.groups + group) + 1];
+  using namespace upconv::closing;
+  const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
+  const i64 set = i64(blockIdx.x) * teams + team;
+  if (set >= a.units) return;
+  const i64 planes = config::BATCH ? a.planes : config::PER, parts = planes * a.shares;
+  const auto plane_of = [&](i64 k) { return config::BATCH ? k * CHANNELS + set : set * config::PER + k; };
+  const auto weight_of = [&](i64 plane) {
+    return config::WEIGHT ? double(to_float(static_cast<const Element*>(a.weight)[plane % CHANNELS])) : 1.0;
+  };
+  double of_h = 0.0, of_product = 0.0;
+  for (i64 i = lane; i < parts; i += a.team) {
+    const i64 k = quotient(i, a.shares), share = i - k * a.shares, plane = plane_of(k);
+    const S* part = static_cast<const S*>(a.parts) + 2 * (plane * a.shares + share);
+    const double w = weight_of(plane);
+    of_h += w * double(part[0]);
+    of_product += w * double(part[1]);
   }
-  of_dy = block_sum(of_dy);
-  of_product = block_sum(of_product);
-  if (threadIdx.x == 0) dweight[channel] = of_product, dbias[channel] = of_dy;
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    of_h += __shfl_xor_sync(0xffffffffu, of_h, lanes);
+    of_product += __shfl_xor_sync(0xffffffffu, of_product, lanes);
+  }
+  if (a.team > 32) {
+    __shared__ double held[2][THREADS / 32];
+    if (threadIdx.x % 32 == 0) held[0][threadIdx.x / 32] = of_h, held[1][threadIdx.x / 32] = of_product;
+    __syncthreads();
+    of_h = of_product = 0.0;
+    for (int w = 0; w < THREADS / 32; ++w) of_h += held[0][w], of_product += held[1][w];
+  }
+  const double count = double(planes) * double(a.length);
+  const double scale = double(static_cast<const S*>(a.tables[0])[config::TABLE_WIDTH * set + 1]);
+  const S mean = S(scale * of_h / count), slope = config::CENTER ? S(0) : S(scale * of_product / count);
+  for (i64 k = lane; k < planes; k += a.team) {
+    const i64 plane = plane_of(k);
+    S* to = static_cast<S*>(a.table_out) + 3 * plane;
+    to[0] = S(scale * weight_of(plane)), to[1] = mean, to[2] = slope;
+  }
+}
+""",
+    "closing/total.cuh": r"""// Sums over some dimensions of numbers of an array, in double and in a fixed order: the gradient of an operand that is
+// broadcast, from sums of shares or from a number for each value. A team of 1, 32 or 256 threads has a result.
+// Host preamble: In (the numbers), Out (the results), ADD (to what is there).
+#include "arguments/pull.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+/// The offset of element number `i` of dense sizes in an array of other strides.
+__device__ __forceinline__ i64 total_offset(i64 i, const long long (&size)[5], const long long (&stride)[5]) {
+  i64 offset = 0;
+#pragma unroll
+  for (int d = 4; d >= 0; --d) {
+    if (size[d] == 1) continue;
+    i64 q;
+    if (((i | size[d]) >> 32) == 0)
+      q = static_cast<u32>(i) / static_cast<u32>(size[d]);
+    else
+      q = i / size[d];
+    offset += (i - q * size[d]) * stride[d];
+    i = q;
+  }
+  return offset;
+}
+
+}  // namespace upconv
+
+extern "C" __global__ void __launch_bounds__(256) closing_total(const upconv::arguments::Total t) {
+  using namespace upconv;
+  typedef Number<config::Out>::Sum S;
+  const int teams = 256 / t.team, team = threadIdx.x / static_cast<u32>(t.team), lane = threadIdx.x % t.team;
+  const i64 result = i64(blockIdx.x) * teams + team;
+  const bool exists = result < t.outputs;  // lanes of a warp without a result shuffle along
+  double sum = 0.0;
+  if (exists) {
+    const config::In* in = static_cast<const config::In*>(t.in) + total_offset(result, t.kept, t.kept_stride);
+    i64 i = lane;
+    for (; i + 3 * t.team < t.count; i += 4 * t.team) {
+      config::In v[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) v[k] = in[total_offset(i + k * t.team, t.gone, t.gone_stride)];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) sum += double(v[k]);
+    }
+    for (; i < t.count; i += t.team) sum += double(in[total_offset(i, t.gone, t.gone_stride)]);
+  }
+  if (t.team > 1) {
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_down_sync(0xffffffffu, sum, lanes);
+  }
+  if (t.team > 32) {
+    __shared__ double held[8];
+    if (threadIdx.x % 32 == 0) held[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0)
+      for (int w = 1; w < 8; ++w) sum += held[w];
+  }
+  if (!exists || lane != 0) return;
+  config::Out* out = static_cast<config::Out*>(t.out) + result;
+  if constexpr (config::ADD) sum += double(to_float(*out));
+  *out = from_float<config::Out>(S(sum));
 }
 """,
     "launch/sizes.hpp": r"""// What a launch is computed from: batch and spatial sizes, tensors, and the integer arithmetic for it. The headers of
@@ -4038,6 +4643,527 @@ bool run(const BiasSumFixed& f, const BiasSumLaunch& l, const Tensors& t, void* 
 
 }  // namespace upconv::launch
 """,
+    "launch/closing.hpp": r"""// Launches of the kernels of closing/ for any sizes: shapes, ranges, shares and grids from what was specialised.
+#pragma once
+
+#include "arguments/closing.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+constexpr Int closing_threads = 256;
+
+/// What a closing kernel was specialised for, as far as a launch depends on it.
+struct ClosingFixed {
+  Int kind = 0;  ///< 0 map, 1 parts, 2 norm, 3 result, 4 columns, 5 rows.
+  bool window = false, reduces = false, wide = false;
+  Int k_d = 1, k_h = 1, k_w = 1, s_d = 1, s_h = 1, s_w = 1, p_d = 0, p_h = 0, p_w = 0;  ///< Of the window.
+  Int first = 2, last = 4;  ///< The dimensions of a unit (parts), of a column or a row: 1 channel to 4 w.
+  Int row_first = 0;        ///< The first dimension of what an item of the value calls a row; 0: there is none.
+  Int split = 1, each = 1;  ///< columns: warps that share columns, columns of a thread.
+  bool batch = false;       ///< norm: sets are channels of all samples, else `per` planes that follow each other.
+  Int per = 1;
+  Int sum_bytes = 4;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("kind", kind), field("window", window), field("reduces", reduces), field("wide", wide);
+    field("k_d", k_d), field("k_h", k_h), field("k_w", k_w);
+    field("s_d", s_d), field("s_h", s_h), field("s_w", s_w);
+    field("p_d", p_d), field("p_h", p_h), field("p_w", p_w);
+    field("first", first), field("last", last), field("row_first", row_first);
+    field("split", split), field("each", each), field("batch", batch), field("per", per);
+    field("sum_bytes", sum_bytes);
+  }
+};
+
+struct ClosingLaunch {
+  const char* refusal = nullptr;
+  arguments::Closing arguments{};
+  Int result[5] = {1, 1, 1, 1, 1};  ///< Shape of what the kernel writes, where it writes values.
+  Int at[5] = {1, 1, 1, 1, 1};      ///< After the window.
+  Int blocks = 0;
+  Int parts_bytes = 0;  ///< Of the statistics that `parts` writes and norm and result read.
+};
+
+inline arguments::Divisor divisor_of(Int value) {
+  arguments::Divisor d{value, 1, 0};
+  if (value > 1 && value <= Int(1) << 31) {
+    while ((Int(1) << d.shift) < value) ++d.shift;
+    d.magic = static_cast<unsigned>((static_cast<unsigned long long>((Int(1) << d.shift) - value) << 32) /
+                                        static_cast<unsigned long long>(value) +
+                                    1);
+  }
+  return d;
+}
+
+inline Int closing_product(const Int (&size)[5], Int first, Int last) {
+  Int n = 1;
+  for (Int d = first; d <= last; ++d) n *= size[d];
+  return n;
+}
+
+inline arguments::ClosingShape closing_shape(const Int (&size)[5]) {
+  arguments::ClosingShape s;
+  const Int volume = closing_product(size, 2, 4);
+  s.values = {volume * size[1], volume, 1, static_cast<int>(size[3]), static_cast<int>(size[4])};
+  s.count = volume * size[1] * size[0];
+  s.d = static_cast<int>(size[2]);
+  s.volume = divisor_of(volume), s.h = divisor_of(size[3]), s.w = divisor_of(size[4]);
+  return s;
+}
+
+/// Shares of units and the values of each: whole units to warps where they are small, else enough blocks for the chip.
+inline void closing_shares(arguments::Closing& a, int processors) {
+  a.shares = 1;
+  if (a.length > 2048) {
+    const Int enough = ceil_div(32 * Int(processors), most(a.units, 1));
+    a.shares = most(least(enough, ceil_div(a.length, 2048)), 1);
+  }
+  a.share = most(ceil_div(a.length, a.shares), 1);
+  a.shares = most(ceil_div(a.length, a.share), 1);
+}
+
+/// `source` is the shape of what the kernel reads: for norm and result, that of the statistics' value after its window.
+inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], int processors) {
+  ClosingLaunch l;
+  arguments::Closing& a = l.arguments;
+  Int at[5] = {source[0], source[1], source[2], source[3], source[4]};
+  if (f.window) {
+    const Int k[3] = {f.k_d, f.k_h, f.k_w}, s[3] = {f.s_d, f.s_h, f.s_w}, p[3] = {f.p_d, f.p_h, f.p_w};
+    for (int d = 0; d < 3; ++d) {
+      if (at[d + 2] + 2 * p[d] < k[d]) l.refusal = "a pooling window that is larger than what it is moved over";
+      at[d + 2] = (at[d + 2] + 2 * p[d] - k[d]) / s[d] + 1;
+    }
+  }
+  for (int d = 0; d < 5; ++d) {
+    l.at[d] = at[d];
+    l.result[d] = f.reduces && d >= f.first && d <= f.last ? 1 : at[d];
+    if (source[d] > Int(1) << 30) l.refusal = "a dimension above 2^30";
+  }
+  if (source[0] * source[1] >= Int(1) << 31) l.refusal = "2^31 planes or more";
+  if (!f.wide && closing_product(source, 2, 4) > (Int(1) << 31) - (1 << 20))
+    l.refusal = "a plane of 2^31 values or more";
+  if (l.refusal) return l;
+  a.in = closing_shape(source), a.at = closing_shape(at), a.result = closing_shape(l.result);
+  a.row = f.row_first > 0 ? closing_product(source, f.row_first, 4) : 1;
+  a.units = closing_product(at, 0, f.first - 1);
+  a.length = closing_product(at, f.first, f.last);
+  a.inner = closing_product(at, f.last + 1, 4);
+  a.inner_by = divisor_of(a.inner);
+  a.planes = source[0];
+  a.team = 32;
+  if (f.kind >= 1 && f.kind <= 3) {
+    closing_shares(a, processors);
+    l.parts_bytes = a.units * a.shares * 2 * f.sum_bytes;
+  }
+  if (a.at.count == 0) return l;
+  switch (f.kind) {
+    case 0:
+      l.blocks = ceil_div(a.at.count, closing_threads * (f.window ? 2 : 8));
+      break;
+    case 1:
+      a.team = a.length > 2048 ? 256 : 32;
+      l.blocks = ceil_div(a.units * a.shares, closing_threads / a.team);
+      break;
+    case 2: {
+      const Int units = a.units;
+      a.units = f.batch ? source[1] : units / f.per;
+      a.team = (f.batch ? a.planes : f.per) * a.shares > 64 ? 256 : 32;
+      l.blocks = ceil_div(a.units, closing_threads / a.team);
+      break;
+    }
+    case 3:
+      l.blocks = ceil_div(a.units, closing_threads / 32);
+      break;
+    case 4:
+      l.blocks = ceil_div(a.units * a.inner, closing_threads / f.split * f.each);
+      break;
+    default:
+      a.team = 2;
+      while (a.team < 32 && 4 * a.team < a.length) a.team *= 2;
+      if (a.length > 128) a.team = 256;
+      l.blocks = ceil_div(a.units, closing_threads / a.team);
+  }
+  if (l.blocks > (Int(1) << 31) - 1) l.refusal = "more blocks than 2^31";
+  return l;
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/pull.hpp": r"""// Launches of the gradient kernels of closing/ for any sizes, on top of launch/closing.hpp.
+#pragma once
+
+#include "arguments/pull.cuh"
+#include "launch/closing.hpp"
+
+namespace upconv::launch {
+
+/// What a gradient kernel was specialised for, as far as a launch depends on it.
+struct PullFixed {
+  Int kind = 0;          ///< 0 pull, 1 columns, 2 rows, 3 norm.
+  ClosingFixed closing;  ///< Of the values that are read; `first` and `last` of the units, columns or rows.
+  Int arrives = 0;       ///< closing/gradient.cuh
+  Int r_first = 1, r_last = 1;  ///< Of the reduction.
+  Int g_kd = 1, g_kh = 1, g_kw = 1, g_sd = 1, g_sh = 1, g_sw = 1, g_pd = 0, g_ph = 0, g_pw = 0;  ///< The window.
+  Int sums = 0;              ///< Of a unit and share, or row.
+  bool vector_sums = false;  ///< rows
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("kind", kind);
+    closing.visit([&](const char* name, auto& value) {
+      char path[40] = "closing.";
+      for (int i = 8; i < 39 && (path[i] = *name) != 0; ++i) ++name;
+      field(static_cast<const char*>(path), value);
+    });
+    field("arrives", arrives), field("r_first", r_first), field("r_last", r_last);
+    field("g_kd", g_kd), field("g_kh", g_kh), field("g_kw", g_kw);
+    field("g_sd", g_sd), field("g_sh", g_sh), field("g_sw", g_sw);
+    field("g_pd", g_pd), field("g_ph", g_ph), field("g_pw", g_pw);
+    field("sums", sums), field("vector_sums", vector_sums);
+  }
+};
+
+struct PullLaunch {
+  const char* refusal = nullptr;
+  arguments::Pull arguments{};
+  Int blocks = 0;
+  Int sum_units = 0, sum_shares = 1;  ///< `sums` numbers of each unit and share.
+  Int sum_bytes = 0, vector_bytes = 0;
+  Int at[5] = {1, 1, 1, 1, 1};  ///< Shape of the values whose gradient arrives, after the window.
+};
+
+inline PullLaunch launch_of(const PullFixed& f, const Int (&source)[5], int processors) {
+  PullLaunch l;
+  ClosingFixed c = f.closing;
+  c.kind = f.kind == 0 ? 1 : f.kind == 1 ? 4 : f.kind == 2 ? 5 : 2;
+  c.reduces = false;
+  const ClosingLaunch values = launch_of(c, source, processors);
+  l.refusal = values.refusal;
+  if (l.refusal) return l;
+  arguments::Pull& p = l.arguments;
+  p.values = values.arguments;
+  for (int d = 0; d < 5; ++d) l.at[d] = values.at[d];
+  l.blocks = values.blocks;
+  if (f.arrives == 1) {
+    p.length = closing_product(l.at, f.r_first, f.r_last);
+    p.inner = closing_product(l.at, f.r_last + 1, 4);
+  } else if (f.arrives > 1) {
+    Int left[5] = {l.at[0], l.at[1], l.at[2], l.at[3], l.at[4]};
+    const Int k[3] = {f.g_kd, f.g_kh, f.g_kw}, s[3] = {f.g_sd, f.g_sh, f.g_sw}, pad[3] = {f.g_pd, f.g_ph, f.g_pw};
+    for (int d = 0; d < 3; ++d) left[d + 2] = (l.at[d + 2] + 2 * pad[d] - k[d]) / s[d] + 1;
+    p.arriving = closing_shape(left);
+  }
+  if (f.kind == 0) {
+    l.sum_units = p.values.units, l.sum_shares = p.values.shares;
+  } else if (f.kind == 2) {
+    // Every block takes several turns, so that a vector's sums are few; blocks enough for the chip stay.
+    const Int teams = closing_threads / p.values.team, turns = ceil_div(p.values.units, teams);
+    p.values.share = most(ceil_div(turns, 16 * Int(processors)), 1);
+    l.blocks = p.values.units == 0 ? 0 : ceil_div(turns, p.values.share);
+    l.sum_units = p.values.units;
+    l.vector_bytes = l.blocks * 2 * p.values.length * f.closing.sum_bytes;
+  }
+  l.sum_bytes = l.sum_units * l.sum_shares * f.sums * f.closing.sum_bytes;
+  return l;
+}
+
+inline void dense_total(const Int (&size)[5], Int (&stride)[5]) {
+  Int all = 1;
+  for (int d = 4; d >= 0; --d) stride[d] = all, all *= size[d];
+}
+
+/// How the sums number `slot` of a launch lie, as an array whose first dimensions are those of its units and whose last
+/// are its shares; or a norm's vectors, an array of blocks and a row. Returns the first one's offset.
+inline Int sums_of(const PullFixed& f, const PullLaunch& l, Int slot, bool vectors, Int (&size)[5], Int (&stride)[5]) {
+  for (int d = 0; d < 5; ++d) size[d] = 1;
+  if (vectors) {
+    const Int length = l.arguments.values.length;
+    size[0] = l.blocks, size[4] = length;
+    for (int d = 0; d < 5; ++d) stride[d] = 2 * length;
+    stride[4] = 1;
+    return slot * length;
+  }
+  for (int d = 0; d < f.closing.first; ++d) size[d] = l.at[d];
+  size[4] = l.sum_shares;
+  dense_total(size, stride);
+  for (int d = 0; d < 5; ++d) stride[d] *= f.sums;
+  return slot;
+}
+
+struct TotalLaunch {
+  arguments::Total arguments{};
+  Int blocks = 0;
+};
+
+/// Neighbouring dimensions that lie one behind the other become one: fewer divisions.
+inline void closing_collapse(Int (&size)[5], Int (&stride)[5]) {
+  for (int d = 4; d > 0; --d)
+    for (int outer = d - 1; outer >= 0; --outer) {
+      if (size[outer] == 1) continue;
+      if (size[d] != 1 && stride[outer] != stride[d] * size[d]) break;
+      if (size[d] == 1) stride[d] = stride[outer];
+      size[d] *= size[outer], size[outer] = 1;
+    }
+}
+
+/// Sums over the dimensions of `size` that `gone` names, in elements `stride` apart.
+inline TotalLaunch total_of(const Int (&size)[5], const Int (&stride)[5], unsigned gone) {
+  TotalLaunch l;
+  arguments::Total& t = l.arguments;
+  t.outputs = t.count = 1;
+  for (int d = 0; d < 5; ++d) {
+    const bool sum = gone >> d & 1;
+    t.kept[d] = sum ? 1 : size[d], t.kept_stride[d] = stride[d];
+    t.gone[d] = sum ? size[d] : 1, t.gone_stride[d] = stride[d];
+    t.outputs *= t.kept[d], t.count *= t.gone[d];
+  }
+  closing_collapse(t.kept, t.kept_stride);
+  closing_collapse(t.gone, t.gone_stride);
+  t.team = t.count <= 8 || (t.outputs >= 16384 && t.kept[4] > 1 && t.kept_stride[4] == 1) ? 1
+           : t.count <= 2048 || t.outputs > 4096                                          ? 32
+                                                                                          : 256;
+  l.blocks = ceil_div(t.outputs, closing_threads / t.team);
+  return l;
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/program.hpp": r"""// A chain's passes for any sizes, as exported files run them: from the shape of the layer's result to the memory that
+// the passes share, and their launches one after the other. What a pass is, the library has decided
+// (src/plan/program_text.cpp writes it down).
+#pragma once
+
+#include "launch/pull.hpp"
+
+namespace upconv::launch {
+
+enum Place {
+  IN_WORKSPACE,
+  IN_Z,         ///< The layer's result; of a chain without a layer, x.
+  IN_Y,
+  IN_SAVED,     ///< Kept from the forward pass to the gradient's, by number.
+  IN_DY,
+  IN_DZ,
+  IN_DB,
+  IN_GRADIENT,  ///< Of an operand, by number.
+};
+
+constexpr int most_passes = 64, most_buffers = 96, most_operands = 16;
+
+struct ProgramPass {
+  int form = 0;    ///< 0: a kernel of launch/closing.hpp, 1: of launch/pull.hpp, 2: a total.
+  int kernel = 0;  ///< By its number in the file.
+  ClosingFixed closing;
+  PullFixed pull;
+  // Buffers; -1: none.
+  int source = -1, out = -1, parts = -1, table_out = -1, saved = -1, argmax = -1;
+  int tables[4] = {-1, -1, -1, -1}, coefficients[4] = {-1, -1, -1, -1};
+  int gradient = -1, reduced = -1, ties = -1, sums = -1, vector_sums = -1;
+  int whole[arguments::most_wholes] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+  int of = -1;                 ///< The pass whose parts or sums these are.
+  int argmax_bytes = 1;
+  bool statistics = false;     ///< Gives those of a batch norm.
+  bool spared = false;         ///< Not needed where the units of `of` are one share each.
+  int weight = -1, bias = -1;  ///< Operands.
+  bool vectors = false, nothing = false;  ///< total
+  int slot = 0, like = -1;                ///< total: of sums; the operand whose sizes the result has.
+  unsigned gone = 0;
+};
+
+struct ProgramBuffer {
+  int place = IN_WORKSPACE, number = 0;
+};
+
+struct Program {
+  ProgramPass passes[most_passes];
+  ProgramBuffer buffers[most_buffers];
+  int pass_count = 0, buffer_count = 0, saved_count = 0;
+
+  ProgramPass& add() { return passes[pass_count++]; }
+  void buffer(int place, int number) { buffers[buffer_count].place = place, buffers[buffer_count++].number = number; }
+};
+
+struct ProgramOperand {
+  const void* data = nullptr;
+  Int size[5] = {1, 1, 1, 1, 1};  ///< Dense.
+};
+
+/// What a program needs for sizes: every buffer's shape and bytes, and where it lies in the workspace.
+struct ProgramPlan {
+  const char* refusal = nullptr;
+  Int shape[most_buffers][5];
+  Int bytes[most_buffers];
+  Int offset[most_buffers];
+  Int workspace_bytes = 0;
+  ClosingLaunch closing[most_passes];
+  PullLaunch pull[most_passes];
+  TotalLaunch total[most_passes];
+  Int total_offset[most_passes];
+};
+
+inline Int count_of(const Int (&shape)[5]) { return closing_product(shape, 0, 4); }
+inline void set_shape(ProgramPlan& plan, int buffer, const Int (&shape)[5], Int bytes) {
+  if (buffer < 0) return;
+  for (int d = 0; d < 5; ++d) plan.shape[buffer][d] = shape[d];
+  plan.bytes[buffer] = count_of(shape) * bytes;
+}
+inline void set_bytes(ProgramPlan& plan, int buffer, Int bytes) {
+  const Int flat[5] = {1, 1, 1, 1, bytes};
+  set_shape(plan, buffer, flat, 1);
+}
+
+/// Shapes as they are between the passes: a pass's own kernels are told what they read.
+inline void plan_program(const Program& program, const Int (&z)[5], const ProgramOperand* operands, int processors,
+                         ProgramPlan& plan) {
+  for (int b = 0; b < program.buffer_count; ++b) {
+    set_bytes(plan, b, 0);
+    if (program.buffers[b].place == IN_Z) set_shape(plan, b, z, 4);
+  }
+  for (int i = 0; i < program.pass_count && !plan.refusal; ++i) {
+    const ProgramPass& p = program.passes[i];
+    Int shape[5] = {1, 1, 1, 1, 1};
+    if (p.source >= 0)
+      for (int d = 0; d < 5; ++d) shape[d] = plan.shape[p.source][d];
+    if (p.form == 0) {
+      ClosingLaunch& l = plan.closing[i];
+      if (p.of >= 0)  // what is put together: the values after their window
+        for (int d = 0; d < 5; ++d) shape[d] = plan.closing[p.of].at[d];
+      l = launch_of(p.closing, shape, processors);
+      plan.refusal = l.refusal;
+      if (p.closing.kind == 1) set_bytes(plan, p.parts, l.parts_bytes);
+      set_shape(plan, p.out, l.result, 4);
+      set_bytes(plan, p.table_out, closing_product(l.at, 0, static_cast<int>(p.closing.first) - 1) * 12);
+      set_bytes(plan, p.saved, l.arguments.units * 8);
+      set_shape(plan, p.argmax, l.at, p.argmax_bytes);
+    } else if (p.form == 1) {
+      PullLaunch& l = plan.pull[i];
+      l = launch_of(p.pull, shape, processors);
+      plan.refusal = l.refusal;
+      set_shape(plan, p.out, l.at, 4);
+      for (int w : p.whole) set_shape(plan, w, l.at, 4);
+      if (p.pull.kind != 3) set_bytes(plan, p.sums, l.sum_bytes);
+      set_bytes(plan, p.vector_sums, l.vector_bytes);
+      set_bytes(plan, p.table_out, closing_product(shape, 0, static_cast<int>(p.pull.closing.first) - 1) * 12);
+    } else {
+      Int size[5], stride[5], left[5];
+      plan.total_offset[i] = 0;
+      if (p.nothing || p.source >= 0) {
+        for (int d = 0; d < 5; ++d) size[d] = p.nothing ? operands[p.like].size[d] : shape[d];
+        dense_total(size, stride);
+      } else {
+        plan.total_offset[i] = 4 * sums_of(program.passes[p.of].pull, plan.pull[p.of], p.slot, p.vectors, size, stride);
+      }
+      plan.total[i] = total_of(size, stride, p.gone);
+      if (p.nothing) plan.total[i].arguments.count = 0;
+      for (int d = 0; d < 5; ++d) left[d] = p.gone >> d & 1 ? 1 : size[d];
+      set_shape(plan, p.out, left, 4);
+    }
+  }
+  plan.workspace_bytes = 0;
+  for (int b = 0; b < program.buffer_count; ++b) {
+    plan.offset[b] = plan.workspace_bytes;
+    if (program.buffers[b].place == IN_WORKSPACE) plan.workspace_bytes += ceil_div(plan.bytes[b], 256) * 256;
+  }
+}
+
+/// Addresses of a run.
+struct ProgramTensors {
+  const void* z = nullptr;
+  const void* dy = nullptr;
+  void *y = nullptr, *dz = nullptr, *db = nullptr, *workspace = nullptr;
+  void* const* saved = nullptr;
+  void* const* gradients = nullptr;
+  double* statistics = nullptr;
+  const ProgramOperand* operands = nullptr;
+  int operand_count = 0;
+};
+
+/// The operands as kernels take them; `values` where an epilogue's does.
+inline arguments::Operands<most_operands> operand_block(const ProgramOperand* operands, int count,
+                                                        const arguments::Values& values) {
+  arguments::Operands<most_operands> block{};
+  block.values = values;
+  for (int i = 0; i < count; ++i) {
+    long long stride[5], all = 1;
+    for (int d = 4; d >= 0; --d) {
+      stride[d] = operands[i].size[d] == 1 ? 0 : all;
+      all *= operands[i].size[d];
+    }
+    block.at[i] = {operands[i].data, stride[0], stride[1], stride[2], stride[3], stride[4]};
+  }
+  return block;
+}
+
+inline void* program_address(const Program& program, const ProgramPlan& plan, const ProgramTensors& t, int buffer) {
+  if (buffer < 0) return nullptr;
+  const ProgramBuffer& b = program.buffers[buffer];
+  switch (b.place) {
+    case IN_Z:
+      return const_cast<void*>(t.z);
+    case IN_Y:
+      return t.y;
+    case IN_SAVED:
+      return t.saved[b.number];
+    case IN_DY:
+      return const_cast<void*>(t.dy);
+    case IN_DZ:
+      return t.dz;
+    case IN_DB:
+      return t.db;
+    case IN_GRADIENT:
+      return t.gradients[b.number];
+    default:
+      return static_cast<char*>(t.workspace) + plan.offset[buffer];
+  }
+}
+
+/// Puts all passes on a stream: start(kernel, shape, arguments), which says whether it goes on.
+template <class Start>
+void run_program(const Program& program, const ProgramPlan& plan, const ProgramTensors& t, Start& start) {
+  arguments::Operands<most_operands> block = operand_block(t.operands, t.operand_count, {});
+  const auto at = [&](int buffer) { return program_address(program, plan, t, buffer); };
+  const auto vector = [&](int operand) -> const void* { return operand < 0 ? nullptr : t.operands[operand].data; };
+  for (int i = 0; i < program.pass_count; ++i) {
+    const ProgramPass& p = program.passes[i];
+    if (p.form == 2) {
+      arguments::Total a = plan.total[i].arguments;
+      if (plan.total[i].blocks == 0) continue;
+      const int from = p.nothing ? -1 : p.source >= 0 ? p.source
+                                    : p.vectors       ? program.passes[p.of].vector_sums
+                                                      : program.passes[p.of].sums;
+      a.in = from < 0 ? nullptr : static_cast<char*>(at(from)) + plan.total_offset[i];
+      a.out = at(p.out);
+      void* list[] = {&a};
+      if (!start(p.kernel, {static_cast<unsigned>(plan.total[i].blocks), closing_threads, 0}, list)) return;
+      continue;
+    }
+    const bool pulls = p.form == 1;
+    const Int blocks = pulls ? plan.pull[i].blocks : plan.closing[i].blocks;
+    if (blocks == 0 || (p.spared && plan.closing[p.of].arguments.shares == 1)) continue;
+    arguments::Pull pull = pulls ? plan.pull[i].arguments : arguments::Pull{};
+    arguments::Closing closing = pulls ? pull.values : plan.closing[i].arguments;
+    closing.source = at(p.source), closing.out = at(p.out);
+    closing.parts = at(pulls && p.pull.kind == 3 ? p.sums : p.parts);
+    for (int k = 0; k < 4; ++k) closing.tables[k] = at(p.tables[k]), pull.coefficients[k] = at(p.coefficients[k]);
+    closing.table_out = at(p.table_out);
+    closing.saved = at(pulls ? -1 : p.saved), closing.argmax = at(pulls ? -1 : p.argmax);
+    closing.statistics = p.statistics ? t.statistics : nullptr;
+    closing.weight = vector(p.weight), closing.bias = vector(p.bias);
+    pull.values = closing;
+    pull.gradient = at(p.gradient), pull.argmax = at(pulls ? p.argmax : -1);
+    pull.reduced = at(p.reduced), pull.ties = at(p.ties);
+    pull.sums = at(p.sums), pull.vector_sums = at(p.vector_sums);
+    for (int k = 0; k < arguments::most_wholes; ++k) pull.whole[k] = at(p.whole[k]);
+    void* first = pulls && p.pull.kind != 3 ? static_cast<void*>(&pull) : static_cast<void*>(&closing);
+    void* list[] = {first, &block};
+    if (!start(p.kernel, {static_cast<unsigned>(blocks), closing_threads, 0}, list)) return;
+  }
+}
+
+}  // namespace upconv::launch
+""",
 }
 
 
@@ -4267,258 +5393,6 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 #include "mma/taps.cuh"
 namespace config {
 typedef float Element;
-constexpr upconv::Mode MODE = upconv::Mode::bf16x3;
-constexpr bool FORWARD = true;
-constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
-constexpr upconv::Dimension DIM_H = {3, 1, 1, false};
-constexpr upconv::Dimension DIM_W = {3, 1, 1, false};
-constexpr int DEPTH = 8;
-constexpr int COLUMNS = 8;
-constexpr int LOOP = 2;
-constexpr int W_DEEP = 72;
-constexpr int W_WIDE = 9;
-constexpr int W_D = 9;
-constexpr int W_H = 3;
-constexpr int W_W = 1;
-constexpr bool SOURCE_LAST = false;
-constexpr bool OUT_LAST = false;
-constexpr bool WEIGHT_LAST = false;
-constexpr bool HAS_BIAS = true;
-constexpr int TN = 2;
-constexpr int TD = 1;
-constexpr int TH = 8;
-constexpr int TW = 16;
-constexpr int MT = 4;
-constexpr int NT = 1;
-constexpr int WARPS_M = 4;
-constexpr int WARPS_N = 1;
-constexpr int WARPS_K = 1;
-constexpr int J = 2;
-constexpr int KC = 16;
-constexpr bool RESIDENT = true;
-constexpr int LW = 18;
-constexpr int NPAD = 0;
-constexpr int KPITCH = 368;
-constexpr int SKEW = 1;
-constexpr bool STAGED = false;
-constexpr bool RAW_SOURCE = false;
-constexpr bool RAW_WEIGHT = false;
-constexpr int BLOCKS = 2;
-constexpr int FETCH_REGISTERS = 16;
-}
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace config {
-constexpr bool has_epilogue = true;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-template <class S>
-__device__ __forceinline__ S epilogue(S v) {
-  v = upconv::activation::gelu<S>(v);
-  return v;
-}
-template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
-}
-}  // namespace config
-"""),
-    "positions_1": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
-constexpr int KD = 1;
-constexpr int SD = 1;
-constexpr int PD = 0;
-constexpr int DD = 1;
-constexpr int SHIFT_D = 0;
-constexpr int W_TD = 9;
-constexpr int KH = 3;
-constexpr int SH = 1;
-constexpr int PH = 0;
-constexpr int DH = 1;
-constexpr int SHIFT_H = 0;
-constexpr int W_TH = 3;
-constexpr int KW = 3;
-constexpr int SW = 1;
-constexpr int PW = 0;
-constexpr int DW = 1;
-constexpr int SHIFT_W = 0;
-constexpr int W_TW = 1;
-constexpr int DTYPE = 0;
-constexpr int CI = 8;
-constexpr int CO = 8;
-constexpr int COT = 8;
-constexpr int UH = 3;
-constexpr int UW = 1;
-constexpr int THREADS = 256;
-constexpr int BLOCKS = 2;
-constexpr int W_GROUP = 576;
-constexpr int W_IN = 72;
-constexpr int W_OUT = 9;
-constexpr int IN_COLUMN = 1;
-constexpr int OUT_COLUMN = 1;
-constexpr int STAGE_AT = 576;
-constexpr int SLICES_AT = 832;
-constexpr bool FLAT = true;
-constexpr bool DX = false;
-constexpr bool BIAS = true;
-constexpr bool IN_CL = false;
-constexpr bool OUT_CL = false;
-constexpr bool GROUP_LANES = false;
-constexpr bool WHOLE = true;
-}
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace config {
-constexpr bool has_epilogue = true;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-template <class S>
-__device__ __forceinline__ S epilogue(S v) {
-  v = upconv::activation::gelu<S>(v);
-  return v;
-}
-template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
-}
-}  // namespace config
-"""),
-    "tiles_1": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
-constexpr bool backward = false;
-constexpr bool tf32 = false;
-constexpr bool has_bias = true;
-constexpr bool source_last = false;
-constexpr bool result_last = false;
-constexpr bool source_vectors = true;
-constexpr bool RESIDENT = true;
-constexpr int PARTS = 2;
-constexpr int K = 8;
-constexpr int N = 8;
-constexpr int NB = 8;
-constexpr int TAPS_HW = 9;
-constexpr int KD = 1;
-constexpr int SD = 1;
-constexpr int PD = 0;
-constexpr int DD = 1;
-constexpr int PH = 0;
-constexpr int PW = 0;
-constexpr int FIRST_H = -2;
-constexpr int FIRST_W = -4;
-constexpr int SOURCE_SH = 1;
-constexpr int SOURCE_SW = 1;
-constexpr int PLANES_H = 1;
-constexpr int PLANES_W = 1;
-__device__ constexpr int residue_h[] = {0};
-__device__ constexpr int residue_w[] = {0};
-constexpr int PHASES_H = 1;
-constexpr int PHASES_W = 1;
-__device__ constexpr int accumulator[] = {0};
-constexpr int USED_PHASES = 1;
-constexpr int ACCUMULATORS = 6;
-constexpr int SEGMENTS = 1;
-constexpr int SEGMENT_STEP = 16;
-constexpr int ROWS = 6;
-constexpr bool WARPS_DOWN = true;
-constexpr int GROUPS_ACROSS = 2;
-constexpr int GROUP_COLUMNS = 16;
-constexpr int TILE_ROWS = 24;
-constexpr int TILE_COLUMNS = 32;
-constexpr int PLANE_ROWS = 26;
-constexpr int PLANE_COLUMNS = 36;
-constexpr int PLANE_PITCH = 936;
-constexpr int STAGES = 3;
-constexpr bool TURNS = false;
-constexpr int CONSUMERS = 2;
-constexpr int PRODUCERS = 128;
-constexpr int CONSUMER_REGISTERS = 208;
-constexpr int PRODUCER_REGISTERS = 80;
-__device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
-  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
-    "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1, 0;}"
-    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
-}
-}
-#define UPCONV_PRODUCTS \
-  FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
-  FRAGMENT(1, 38, 2) PRODUCT(1, 0, 5) PRODUCT(1, 1, 8) \
-  FRAGMENT(2, 74, 2) PRODUCT(2, 0, 2) PRODUCT(2, 1, 5) PRODUCT(2, 2, 8) \
-  FRAGMENT(3, 110, 2) PRODUCT(3, 1, 2) PRODUCT(3, 2, 5) PRODUCT(3, 3, 8) \
-  FRAGMENT(4, 146, 2) PRODUCT(4, 2, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
-  FRAGMENT(5, 182, 2) PRODUCT(5, 3, 2) PRODUCT(5, 4, 5) PRODUCT(5, 5, 8) \
-  FRAGMENT(6, 218, 2) PRODUCT(6, 4, 2) PRODUCT(6, 5, 5) \
-  FRAGMENT(7, 254, 2) PRODUCT(7, 5, 2) \
-  FRAGMENT(8, 3, 2) PRODUCT(8, 0, 7) \
-  FRAGMENT(9, 39, 2) PRODUCT(9, 0, 4) PRODUCT(9, 1, 7) \
-  FRAGMENT(10, 75, 2) PRODUCT(10, 0, 1) PRODUCT(10, 1, 4) PRODUCT(10, 2, 7) \
-  FRAGMENT(11, 111, 2) PRODUCT(11, 1, 1) PRODUCT(11, 2, 4) PRODUCT(11, 3, 7) \
-  FRAGMENT(12, 147, 2) PRODUCT(12, 2, 1) PRODUCT(12, 3, 4) PRODUCT(12, 4, 7) \
-  FRAGMENT(13, 183, 2) PRODUCT(13, 3, 1) PRODUCT(13, 4, 4) PRODUCT(13, 5, 7) \
-  FRAGMENT(14, 219, 2) PRODUCT(14, 4, 1) PRODUCT(14, 5, 4) \
-  FRAGMENT(15, 255, 2) PRODUCT(15, 5, 1) \
-  FRAGMENT(16, 4, 2) PRODUCT(16, 0, 6) \
-  FRAGMENT(17, 40, 2) PRODUCT(17, 0, 3) PRODUCT(17, 1, 6) \
-  FRAGMENT(18, 76, 2) PRODUCT(18, 0, 0) PRODUCT(18, 1, 3) PRODUCT(18, 2, 6) \
-  FRAGMENT(19, 112, 2) PRODUCT(19, 1, 0) PRODUCT(19, 2, 3) PRODUCT(19, 3, 6) \
-  FRAGMENT(20, 148, 2) PRODUCT(20, 2, 0) PRODUCT(20, 3, 3) PRODUCT(20, 4, 6) \
-  FRAGMENT(21, 184, 2) PRODUCT(21, 3, 0) PRODUCT(21, 4, 3) PRODUCT(21, 5, 6) \
-  FRAGMENT(22, 220, 2) PRODUCT(22, 4, 0) PRODUCT(22, 5, 3) \
-  FRAGMENT(23, 256, 2) PRODUCT(23, 5, 0) \
-
-namespace config {
-constexpr int FRAGMENTS = 24;
-}
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace config {
-constexpr bool has_epilogue = true;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-template <class S>
-__device__ __forceinline__ S epilogue(S v) {
-  v = upconv::activation::gelu<S>(v);
-  return v;
-}
-template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
-}
-}  // namespace config
-"""),
-    "activation_0": ("UPCONV_BASE || UPCONV_HOPPER", "activation.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
-}
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace config {
-constexpr bool has_epilogue = true;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-template <class S>
-__device__ __forceinline__ S epilogue(S v) {
-  v = upconv::activation::gelu<S>(v);
-  return v;
-}
-template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
-}
-}  // namespace config
-#include "epilogue/slopes.cuh"
-namespace config {
-template <class S>
-__device__ __forceinline__ S epilogue_gradient(S v0, S dy) {
-  dy *= upconv::slope::gelu<S>(v0);
-  return dy;
-}
-}  // namespace config
-"""),
-    "gather_mma_2": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
-#include "mma/taps.cuh"
-namespace config {
-typedef float Element;
 constexpr upconv::Mode MODE = upconv::Mode::tf32;
 constexpr bool FORWARD = false;
 constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
@@ -4574,7 +5448,7 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 }
 }  // namespace config
 """),
-    "positions_2": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
+    "positions_1": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
 constexpr int KD = 1;
 constexpr int SD = 1;
 constexpr int PD = 0;
@@ -4632,7 +5506,7 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 }
 }  // namespace config
 """),
-    "tiles_2": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
+    "tiles_1": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
 constexpr bool backward = true;
@@ -4793,7 +5667,674 @@ namespace config {
 typedef float Element;
 }
 """),
-    "group_norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "group_norm.cuh", r""""""),
+    "gather_mma_2": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::bf16x3;
+constexpr bool FORWARD = true;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 1, 1, false};
+constexpr upconv::Dimension DIM_W = {3, 1, 1, false};
+constexpr int DEPTH = 8;
+constexpr int COLUMNS = 8;
+constexpr int LOOP = 2;
+constexpr int W_DEEP = 72;
+constexpr int W_WIDE = 9;
+constexpr int W_D = 9;
+constexpr int W_H = 3;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = true;
+constexpr int TN = 2;
+constexpr int TD = 1;
+constexpr int TH = 8;
+constexpr int TW = 16;
+constexpr int MT = 4;
+constexpr int NT = 1;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 2;
+constexpr int KC = 16;
+constexpr bool RESIDENT = true;
+constexpr int LW = 18;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 368;
+constexpr int SKEW = 1;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
+}
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace config {
+constexpr bool has_epilogue = true;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  v = upconv::activation::gelu<S>(v);
+  return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
+}
+}  // namespace config
+"""),
+    "positions_2": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int SHIFT_D = 0;
+constexpr int W_TD = 9;
+constexpr int KH = 3;
+constexpr int SH = 1;
+constexpr int PH = 0;
+constexpr int DH = 1;
+constexpr int SHIFT_H = 0;
+constexpr int W_TH = 3;
+constexpr int KW = 3;
+constexpr int SW = 1;
+constexpr int PW = 0;
+constexpr int DW = 1;
+constexpr int SHIFT_W = 0;
+constexpr int W_TW = 1;
+constexpr int DTYPE = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int COT = 8;
+constexpr int UH = 3;
+constexpr int UW = 1;
+constexpr int THREADS = 256;
+constexpr int BLOCKS = 2;
+constexpr int W_GROUP = 576;
+constexpr int W_IN = 72;
+constexpr int W_OUT = 9;
+constexpr int IN_COLUMN = 1;
+constexpr int OUT_COLUMN = 1;
+constexpr int STAGE_AT = 576;
+constexpr int SLICES_AT = 832;
+constexpr bool FLAT = true;
+constexpr bool DX = false;
+constexpr bool BIAS = true;
+constexpr bool IN_CL = false;
+constexpr bool OUT_CL = false;
+constexpr bool GROUP_LANES = false;
+constexpr bool WHOLE = true;
+}
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace config {
+constexpr bool has_epilogue = true;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  v = upconv::activation::gelu<S>(v);
+  return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
+}
+}  // namespace config
+"""),
+    "tiles_2": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+constexpr bool backward = false;
+constexpr bool tf32 = false;
+constexpr bool has_bias = true;
+constexpr bool source_last = false;
+constexpr bool result_last = false;
+constexpr bool source_vectors = true;
+constexpr bool RESIDENT = true;
+constexpr int PARTS = 2;
+constexpr int K = 8;
+constexpr int N = 8;
+constexpr int NB = 8;
+constexpr int TAPS_HW = 9;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int PH = 0;
+constexpr int PW = 0;
+constexpr int FIRST_H = -2;
+constexpr int FIRST_W = -4;
+constexpr int SOURCE_SH = 1;
+constexpr int SOURCE_SW = 1;
+constexpr int PLANES_H = 1;
+constexpr int PLANES_W = 1;
+__device__ constexpr int residue_h[] = {0};
+__device__ constexpr int residue_w[] = {0};
+constexpr int PHASES_H = 1;
+constexpr int PHASES_W = 1;
+__device__ constexpr int accumulator[] = {0};
+constexpr int USED_PHASES = 1;
+constexpr int ACCUMULATORS = 6;
+constexpr int SEGMENTS = 1;
+constexpr int SEGMENT_STEP = 16;
+constexpr int ROWS = 6;
+constexpr bool WARPS_DOWN = true;
+constexpr int GROUPS_ACROSS = 2;
+constexpr int GROUP_COLUMNS = 16;
+constexpr int TILE_ROWS = 24;
+constexpr int TILE_COLUMNS = 32;
+constexpr int PLANE_ROWS = 26;
+constexpr int PLANE_COLUMNS = 36;
+constexpr int PLANE_PITCH = 936;
+constexpr int STAGES = 3;
+constexpr bool TURNS = false;
+constexpr int CONSUMERS = 2;
+constexpr int PRODUCERS = 128;
+constexpr int CONSUMER_REGISTERS = 208;
+constexpr int PRODUCER_REGISTERS = 80;
+__device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
+  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
+    "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1, 0;}"
+    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
+}
+#define UPCONV_PRODUCTS \
+  FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
+  FRAGMENT(1, 38, 2) PRODUCT(1, 0, 5) PRODUCT(1, 1, 8) \
+  FRAGMENT(2, 74, 2) PRODUCT(2, 0, 2) PRODUCT(2, 1, 5) PRODUCT(2, 2, 8) \
+  FRAGMENT(3, 110, 2) PRODUCT(3, 1, 2) PRODUCT(3, 2, 5) PRODUCT(3, 3, 8) \
+  FRAGMENT(4, 146, 2) PRODUCT(4, 2, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
+  FRAGMENT(5, 182, 2) PRODUCT(5, 3, 2) PRODUCT(5, 4, 5) PRODUCT(5, 5, 8) \
+  FRAGMENT(6, 218, 2) PRODUCT(6, 4, 2) PRODUCT(6, 5, 5) \
+  FRAGMENT(7, 254, 2) PRODUCT(7, 5, 2) \
+  FRAGMENT(8, 3, 2) PRODUCT(8, 0, 7) \
+  FRAGMENT(9, 39, 2) PRODUCT(9, 0, 4) PRODUCT(9, 1, 7) \
+  FRAGMENT(10, 75, 2) PRODUCT(10, 0, 1) PRODUCT(10, 1, 4) PRODUCT(10, 2, 7) \
+  FRAGMENT(11, 111, 2) PRODUCT(11, 1, 1) PRODUCT(11, 2, 4) PRODUCT(11, 3, 7) \
+  FRAGMENT(12, 147, 2) PRODUCT(12, 2, 1) PRODUCT(12, 3, 4) PRODUCT(12, 4, 7) \
+  FRAGMENT(13, 183, 2) PRODUCT(13, 3, 1) PRODUCT(13, 4, 4) PRODUCT(13, 5, 7) \
+  FRAGMENT(14, 219, 2) PRODUCT(14, 4, 1) PRODUCT(14, 5, 4) \
+  FRAGMENT(15, 255, 2) PRODUCT(15, 5, 1) \
+  FRAGMENT(16, 4, 2) PRODUCT(16, 0, 6) \
+  FRAGMENT(17, 40, 2) PRODUCT(17, 0, 3) PRODUCT(17, 1, 6) \
+  FRAGMENT(18, 76, 2) PRODUCT(18, 0, 0) PRODUCT(18, 1, 3) PRODUCT(18, 2, 6) \
+  FRAGMENT(19, 112, 2) PRODUCT(19, 1, 0) PRODUCT(19, 2, 3) PRODUCT(19, 3, 6) \
+  FRAGMENT(20, 148, 2) PRODUCT(20, 2, 0) PRODUCT(20, 3, 3) PRODUCT(20, 4, 6) \
+  FRAGMENT(21, 184, 2) PRODUCT(21, 3, 0) PRODUCT(21, 4, 3) PRODUCT(21, 5, 6) \
+  FRAGMENT(22, 220, 2) PRODUCT(22, 4, 0) PRODUCT(22, 5, 3) \
+  FRAGMENT(23, 256, 2) PRODUCT(23, 5, 0) \
+
+namespace config {
+constexpr int FRAGMENTS = 24;
+}
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace config {
+constexpr bool has_epilogue = true;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  v = upconv::activation::gelu<S>(v);
+  return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
+  return epilogue<S>(v);
+}
+}  // namespace config
+"""),
+    "parts_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/parts.cuh", r"""#include "arguments/closing.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 quotient(i64 a, i64 b);
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+constexpr int COLLECT = 0;
+constexpr bool FINISH = false;
+constexpr int AS = 5;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S middle(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+}
+"""),
+    "norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/norm.cuh", r"""#include "arguments/closing.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 quotient(i64 a, i64 b);
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+constexpr bool BATCH = false;
+constexpr int PER = 8;
+constexpr bool TABLE = false;
+constexpr bool CENTER = false;
+constexpr bool WEIGHT = true;
+constexpr bool BIAS = true;
+constexpr double EPS = 0x1.4f8b588e368f1p-17;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S middle(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+}
+"""),
+    "map_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/map.cuh", r"""#include "arguments/closing.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 quotient(i64 a, i64 b);
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  {
+    const S* t = static_cast<const S*>(a.tables[0]) + 3 * (upconv::i64(n) * CHANNELS + channel);
+    v = (v - t[0]) * t[1] + t[2];
+  }
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S middle(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+}
+"""),
+    "parts_1": ("UPCONV_BASE || UPCONV_HOPPER", "closing/parts.cuh", r"""#include "arguments/closing.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 quotient(i64 a, i64 b);
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+constexpr int COLLECT = 0;
+constexpr bool FINISH = false;
+constexpr int AS = 5;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  {
+  v = upconv::activation::gelu<S>(v);
+  }
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S middle(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+}
+"""),
+    "map_1": ("UPCONV_BASE || UPCONV_HOPPER", "closing/map.cuh", r"""#include "arguments/closing.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 quotient(i64 a, i64 b);
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  {
+  v = upconv::activation::gelu<S>(v);
+  }
+  {
+    const S* t = static_cast<const S*>(a.tables[0]) + 3 * (upconv::i64(n) * CHANNELS + channel);
+    v = (v - t[0]) * t[1] + t[2];
+  }
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S middle(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+}
+"""),
+    "pull_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull.cuh", r"""#include "arguments/pull.cuh"
+#include "epilogue/slopes.cuh"
+#include "epilogue/operands.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 quotient(i64 a, i64 b);
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef float Arriving;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 2;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+constexpr int ARRIVES = 0;
+constexpr int G_ARGMAX = 0;
+constexpr bool G_COUNT_PAD = true;
+constexpr int G_KD = 1;
+constexpr int G_SD = 1;
+constexpr int G_PAD_D = 0;
+constexpr int G_KH = 1;
+constexpr int G_SH = 1;
+constexpr int G_PAD_H = 0;
+constexpr int G_KW = 1;
+constexpr int G_SW = 1;
+constexpr int G_PAD_W = 0;
+constexpr int SUMS = 2;
+constexpr bool STORE = false;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  {
+  v = upconv::activation::gelu<S>(v);
+  }
+  {
+    const S* t = static_cast<const S*>(a.tables[0]) + 2 * ((upconv::i64(n) * CHANNELS + channel) / 8);
+    v = (v - t[0]) * t[1];
+    v *= upconv::operand_value<Element>(operands.at[0], channel);
+    v += upconv::operand_value<Element>(operands.at[1], channel);
+  }
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S pull(S v, S g, const upconv::arguments::Pull& p, const Operands& operands, int n, int channel, upconv::i64 at, S* sums) {
+  const upconv::arguments::Closing& a = p.values;
+  const S v0 = upconv::activation::gelu<S>(v);
+  const S* t0 = static_cast<const S*>(a.tables[0]) + 2 * ((upconv::i64(n) * CHANNELS + channel) / 8);
+  const S q0 = (v0 - t0[0]) * t0[1];
+  const S w0 = upconv::operand_value<Element>(operands.at[0], channel);
+  const S v1 = q0 * w0 + upconv::operand_value<Element>(operands.at[1], channel);
+  sums[0] += g; sums[1] += (g) * q0;
+  return g;
+}
+}
+"""),
+    "pull_norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull_norm.cuh", r"""#include "arguments/pull.cuh"
+#include "epilogue/slopes.cuh"
+#include "epilogue/operands.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 quotient(i64 a, i64 b);
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef float Arriving;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+constexpr bool BATCH = false;
+constexpr int PER = 8;
+constexpr bool CENTER = false;
+constexpr bool WEIGHT = true;
+constexpr int TABLE_WIDTH = 2;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+}
+"""),
+    "total_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/total.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float In;
+typedef float Out;
+constexpr bool ADD = false;
+}
+"""),
+    "pull_1": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull.cuh", r"""#include "arguments/pull.cuh"
+#include "epilogue/slopes.cuh"
+#include "epilogue/operands.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 quotient(i64 a, i64 b);
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef float Arriving;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 2;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+constexpr int ARRIVES = 0;
+constexpr int G_ARGMAX = 0;
+constexpr bool G_COUNT_PAD = true;
+constexpr int G_KD = 1;
+constexpr int G_SD = 1;
+constexpr int G_PAD_D = 0;
+constexpr int G_KH = 1;
+constexpr int G_SH = 1;
+constexpr int G_PAD_H = 0;
+constexpr int G_KW = 1;
+constexpr int G_SW = 1;
+constexpr int G_PAD_W = 0;
+constexpr int SUMS = 1;
+constexpr bool STORE = true;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  {
+  v = upconv::activation::gelu<S>(v);
+  }
+  {
+    const S* t = static_cast<const S*>(a.tables[0]) + 2 * ((upconv::i64(n) * CHANNELS + channel) / 8);
+    v = (v - t[0]) * t[1];
+    v *= upconv::operand_value<Element>(operands.at[0], channel);
+    v += upconv::operand_value<Element>(operands.at[1], channel);
+  }
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S pull(S v, S g, const upconv::arguments::Pull& p, const Operands& operands, int n, int channel, upconv::i64 at, S* sums) {
+  const upconv::arguments::Closing& a = p.values;
+  const S v0 = upconv::activation::gelu<S>(v);
+  const S* t0 = static_cast<const S*>(a.tables[0]) + 2 * ((upconv::i64(n) * CHANNELS + channel) / 8);
+  const S q0 = (v0 - t0[0]) * t0[1];
+  const S w0 = upconv::operand_value<Element>(operands.at[0], channel);
+  const S v1 = q0 * w0 + upconv::operand_value<Element>(operands.at[1], channel);
+  const S* c0 = static_cast<const S*>(p.coefficients[0]) + 3 * (upconv::i64(n) * CHANNELS + channel);
+  g = c0[0] * g - c0[1] - q0 * c0[2];
+  g *= upconv::slope::gelu<S>(v);
+  sums[0] += g;
+  return g;
+}
+}
+"""),
 }
 
 
@@ -4803,6 +6344,7 @@ LAUNCH_HEADERS = [
     "launch/tiles.hpp",
     "launch/positions_weight.hpp",
     "launch/bias_sum.hpp",
+    "launch/program.hpp",
 ]
 
 
@@ -4831,7 +6373,8 @@ struct Start {
   }
 };
 
-enum Which { FORWARD, FORWARD_ACTIVATED, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
+/// FORWARD_CHAIN: with the steps that follow it in a chain, whose number `layer` then is.
+enum Which { FORWARD, FORWARD_CHAIN, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
 
 struct Step {
   int layer;
@@ -4886,7 +6429,7 @@ struct Layer {
 """
 
 
-# The layers, and every step of them on every GPU with what its launch depends on.
+# The layers, and every step of them on every GPU with what its launch depends on. The chains, and their passes.
 STEPS = r"""namespace exported {
 
 constexpr Layer layers[] = {
@@ -4978,91 +6521,8 @@ struct forward_ieee_hopper_3 {
 #endif
 
 #if UPCONV_BASE
-// conv, forward activated, bf16x3, base: cuda_gather_mma, bf16x3, 2x1x8x16 positions x 8 columns, warps 4x1x1 of 64x8, depth 16 (weights resident), runs of 2, 2 blocks of 52064 bytes shared
-struct forward_activated_tf32_base_4 {
-  static upconv::launch::GatherMmaFixed fixed() {
-    upconv::launch::GatherMmaFixed f;
-    f.groups = 8;
-    f.source_channels = 64;
-    f.out_channels = 64;
-    f.weight_group = 576;
-    f.columns = 8;
-    f.tile_n = 2;
-    f.tile_h = 8;
-    f.tile_w = 16;
-    f.threads = 128;
-    f.shared_bytes = 52064;
-    f.blocks = 2;
-    return f;
-  }
-  static Kernels kernels() { return {{address(gather_mma_1::gather_mma)}}; }
-};
-#endif
-
-#if UPCONV_BASE
-// conv, forward activated, ieee, base: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
-struct forward_activated_ieee_base_5 {
-  static upconv::launch::PositionsFixed fixed() {
-    upconv::launch::PositionsFixed f;
-    f.groups = 8;
-    f.ci = 8;
-    f.co = 8;
-    f.uh = 3;
-    f.cot = 8;
-    f.sums = 24;
-    f.blocks = 2;
-    f.weight_floats = 576;
-    return f;
-  }
-  static Kernels kernels() { return {{address(positions_1::upconv_positions)}}; }
-};
-#endif
-
-#if UPCONV_HOPPER
-// conv, forward activated, bf16x3, hopper: cuda_tiles, tiles of 24x32 positions x 8 channels, 6x1 fragments a warp, weights resident, 3 stages, 190 KB
-struct forward_activated_tf32_hopper_6 {
-  static upconv::launch::TilesFixed fixed() {
-    upconv::launch::TilesFixed f;
-    f.resident = true;
-    f.vectors = true;
-    f.groups = 8;
-    f.k = 8;
-    f.n = 8;
-    f.w_k = 72;
-    f.w_n = 9;
-    f.w_tap = 1;
-    f.w_group = 576;
-    f.tile_rows = 24;
-    f.tile_columns = 32;
-    f.shared_bytes = 194848;
-    return f;
-  }
-  static Kernels kernels() { return {{address(tiles_1::tiles)}}; }
-};
-#endif
-
-#if UPCONV_HOPPER
-// conv, forward activated, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
-struct forward_activated_ieee_hopper_7 {
-  static upconv::launch::PositionsFixed fixed() {
-    upconv::launch::PositionsFixed f;
-    f.groups = 8;
-    f.ci = 8;
-    f.co = 8;
-    f.uh = 3;
-    f.cot = 8;
-    f.sums = 24;
-    f.blocks = 2;
-    f.weight_floats = 576;
-    return f;
-  }
-  static Kernels kernels() { return {{address(positions_1::upconv_positions)}}; }
-};
-#endif
-
-#if UPCONV_BASE
 // conv, input gradient, tf32, base: cuda_gather_mma, tf32, 1x1x8x32 positions x 8 columns, warps 4x1x1 of 64x8, depth 8 (weights resident), runs of 4, 3 blocks of 25072 bytes shared
-struct input_gradient_tf32_base_8 {
+struct input_gradient_tf32_base_4 {
   static upconv::launch::GatherMmaFixed fixed() {
     upconv::launch::GatherMmaFixed f;
     f.forward = false;
@@ -5078,13 +6538,13 @@ struct input_gradient_tf32_base_8 {
     f.blocks = 3;
     return f;
   }
-  static Kernels kernels() { return {{address(gather_mma_2::gather_mma)}}; }
+  static Kernels kernels() { return {{address(gather_mma_1::gather_mma)}}; }
 };
 #endif
 
 #if UPCONV_BASE
 // conv, input gradient, ieee, base: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5504 blocks
-struct input_gradient_ieee_base_9 {
+struct input_gradient_ieee_base_5 {
   static upconv::launch::PositionsFixed fixed() {
     upconv::launch::PositionsFixed f;
     f.dx = true;
@@ -5098,13 +6558,13 @@ struct input_gradient_ieee_base_9 {
     f.weight_floats = 576;
     return f;
   }
-  static Kernels kernels() { return {{address(positions_2::upconv_positions)}}; }
+  static Kernels kernels() { return {{address(positions_1::upconv_positions)}}; }
 };
 #endif
 
 #if UPCONV_HOPPER
 // conv, input gradient, tf32, hopper: cuda_tiles, tiles of 32x32 positions x 8 channels, 4x2 fragments a warp, weights resident, 4 stages, 173 KB
-struct input_gradient_tf32_hopper_10 {
+struct input_gradient_tf32_hopper_6 {
   static upconv::launch::TilesFixed fixed() {
     upconv::launch::TilesFixed f;
     f.backward = true;
@@ -5122,13 +6582,13 @@ struct input_gradient_tf32_hopper_10 {
     f.shared_bytes = 177552;
     return f;
   }
-  static Kernels kernels() { return {{address(tiles_2::tiles)}}; }
+  static Kernels kernels() { return {{address(tiles_1::tiles)}}; }
 };
 #endif
 
 #if UPCONV_HOPPER
 // conv, input gradient, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5504 blocks
-struct input_gradient_ieee_hopper_11 {
+struct input_gradient_ieee_hopper_7 {
   static upconv::launch::PositionsFixed fixed() {
     upconv::launch::PositionsFixed f;
     f.dx = true;
@@ -5142,13 +6602,13 @@ struct input_gradient_ieee_hopper_11 {
     f.weight_floats = 576;
     return f;
   }
-  static Kernels kernels() { return {{address(positions_2::upconv_positions)}}; }
+  static Kernels kernels() { return {{address(positions_1::upconv_positions)}}; }
 };
 #endif
 
 #if UPCONV_BASE
 // conv, weight gradient, tf32, base: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 4 splits, 384 blocks
-struct weight_gradient_tf32_base_12 {
+struct weight_gradient_tf32_base_8 {
   static upconv::launch::PositionsWeightFixed fixed() {
     upconv::launch::PositionsWeightFixed f;
     f.groups = 8;
@@ -5166,7 +6626,7 @@ struct weight_gradient_tf32_base_12 {
 
 #if UPCONV_BASE
 // conv, weight gradient, ieee, base: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 4 splits, 384 blocks
-struct weight_gradient_ieee_base_13 {
+struct weight_gradient_ieee_base_9 {
   static upconv::launch::PositionsWeightFixed fixed() {
     upconv::launch::PositionsWeightFixed f;
     f.groups = 8;
@@ -5184,7 +6644,7 @@ struct weight_gradient_ieee_base_13 {
 
 #if UPCONV_HOPPER
 // conv, weight gradient, tf32, hopper: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 5 splits, 480 blocks
-struct weight_gradient_tf32_hopper_14 {
+struct weight_gradient_tf32_hopper_10 {
   static upconv::launch::PositionsWeightFixed fixed() {
     upconv::launch::PositionsWeightFixed f;
     f.groups = 8;
@@ -5202,7 +6662,7 @@ struct weight_gradient_tf32_hopper_14 {
 
 #if UPCONV_HOPPER
 // conv, weight gradient, ieee, hopper: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 5 splits, 480 blocks
-struct weight_gradient_ieee_hopper_15 {
+struct weight_gradient_ieee_hopper_11 {
   static upconv::launch::PositionsWeightFixed fixed() {
     upconv::launch::PositionsWeightFixed f;
     f.groups = 8;
@@ -5220,7 +6680,7 @@ struct weight_gradient_ieee_hopper_15 {
 
 #if UPCONV_BASE
 // conv, bias gradient, base: cuda_bias_sum, warps along rows of 66564, each channel in 27 parts
-struct bias_gradient_any_base_16 {
+struct bias_gradient_any_base_12 {
   static upconv::launch::BiasSumFixed fixed() {
     upconv::launch::BiasSumFixed f;
     f.channels = 64;
@@ -5232,7 +6692,7 @@ struct bias_gradient_any_base_16 {
 
 #if UPCONV_HOPPER
 // conv, bias gradient, hopper: cuda_bias_sum, warps along rows of 66564, each channel in 33 parts
-struct bias_gradient_any_hopper_17 {
+struct bias_gradient_any_hopper_13 {
   static upconv::launch::BiasSumFixed fixed() {
     upconv::launch::BiasSumFixed f;
     f.channels = 64;
@@ -5242,99 +6702,372 @@ struct bias_gradient_any_hopper_17 {
 };
 #endif
 
+#if UPCONV_BASE
+// conv, forward chain, bf16x3, base: cuda_gather_mma, bf16x3, 2x1x8x16 positions x 8 columns, warps 4x1x1 of 64x8, depth 16 (weights resident), runs of 2, 2 blocks of 52064 bytes shared
+struct forward_chain_tf32_base_14 {
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.groups = 8;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 576;
+    f.columns = 8;
+    f.tile_n = 2;
+    f.tile_h = 8;
+    f.tile_w = 16;
+    f.threads = 128;
+    f.shared_bytes = 52064;
+    f.blocks = 2;
+    return f;
+  }
+  static Kernels kernels() { return {{address(gather_mma_2::gather_mma)}}; }
+};
+#endif
+
+#if UPCONV_BASE
+// conv, forward chain, ieee, base: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
+struct forward_chain_ieee_base_15 {
+  static upconv::launch::PositionsFixed fixed() {
+    upconv::launch::PositionsFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.uh = 3;
+    f.cot = 8;
+    f.sums = 24;
+    f.blocks = 2;
+    f.weight_floats = 576;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_2::upconv_positions)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, forward chain, bf16x3, hopper: cuda_tiles, tiles of 24x32 positions x 8 channels, 6x1 fragments a warp, weights resident, 3 stages, 190 KB
+struct forward_chain_tf32_hopper_16 {
+  static upconv::launch::TilesFixed fixed() {
+    upconv::launch::TilesFixed f;
+    f.resident = true;
+    f.vectors = true;
+    f.groups = 8;
+    f.k = 8;
+    f.n = 8;
+    f.w_k = 72;
+    f.w_n = 9;
+    f.w_tap = 1;
+    f.w_group = 576;
+    f.tile_rows = 24;
+    f.tile_columns = 32;
+    f.shared_bytes = 194848;
+    return f;
+  }
+  static Kernels kernels() { return {{address(tiles_2::tiles)}}; }
+};
+#endif
+
+#if UPCONV_HOPPER
+// conv, forward chain, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
+struct forward_chain_ieee_hopper_17 {
+  static upconv::launch::PositionsFixed fixed() {
+    upconv::launch::PositionsFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.uh = 3;
+    f.cot = 8;
+    f.sums = 24;
+    f.blocks = 2;
+    f.weight_floats = 576;
+    return f;
+  }
+  static Kernels kernels() { return {{address(positions_2::upconv_positions)}}; }
+};
+#endif
+
 constexpr Step steps[] = {
 #if UPCONV_BASE
     step<forward_tf32_base_0>(0, FORWARD, 1, false),
     step<forward_ieee_base_1>(0, FORWARD, 0, false),
-    step<forward_activated_tf32_base_4>(0, FORWARD_ACTIVATED, 1, false),
-    step<forward_activated_ieee_base_5>(0, FORWARD_ACTIVATED, 0, false),
-    step<input_gradient_tf32_base_8>(0, INPUT_GRADIENT, 1, false),
-    step<input_gradient_ieee_base_9>(0, INPUT_GRADIENT, 0, false),
-    step<weight_gradient_tf32_base_12>(0, WEIGHT_GRADIENT, 1, false),
-    step<weight_gradient_ieee_base_13>(0, WEIGHT_GRADIENT, 0, false),
-    step<bias_gradient_any_base_16>(0, BIAS_GRADIENT, -1, false),
+    step<input_gradient_tf32_base_4>(0, INPUT_GRADIENT, 1, false),
+    step<input_gradient_ieee_base_5>(0, INPUT_GRADIENT, 0, false),
+    step<weight_gradient_tf32_base_8>(0, WEIGHT_GRADIENT, 1, false),
+    step<weight_gradient_ieee_base_9>(0, WEIGHT_GRADIENT, 0, false),
+    step<bias_gradient_any_base_12>(0, BIAS_GRADIENT, -1, false),
+    step<forward_chain_tf32_base_14>(0, FORWARD_CHAIN, 1, false),
+    step<forward_chain_ieee_base_15>(0, FORWARD_CHAIN, 0, false),
 #endif
 #if UPCONV_HOPPER
     step<forward_tf32_hopper_2>(0, FORWARD, 1, true),
     step<forward_ieee_hopper_3>(0, FORWARD, 0, true),
-    step<forward_activated_tf32_hopper_6>(0, FORWARD_ACTIVATED, 1, true),
-    step<forward_activated_ieee_hopper_7>(0, FORWARD_ACTIVATED, 0, true),
-    step<input_gradient_tf32_hopper_10>(0, INPUT_GRADIENT, 1, true),
-    step<input_gradient_ieee_hopper_11>(0, INPUT_GRADIENT, 0, true),
-    step<weight_gradient_tf32_hopper_14>(0, WEIGHT_GRADIENT, 1, true),
-    step<weight_gradient_ieee_hopper_15>(0, WEIGHT_GRADIENT, 0, true),
-    step<bias_gradient_any_hopper_17>(0, BIAS_GRADIENT, -1, true),
+    step<input_gradient_tf32_hopper_6>(0, INPUT_GRADIENT, 1, true),
+    step<input_gradient_ieee_hopper_7>(0, INPUT_GRADIENT, 0, true),
+    step<weight_gradient_tf32_hopper_10>(0, WEIGHT_GRADIENT, 1, true),
+    step<weight_gradient_ieee_hopper_11>(0, WEIGHT_GRADIENT, 0, true),
+    step<bias_gradient_any_hopper_13>(0, BIAS_GRADIENT, -1, true),
+    step<forward_chain_tf32_hopper_16>(0, FORWARD_CHAIN, 1, true),
+    step<forward_chain_ieee_hopper_17>(0, FORWARD_CHAIN, 0, true),
 #endif
 };
 
-/// y = f(z), or dz = dy * f'(z), of the activation after a layer.
-inline cudaError_t run_activation(int layer, bool gradient, const void* z, const void* dy, void* result,
-                                  long long count, cudaStream_t stream) {
-  const void* kernel = nullptr;
-  if (layer == 0)
-    kernel = gradient ? address(activation_0::activation_backward) : address(activation_0::activation_forward);
-  void* forward[] = {&z, &result, &count};
-  void* backward[] = {&z, &dy, &result, &count};
-  const long long blocks = (count + 1023) / 1024;
-  const unsigned grid = static_cast<unsigned>(blocks < 65536 ? blocks : 65536);
-  return cudaLaunchKernel(kernel, dim3(grid), dim3(256), gradient ? backward : forward, 0, stream);
+}  // namespace exported
+
+namespace exported {
+
+using upconv::launch::Program;
+using upconv::launch::ProgramOperand;
+using upconv::launch::ProgramPlan;
+using upconv::launch::ProgramTensors;
+
+/// What a closing step does to sizes: a reduction leaves 1 of the dimensions from first to last, a window less of space.
+struct ShapeRule {
+  bool window;
+  int first, last;
+  long long kernel[3], stride[3], padding[3];
+};
+
+/// An operand: the step after which it is read (0: the layer), and the dimensions that it has, a bit each, in (n,
+/// channel, d, h, w); or a norm's vector of so many elements.
+struct OperandRule {
+  int level;
+  unsigned dimensions;
+  long long length;
+};
+
+/// The passes of a chain and their kernels.
+struct Passes {
+  void (*fill)(Program&);
+  const void* (*kernel)(int);
+};
+
+template <class Special>
+constexpr Passes passes() {
+  return {&Special::fill, &Special::kernel};
+}
+
+struct Chain {
+  int layer;  ///< -1: what is given is what the steps begin with.
+  int rank;
+  long long channels;
+  bool epilogue, bias, normalises;
+  int rule_count, operand_count;
+  int norm_level;   ///< Closing steps before a batch norm.
+  unsigned wanted;  ///< Operands with a gradient, a bit each.
+  const ShapeRule* rules;
+  const OperandRule* operands;
+  Passes results, training, gradient;
+};
+
+/// Puts a program's kernels on a stream; remembers what went wrong.
+struct StartPasses {
+  const void* (*kernel)(int);
+  cudaStream_t stream;
+  cudaError_t error = cudaSuccess;
+
+  bool operator()(int number, const Shape& s, void** arguments) {
+    error = cudaLaunchKernel(kernel(number), dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    return error == cudaSuccess;
+  }
+};
+
+/// The sizes after `level` closing steps on values of the sizes `shape`.
+inline void sizes_after(const Chain& c, int level, long long (&shape)[5]) {
+  for (int i = 0; i < level; ++i) {
+    const ShapeRule& r = c.rules[i];
+    for (int d = r.first; !r.window && d <= r.last; ++d) shape[d] = 1;
+    for (int d = 0; r.window && d < 3; ++d)
+      shape[d + 2] = (shape[d + 2] + 2 * r.padding[d] - r.kernel[d]) / r.stride[d] + 1;
+  }
+}
+
+/// Whether an operand's sizes are what its kernels were specialised for.
+inline bool fits(const Chain& c, int number, const long long (&size)[5], const long long (&z)[5]) {
+  const OperandRule& r = c.operands[number];
+  long long at[5] = {z[0], z[1], z[2], z[3], z[4]}, elements = 1;
+  for (long long n : size) elements *= n;
+  if (r.length > 0) return elements == r.length;
+  sizes_after(c, r.level, at);
+  for (int d = 0; d < 5; ++d)
+    if (size[d] != ((r.dimensions >> d & 1) ? at[d] : 1)) return false;
+  return true;
+}
+
+inline cudaError_t run_passes(const Passes& passes, const Program& program, const ProgramPlan& plan,
+                              const ProgramTensors& tensors, cudaStream_t stream) {
+  StartPasses start{passes.kernel, stream};
+  upconv::launch::run_program(program, plan, tensors, start);
+  return start.error;
 }
 
 }  // namespace exported
 
 namespace exported {
 
-using NormSizes = group_norm_0::upconv::norm::Sizes;
+struct chain_0_results {
+  static void fill(Program& p) {
+    p.saved_count = 0;
+    p.buffer(upconv::launch::IN_Z, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_Y, 0);
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.closing.kind = 1;
+      q.source = 0;
+      q.parts = 1;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.kernel = 1;
+      q.closing.kind = 2;
+      q.closing.per = 8;
+      q.of = 0;
+      q.parts = 1;
+      q.table_out = 2;
+      q.weight = 0;
+      q.bias = 1;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.kernel = 2;
+      q.source = 0;
+      q.tables[0] = 2;
+      q.out = 3;
+    }
+  }
+  static const void* kernel(int i) {
+    const void* const at[] = {address(parts_0::closing_parts), address(norm_0::closing_norm), address(map_0::closing_map)};
+    return at[i];
+  }
+};
 
-/// What GroupNorm's kernels go by: shares of a slab, or of a plane, so that there are blocks enough.
-inline NormSizes norm_sizes(long long samples, long long channels, long long groups, long long volume, bool of_slab) {
-  NormSizes s{channels, groups, volume, samples * groups, 1, 1};
-  const long long size = of_slab ? channels / groups * volume : volume;
-  s.share = 16384;
-  s.shares = (size + s.share - 1) / s.share;
-  return s;
-}
+struct chain_0_training {
+  static void fill(Program& p) {
+    p.saved_count = 1;
+    p.buffer(upconv::launch::IN_Z, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_SAVED, 0);
+    p.buffer(upconv::launch::IN_Y, 0);
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.closing.kind = 1;
+      q.source = 0;
+      q.parts = 1;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.kernel = 1;
+      q.closing.kind = 2;
+      q.closing.per = 8;
+      q.of = 0;
+      q.parts = 1;
+      q.table_out = 2;
+      q.saved = 3;
+      q.weight = 0;
+      q.bias = 1;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.kernel = 2;
+      q.source = 0;
+      q.tables[0] = 2;
+      q.out = 4;
+    }
+  }
+  static const void* kernel(int i) {
+    const void* const at[] = {address(parts_1::closing_parts), address(norm_0::closing_norm), address(map_1::closing_map)};
+    return at[i];
+  }
+};
 
-inline cudaError_t launch_norm(const void* kernel, long long blocks, void** arguments, cudaStream_t stream) {
-  return cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(256), arguments, 0, stream);
-}
+struct chain_0_gradient {
+  static void fill(Program& p) {
+    p.saved_count = 1;
+    p.buffer(upconv::launch::IN_Z, 0);
+    p.buffer(upconv::launch::IN_SAVED, 0);
+    p.buffer(upconv::launch::IN_DY, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_GRADIENT, 1);
+    p.buffer(upconv::launch::IN_GRADIENT, 0);
+    p.buffer(upconv::launch::IN_DZ, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_DB, 0);
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.form = 1;
+      q.pull.closing.kind = 1;
+      q.pull.sums = 2;
+      q.source = 0;
+      q.tables[0] = 1;
+      q.gradient = 2;
+      q.sums = 3;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.form = 1;
+      q.kernel = 1;
+      q.pull.kind = 3;
+      q.pull.closing.kind = 2;
+      q.pull.closing.per = 8;
+      q.source = 0;
+      q.tables[0] = 1;
+      q.sums = 3;
+      q.table_out = 4;
+      q.weight = 0;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.form = 2;
+      q.kernel = 2;
+      q.out = 5;
+      q.of = 0;
+      q.gone = 29u;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.form = 2;
+      q.kernel = 2;
+      q.out = 6;
+      q.of = 0;
+      q.slot = 1;
+      q.gone = 29u;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.form = 1;
+      q.kernel = 3;
+      q.out = 7;
+      q.pull.closing.kind = 1;
+      q.pull.sums = 1;
+      q.source = 0;
+      q.tables[0] = 1;
+      q.coefficients[0] = 4;
+      q.gradient = 2;
+      q.sums = 8;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.form = 2;
+      q.kernel = 2;
+      q.out = 9;
+      q.of = 4;
+      q.gone = 29u;
+    }
+  }
+  static const void* kernel(int i) {
+    const void* const at[] = {address(pull_0::closing_pull), address(pull_norm_0::closing_pull_norm), address(total_0::closing_total), address(pull_1::closing_pull)};
+    return at[i];
+  }
+};
 
-/// Bytes of scratch of the forward: the shares' moments.
-inline long long norm_scratch(long long samples, long long channels, long long groups, long long volume) {
-  const NormSizes s = norm_sizes(samples, channels, groups, volume, true);
-  return s.slabs * s.shares * 3 * 4;
-}
+constexpr ShapeRule chain_0_rules[] = {{}};
+constexpr OperandRule chain_0_operands[] = {{0, 2, 64}, {0, 2, 64}};
 
-/// y, and mean and 1 / standard deviation of each group of each sample.
-inline cudaError_t run_norm(const void* x, const void* weight, const void* bias, float eps, long long samples,
-                            long long channels, long long groups, long long volume, void* parts, void* statistics,
-                            void* y, cudaStream_t stream) {
-  NormSizes s = norm_sizes(samples, channels, groups, volume, true);
-  void* of_parts[] = {&x, &parts, &s};
-  cudaError_t error = launch_norm(address(group_norm_0::group_norm_parts), s.slabs * s.shares, of_parts, stream);
-  if (error != cudaSuccess) return error;
-  void* of_statistics[] = {&parts, &statistics, &s, &eps};
-  error = launch_norm(address(group_norm_0::group_norm_statistics), (s.slabs + 255) / 256, of_statistics, stream);
-  if (error != cudaSuccess) return error;
-  NormSizes planes = norm_sizes(samples, channels, groups, volume, false);
-  void* of_apply[] = {&x, &statistics, &weight, &bias, &y, &planes};
-  return launch_norm(address(group_norm_0::group_norm_apply), samples * channels * planes.shares, of_apply, stream);
-}
-
-/// dx, dweight and dbias; `sums`: two numbers for each sample and channel.
-inline cudaError_t run_norm_gradient(const void* x, const void* dy, const void* weight, const void* statistics,
-                                     long long samples, long long channels, long long groups, long long volume,
-                                     void* sums, void* dx, void* dweight, void* dbias, cudaStream_t stream) {
-  NormSizes s = norm_sizes(samples, channels, groups, volume, false);
-  void* of_sums[] = {&x, &dy, &statistics, &sums, &s};
-  cudaError_t error = launch_norm(address(group_norm_0::group_norm_channel_sums), samples * channels, of_sums, stream);
-  if (error != cudaSuccess) return error;
-  void* of_dx[] = {&x, &dy, &statistics, &weight, &sums, &dx, &s};
-  error = launch_norm(address(group_norm_0::group_norm_dx), samples * channels * s.shares, of_dx, stream);
-  if (error != cudaSuccess) return error;
-  void* of_parameters[] = {&statistics, &sums, &dweight, &dbias, &s};
-  return launch_norm(address(group_norm_0::group_norm_parameters), channels, of_parameters, stream);
-}
+constexpr Chain chains[] = {
+    {0, 2, 64, true, true, false, 0, 2, 0, 3u, chain_0_rules, chain_0_operands, passes<chain_0_results>(), passes<chain_0_training>(), passes<chain_0_gradient>()},
+};
 
 }  // namespace exported
 """
@@ -5430,8 +7163,7 @@ const Layer& layer_of(int64_t index) {
 }  // namespace exported
 
 /// y of x, w and b; b is empty where the layer has none.
-at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32,
-                          bool activated) {
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32) {
   using namespace exported;
   const Layer& l = layer_of(layer);
   check(x, "the input", x);
@@ -5447,7 +7179,7 @@ at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Te
   const at::Tensor y = at::empty(shape_of(l, sizes.batch, l.out_channels, sizes.out), x.options());
   if (y.numel() == 0) return y;
   const at::Tensor dense_x = x.contiguous(), dense_w = w.contiguous(), dense_b = b.contiguous();
-  run(layer, activated ? FORWARD_ACTIVATED : FORWARD, tf32, sizes,
+  run(layer, FORWARD, tf32, sizes,
       {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, y.data_ptr()}, x);
   return y.contiguous(x.suggest_memory_format());
 }
@@ -5497,92 +7229,184 @@ at::Tensor upconv_bias_gradient(const at::Tensor& dy, std::vector<int64_t> input
   return db;
 }
 
-/// y = f(z), or dz = dy * f'(z), of the activation after a layer.
-at::Tensor upconv_activation(const at::Tensor& z, const at::Tensor& dy, int64_t layer, bool gradient) {
-  using namespace exported;
-  check(z, "the convolution's result", z);
-  check(dy, "the output's gradient", z);
-  TORCH_CHECK(z.sizes() == dy.sizes(), "expected a gradient of ", z.sizes(), ", but got ", dy.sizes());
-  const c10::cuda::CUDAGuard guard(z.device());
-  const at::Tensor dense_z = z.contiguous(), dense_dy = dy.contiguous(), result = at::empty(z.sizes(), z.options());
-  if (z.numel() == 0) return result;
-  const cudaError_t error = run_activation(int(layer), gradient, dense_z.data_ptr(), dense_dy.data_ptr(),
-                                           result.data_ptr(), z.numel(), at::cuda::getCurrentCUDAStream());
-  TORCH_CHECK(error == cudaSuccess, "the activation's kernel could not be launched: ", cudaGetErrorString(error));
-  return result.contiguous(z.suggest_memory_format());
-}
-
 namespace exported {
 
-/// Samples, channels and volume of a tensor that GroupNorm takes.
-struct Planes {
-  long long samples, channels, volume;
-};
-Planes planes_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t groups) {
-  check(x, "the input", x);
-  check(weight, "the norm's weight", x);
-  check(bias, "the norm's bias", x);
-  TORCH_CHECK(x.dim() >= 2 && groups > 0 && x.size(1) % groups == 0, "expected channels in ", groups,
-              " groups, but got ", x.sizes());
-  TORCH_CHECK(weight.numel() == x.size(1) && bias.numel() == x.size(1), "expected a weight and a bias of ", x.size(1),
-              " elements, but got ", weight.sizes(), " and ", bias.sizes());
-  const long long planes = x.size(0) * x.size(1), volume = planes ? x.numel() / planes : 0;
-  TORCH_CHECK(planes * ((volume + 16383) / 16384) < 0x7fffffff, "a tensor of ", x.sizes(),
-              " needs 2^31 blocks or more");
-  return {x.size(0), x.size(1), volume};
+const Chain& chain_of(int64_t index) {
+  TORCH_CHECK(index >= 0 && index < int64_t(sizeof chains / sizeof chains[0]), "this file has no chain ", index);
+  return chains[index];
 }
+
+/// A chain's tensors, checked, and the plan of one of its programs.
+struct ChainCall {
+  const Chain& chain;
+  const Passes& passes;
+  Sizes sizes{};
+  long long z[5];
+  std::vector<at::Tensor> held;
+  std::vector<ProgramOperand> operands;
+  std::unique_ptr<Program> program = std::make_unique<Program>();
+  std::unique_ptr<ProgramPlan> plan = std::make_unique<ProgramPlan>();
+
+  ChainCall(const Chain& c, const Passes& p, at::IntArrayRef x, const std::vector<at::Tensor>& given,
+            const at::Tensor& like)
+      : chain(c), passes(p) {
+    if (c.layer >= 0) {
+      sizes = sizes_of(layer_of(c.layer), x);
+      z[0] = sizes.batch, z[1] = c.channels;
+      for (int d = 0; d < 3; ++d) z[d + 2] = sizes.out[d];
+    } else {
+      TORCH_CHECK(int64_t(x.size()) == c.rank + 2 && x[1] == c.channels, "expected ", c.channels, " channels in ",
+                  c.rank + 2, " dimensions, but got ", x);
+      z[0] = x[0], z[1] = x[1];
+      for (int d = 0; d < 3; ++d) z[d + 2] = d < 3 - c.rank ? 1 : x[d - 1 + c.rank];
+    }
+    TORCH_CHECK(int(given.size()) == c.operand_count, "expected ", c.operand_count, " operands, but got ",
+                given.size());
+    for (int i = 0; i < c.operand_count; ++i) {
+      check(given[i], "an operand", like);
+      held.push_back(given[i].contiguous());
+      ProgramOperand o;
+      o.data = held.back().data_ptr();
+      const int dims = int(given[i].dim());
+      TORCH_CHECK(dims <= c.rank + 2 || c.operands[i].length > 0, "an operand of ", given[i].sizes(),
+                  " has more dimensions than the result");
+      if (c.operands[i].length > 0) {
+        o.size[1] = given[i].numel();
+      } else {
+        for (int d = 0; d < dims; ++d) {  // dimensions from the last one on
+          const int to = 4 - d, own = dims - 1 - d;
+          o.size[d < c.rank ? to : c.rank + 1 - d] = given[i].size(own);
+        }
+      }
+      TORCH_CHECK(fits(c, i, o.size, z), "an operand of ", given[i].sizes(), " lies in another way over the result ",
+                  "than this file was made for");
+      operands.push_back(o);
+    }
+    p.fill(*program);
+    plan_program(*program, z, operands.data(), at::cuda::getCurrentDeviceProperties()->multiProcessorCount, *plan);
+    TORCH_CHECK(!plan->refusal, "the kernels in this file cannot take these sizes: ", plan->refusal);
+  }
+
+  std::vector<int64_t> shape(const long long (&s)[5]) const {
+    std::vector<int64_t> all{s[0], s[1]};
+    for (int d = 5 - chain.rank; d < 5; ++d) all.push_back(s[d]);
+    return all;
+  }
+  std::vector<int64_t> result_shape() const {
+    long long s[5] = {z[0], z[1], z[2], z[3], z[4]};
+    sizes_after(chain, chain.rule_count, s);
+    for (long long n : s) TORCH_CHECK(n >= 0, "an input of these sizes leaves no output");
+    return shape(s);
+  }
+
+  void run(ProgramTensors t, const at::Tensor& like) {
+    const at::Tensor workspace = at::empty({plan->workspace_bytes}, like.options().dtype(at::kByte));
+    t.workspace = workspace.data_ptr();
+    t.operands = operands.data(), t.operand_count = int(operands.size());
+    const cudaError_t error = run_passes(passes, *program, *plan, t, at::cuda::getCurrentCUDAStream());
+    TORCH_CHECK(error == cudaSuccess, "a kernel could not be launched: ", cudaGetErrorString(error));
+  }
+};
 
 }  // namespace exported
 
-/// y and the statistics that the gradient needs.
-std::vector<at::Tensor> upconv_group_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                          int64_t groups, double eps) {
+/// The result; in training also the layer's own, and what the gradient needs beside it; of a batch norm at the end
+/// means and biased variances.
+std::vector<at::Tensor> upconv_chain(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b,
+                                     std::vector<at::Tensor> operands, int64_t chain, bool tf32, bool training) {
   using namespace exported;
-  const Planes p = planes_of(x, weight, bias, groups);
+  const Chain& c = chain_of(chain);
+  check(x, "the input", x);
   const c10::cuda::CUDAGuard guard(x.device());
-  const at::Tensor dense = x.contiguous(), w = weight.contiguous(), b = bias.contiguous();
-  const at::Tensor y = at::empty(x.sizes(), x.options());
-  const at::Tensor statistics = at::empty({p.samples * groups, 2}, x.options());
-  if (x.numel() == 0) return {y, statistics};
-  const at::Tensor parts =
-      at::empty({norm_scratch(p.samples, p.channels, groups, p.volume)}, x.options().dtype(at::kByte));
-  const cudaError_t error =
-      run_norm(dense.data_ptr(), w.data_ptr(), b.data_ptr(), float(eps), p.samples, p.channels, groups, p.volume,
-               parts.data_ptr(), statistics.data_ptr(), y.data_ptr(), at::cuda::getCurrentCUDAStream());
-  TORCH_CHECK(error == cudaSuccess, "a kernel of the norm could not be launched: ", cudaGetErrorString(error));
-  return {y.contiguous(x.suggest_memory_format()), statistics};
+  ChainCall call(c, training ? c.training : c.results, x.sizes(), operands, x);
+  const at::Tensor y = at::empty(call.result_shape(), x.options());
+  const at::Tensor dense_x = x.contiguous();
+  at::Tensor z = dense_x;
+  std::vector<at::Tensor> saved, answer{y};
+  std::vector<void*> saved_at(call.program->saved_count, nullptr);
+  for (int i = 0; i < call.program->saved_count; ++i)
+    for (int at = 0; at < call.program->buffer_count; ++at)
+      if (call.program->buffers[at].place == upconv::launch::IN_SAVED && call.program->buffers[at].number == i) {
+        saved.push_back(at::empty({call.plan->bytes[at]}, x.options().dtype(at::kByte)));
+        saved_at[i] = saved.back().data_ptr();
+      }
+  const at::Tensor statistics = at::empty({2, c.normalises ? c.channels : 0}, x.options().dtype(at::kDouble));
+  if (c.layer >= 0) {
+    const Layer& l = layer_of(c.layer);
+    check(w, "the weight", x);
+    check_weight(l, w);
+    if (l.bias) {
+      check(b, "the bias", x);
+      TORCH_CHECK(b.dim() == 1 && b.size(0) == l.out_channels, "expected a bias of ", l.out_channels,
+                  " elements, but got ", b.sizes());
+    }
+    z = call.program->pass_count == 0 ? y : at::empty(call.shape(call.z), x.options());
+    if (z.numel() > 0) {
+      const at::Tensor dense_w = w.contiguous(), dense_b = b.contiguous();
+      const long long volume = call.z[2] * call.z[3] * call.z[4];
+      const auto block =
+          upconv::launch::operand_block(call.operands.data(), c.operand_count,
+                                        {c.channels * volume, volume, 1, int(call.z[3]), int(call.z[4])});
+      const bool applied = !training && c.epilogue;
+      run(applied ? chain : int64_t(c.layer), applied ? FORWARD_CHAIN : FORWARD, tf32, call.sizes,
+          {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, z.data_ptr(), &block}, x);
+    }
+  }
+  if (z.numel() > 0) {
+    ProgramTensors t;
+    t.z = z.data_ptr(), t.y = y.data_ptr(), t.saved = saved_at.data();
+    t.statistics = c.normalises ? statistics.data_ptr<double>() : nullptr;
+    call.run(t, x);
+  }
+  if (x.dim() == y.dim()) answer[0] = y.contiguous(x.suggest_memory_format());
+  if (training) {
+    answer.push_back(z);
+    answer.insert(answer.end(), saved.begin(), saved.end());
+  }
+  answer.push_back(statistics);
+  return answer;
 }
 
-/// dx, dweight and dbias.
-std::vector<at::Tensor> upconv_group_norm_gradient(const at::Tensor& x, const at::Tensor& dy, const at::Tensor& weight,
-                                                   const at::Tensor& statistics, int64_t groups) {
+/// The gradients of the layer's result (without a layer: of the input), the bias and the operands, from that of the
+/// result. What is not wanted is empty.
+std::vector<at::Tensor> upconv_chain_gradient(const at::Tensor& dy, const at::Tensor& z, std::vector<int64_t> input_size,
+                                              std::vector<at::Tensor> saved, std::vector<at::Tensor> operands,
+                                              int64_t chain) {
   using namespace exported;
-  check(dy, "the output's gradient", x);
-  TORCH_CHECK(x.sizes() == dy.sizes(), "expected a gradient of ", x.sizes(), ", but got ", dy.sizes());
-  const Planes p = planes_of(x, weight, weight, groups);
-  const c10::cuda::CUDAGuard guard(x.device());
-  const at::Tensor dense_x = x.contiguous(), dense_dy = dy.contiguous(), w = weight.contiguous();
-  const at::Tensor dx = at::empty(x.sizes(), x.options());
-  if (x.numel() == 0) return {dx, at::zeros({p.channels}, x.options()), at::zeros({p.channels}, x.options())};
-  const at::Tensor sums = at::empty({p.samples * p.channels, 2}, x.options());
-  const at::Tensor dweight = at::empty({p.channels}, x.options()), dbias = at::empty({p.channels}, x.options());
-  const cudaError_t error = run_norm_gradient(
-      dense_x.data_ptr(), dense_dy.data_ptr(), w.data_ptr(), statistics.data_ptr(), p.samples, p.channels, groups,
-      p.volume, sums.data_ptr(), dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), at::cuda::getCurrentCUDAStream());
-  TORCH_CHECK(error == cudaSuccess, "a kernel of the norm could not be launched: ", cudaGetErrorString(error));
-  return {dx.contiguous(x.suggest_memory_format()), dweight, dbias};
+  const Chain& c = chain_of(chain);
+  check(dy, "the output's gradient", z);
+  const c10::cuda::CUDAGuard guard(z.device());
+  ChainCall call(c, c.gradient, input_size, operands, z);
+  TORCH_CHECK(dy.sizes() == at::IntArrayRef(call.result_shape()), "expected a gradient of ", call.result_shape(),
+              ", but got ", dy.sizes());
+  TORCH_CHECK(int(saved.size()) == call.program->saved_count, "what was kept is not this chain's");
+  const at::Tensor dense_dy = dy.contiguous();
+  const at::Tensor dz = at::empty(call.shape(call.z), z.options());
+  const at::Tensor db = at::empty({c.bias ? c.channels : 0}, z.options());
+  std::vector<at::Tensor> answer{dz, db};
+  std::vector<void*> gradients, saved_at;
+  for (int i = 0; i < c.operand_count; ++i) {
+    const bool wanted = (c.wanted >> i & 1) != 0;
+    answer.push_back(wanted ? at::empty(operands[i].sizes(), z.options()) : at::empty({0}, z.options()));
+    gradients.push_back(answer.back().data_ptr());
+  }
+  for (const at::Tensor& s : saved) saved_at.push_back(s.data_ptr());
+  ProgramTensors t;
+  t.z = z.data_ptr(), t.dy = dense_dy.data_ptr(), t.dz = dz.data_ptr(), t.db = db.data_ptr();
+  t.saved = saved_at.data(), t.gradients = gradients.data();
+  call.run(t, z);
+  return answer;
 }
 """
 
 
 PROTOTYPES = r"""#include <ATen/ATen.h>
-at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32, bool activated);
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32);
 at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std::vector<int64_t> input_size, int64_t layer, bool tf32);
 at::Tensor upconv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, int64_t layer, bool tf32);
 at::Tensor upconv_bias_gradient(const at::Tensor& dy, std::vector<int64_t> input_size, int64_t layer);
-at::Tensor upconv_activation(const at::Tensor& z, const at::Tensor& dy, int64_t layer, bool gradient);
-std::vector<at::Tensor> upconv_group_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t groups, double eps);
-std::vector<at::Tensor> upconv_group_norm_gradient(const at::Tensor& x, const at::Tensor& dy, const at::Tensor& weight, const at::Tensor& statistics, int64_t groups);
+);
+std::vector<at::Tensor> upconv_chain_gradient(const at::Tensor& dy, const at::Tensor& z, std::vector<int64_t> input_size, std::vector<at::Tensor> saved, std::vector<at::Tensor> operands, int64_t chain);
 """
 
 
@@ -5591,9 +7415,8 @@ FUNCTIONS = [
     "upconv_input_gradient",
     "upconv_weight_gradient",
     "upconv_bias_gradient",
-    "upconv_activation",
-    "upconv_group_norm",
-    "upconv_group_norm_gradient",
+    ");",
+    "upconv_chain_gradient",
 ]
 
 
@@ -5603,8 +7426,10 @@ LAYERS = [
 ]
 
 
-#: Layers that an activation follows.
-ACTIVATED = [0]
+#: Of every chain its layer, whether it has a bias, and its operands with a gradient, a bit each.
+CHAINS = [
+    (0, True, 3),
+]
 
 
 def _flat(text, seen):
@@ -5685,9 +7510,7 @@ class _ConvTransposeFunction(torch.autograd.Function):
         ctx.layer = layer
         ctx.save_for_backward(x, weight)
         absent = weight.new_empty(0)
-        return _extension(x).upconv_forward(
-            x, weight, absent if bias is None else bias, layer, _permits_tf32(), False
-        )
+        return _extension(x).upconv_forward(x, weight, absent if bias is None else bias, layer, _permits_tf32())
 
     @staticmethod
     @once_differentiable
@@ -5755,13 +7578,7 @@ class _ConvTranspose(nn.Module):
     def forward(self, x):
         if x.dim() == self.rank + 1:  # without a batch
             return self(x.unsqueeze(0)).squeeze(0)
-        parameters = [t for t in (x, self.weight, self.bias) if t is not None]
-        wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in parameters)
-        if wants_gradient or self.layer not in ACTIVATED:
-            z = _ConvTransposeFunction.apply(x, self.weight, self.bias, self.layer)
-            return _activated(z, self.layer)
-        bias = self.weight.new_empty(0) if self.bias is None else self.bias
-        return _extension(x).upconv_forward(x, self.weight, bias, self.layer, _permits_tf32(), True)
+        return _ConvTransposeFunction.apply(x, self.weight, self.bias, self.layer)
 
 
 class _ConvTranspose1d(_ConvTranspose):
@@ -5776,54 +7593,101 @@ class _ConvTranspose3d(_ConvTranspose):
     rank = 3
 
 
-class _ActivationFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, z, layer):
-        ctx.layer = layer
-        ctx.save_for_backward(z)
-        return _extension(z).upconv_activation(z, z, layer, False)
+class _ChainFunction(torch.autograd.Function):
+    """A layer and what follows it, or (layer -1) what is done to x itself. Kept for the gradient are x, the weight, the
+    operands, the layer's own result, and a few numbers of each norm, long softmax and window of a max pooling."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, dy):
-        (z,) = ctx.saved_tensors
-        return _extension(z).upconv_activation(z, dy, ctx.layer, True), None
-
-
-def _activated(z, layer):
-    """The layer's activation by itself: where gradients are wanted."""
-    return _ActivationFunction.apply(z, layer) if layer in ACTIVATED else z
-
-
-class _GroupNormFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias, groups, eps):
-        y, statistics = _extension(x).upconv_group_norm(x, weight, bias, groups, eps)
-        ctx.groups = groups
-        ctx.save_for_backward(x, weight, statistics)
-        return y
+    def forward(ctx, x, weight, bias, chain, *operands):
+        absent = x.new_empty(0)
+        y, z, *kept, statistics = _extension(x).upconv_chain(
+            x,
+            absent if weight is None else weight,
+            absent if bias is None else bias,
+            list(operands),
+            chain,
+            _permits_tf32(),
+            True,
+        )
+        ctx.chain, ctx.kept = chain, len(kept)
+        ctx.save_for_backward(x, weight, z, *kept, *operands)
+        ctx.mark_non_differentiable(statistics)
+        return y, statistics
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy):
-        x, weight, statistics = ctx.saved_tensors
-        dx, dweight, dbias = _extension(x).upconv_group_norm_gradient(x, dy, weight, statistics, ctx.groups)
-        return dx, dweight, dbias, None, None
+    def backward(ctx, dy, _):
+        x, weight, z, *rest = ctx.saved_tensors
+        kept, operands = rest[: ctx.kept], rest[ctx.kept :]
+        layer, biased, wanted = CHAINS[ctx.chain]
+        kernels, tf32 = _extension(x), _permits_tf32()
+        dz, db, *gradients = kernels.upconv_chain_gradient(dy, z, x.shape, kept, operands, ctx.chain)
+        dx = dw = None
+        if layer < 0:
+            dx = dz
+        else:
+            if ctx.needs_input_grad[0]:
+                dx = kernels.upconv_input_gradient(dz, weight, x.shape, layer, tf32)
+            if ctx.needs_input_grad[1]:
+                dw = kernels.upconv_weight_gradient(x, dz, layer, tf32)
+        given = [g if wanted >> i & 1 else None for i, g in enumerate(gradients)]
+        return dx, dw, db if biased else None, None, *given
 
 
-class _GroupNorm(nn.Module):
-    """The normalisation after the layer: parameters under torch's names and as torch begins them, kernels of this file."""
+def _chain(chain, x, weight, bias, *operands):
+    """The result, and a batch norm's statistics."""
+    tensors = [t for t in (x, weight, bias, *operands) if t is not None]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return _ChainFunction.apply(x, weight, bias, chain, *operands)
+    absent = x.new_empty(0)
+    given = (x, absent if weight is None else weight, absent if bias is None else bias)
+    y, statistics = _extension(x).upconv_chain(*given, list(operands), chain, _permits_tf32(), False)
+    return y, statistics
 
-    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None):
-        super().__init__()
-        if not affine:
-            raise ValueError("this file was made for a normalisation with weight and bias")
-        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
-        self.weight = nn.Parameter(torch.ones(num_channels, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(num_channels, device=device, dtype=dtype))
+
+class _Vectors(nn.Module):
+    """What a norm has: a weight and a bias, as torch begins them. The chain that holds it computes."""
+
+    def _begin(self, shape, weight, bias, device, dtype):
+        options = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.ones(shape, **options)) if weight else None
+        self.bias = nn.Parameter(torch.zeros(shape, **options)) if bias else None
 
     def forward(self, x):
-        return _GroupNormFunction.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        raise RuntimeError("in this file a norm is computed by the chain that holds it")
+
+
+class _GroupNorm(_Vectors):
+    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None, *, bias=True):
+        super().__init__()
+        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
+        self._begin(num_channels, affine, affine and bias, device, dtype)
+
+
+class _InstanceNorm(_Vectors):
+    def __init__(
+        self,
+        num_features,
+        eps=1e-5,
+        momentum=0.1,
+        affine=False,
+        track_running_stats=False,
+        device=None,
+        dtype=None,
+        *,
+        bias=True,
+    ):
+        super().__init__()
+        self.num_features, self.eps = num_features, eps
+        self._begin(num_features, affine, affine and bias, device, dtype)
+
+
+class _LayerNorm(_Vectors):
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None):
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape, self.eps = shape, eps
+        self._begin(shape, elementwise_affine, elementwise_affine and bias, device, dtype)
 
 
 #: Of the constructor, as get_init_inputs() gives them.
@@ -5855,7 +7719,8 @@ class ModelNew(nn.Module):
         self.norm = _GroupNorm(norm_groups, out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(x))
+        result_0 = _chain(0, x, self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias)[0]
+        return result_0
 
 
 def get_inputs(batch: int = 128, height: int = 256, width: int = 256) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-// The derivatives of the activations of epilogue/activations.cuh, for the kernels of activation.cuh and closing/pull*.cuh: d f(v) / dv at v,
+// The derivatives of the activations of epilogue/activations.cuh, for the kernels of closing/pull*.cuh: d f(v) / dv at v,
 // as torch's backward takes it where the function has a corner.
 #pragma once
 

@@ -171,16 +171,4 @@ std::string epilogue_text(const Epilogue& epilogue, const std::string& element) 
   return s + "}  // namespace config\n";
 }
 
-std::string epilogue_gradient_text(const Epilogue& epilogue) {
-  std::string s = "#include \"epilogue/slopes.cuh\"\nnamespace config {\ntemplate <class S>\n";
-  s += "__device__ __forceinline__ S epilogue_gradient(S v0, S dy) {\n";
-  const std::size_t count = epilogue.steps.size();
-  const auto value = [](std::size_t i) { return "v" + std::to_string(i); };
-  for (std::size_t i = 0; i + 1 < count; ++i)
-    s += "  const S " + value(i + 1) + " = " + call_text("activation", epilogue.steps[i], value(i)) + ";\n";
-  for (std::size_t i = count; i-- > 0;) s += "  dy *= " + call_text("slope", epilogue.steps[i], value(i)) + ";\n";
-  s += "  return dy;\n}\n}  // namespace config\n";
-  return s;
-}
-
 }  // namespace upconv

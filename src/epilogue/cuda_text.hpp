@@ -29,8 +29,4 @@ std::string steps_text(const Epilogue& epilogue, const OperandText& operand);
 /// known. `values` names the arguments::Values.
 std::string operand_text(const EpilogueStep& step, const std::string& element, const std::string& values);
 
-/// `namespace config { template <class S> S epilogue_gradient(S v, S dy); }`: dy times the derivative of the steps at
-/// v.
-std::string epilogue_gradient_text(const Epilogue& epilogue);
-
 }  // namespace upconv

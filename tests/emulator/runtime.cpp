@@ -30,7 +30,8 @@ constexpr unsigned char poison = 0xff;
 
 /// A kernel of a loaded text. Kernels of one text share the places of their `__shared__` variables.
 struct Module {
-  unsigned static_bytes = 0;
+  unsigned static_bytes = 0;                        ///< Of all its kernels' `__shared__` variables.
+  std::map<void (*)(void**), unsigned> static_of;  ///< Of each kernel's own.
 };
 Module& module_of(const void* function) {
   static auto* all = new std::map<const void*, Module>;
@@ -334,7 +335,7 @@ int run(const char* name, Module& module, void (*entry)(void**), std::size_t all
   else if (shared_bytes > allowed)
     failure = where() + ": " + std::to_string(shared_bytes) +
               " bytes of dynamic shared memory, of which it was allowed " + std::to_string(allowed);
-  else if (shared_bytes + module.static_bytes > most_shared)
+  else if (shared_bytes + module.static_of[entry] > most_shared)
     failure = where() + ": more shared memory than a block has";
   if (!failure.empty()) {
     last_error = failure;
@@ -454,7 +455,9 @@ unsigned emu_static_shared_reserve(unsigned bytes, unsigned alignment) {
   unsigned& used = block.module->static_bytes;
   const unsigned at = (used + alignment - 1) / alignment * alignment;
   used = at + bytes;
-  if (emu_shared_bytes + used > most_shared) fail("more shared memory than a block has");
+  unsigned& own = block.module->static_of[block.entry];
+  own = (own + alignment - 1) / alignment * alignment + bytes;
+  if (emu_shared_bytes + own > most_shared) fail("more shared memory than a block has");
   std::memset(shared().static_region + at, poison, bytes + canary);
   return at;
 }

@@ -130,8 +130,8 @@ class Emulated:
     def upconv_update_running(self, statistics, mean, variance, batches, momentum, size, chain):
         layer = self.module.CHAINS[chain][0]
         shape = (size[0], mean.numel(), *self._out(layer, size))
-        error = self.library.exported_running(_at(statistics), _at(mean), _at(variance), _at(batches),
-                                              ctypes.c_double(momentum), chain, _sizes([shape]), mean.numel())  # fmt: skip
+        averages = (_at(statistics), _at(mean), _at(variance), _at(batches), ctypes.c_double(momentum))
+        error = self.library.exported_running(*averages, chain, _sizes([shape]), mean.numel())
         assert error is None, error
 
     def _out(self, layer, size):
@@ -190,7 +190,7 @@ class _ChainCall:
         y, saved, count = (ctypes.c_longlong * 5)(), (ctypes.c_longlong * 16)(), ctypes.c_int()
         passes = self.library.exported_chain_sizes(self.chain, self.which, PROCESSORS, _sizes([self.z]), self.given,
                                                    self.given_sizes, y, saved, ctypes.byref(count))  # fmt: skip
-        shape = [y[0], y[1], *list(y)[7 - len(self.z):]]
+        shape = [y[0], y[1], *list(y)[7 - len(self.z) :]]
         kept = [torch.full((saved[i],), 255, dtype=torch.uint8) for i in range(count.value)]
         return torch.full(shape, float("nan")), kept, passes
 
@@ -199,8 +199,8 @@ class _ChainCall:
         inputs = (ctypes.c_longlong * 3)(*[1] * (3 - rank), *x.shape[2:])
         outputs = (ctypes.c_longlong * 3)(*[1] * (3 - rank), *self.z[2:])
         error = self.library.exported_chain_layer(
-            self.chain, int(tf32), int(self.emulated.hopper), PROCESSORS, ctypes.c_longlong(x.shape[0]), inputs, outputs,
-            _at(x), _at(w), _at(bias), _at(z), self.given, self.given_sizes)  # fmt: skip
+            self.chain, int(tf32), int(self.emulated.hopper), PROCESSORS, ctypes.c_longlong(x.shape[0]), inputs,
+            outputs, _at(x), _at(w), _at(bias), _at(z), self.given, self.given_sizes)  # fmt: skip
         assert error is None, error
 
     def run(self, z, y=None, dy=None, dz=None, db=None, saved=(), gradients=(), statistics=None):

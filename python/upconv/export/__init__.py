@@ -163,9 +163,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
             steps += f"\n{text_of('running.cu')}"
         yield f"{about}\nSTEPS = {_raw(steps)}"
         yield f"DEFINITIONS = {_raw(_DEFINITIONS)}"
-        glue = "\n".join(
-            text_of(f"{n}.cpp") for n, used in (("glue", True), ("chain", chains), ("running", normed)) if used
-        )
+        parts = (("glue", True), ("chain", chains), ("running", normed))
+        glue = "\n".join(text_of(f"{n}.cpp") for n, used in parts if used)
         yield f"GLUE = {_raw(glue)}"
         yield f"PROTOTYPES = {_raw(_prototypes(glue))}"
         yield "FUNCTIONS = [\n" + "".join(f'    "{name}",\n' for name in _functions(glue)) + "]"
@@ -174,7 +173,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
         yield f"{about}\nLAYERS = [\n{keys}]"
         if chains:
             rows = "".join(f"    ({e.layer}, {e.bias}, {e.wanted}),\n" for e in self.forward.entries)
-            yield f"#: Of every chain its layer, whether it has a bias, and the operands that have a gradient, a bit each.\nCHAINS = [\n{rows}]"
+            about = "#: Of every chain its layer, whether it has a bias, and its operands with a gradient, a bit each."
+            yield f"{about}\nCHAINS = [\n{rows}]"
         yield text_of("runtime.py.in")
         if chains:
             yield text_of("chain.py.in")

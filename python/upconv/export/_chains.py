@@ -1,5 +1,5 @@
-# What surrounds the transposed convolutions of a model, for an exported file: the chains that upconv.optimize finds, and
-# a forward that calls them. Asked by upconv.export; the model lies on torch's meta device.
+# What surrounds the transposed convolutions of a model, for an exported file: the chains that upconv.optimize finds,
+# and a forward that calls them. Asked by upconv.export; the model lies on torch's meta device.
 """From a Model to chains and the forward that is made of them."""
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ class Entry:
         found = {}
         for level, steps in enumerate((self.chain.epilogue, *(s.after for s in self.chain.closing))):
             for step in steps:
-                if isinstance(getattr(step, "other", None), _chain.Operand):
-                    if found.setdefault(step.other.number, level) != level and not self._plain(step.other.number):
-                        raise Refusal("an operand is read at two places between which the sizes change")
+                if not isinstance(getattr(step, "other", None), _chain.Operand):
+                    continue
+                if found.setdefault(step.other.number, level) != level and not self._plain(step.other.number):
+                    raise Refusal("an operand is read at two places between which the sizes change")
         return found
 
     def _plain(self, number) -> bool:
@@ -210,7 +211,9 @@ class _Reading:
                 return
         if not self.last:
             raise Refusal(f"{what} comes before the transposed convolution, and is not among what the kernels do there")
-        raise Refusal(f"{what} is not among the operations that the kernels take after {self.last}")
+        raise Refusal(
+            f"{what} is not among the operations that the kernels take after {self.last}; --keep-torch leaves it to torch"
+        )
 
     def before(self, node, source, chain):
         """What is done to an input itself."""
@@ -282,10 +285,10 @@ class _Reading:
         ))  # fmt: skip
         if norm is not None:
             evaluation = dataclasses.replace(module._evaluation, prologue=())
-            channel = (1, own.out_channels, 1, 1, 1)
+            channel, folded = (1, own.out_channels, 1, 1, 1), (first_extra, first_extra + 1)
             self.entries.append(Entry(
                 evaluation, layer, rank, own.out_channels, own.problem("ieee"), own.bias, [*sizes, channel, channel],
-                vectors, wanted | 3 << first_extra,
+                {**vectors, **dict.fromkeys(folded, own.out_channels)}, wanted | 3 << first_extra,
             ))  # fmt: skip
             name = next(n for n, m in self.original.named_modules() if n and _same_place(self.modules, n, norm))
             call = f"_normed_chain({number}, {self.path(name)}, {', '.join(texts)})"

@@ -213,7 +213,8 @@ class Kernels:
     def chain_table(self) -> str:
         """The chains, after the text that says what one is."""
         table = "".join(self.entries)
-        return f"namespace exported {{\n\n{''.join(self.chains)}constexpr Chain chains[] = {{\n{table}}};\n\n}}  // namespace exported\n"
+        text = f"namespace exported {{\n\n{''.join(self.chains)}constexpr Chain chains[] = {{\n{table}}};\n\n"
+        return text + "}  // namespace exported\n"
 
 
 def _shape_rule(step, rank) -> str | None:

@@ -1,5 +1,5 @@
-# The transposed convolutions of a model. Asked by upconv.export; the model lies on torch's meta device, so only structure
-# is looked at.
+# The transposed convolutions of a model. Asked by upconv.export; the model lies on torch's meta device, so only
+# structure is looked at.
 """From a Model to its layers."""
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ std::vector<at::Tensor> upconv_chain_gradient(const at::Tensor& dy, const at::Te
   ChainCall call(c, c.gradient, input_size, operands, z);
   TORCH_CHECK(dy.sizes() == at::IntArrayRef(call.result_shape()), "expected a gradient of ", call.result_shape(),
               ", but got ", dy.sizes());
-  TORCH_CHECK(int(saved.size()) == call.program->saved_count, "what the forward pass kept is not this chain's");
+  TORCH_CHECK(int(saved.size()) == call.program->saved_count, "what was kept is not this chain's");
   const at::Tensor dense_dy = dy.contiguous();
   const at::Tensor dz = at::empty(call.shape(call.z), z.options());
   const at::Tensor db = at::empty({c.bias ? c.channels : 0}, z.options());
