@@ -247,7 +247,7 @@ def _prototypes(glue: str) -> str:
     for block in glue.split("\n}\n"):
         at = max(block.find(kind) for kind in ("at::Tensor upconv_", "std::vector<at::Tensor> upconv_", "void upconv_"))
         if at >= 0:
-            found.append(" ".join(block[at : block.index(") {")].split()) + ");")
+            found.append(" ".join(block[at : block.index(") {", at)].split()) + ");")
     return "#include <ATen/ATen.h>\n" + "\n".join(found) + "\n"
 
 
