@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "jit/kernel.hpp"
+#include "jit/tensor_map.hpp"
 #include "launch/sizes.hpp"
 #include "problem/geometry.hpp"
 
@@ -29,6 +30,16 @@ class Start {
     status = kernels_[static_cast<std::size_t>(kernel)]->launch(device_, stream_, {{s.grid}, {s.block}, s.shared_bytes},
                                                                 arguments);
     return status.ok();
+  }
+
+  /// False, and why in `status`, where the driver makes no such map.
+  friend bool encode_map(Start& start, arguments::TensorMap& map, const launch::TensorBoxes& boxes) {
+    const auto made = jit::encode_tensor_map(start.device_, boxes);
+    if (made.ok())
+      map = *made;
+    else
+      start.status = made.status();
+    return made.ok();
   }
 
   Status status;

@@ -45,6 +45,11 @@ def text(rank, batch, channels, out, size, kernel, options="", more="", forward=
 #: name: (problem text, batches and sizes to run it with)
 PROBLEMS = {
     "dense_2d": (text(2, 8, 16, 16, (256, 256), 3), [(1, 5, 9), (2, 17, 3)]),
+    "wide_2d": (text(2, 8, 64, 64, (1024, 1024), 3, "bias=False"), [(2, 6, 16), (1, 3, 9)]),
+    "wide_far_2d": (text(2, 16, 32, 64, (64, 128), 3, "stride=5, padding=1, dilation=2, bias=False"),
+                    [(2, 3, 8), (1, 4, 5)]),
+    "wide_3d": (text(3, 4, 32, 32, (32, 64, 128), 3, "stride=2, padding=1, groups=4, bias=False"),
+                [(1, 2, 3, 8), (2, 3, 2, 5)]),
     "strided_1d": (text(1, 16, 16, 24, (65536,), 4, "stride=2, padding=1, bias=True"), [(1, 33), (3, 70)]),
     "dilated_1d": (text(1, 16, 32, 16, (65536,), 3, "stride=2, padding=1, dilation=2, bias=False"),
                    [(2, 19), (1, 1)]),

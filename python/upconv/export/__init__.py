@@ -153,7 +153,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
         normed = chains and self.forward.normed
         headers = "".join(f'    "{name}",\n' for name in kernels.headers)
         yield f"LAUNCH_HEADERS = [\n{headers}]"
-        yield f"LAUNCH = {_raw(text_of('launch.cu'))}"
+        maps = text_of("tensor_map.cu") if "launch/tensor_map.hpp" in kernels.sources() else ""
+        yield f"LAUNCH = {_raw(text_of('launch.cu') + maps)}"
         about = "# The layers, and every step of them on every GPU with what its launch depends on."
         steps = kernels.table(self.layers)
         if chains:

@@ -56,6 +56,15 @@ class Entry:
     def normalises(self) -> bool:
         return any(isinstance(s, _chain.BatchNorm) for s in self.chain.closing)
 
+    @property
+    def keeps_layout(self) -> bool:
+        """Whether torch's own result is channels last where the input is: not after what returns contiguous tensors."""
+        return all(
+            isinstance(s, (_chain.BatchNorm, _chain.Center))
+            or (isinstance(s, _chain.Pool) and not (s.average and self.rank == 3))
+            for s in self.chain.closing
+        )
+
     def levels(self) -> dict[int, int]:
         """After how many closing steps each operand is read."""
         found = {}

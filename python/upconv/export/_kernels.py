@@ -66,7 +66,7 @@ class Kernels:
         self.entries: list[str] = []  #: rows of the table of chains
 
     def add(self, index: int, layer: Layer) -> None:
-        forward = "bf16x3" if layer.groups > 1 else "tf32"  # what torch computes with groups is nearer to IEEE
+        forward = layer.as_torch_with_tf32()
         self._step(index, layer, "FORWARD", "forward", forward)
         self._step(index, layer, "INPUT_GRADIENT", "backward_input", "tf32")
         self._step(index, layer, "WEIGHT_GRADIENT", "backward_weight", "tf32")
@@ -80,8 +80,7 @@ class Kernels:
         flat = [n for size in entry.sizes for n in size]
         if entry.layer >= 0 and entry.chain.epilogue:
             layer = layers[entry.layer]
-            forward = "bf16x3" if layer.groups > 1 else "tf32"
-            self._step(index, layer, "FORWARD_CHAIN", "forward", forward, (entry.numbers, flat))
+            self._step(index, layer, "FORWARD_CHAIN", "forward", layer.as_torch_with_tf32(), (entry.numbers, flat))
         text, names = "", {}
         for purpose, name in enumerate(("results", "training", "gradient")):
             numbers = entry.numbers if purpose == 0 else entry.gradient_numbers
@@ -110,10 +109,10 @@ class Kernels:
             operands.append(f"{{{_level(entry, levels.get(i, 0))}, {present}, {entry.vectors.get(i, 0)}}}")
         text += f"constexpr OperandRule chain_{index}_operands[] = {{{', '.join(operands) or '{}'}}};\n\n"
         self.chains.append(text)
+        truths = ", ".join(map(_truth, (bool(entry.chain.epilogue), entry.bias, entry.normalises, entry.keeps_layout)))
         programs = ", ".join(f"passes<{names[n]}>()" for n in ("results", "training", "gradient"))
         self.entries.append(
-            f"    {{{entry.layer}, {entry.rank}, {entry.channels}, {_truth(bool(entry.chain.epilogue))}, "
-            f"{_truth(entry.bias)}, {_truth(entry.normalises)}, {len(rules)}, {len(operands)}, "
+            f"    {{{entry.layer}, {entry.rank}, {entry.channels}, {truths}, {len(rules)}, {len(operands)}, "
             f"{_level(entry, level[0]) if level else 0}, {entry.wanted}u, chain_{index}_rules, chain_{index}_operands, "
             f"{programs}}},\n"
         )

@@ -36,6 +36,7 @@ struct Chain {
   int rank;
   long long channels;
   bool epilogue, bias, normalises;
+  bool keeps_layout;  ///< The result is channels last where the input is, as torch's is.
   int rule_count, operand_count;
   int norm_level;   ///< Closing steps before a batch norm.
   unsigned wanted;  ///< Operands with a gradient, a bit each.
