@@ -46,7 +46,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_2ce46cafb59f"
+NAME = "upconv_9907a457e368"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2371,6 +2371,8 @@ struct Boxes {
 // element. Part of boxes.cuh.
 #pragma once
 
+#include "boxes/weights.cuh"
+
 namespace upconv {
 
 /// One box of the work: its sample, its corner in the phase grid (the dimension of a depth loop: in the result), its
@@ -2524,6 +2526,8 @@ __device__ __forceinline__ void bring(const Arguments& a, const Walk& at, u32 to
 // box. Where boxes are rows of positions (LINE), they overlap by less than a sector of 32 bytes, and of each row and
 // channel those columns are written that make whole sectors. Part of boxes.cuh.
 #pragma once
+
+#include "boxes/weights.cuh"
 
 namespace upconv {
 
@@ -5006,7 +5010,8 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
                       double(f.streamed_bytes) * stages / 20.0;
   const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
   double longest = tensor;
-  for (const double other : {chain, load, store}) longest = other > longest ? other : longest;
+  const double others[] = {chain, load, store};
+  for (const double other : others) longest = other > longest ? other : longest;
   const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
   b.clocks = one * double(ceil_div(b.tiles, workers)) *
              (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
