@@ -113,8 +113,8 @@ struct Call {
         x(dense(x_given, Layout::channels_first)),
         w(dense(w_given, Layout::channels_first)) {
     const Hyperparameters h = unpack(w_given, geometry);
-    key.problem = make_problem(sizes_of(x_given), sizes_of(w_given), h,
-                               common_dtype(rank, x_given, "input", w_given, "weight"));
+    key.problem =
+        make_problem(sizes_of(x_given), sizes_of(w_given), h, common_dtype(rank, x_given, "input", w_given, "weight"));
     key.device = common_device(rank, x_given, "input", w_given, "weight");
     key.numbers = numbers;
     Problem& p = key.problem;
@@ -143,7 +143,8 @@ struct Call {
   }
   [[nodiscard]] Tensor values(const Shape5& shape) const {
     std::array<std::int64_t, max_rank + 2> sizes{shape[0], shape[1]};
-    for (int d = 0; d < rank; ++d) sizes[static_cast<std::size_t>(d) + 2] = shape[static_cast<std::size_t>(d + 5 - rank)];
+    for (int d = 0; d < rank; ++d)
+      sizes[static_cast<std::size_t>(d) + 2] = shape[static_cast<std::size_t>(d + 5 - rank)];
     return allocate(sizes.data(), rank + 2, Layout::channels_first, key.problem.dtype, key.device);
   }
   [[nodiscard]] Tensor statistics(bool normalises) const {
@@ -204,10 +205,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> chain_training(const Tensor& x, const
   return {y, z, saved, statistics};
 }
 
-std::tuple<Tensor, Tensor, std::vector<Tensor>> chain_gradient(
-    const Tensor& dy, const Tensor& x, const Tensor& w, bool bias, const Tensor& z, const Tensor& saved,
-    const std::vector<Tensor>& operands, const std::vector<std::int64_t>& geometry, const std::vector<double>& numbers,
-    std::int64_t wanted) {
+std::tuple<Tensor, Tensor, std::vector<Tensor>> chain_gradient(const Tensor& dy, const Tensor& x, const Tensor& w,
+                                                               bool bias, const Tensor& z, const Tensor& saved,
+                                                               const std::vector<Tensor>& operands,
+                                                               const std::vector<std::int64_t>& geometry,
+                                                               const std::vector<double>& numbers,
+                                                               std::int64_t wanted) {
   Call call(x, w, operands, geometry, numbers);
   call.key.problem.bias = bias;
   const auto plan = call.training(wanted);

@@ -23,8 +23,8 @@ std::tuple<torch::stable::Tensor, torch::stable::Tensor> chain(const torch::stab
                                                                const std::vector<std::int64_t>& geometry,
                                                                const std::vector<double>& numbers);
 
-/// The same where gradients are wanted, `wanted` a bit for each operand whose is: also the layer's own result z and what
-/// norms and maxima keep.
+/// The same where gradients are wanted, `wanted` a bit for each operand whose is: also the layer's own result z and
+/// what norms and maxima keep.
 std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor> chain_training(
     const torch::stable::Tensor& x, const torch::stable::Tensor& w, const std::optional<torch::stable::Tensor>& b,
     const std::vector<torch::stable::Tensor>& operands, const std::vector<std::int64_t>& geometry,

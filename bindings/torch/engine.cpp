@@ -180,8 +180,8 @@ std::string chain_program_text(const std::string& text, const std::vector<double
   const Problem p = problem_of_text(text);
   std::vector<Shape5> shapes;
   const Chain chain = noted_chain(p, numbers, sizes, shapes);
-  const auto e = export_program(p, chain, shapes, static_cast<unsigned>(wanted),
-                                static_cast<ProgramPurpose>(purpose), layer);
+  const auto e =
+      export_program(p, chain, shapes, static_cast<unsigned>(wanted), static_cast<ProgramPurpose>(purpose), layer);
   if (!e.ok()) throw std::runtime_error(e.status().message());
   return joined({e->text}, e->kernels);
 }

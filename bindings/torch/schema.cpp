@@ -126,8 +126,8 @@ void chain_program_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t)
   const auto sizes = to<std::vector<std::int64_t>>(stack[2]);
   const auto wanted = to<std::int64_t>(stack[3]), purpose = to<std::int64_t>(stack[4]);
   const bool layer = to<bool>(stack[5]);
-  stack[0] = torch::stable::detail::from<std::string>(
-      chain_program_text(problem, numbers, sizes, wanted, purpose, layer));
+  stack[0] =
+      torch::stable::detail::from<std::string>(chain_program_text(problem, numbers, sizes, wanted, purpose, layer));
 }
 
 void kernel_source_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {

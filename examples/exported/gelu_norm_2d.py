@@ -46,7 +46,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_9907a457e368"
+NAME = "upconv_be708ad848f3"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3650,8 +3650,8 @@ struct Closing {
   void* parts;            ///< Statistics in pieces: two numbers a unit and share.
   const void* tables[4];  ///< What items of the value read: numbers of a plane, row or set.
   void* table_out;
-  void* argmax;  ///< Where in its window the largest value lies, kept for the gradient.
-  void* saved;   ///< norm: mean and scale of every set, kept for the gradient.
+  void* argmax;        ///< Where in its window the largest value lies, kept for the gradient.
+  void* saved;         ///< norm: mean and scale of every set, kept for the gradient.
   double* statistics;  ///< Of a batch norm: means, then biased variances.
   const void *weight, *bias;
   ClosingShape in;                 ///< As the source lies.
@@ -4116,33 +4116,33 @@ namespace upconv::arguments {
 constexpr int most_wholes = 16;
 
 struct Pull {
-  Closing values;            ///< The values that the forward pass computed from; `out` is what the gradient becomes.
-  const void* gradient;      ///< As it arrives: of the values themselves, of what a reduction or a window left of them.
-  ClosingShape arriving;     ///< Of a window's results.
-  const void* argmax;        ///< Where in each window its largest value lies.
-  const void* reduced;       ///< What a reduction gave.
-  const void* ties;          ///< How many values are that.
-  long long length, inner;   ///< The values of a reduction, as those of Closing.
+  Closing values;           ///< The values that the forward pass computed from; `out` is what the gradient becomes.
+  const void* gradient;     ///< As it arrives: of the values themselves, of what a reduction or a window left of them.
+  ClosingShape arriving;    ///< Of a window's results.
+  const void* argmax;       ///< Where in each window its largest value lies.
+  const void* reduced;      ///< What a reduction gave.
+  const void* ties;         ///< How many values are that.
+  long long length, inner;  ///< The values of a reduction, as those of Closing.
   const void* coefficients[4];  ///< Of a norm or softmax among the items: three numbers a plane or row.
-  void* sums;                ///< Of every unit and share, SUMS numbers.
-  void* vector_sums;         ///< rows: of every block, the gradients of a norm's weight and bias.
-  void* whole[most_wholes];  ///< Gradients of operands, one number a value.
+  void* sums;                   ///< Of every unit and share, SUMS numbers.
+  void* vector_sums;            ///< rows: of every block, the gradients of a norm's weight and bias.
+  void* whole[most_wholes];     ///< Gradients of operands, one number a value.
 };
 
 /// Sums over some dimensions of numbers that lie in any way.
 struct Total {
   const void* in;
   void* out;
-  long long outputs, count;     ///< Results, and numbers of each.
+  long long outputs, count;           ///< Results, and numbers of each.
   long long kept[5], kept_stride[5];  ///< Sizes and strides of what is kept, outermost first; 1 where there is none.
   long long gone[5], gone_stride[5];  ///< Of what is summed over.
-  int team;                     ///< Threads of a result: 1, 32 or 256.
+  int team;                           ///< Threads of a result: 1, 32 or 256.
 };
 
 }  // namespace upconv::arguments
 """,
-    "epilogue/slopes.cuh": r"""// The derivatives of the activations of epilogue/activations.cuh, for the kernels of closing/pull*.cuh: d f(v) / dv at v,
-// as torch's backward takes it where the function has a corner.
+    "epilogue/slopes.cuh": r"""// The derivatives of the activations of epilogue/activations.cuh, for the kernels of closing/pull*.cuh: d f(v) / dv at
+// v, as torch's backward takes it where the function has a corner.
 #pragma once
 
 #include "epilogue/activations.cuh"
@@ -4232,11 +4232,12 @@ __device__ __forceinline__ S exponential(S v) {
 // the value, or from the windows of a pooling that hold it. Every value gathers its own, in an order that the sizes
 // decide; nothing is added by two threads.
 //
-// Host preamble (src/cuda/pull_text.cpp), beside that of closing/value.cuh: Arriving (the gradient's type), ARRIVES, the
-// window G_K*, G_S*, G_PAD_*, G_COUNT_PAD, G_ARGMAX, SUMS, and
+// Host preamble (src/cuda/pull_text.cpp), beside that of closing/value.cuh: Arriving (the gradient's type), ARRIVES,
+// the window G_K*, G_S*, G_PAD_*, G_COUNT_PAD, G_ARGMAX, SUMS, and
 //   S pull(S v, S g, const Pull& p, const Operands& operands, int n, int channel, i64 at, S* sums)
 // which computes the items (after a window: the steps after it) from v and takes g, the gradient of what they give,
-// back to that of v; it adds the gradients of operands that are sums, and writes those that have a number for each value.
+// back to that of v; it adds the gradients of operands that are sums, and writes those that have a number for each
+// value.
 #pragma once
 
 #include "arguments/pull.cuh"
@@ -4285,8 +4286,8 @@ __device__ __forceinline__ S from_windows(const Pull& p, int n, int channel, Ind
         const Index from_d = qd * G_SD - G_PAD_D, from_h = qh * G_SH - G_PAD_H, from_w = qw * G_SW - G_PAD_W;
         if constexpr (ARRIVES == MAXIMA) {
           const int place = static_cast<int>(((d - from_d) * G_KH + h - from_h) * G_KW + w - from_w);
-          const int largest = G_ARGMAX == 1 ? static_cast<const unsigned char*>(p.argmax)[q]
-                                            : static_cast<const int*>(p.argmax)[q];
+          const int largest =
+              G_ARGMAX == 1 ? static_cast<const unsigned char*>(p.argmax)[q] : static_cast<const int*>(p.argmax)[q];
           if (place == largest) total += arriving(p, q);
         } else if constexpr (padded) {
           const auto count = [](Index from, int kernel, int padding, Index size) {
@@ -4355,10 +4356,10 @@ __device__ __forceinline__ void sum_team(S (&sums)[HELD_SUMS], int team) {
 }  // namespace upconv
 """,
     "closing/pull.cuh": r"""// Takes a gradient back through element-wise items, norms among them, and through what lies behind them: a reduction, a
-// pooling. A team (a warp where units are small, else a block) has a share of a unit, as in closing/parts.cuh; it writes
-// the gradient of every value and sums over the share: of the gradient itself (a bias's), of operands, of what a norm
-// or softmax needs before its own gradient is known. Floor: source and gradient once, the result once.
-// Host preamble: STORE, SUMS, that of closing/gradient.cuh.
+// pooling. A team (a warp where units are small, else a block) has a share of a unit, as in closing/parts.cuh; it
+// writes the gradient of every value and sums over the share: of the gradient itself (a bias's), of operands, of what a
+// norm or softmax needs before its own gradient is known. Floor: source and gradient once, the result once. Host
+// preamble: STORE, SUMS, that of closing/gradient.cuh.
 #include "closing/gradient.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 3)
@@ -4405,11 +4406,11 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   }
 }
 """,
-    "closing/pull_norm.cuh": r"""// From the sums of a norm's gradient to what takes it back. With h the gradient of the norm's result, w its weight, q the
-// normalised value, r the scale: that of the value is r * (w h - mean(w h) - q mean(w h q)), means over the set that
-// shares mean and variance. SUMS of every plane or row and share: h, and h q. For every plane or row three numbers: r w,
-// r mean(w h), r mean(w h q). Sets and teams as in closing/norm.cuh; sums in double.
-// Host preamble: BATCH, PER, CHANNELS, CENTER (no scale), WEIGHT (a number for each channel).
+    "closing/pull_norm.cuh": r"""// From the sums of a norm's gradient to what takes it back. With h the gradient of the norm's result, w its weight, q
+// the normalised value, r the scale: that of the value is r * (w h - mean(w h) - q mean(w h q)), means over the set
+// that shares mean and variance. SUMS of every plane or row and share: h, and h q. For every plane or row three
+// numbers: r w, r mean(w h), r mean(w h q). Sets and teams as in closing/norm.cuh; sums in double. Host preamble:
+// BATCH, PER, CHANNELS, CENTER (no scale), WEIGHT (a number for each channel).
 #include "closing/value.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 2) closing_pull_norm(const upconv::arguments::Closing a) {
@@ -5551,9 +5552,9 @@ namespace upconv::launch {
 
 /// What a gradient kernel was specialised for, as far as a launch depends on it.
 struct PullFixed {
-  Int kind = 0;          ///< 0 pull, 1 columns, 2 rows, 3 norm.
-  ClosingFixed closing;  ///< Of the values that are read; `first` and `last` of the units, columns or rows.
-  Int arrives = 0;       ///< closing/gradient.cuh
+  Int kind = 0;                 ///< 0 pull, 1 columns, 2 rows, 3 norm.
+  ClosingFixed closing;         ///< Of the values that are read; `first` and `last` of the units, columns or rows.
+  Int arrives = 0;              ///< closing/gradient.cuh
   Int r_first = 1, r_last = 1;  ///< Of the reduction.
   Int g_kd = 1, g_kh = 1, g_kw = 1, g_sd = 1, g_sh = 1, g_sw = 1, g_pd = 0, g_ph = 0, g_pw = 0;  ///< The window.
   Int sums = 0;              ///< Of a unit and share, or row.
@@ -5691,9 +5692,9 @@ namespace upconv::launch {
 
 enum Place {
   IN_WORKSPACE,
-  IN_Z,         ///< The layer's result; of a chain without a layer, x.
+  IN_Z,  ///< The layer's result; of a chain without a layer, x.
   IN_Y,
-  IN_SAVED,     ///< Kept from the forward pass to the gradient's, by number.
+  IN_SAVED,  ///< Kept from the forward pass to the gradient's, by number.
   IN_DY,
   IN_DZ,
   IN_DB,
@@ -5712,11 +5713,11 @@ struct ProgramPass {
   int tables[4] = {-1, -1, -1, -1}, coefficients[4] = {-1, -1, -1, -1};
   int gradient = -1, reduced = -1, ties = -1, sums = -1, vector_sums = -1;
   int whole[arguments::most_wholes] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
-  int of = -1;                 ///< The pass whose parts or sums these are.
+  int of = -1;  ///< The pass whose parts or sums these are.
   int argmax_bytes = 1;
-  bool statistics = false;     ///< Gives those of a batch norm.
-  bool spared = false;         ///< Not needed where the units of `of` are one share each.
-  int weight = -1, bias = -1;  ///< Operands.
+  bool statistics = false;                ///< Gives those of a batch norm.
+  bool spared = false;                    ///< Not needed where the units of `of` are one share each.
+  int weight = -1, bias = -1;             ///< Operands.
   bool vectors = false, nothing = false;  ///< total
   int slot = 0, like = -1;                ///< total: of sums; the operand whose sizes the result has.
   unsigned gone = 0;
@@ -5880,9 +5881,10 @@ void run_program(const Program& program, const ProgramPlan& plan, const ProgramT
     if (p.form == 2) {
       arguments::Total a = plan.total[i].arguments;
       if (plan.total[i].blocks == 0) continue;
-      const int from = p.nothing ? -1 : p.source >= 0 ? p.source
-                                    : p.vectors       ? program.passes[p.of].vector_sums
-                                                      : program.passes[p.of].sums;
+      const int from = p.nothing       ? -1
+                       : p.source >= 0 ? p.source
+                       : p.vectors     ? program.passes[p.of].vector_sums
+                                       : program.passes[p.of].sums;
       a.in = from < 0 ? nullptr : static_cast<char*>(at(from)) + plan.total_offset[i];
       a.out = at(p.out);
       void* list[] = {&a};
@@ -7718,7 +7720,8 @@ using upconv::launch::ProgramOperand;
 using upconv::launch::ProgramPlan;
 using upconv::launch::ProgramTensors;
 
-/// What a closing step does to sizes: a reduction leaves 1 of the dimensions from first to last, a window less of space.
+/// What a closing step does to sizes: a reduction leaves 1 of the dimensions from first to last, a window less of
+/// space.
 struct ShapeRule {
   bool window;
   int first, last;
@@ -8244,9 +8247,8 @@ std::vector<at::Tensor> upconv_chain(const at::Tensor& x, const at::Tensor& w, c
     if (z.numel() > 0) {
       const at::Tensor dense_w = w.contiguous(), dense_b = b.contiguous();
       const long long volume = call.z[2] * call.z[3] * call.z[4];
-      const auto block =
-          upconv::launch::operand_block(call.operands.data(), c.operand_count,
-                                        {c.channels * volume, volume, 1, int(call.z[3]), int(call.z[4])});
+      const auto block = upconv::launch::operand_block(
+          call.operands.data(), c.operand_count, {c.channels * volume, volume, 1, int(call.z[3]), int(call.z[4])});
       const bool applied = !training && c.epilogue;
       run(applied ? chain : int64_t(c.layer), applied ? FORWARD_CHAIN : FORWARD, tf32, call.sizes,
           {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, z.data_ptr(), &block}, x);
@@ -8269,9 +8271,9 @@ std::vector<at::Tensor> upconv_chain(const at::Tensor& x, const at::Tensor& w, c
 
 /// The gradients of the layer's result (without a layer: of the input), the bias and the operands, from that of the
 /// result. What is not wanted is empty.
-std::vector<at::Tensor> upconv_chain_gradient(const at::Tensor& dy, const at::Tensor& z, std::vector<int64_t> input_size,
-                                              std::vector<at::Tensor> saved, std::vector<at::Tensor> operands,
-                                              int64_t chain) {
+std::vector<at::Tensor> upconv_chain_gradient(const at::Tensor& dy, const at::Tensor& z,
+                                              std::vector<int64_t> input_size, std::vector<at::Tensor> saved,
+                                              std::vector<at::Tensor> operands, int64_t chain) {
   using namespace exported;
   const Chain& c = chain_of(chain);
   check(dy, "the output's gradient", z);

@@ -2,11 +2,12 @@
 // the value, or from the windows of a pooling that hold it. Every value gathers its own, in an order that the sizes
 // decide; nothing is added by two threads.
 //
-// Host preamble (src/cuda/pull_text.cpp), beside that of closing/value.cuh: Arriving (the gradient's type), ARRIVES, the
-// window G_K*, G_S*, G_PAD_*, G_COUNT_PAD, G_ARGMAX, SUMS, and
+// Host preamble (src/cuda/pull_text.cpp), beside that of closing/value.cuh: Arriving (the gradient's type), ARRIVES,
+// the window G_K*, G_S*, G_PAD_*, G_COUNT_PAD, G_ARGMAX, SUMS, and
 //   S pull(S v, S g, const Pull& p, const Operands& operands, int n, int channel, i64 at, S* sums)
 // which computes the items (after a window: the steps after it) from v and takes g, the gradient of what they give,
-// back to that of v; it adds the gradients of operands that are sums, and writes those that have a number for each value.
+// back to that of v; it adds the gradients of operands that are sums, and writes those that have a number for each
+// value.
 #pragma once
 
 #include "arguments/pull.cuh"
@@ -55,8 +56,8 @@ __device__ __forceinline__ S from_windows(const Pull& p, int n, int channel, Ind
         const Index from_d = qd * G_SD - G_PAD_D, from_h = qh * G_SH - G_PAD_H, from_w = qw * G_SW - G_PAD_W;
         if constexpr (ARRIVES == MAXIMA) {
           const int place = static_cast<int>(((d - from_d) * G_KH + h - from_h) * G_KW + w - from_w);
-          const int largest = G_ARGMAX == 1 ? static_cast<const unsigned char*>(p.argmax)[q]
-                                            : static_cast<const int*>(p.argmax)[q];
+          const int largest =
+              G_ARGMAX == 1 ? static_cast<const unsigned char*>(p.argmax)[q] : static_cast<const int*>(p.argmax)[q];
           if (place == largest) total += arriving(p, q);
         } else if constexpr (padded) {
           const auto count = [](Index from, int kernel, int padding, Index size) {

@@ -1,8 +1,8 @@
 // Takes a gradient back through element-wise items, norms among them, and through what lies behind them: a reduction, a
-// pooling. A team (a warp where units are small, else a block) has a share of a unit, as in closing/parts.cuh; it writes
-// the gradient of every value and sums over the share: of the gradient itself (a bias's), of operands, of what a norm
-// or softmax needs before its own gradient is known. Floor: source and gradient once, the result once.
-// Host preamble: STORE, SUMS, that of closing/gradient.cuh.
+// pooling. A team (a warp where units are small, else a block) has a share of a unit, as in closing/parts.cuh; it
+// writes the gradient of every value and sums over the share: of the gradient itself (a bias's), of operands, of what a
+// norm or softmax needs before its own gradient is known. Floor: source and gradient once, the result once. Host
+// preamble: STORE, SUMS, that of closing/gradient.cuh.
 #include "closing/gradient.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 3)

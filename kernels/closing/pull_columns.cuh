@@ -1,8 +1,8 @@
-// The gradient of a softmax over values that lie apart (closing/columns.cuh), taken through the steps after it first and
-// the items in front of it last: of s = softmax(u) and h, the gradient of s, that of u is s * (h - sum of h * s). With
-// LENGTH known, values and gradients are read once, all at once, and stay in registers; else they are read three times.
-// Host preamble: that of closing/column.cuh and closing/gradient.cuh, and pull_after(S s, S g, ...), which is pull()
-// for the steps after the softmax.
+// The gradient of a softmax over values that lie apart (closing/columns.cuh), taken through the steps after it first
+// and the items in front of it last: of s = softmax(u) and h, the gradient of s, that of u is s * (h - sum of h * s).
+// With LENGTH known, values and gradients are read once, all at once, and stay in registers; else they are read three
+// times. Host preamble: that of closing/column.cuh and closing/gradient.cuh, and pull_after(S s, S g, ...), which is
+// pull() for the steps after the softmax.
 #include "closing/column.cuh"
 #include "closing/gradient.cuh"
 
@@ -86,8 +86,7 @@ extern "C" __global__ void __launch_bounds__(256)
     for (int h = 0; h < HELD; ++h)
 #pragma unroll
       for (int e = 0; e < EACH; ++e)
-        if (c.exists[e] && exists(h))
-          write(v[e][h], s[e][h] * (g[e][h] - product[e].first), e, part + h * SPLIT);
+        if (c.exists[e] && exists(h)) write(v[e][h], s[e][h] * (g[e][h] - product[e].first), e, part + h * SPLIT);
   } else {
     constexpr int few = 4;
     const i64 length = a.length;

@@ -1,8 +1,8 @@
-// From the sums of a norm's gradient to what takes it back. With h the gradient of the norm's result, w its weight, q the
-// normalised value, r the scale: that of the value is r * (w h - mean(w h) - q mean(w h q)), means over the set that
-// shares mean and variance. SUMS of every plane or row and share: h, and h q. For every plane or row three numbers: r w,
-// r mean(w h), r mean(w h q). Sets and teams as in closing/norm.cuh; sums in double.
-// Host preamble: BATCH, PER, CHANNELS, CENTER (no scale), WEIGHT (a number for each channel).
+// From the sums of a norm's gradient to what takes it back. With h the gradient of the norm's result, w its weight, q
+// the normalised value, r the scale: that of the value is r * (w h - mean(w h) - q mean(w h q)), means over the set
+// that shares mean and variance. SUMS of every plane or row and share: h, and h q. For every plane or row three
+// numbers: r w, r mean(w h), r mean(w h q). Sets and teams as in closing/norm.cuh; sums in double. Host preamble:
+// BATCH, PER, CHANNELS, CENTER (no scale), WEIGHT (a number for each channel).
 #include "closing/value.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 2) closing_pull_norm(const upconv::arguments::Closing a) {

@@ -1,5 +1,5 @@
-// The derivatives of the activations of epilogue/activations.cuh, for the kernels of closing/pull*.cuh: d f(v) / dv at v,
-// as torch's backward takes it where the function has a corner.
+// The derivatives of the activations of epilogue/activations.cuh, for the kernels of closing/pull*.cuh: d f(v) / dv at
+// v, as torch's backward takes it where the function has a corner.
 #pragma once
 
 #include "epilogue/activations.cuh"

@@ -9,9 +9,9 @@ namespace upconv::launch {
 
 enum Place {
   IN_WORKSPACE,
-  IN_Z,         ///< The layer's result; of a chain without a layer, x.
+  IN_Z,  ///< The layer's result; of a chain without a layer, x.
   IN_Y,
-  IN_SAVED,     ///< Kept from the forward pass to the gradient's, by number.
+  IN_SAVED,  ///< Kept from the forward pass to the gradient's, by number.
   IN_DY,
   IN_DZ,
   IN_DB,
@@ -30,11 +30,11 @@ struct ProgramPass {
   int tables[4] = {-1, -1, -1, -1}, coefficients[4] = {-1, -1, -1, -1};
   int gradient = -1, reduced = -1, ties = -1, sums = -1, vector_sums = -1;
   int whole[arguments::most_wholes] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
-  int of = -1;                 ///< The pass whose parts or sums these are.
+  int of = -1;  ///< The pass whose parts or sums these are.
   int argmax_bytes = 1;
-  bool statistics = false;     ///< Gives those of a batch norm.
-  bool spared = false;         ///< Not needed where the units of `of` are one share each.
-  int weight = -1, bias = -1;  ///< Operands.
+  bool statistics = false;                ///< Gives those of a batch norm.
+  bool spared = false;                    ///< Not needed where the units of `of` are one share each.
+  int weight = -1, bias = -1;             ///< Operands.
   bool vectors = false, nothing = false;  ///< total
   int slot = 0, like = -1;                ///< total: of sums; the operand whose sizes the result has.
   unsigned gone = 0;
@@ -198,9 +198,10 @@ void run_program(const Program& program, const ProgramPlan& plan, const ProgramT
     if (p.form == 2) {
       arguments::Total a = plan.total[i].arguments;
       if (plan.total[i].blocks == 0) continue;
-      const int from = p.nothing ? -1 : p.source >= 0 ? p.source
-                                    : p.vectors       ? program.passes[p.of].vector_sums
-                                                      : program.passes[p.of].sums;
+      const int from = p.nothing       ? -1
+                       : p.source >= 0 ? p.source
+                       : p.vectors     ? program.passes[p.of].vector_sums
+                                       : program.passes[p.of].sums;
       a.in = from < 0 ? nullptr : static_cast<char*>(at(from)) + plan.total_offset[i];
       a.out = at(p.out);
       void* list[] = {&a};

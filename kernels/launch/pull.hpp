@@ -8,9 +8,9 @@ namespace upconv::launch {
 
 /// What a gradient kernel was specialised for, as far as a launch depends on it.
 struct PullFixed {
-  Int kind = 0;          ///< 0 pull, 1 columns, 2 rows, 3 norm.
-  ClosingFixed closing;  ///< Of the values that are read; `first` and `last` of the units, columns or rows.
-  Int arrives = 0;       ///< closing/gradient.cuh
+  Int kind = 0;                 ///< 0 pull, 1 columns, 2 rows, 3 norm.
+  ClosingFixed closing;         ///< Of the values that are read; `first` and `last` of the units, columns or rows.
+  Int arrives = 0;              ///< closing/gradient.cuh
   Int r_first = 1, r_last = 1;  ///< Of the reduction.
   Int g_kd = 1, g_kh = 1, g_kw = 1, g_sd = 1, g_sh = 1, g_sw = 1, g_pd = 0, g_ph = 0, g_pw = 0;  ///< The window.
   Int sums = 0;              ///< Of a unit and share, or row.

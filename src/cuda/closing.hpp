@@ -28,9 +28,9 @@ struct ClosingItem {
   };
   Kind kind = Kind::steps;
   Epilogue steps;
-  int table = -1;              ///< Buffer.
-  int first = 4;               ///< First dimension of a row.
-  int weight = -1, bias = -1;  ///< row_table, set_norm: operand numbers.
+  int table = -1;                      ///< Buffer.
+  int first = 4;                       ///< First dimension of a row.
+  int weight = -1, bias = -1;          ///< row_table, set_norm: operand numbers.
   bool batch = false, center = false;  ///< set_norm: a set is a channel of all samples; there is no scale.
   std::int64_t per = 1;                ///< set_norm: else this many planes.
   double eps = 0.0;                    ///< set_norm and row_table

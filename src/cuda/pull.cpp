@@ -69,9 +69,8 @@ bool reads_values(const PullPass& p) {
     for (const EpilogueStep& s : item.steps.steps) {
       if (s.arithmetic == Arithmetic::none || s.source == Source::kept) return true;
       const bool scales = s.arithmetic == Arithmetic::multiply || s.arithmetic == Arithmetic::divide;
-      const bool wanted = s.source == Source::operand && std::any_of(p.targets.begin(), p.targets.end(), [&](auto& t) {
-                            return t.operand == s.index;
-                          });
+      const bool wanted = s.source == Source::operand && std::any_of(p.targets.begin(), p.targets.end(),
+                                                                     [&](auto& t) { return t.operand == s.index; });
       if (scales && !wanted) continue;
       if (s.arithmetic > Arithmetic::reverse_subtract && s.arithmetic != Arithmetic::load &&
           s.arithmetic != Arithmetic::detach)
@@ -93,7 +92,8 @@ Result<std::unique_ptr<PullKernel>> PullKernel::make(const PullPass& p, DType el
       std::copy(p.shape.begin(), p.shape.end(), size);
       launch::dense_total(size, stride);
     } else {
-      offset = launch::sums_of(from->fixed_, from->launch_, p.slot, p.source == PullPass::Source::vector_sums, size, stride);
+      offset =
+          launch::sums_of(from->fixed_, from->launch_, p.slot, p.source == PullPass::Source::vector_sums, size, stride);
     }
     total = launch::total_of(size, stride, p.gone);
     if (p.nothing) total.arguments.count = 0;
@@ -129,9 +129,10 @@ PullKernel::PullKernel(const PullPass& p, DType element, const CudaTarget& targe
   const arguments::Pull& a = launch.arguments;
   if (p.kind != Kind::norm) {
     if (reads_values(p)) bytes_ += double(a.values.in.count) * double(size_of(p.value.stored));
-    const double gradient = p.arrives == PullPass::Arrives::plain     ? double(a.values.at.count)
-                            : p.arrives == PullPass::Arrives::reduced ? double(a.values.at.count / std::max<Int>(a.length, 1))
-                                                                      : double(a.arriving.count);
+    const double gradient = p.arrives == PullPass::Arrives::plain ? double(a.values.at.count)
+                            : p.arrives == PullPass::Arrives::reduced
+                                ? double(a.values.at.count / std::max<Int>(a.length, 1))
+                                : double(a.arriving.count);
     bytes_ += gradient * double(size_of(p.gradient_type));
     if (p.argmax >= 0) bytes_ += double(a.arriving.count) * argmax_bytes(p.window);
     if (p.out >= 0) bytes_ += double(a.values.at.count) * double(size_of(p.out_type));

@@ -62,12 +62,12 @@ struct PullPass {
   int saved = -1, table_out = -1, table_width = 2;
   // total
   Source source = Source::sums;
-  int from = -1;       ///< sums and vector_sums: the pass, by its place among all.
+  int from = -1;  ///< sums and vector_sums: the pass, by its place among all.
   int slot = 0;
-  int total_in = -1;   ///< whole: buffer
-  Shape5 shape{};      ///< whole
-  unsigned gone = 0;   ///< Dimensions that are summed over, a bit each.
-  bool add = false;    ///< To what is there.
+  int total_in = -1;     ///< whole: buffer
+  Shape5 shape{};        ///< whole
+  unsigned gone = 0;     ///< Dimensions that are summed over, a bit each.
+  bool add = false;      ///< To what is there.
   bool nothing = false;  ///< The result is 0.
 
   [[nodiscard]] int operands() const;

@@ -61,7 +61,8 @@ class Trail {
     if (rows) forward_ += "  const upconv::i64 " + place + " = upconv::quotient(at, a.row);\n";
     forward_ += "  const S* " + t + " = static_cast<const S*>(a.tables[" + number(table) + "]) + " +
                 (rows ? "3" : "2") + " * " + place + ";\n";
-    const std::string coefficients = "  const S* " + c + " = static_cast<const S*>(p.coefficients[" + number(table) + "]) + ";
+    const std::string coefficients =
+        "  const S* " + c + " = static_cast<const S*>(p.coefficients[" + number(table) + "]) + ";
     if (item.kind == ClosingItem::Kind::soft_table) {
       next("upconv::exponential(" + in + " - " + t + "[0]) * " + t + "[1]");
       if (stop) return sums("g * " + v_, "");

@@ -48,8 +48,8 @@ const char* name(Activation a) {
 
 const char* name(Arithmetic a) {
   static const char* const names[] = {
-      "none",           "keep",    "add",     "subtract", "reverse_subtract", "multiply", "divide",
-      "reverse_divide", "minimum", "maximum", "load",     "detach"};
+      "none",    "keep",    "add",  "subtract", "reverse_subtract", "multiply", "divide", "reverse_divide",
+      "minimum", "maximum", "load", "detach"};
   return names[static_cast<int>(a)];
 }
 

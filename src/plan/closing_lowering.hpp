@@ -1,6 +1,6 @@
 // From a chain to passes of the closing kernels: what plan/cuda_closing.cpp and plan/cuda_pulling.cpp share. Steps and
-// windows are not passes of their own: they wait in the value that the next collective step evaluates, or the last pass,
-// which writes y. Only what a second reader needs is stored in between.
+// windows are not passes of their own: they wait in the value that the next collective step evaluates, or the last
+// pass, which writes y. Only what a second reader needs is stored in between.
 #pragma once
 
 #include <algorithm>
@@ -59,7 +59,10 @@ class ClosingLowering {
 
   ClosingLowering(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes, Purpose purpose,
                   bool any_size = false)
-      : purpose_(purpose), any_size_(any_size), dtype_(problem.dtype), sum_(dtype_ == DType::f64 ? DType::f64 : DType::f32) {
+      : purpose_(purpose),
+        any_size_(any_size),
+        dtype_(problem.dtype),
+        sum_(dtype_ == DType::f64 ? DType::f64 : DType::f32) {
     const Geometry g = make_geometry(problem);
     const Shape5 x{g.batch, g.in_channels(), g.in[0], g.in[1], g.in[2]};
     p_.x = buffer(0, ClosingBuffer::Place::x);
@@ -375,7 +378,8 @@ class ClosingLowering {
           return 0;
         }
         // Where its gradient goes is asked of the value itself.
-        if (alone() && value_.window && (s.reduction == Reduction::maximum || s.reduction == Reduction::minimum)) store();
+        if (alone() && value_.window && (s.reduction == Reduction::maximum || s.reduction == Reduction::minimum))
+          store();
         ClosingPass pass;
         pass.reduce = s.reduction;
         pass.after_result = s.after;
@@ -407,7 +411,8 @@ class ClosingLowering {
 
   /// A reduction over the same rows or columns goes with the step before it.
   std::size_t with_reduction(ClosingPass pass, const std::vector<ClosingStep>& list, std::size_t i) {
-    const bool along = purpose_ == Purpose::results && i + 1 < list.size() && reduces(list[i + 1], value_.at(), pass.first, pass.last) &&
+    const bool along = purpose_ == Purpose::results && i + 1 < list.size() &&
+                       reduces(list[i + 1], value_.at(), pass.first, pass.last) &&
                        product(value_.at(), pass.first, pass.last) > 1;
     if (along) pass.reduce = list[i + 1].reduction, pass.after_result = list[i + 1].after;
     emit(std::move(pass));

@@ -33,7 +33,8 @@ Status resolve_value(const ClosingValue& v, StageTensors& t) {
     const Int length = set ? v.shape[1] : row_length(v.shape, item.first);
     for (int number : {item.weight, item.bias})
       if (number >= 0)
-        if (Status s = resolve_vector(number, length, set ? "norm" : "layer norm", args_of(t), &t.operands[number].data);
+        if (Status s =
+                resolve_vector(number, length, set ? "norm" : "layer norm", args_of(t), &t.operands[number].data);
             !s.ok())
           return s;
   }
@@ -47,9 +48,7 @@ void tables_of(const ClosingValue& v, const std::vector<ClosingBuffer>& buffers,
     if (item.table >= 0) tables[count++] = address(buffers, item.table, t);
 }
 
-bool reads(const ClosingPass& p) {
-  return p.kind != ClosingPass::Kind::norm && p.kind != ClosingPass::Kind::result;
-}
+bool reads(const ClosingPass& p) { return p.kind != ClosingPass::Kind::norm && p.kind != ClosingPass::Kind::result; }
 
 }  // namespace
 
@@ -102,13 +101,15 @@ std::int64_t lay_out(std::vector<ClosingBuffer>& buffers, ClosingBuffer::Place p
 Status ClosingStages::add(const ClosingPass& pass, std::vector<ClosingBuffer>& buffers) {
   auto kernel = cuda::ClosingKernel::make(pass, dtype_, target_);
   if (!kernel.ok()) return kernel.status();
-  if (pass.kind == ClosingPass::Kind::parts) buffers[static_cast<std::size_t>(pass.parts)].bytes = (*kernel)->parts_bytes();
+  if (pass.kind == ClosingPass::Kind::parts)
+    buffers[static_cast<std::size_t>(pass.parts)].bytes = (*kernel)->parts_bytes();
   stages_.emplace_back(Closing{pass, std::move(kernel).value()});
   return {};
 }
 
 Status ClosingStages::add(const PullPass& pass, std::vector<ClosingBuffer>& buffers) {
-  const cuda::PullKernel* from = pass.from >= 0 ? std::get<Pull>(stages_[static_cast<std::size_t>(pass.from)]).kernel.get() : nullptr;
+  const cuda::PullKernel* from =
+      pass.from >= 0 ? std::get<Pull>(stages_[static_cast<std::size_t>(pass.from)]).kernel.get() : nullptr;
   auto kernel = cuda::PullKernel::make(pass, dtype_, target_, from);
   if (!kernel.ok()) return kernel.status();
   if (pass.kind != PullPass::Kind::norm && pass.sums >= 0)
@@ -191,7 +192,8 @@ Status ClosingStages::run_one(const Pull& s, const std::vector<ClosingBuffer>& b
   for (std::size_t i = 0; i < p.wholes.size(); ++i) c.whole[i] = at(p.wholes[i]);
   const bool rows = p.kind == PullPass::Kind::rows;
   const Int length = rows ? row_length(p.value.at(), p.first) : p.value.shape[1];
-  if (Status status = resolve_vector(p.weight, length, "norm weight", args_of(t), &c.weight); !status.ok()) return status;
+  if (Status status = resolve_vector(p.weight, length, "norm weight", args_of(t), &c.weight); !status.ok())
+    return status;
   if (Status status = resolve_vector(p.bias, length, "norm bias", args_of(t), &c.bias); !status.ok()) return status;
   return s.kernel->run(c, t.stream);
 }

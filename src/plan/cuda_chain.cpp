@@ -175,11 +175,12 @@ class CudaTrainingChain final : public TrainingChain {
 
   std::string explain() const override {
     char figures[200];
-    std::snprintf(figures, sizeof figures,
-                  "kept for the gradient: the layer's result and %.2f MB; workspace %.2f MB forward, %.2f MB backward\n",
-                  double(saved_) * 1e-6, double(forward_workspace_) * 1e-6, double(backward_workspace_) * 1e-6);
-    return "training of " + to_string(problem_) + " on " + target_.name + ": " + figures +
-           "  the convolution\n" + forward_.explain() + "  gradient of what follows it\n" + backward_.explain();
+    std::snprintf(
+        figures, sizeof figures,
+        "kept for the gradient: the layer's result and %.2f MB; workspace %.2f MB forward, %.2f MB backward\n",
+        double(saved_) * 1e-6, double(forward_workspace_) * 1e-6, double(backward_workspace_) * 1e-6);
+    return "training of " + to_string(problem_) + " on " + target_.name + ": " + figures + "  the convolution\n" +
+           forward_.explain() + "  gradient of what follows it\n" + backward_.explain();
   }
 
   Status forward(const ChainArgs& args, const Kept& kept, const Launch& launch) const override {
@@ -244,8 +245,8 @@ std::vector<const jit::Kernel*> cuda_chain_kernels(const TrainingChain& plan) {
 }
 
 Result<std::shared_ptr<const TrainingChain>> TrainingChain::create(const Problem& problem, Device device,
-                                                                   const Chain& chain,
-                                                                   const std::vector<Shape5>& sizes, unsigned wanted) {
+                                                                   const Chain& chain, const std::vector<Shape5>& sizes,
+                                                                   unsigned wanted) {
   if (device.kind == Device::Kind::cpu)
     return unsupported("chain: its gradient as one operator is known on CUDA alone");
   if (!chain.prologue.empty()) return unsupported("chain: the gradient of steps before the layer");

@@ -52,7 +52,6 @@ struct PullingProgram {
 /// `sizes` of the operands, `wanted`: a bit for each whose gradient is wanted. Without a prologue, which is no part of
 /// it.
 PullingProgram pulling_program(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes,
-                               const std::vector<Shape5>& sizes, unsigned wanted, bool bias,
-                               bool any_size = false);
+                               const std::vector<Shape5>& sizes, unsigned wanted, bool bias, bool any_size = false);
 
 }  // namespace upconv

@@ -43,9 +43,12 @@ Epilogue joined(const ClosingValue& v) {
 
 class Pulling : public ClosingLowering {
  public:
-  Pulling(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes, const std::vector<Shape5>& sizes,
-          unsigned wanted, bool bias, bool any_size)
-      : ClosingLowering(problem, chain, shapes, Purpose::gradient, any_size), sizes_(sizes), wanted_(wanted), bias_(bias) {
+  Pulling(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes,
+          const std::vector<Shape5>& sizes, unsigned wanted, bool bias, bool any_size)
+      : ClosingLowering(problem, chain, shapes, Purpose::gradient, any_size),
+        sizes_(sizes),
+        wanted_(wanted),
+        bias_(bias) {
     for (const Epilogue* e : lists(chain))
       for (const EpilogueStep& s : e->steps)
         if (s.arithmetic > Arithmetic::keep && s.source == Source::operand) ++uses_[s.index];
@@ -171,8 +174,7 @@ class Pulling : public ClosingLowering {
     for (std::size_t i = value.before.size(); i-- > 0;)
       if (value.before[i].kind != ItemKind::steps) {
         --table;
-        coefficients[static_cast<std::size_t>(table)] =
-            coefficients_of(value, static_cast<int>(i), g, coefficients);
+        coefficients[static_cast<std::size_t>(table)] = coefficients_of(value, static_cast<int>(i), g, coefficients);
       }
     const bool last = is_z(value.source);
     if (value.before.empty() && g.how == PullPass::Arrives::plain && !last) return g;
@@ -242,8 +244,8 @@ class Pulling : public ClosingLowering {
     return out;
   }
 
-  /// From the gradient of what a softmax or norm over columns or short rows gives, and the steps after it in `after`, to
-  /// that of what its value is stored as; with a norm among its items, or a window, to that of what it begins with.
+  /// From the gradient of what a softmax or norm over columns or short rows gives, and the steps after it in `after`,
+  /// to that of what its value is stored as; with a norm among its items, or a window, to that of what it begins with.
   Arrival through_collective(const ClosingPass& made, const ClosingValue& after, const Arrival& g) {
     const bool columns = made.kind == ClosingPass::Kind::columns;
     ClosingValue value = made.value;
@@ -323,7 +325,8 @@ class Pulling : public ClosingLowering {
 
   int gradient_of_z() { return buffer(0, Place::dz); }
 
-  // ---- operands ------------------------------------------------------------------------------------------------------
+  // ---- operands
+  // ------------------------------------------------------------------------------------------------------
 
   void whole_target(PullPass& p, std::vector<PullTarget>& targets, int number) {
     for (const PullTarget& t : targets)
@@ -339,8 +342,7 @@ class Pulling : public ClosingLowering {
       bool known = false;
       for (const PullTarget& t : targets) known |= t.operand == s.index;
       if (known) continue;
-      const bool by_plane =
-          s.spread == Spread::scalar || s.spread == Spread::channel || s.spread == Spread::plane;
+      const bool by_plane = s.spread == Spread::scalar || s.spread == Spread::channel || s.spread == Spread::plane;
       if (sums && by_plane)
         targets.push_back({s.index, false, p.sum_count++});
       else

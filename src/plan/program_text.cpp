@@ -123,10 +123,15 @@ class Writing {
     const auto [at, fresh] = places_.try_emplace(b, static_cast<int>(places_.size()));
     if (fresh) {
       const ClosingBuffer& buffer = all_[static_cast<std::size_t>(b)];
-      static const std::map<Place, const char*> names{
-          {Place::workspace, "IN_WORKSPACE"}, {Place::z, "IN_Z"},   {Place::x, "IN_Z"},
-          {Place::y, "IN_Y"},                 {Place::dy, "IN_DY"}, {Place::saved, "IN_SAVED"},
-          {Place::dz, "IN_DZ"},               {Place::db, "IN_DB"}, {Place::operand, "IN_GRADIENT"}};
+      static const std::map<Place, const char*> names{{Place::workspace, "IN_WORKSPACE"},
+                                                      {Place::z, "IN_Z"},
+                                                      {Place::x, "IN_Z"},
+                                                      {Place::y, "IN_Y"},
+                                                      {Place::dy, "IN_DY"},
+                                                      {Place::saved, "IN_SAVED"},
+                                                      {Place::dz, "IN_DZ"},
+                                                      {Place::db, "IN_DB"},
+                                                      {Place::operand, "IN_GRADIENT"}};
       const int n = buffer.place == Place::saved ? saved_.at(b) : buffer.place == Place::operand ? buffer.number : 0;
       buffers_ += std::string("p.buffer(upconv::launch::") + names.at(buffer.place) + ", " + std::to_string(n) + ");\n";
     }

@@ -27,7 +27,7 @@ constexpr unsigned most_ranks = 16;
 
 /// A loaded text. Kernels of one text share the places of their `__shared__` variables.
 struct Module {
-  unsigned static_bytes = 0;                     ///< Of all its kernels' `__shared__` variables.
+  unsigned static_bytes = 0;                    ///< Of all its kernels' `__shared__` variables.
   std::map<const Kernel*, unsigned> static_of;  ///< Of each kernel's own.
 };
 Module& module_of(const void* function) {

@@ -38,7 +38,9 @@ struct ExportedCall {
   ExportedCall(int number, int which, int processors, const long long* sizes, const void* const* given,
                const long long* given_sizes)
       : chain(exported::chains[number]),
-        passes(which == 0 ? chain.results : which == 1 ? chain.training : chain.gradient) {
+        passes(which == 0   ? chain.results
+               : which == 1 ? chain.training
+                            : chain.gradient) {
     for (int d = 0; d < 5; ++d) z[d] = sizes[d];
     for (int i = 0; i < chain.operand_count; ++i) {
       operands[i].data = given[i];

@@ -17,9 +17,9 @@ from upconv.export import export
 ALL = os.environ.get("UPCONV_EXPORT_ALL") == "1"
 #: In every run; the others, and what is built for compute capability 8.0 alone, with UPCONV_EXPORT_ALL=1.
 QUICK = [
-    *((name, True) for name in ("dense_2d", "wide_2d", "wide_far_2d", "wide_3d", "few_3d", "activated_2d", "normed_2d")),
-    ("normed_2d", False),
-]
+    ("dense_2d", True), ("wide_2d", True), ("wide_far_2d", True), ("wide_3d", True), ("few_3d", True),
+    ("activated_2d", True), ("normed_2d", True), ("normed_2d", False),
+]  # fmt: skip
 CASES = [(name, hopper) for name in PROBLEMS for hopper in (True, False)] if ALL else QUICK
 
 

@@ -221,7 +221,8 @@ class _Reading:
         if not self.last:
             raise Refusal(f"{what} comes before the transposed convolution, and is not among what the kernels do there")
         raise Refusal(
-            f"{what} is not among the operations that the kernels take after {self.last}; --keep-torch leaves it to torch"
+            f"{what} is not among the operations that the kernels take after {self.last}; "
+            "--keep-torch leaves it to torch"
         )
 
     def before(self, node, source, chain):

@@ -113,9 +113,8 @@ std::vector<at::Tensor> upconv_chain(const at::Tensor& x, const at::Tensor& w, c
     if (z.numel() > 0) {
       const at::Tensor dense_w = w.contiguous(), dense_b = b.contiguous();
       const long long volume = call.z[2] * call.z[3] * call.z[4];
-      const auto block =
-          upconv::launch::operand_block(call.operands.data(), c.operand_count,
-                                        {c.channels * volume, volume, 1, int(call.z[3]), int(call.z[4])});
+      const auto block = upconv::launch::operand_block(
+          call.operands.data(), c.operand_count, {c.channels * volume, volume, 1, int(call.z[3]), int(call.z[4])});
       const bool applied = !training && c.epilogue;
       run(applied ? chain : int64_t(c.layer), applied ? FORWARD_CHAIN : FORWARD, tf32, call.sizes,
           {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, z.data_ptr(), &block}, x);
@@ -138,9 +137,9 @@ std::vector<at::Tensor> upconv_chain(const at::Tensor& x, const at::Tensor& w, c
 
 /// The gradients of the layer's result (without a layer: of the input), the bias and the operands, from that of the
 /// result. What is not wanted is empty.
-std::vector<at::Tensor> upconv_chain_gradient(const at::Tensor& dy, const at::Tensor& z, std::vector<int64_t> input_size,
-                                              std::vector<at::Tensor> saved, std::vector<at::Tensor> operands,
-                                              int64_t chain) {
+std::vector<at::Tensor> upconv_chain_gradient(const at::Tensor& dy, const at::Tensor& z,
+                                              std::vector<int64_t> input_size, std::vector<at::Tensor> saved,
+                                              std::vector<at::Tensor> operands, int64_t chain) {
   using namespace exported;
   const Chain& c = chain_of(chain);
   check(dy, "the output's gradient", z);

@@ -5,7 +5,8 @@ using upconv::launch::ProgramOperand;
 using upconv::launch::ProgramPlan;
 using upconv::launch::ProgramTensors;
 
-/// What a closing step does to sizes: a reduction leaves 1 of the dimensions from first to last, a window less of space.
+/// What a closing step does to sizes: a reduction leaves 1 of the dimensions from first to last, a window less of
+/// space.
 struct ShapeRule {
   bool window;
   int first, last;
