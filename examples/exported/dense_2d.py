@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_2c81ee5cbc03"
+NAME = "upconv_ff918cbdb39f"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2629,6 +2629,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
+      // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
+      if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
       const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1

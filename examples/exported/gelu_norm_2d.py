@@ -46,7 +46,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_be708ad848f3"
+NAME = "upconv_a7260bb91ec7"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3147,6 +3147,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
+      // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
+      if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
       const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1
