@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_c71937293c82"
+NAME = "upconv_ba2aa71796de"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1623,6 +1623,13 @@ __device__ __forceinline__ void barriers_ready() { asm volatile("fence.mbarrier_
 __device__ __forceinline__ void barrier_arrive(u32 b) {
   asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(b) : "memory");
 }
+/// Without a branch: the assembler makes products wait for one another where one lies between them.
+__device__ __forceinline__ void barrier_arrive_if(bool arrives, u32 b) {
+  asm volatile(
+      "{.reg .pred arrives; setp.ne.b32 arrives, %1, 0;\n@arrives mbarrier.arrive.shared.b64 _, [%0];}" ::"r"(b),
+      "r"(static_cast<int>(arrives))
+      : "memory");
+}
 /// Arrives, and has the barrier wait for `bytes` of bulk copies too.
 __device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
@@ -2009,6 +2016,7 @@ __device__ __forceinline__ void bring(const Arguments& a, const Walk& at, u32 to
 // channel those columns are written that make whole sectors. Part of boxes.cuh.
 #pragma once
 
+#include "boxes/source.cuh"
 #include "boxes/weights.cuh"
 
 namespace upconv {
@@ -2324,6 +2332,8 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
     "boxes/store_direct.cuh": r"""// From a warpgroup's sums to the result without a detour, where elements are words and W has one phase (DIRECT): a
 // store of a warp writes 8 neighbouring positions, a sector of 32 bytes, of four channels. Part of boxes.cuh.
 #pragma once
+
+#include "boxes/store.cuh"
 
 namespace upconv {
 
@@ -2644,12 +2654,12 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           const u32 w = RESIDENT ? weights0 + (tap * chunks + chunk) * (chunk_words * 4) : at;
           const auto release = [&](int which) {
             __syncwarp();
-            if (lane == 0) barrier_arrive(empty + 8 * which);
+            barrier_arrive_if(lane == 0 && which >= 0, empty + 8 * which);
           };
           multiply(
               a, acc, fragments, lanes, at + streamed_words * 4 + before, w,
               [&] {
-                if (!RESIDENT && held >= 0) release(held);
+                if (!RESIDENT) release(held);
               },
               [&] {
                 if (RESIDENT) release(stage);

@@ -5,6 +5,7 @@
 // channel those columns are written that make whole sectors. Part of boxes.cuh.
 #pragma once
 
+#include "boxes/source.cuh"
 #include "boxes/weights.cuh"
 
 namespace upconv {

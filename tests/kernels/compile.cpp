@@ -3,9 +3,8 @@
 // longer than a first call may wait, keeps registers in memory, or where the assembler says that it lost the overlap
 // that the kernel is written for (wgmma products that wait for one another). Kernels already in the cache are not
 // compiled again, only judged.
-//   kernels_compile ARCHITECTURE [--each N] [--chains]     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group,
-//   default 1;
-//   --chains: those of the level-2 chains alone.
+//   kernels_compile ARCHITECTURE [--each N] [--chains]
+//     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group, default 1; --chains: those of the level-2 chains alone
 // UPCONV_VERBOSE=1 prints every kernel, not only what is wrong.
 #include <algorithm>
 #include <atomic>
@@ -44,6 +43,11 @@ constexpr Exception may_use_local_memory[] = {
     {"gather_mma.cuh", 352,
      "up to 96 with both parts of split operands beside the sums, and the measured times include it; more on sm_100 "
      "alone and on sm_80 where the epilogue of 128 columns reads operands: nothing of that has been measured"},
+    {"boxes.cuh", 168,
+     "three multiplying warpgroups have 152 registers a thread: 8 bytes over that for one input gradient (L1/65), up "
+     "to "
+     "96 in 16 bits with 105 taps (L1/58), the rest where an epilogue reads operands; the measured times include it, "
+     "and two warpgroups with 224 registers and no local memory were slower on the level-1 shapes"},
     {"positions.cuh", 8, "sm_100 alone, where nothing has been measured"},
     {"scatter.cuh", 32, "sm_100 and sm_120 alone, where nothing has been measured"},
     {"weight_mma.cuh", 320,
