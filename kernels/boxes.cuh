@@ -256,6 +256,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
+      // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
+      if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
       const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1

@@ -53,6 +53,7 @@ constexpr Exception may_use_local_memory[] = {
     {"weight_mma.cuh", 320,
      "up to 96 on sm_90a, where sums take 128 to 144 of 255 registers and the measured times include it; on sm_80 the "
      "window of dy at a stride of 10, where nothing has been measured"},
+    {"closing/columns.cuh", 8, "sm_80 alone, where a minimum of what an epilogue would give is looked for in training"},
     {"ordered_sum.cuh", 8, "fp64 only, where ptxas stops at 40 registers of its own accord"},
 };
 
@@ -128,6 +129,21 @@ void add_chains(int architecture, bool layers, std::map<std::string, std::vector
         const jit::Program& program = k->program();
         if (!seen.insert(program.file + '\0' + program.preamble).second) continue;
         const std::string group = "chain " + program.entry + ", " + name + (all ? " " + row.id : "");
+        groups[group].push_back(
+            {program, choice.architecture, row.id + " " + name, static_cast<std::int64_t>(program.preamble.size())});
+      }
+      std::vector<Shape5> sizes;
+      for (const OperandTensor& o : row.operands) sizes.push_back(o.size);
+      const auto training = TrainingChain::create(p, Device::cuda_model(architecture), chain, sizes, 0xffff);
+      if (!training.ok()) {
+        std::printf("%s: %s\n", row.id.c_str(), training.status().message().c_str());
+        std::exit(1);
+      }
+      for (const jit::Kernel* k : cuda_chain_kernels(**training)) {
+        const jit::Program& program = k->program();
+        if (!seen.insert(program.file + '\0' + program.preamble).second) continue;
+        const std::string group =
+            "training " + program.entry + ", " + name + (all && name == "tf32" ? " " + row.id : "");
         groups[group].push_back(
             {program, choice.architecture, row.id + " " + name, static_cast<std::int64_t>(program.preamble.size())});
       }
