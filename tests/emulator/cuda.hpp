@@ -131,6 +131,7 @@ void emu_copy_commit();
 void emu_copy_wait(int pending);  ///< < 0: everything, committed or not.
 void emu_mbarrier_init(unsigned address, unsigned count);
 void emu_mbarrier_arrive(unsigned address);
+void emu_mbarrier_arrive_after_copies(unsigned address);
 void emu_mbarrier_wait(unsigned address, unsigned parity);
 unsigned short emu_f16_of(float v);
 float emu_f16_value(unsigned short bits);

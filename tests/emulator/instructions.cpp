@@ -323,6 +323,10 @@ void emu_mbarrier_arrive(unsigned address) {
   all.swap(waiting[address]);
   for (Fiber* f : all) wake(f);
 }
+void emu_mbarrier_arrive_after_copies(unsigned address) {
+  emu_copy_wait(-1);
+  emu_mbarrier_arrive(address);
+}
 /// Waits for the end of the phase of that parity. (A fresh barrier is in phase 0, so parity 1 has ended.)
 void emu_mbarrier_wait(unsigned address, unsigned parity) {
   while (mbarrier(address).phase == (parity & 1u)) {

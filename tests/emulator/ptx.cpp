@@ -230,6 +230,8 @@ std::string instruction(const std::string& statement) {
     r = "emu_copy_commit();";
   } else if (code == "cp.async.wait_group" && a.size() == 1) {
     r = "emu_copy_wait(static_cast<int>(" + operand(a[0]) + "));";
+  } else if (is("cp.async.mbarrier.arrive.noinc.shared") && a.size() == 1) {
+    r = "emu_mbarrier_arrive_after_copies(" + address(a[0]) + ");";
   } else if (code == "cp.async.wait_all") {
     r = "emu_copy_wait(-1);";
   } else if (is("mbarrier.init.shared") && a.size() == 2) {
