@@ -20,15 +20,14 @@ struct BitsOf<2> {
 };
 typedef BitsOf<element_bytes>::type Bits;
 
-constexpr int shares = STAGED >= warpgroup || STAGED == 96 ? 1 : warpgroup / STAGED;  // threads of one position
 constexpr int positions_each = (STAGED + warpgroup - 1) / warpgroup;
-constexpr int octets = CHANNELS / 8 / shares;  // of channels, a thread's of a chunk
+constexpr int octets = CHANNELS / 8 / SHARES;  // of channels, a thread's of a chunk
 constexpr int fetches = SEGMENTS * octets;     // of a chunk
 // Fetches in flight. The loop over chunks is unrolled so that each finds its registers.
 constexpr int unrolled = fetches >= DEPTH ? 1 : (DEPTH + fetches - 1) / fetches;
 constexpr int in_flight = fetches >= DEPTH ? DEPTH : unrolled * fetches;
 static_assert(fetches * unrolled % in_flight == 0, "every fetch finds its registers");
-static_assert(CHANNELS % (8 * shares) == 0, "threads share a position's channels evenly");
+static_assert(CHANNELS % (8 * SHARES) == 0, "threads of one position share its channels evenly");
 
 constexpr u32 nowhere = ~0u;
 
@@ -43,14 +42,14 @@ struct Source {
   int share;
 
   __device__ __forceinline__ Source(const Arguments& a, const Tile& t, int thread) {
-    const int first = shares > 1 ? thread % STAGED : thread;
-    share = shares > 1 ? thread / STAGED : 0;
+    const int first = SHARES > 1 ? thread % STAGED : thread;
+    share = SHARES > 1 ? thread / STAGED : 0;
     const int n0 = Position(a, t.position > LEAD ? t.position - LEAD : 0).n;
     x = reinterpret_cast<const Bits*>(a.x) + n0 * a.x_strides.n + i64(t.group) * K * a.x_strides.c;
 #pragma unroll
     for (int i = 0; i < positions_each; ++i) {
       const int staged = first + i * warpgroup, at = t.position - LEAD + staged;
-      const bool real = staged < STAGED && at >= 0 && at < a.positions;
+      const bool real = staged < STAGED && share < SHARES && at >= 0 && at < a.positions;
       const Position p(a, real ? at : 0);
 #pragma unroll
       for (int s = 0; s < SEGMENTS; ++s) {
@@ -68,7 +67,7 @@ struct Source {
 
   /// Loads eight channels of this thread's positions; zeros where x ends.
   __device__ __forceinline__ void fetch(const Arguments& a, Octet& to, int chunk, int fetch) const {
-    const int segment = fetch / octets, k0 = chunk * CHANNELS + (fetch % octets * shares + share) * 8;
+    const int segment = fetch / octets, k0 = chunk * CHANNELS + (fetch % octets * SHARES + share) * 8;
     const Bits* base = x + k0 * a.x_strides.c;
 #pragma unroll
     for (int i = 0; i < positions_each; ++i) {
@@ -84,12 +83,12 @@ struct Source {
 
   /// Writes them to a stage.
   __device__ __forceinline__ void put(char* stage, const Octet& from, int fetch, int thread) const {
-    const int segment = fetch / octets, octet = fetch % octets * shares + share;
-    const int first = shares > 1 ? thread % STAGED : thread;
+    const int segment = fetch / octets, octet = fetch % octets * SHARES + share;
+    const int first = SHARES > 1 ? thread % STAGED : thread;
 #pragma unroll
     for (int i = 0; i < positions_each; ++i) {
       const int staged = first + i * warpgroup;
-      if (STAGED % warpgroup != 0 && shares == 1 && staged >= STAGED) continue;
+      if (STAGED * SHARES % warpgroup != 0 && (staged >= STAGED || share >= SHARES)) continue;
       const u32(&v)[8] = from.of[i];
       char* to = stage + weight_bytes + octet * (8 / unit_channels) * unit_bytes + (segment * STAGED + staged) * 16;
       const auto number = [&](int c) { return __uint_as_float(v[c]); };

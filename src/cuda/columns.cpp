@@ -66,6 +66,7 @@ std::string preamble(const ColumnsShape& s, const ColumnsTile& t, const Request&
   constant("CHANNELS", t.channels);
   constant("STAGES", t.stages);
   constant("DEPTH", t.depth);
+  constant("SHARES", t.shares);
   constant("LINE_PITCH", t.line_pitch);
   constant("LINE_SKEW", t.line_skew);
   constant("LINE_BUFFERS", t.line_buffers);
@@ -78,7 +79,8 @@ std::string preamble(const ColumnsShape& s, const ColumnsTile& t, const Request&
     const auto& steps = t.steps[t.kinds == 2 ? kind : 0];
     text += "__device__ constexpr Step steps_" + std::to_string(kind) + "[] = {";
     for (std::size_t i = 0; i < steps.size(); ++i)
-      text += (i ? ", {" : "{") + std::to_string(steps[i].weight) + ", " + std::to_string(steps[i].x) + ", " +
+      text += (i ? ", {" : "{") + std::to_string(steps[i].weight) + ", " +
+              std::to_string(steps[i].segment * t.staged + t.lead - steps[i].shift) + ", " +
               std::to_string(steps[i].block) + "}";
     text += "};\n";
     table("units_" + std::to_string(kind), t.units[t.kinds == 2 ? kind : 0]);

@@ -159,14 +159,13 @@ bool place_weights(const ColumnsShape& s, ColumnsTile& t) {
     const int pitch = round_up(used, align) + i * align;
     int cost = 0;
     for (int warp = 0; warp < 4; ++warp) cost += fragment_turns(s, t.weight_run, pitch, warp);
-    if (cost < best) best = cost, t.weight_pitch = pitch;
+    if (cost < best) best = t.fragment_turns = cost, t.weight_pitch = pitch;
   }
   t.piece = piece_of(s, t);
   // Steps, by shift: neighbours read the same positions.
   const auto segment_of = [&](int qd, int qh) {
     return static_cast<int>(std::find(s.segments.begin(), s.segments.end(), std::pair(qd, qh)) - s.segments.begin());
   };
-  const auto x_of = [&](int qd, int qh, int qw) { return segment_of(qd, qh) * t.staged + t.lead - qw; };
   t.steps = {}, t.units = {};
   if (s.separate) {
     const int sd = s.stride[0], sh = s.stride[1], lines_groups = sd * sh;
@@ -202,10 +201,12 @@ bool place_weights(const ColumnsShape& s, ColumnsTile& t) {
       const auto [kind, unit] = home[static_cast<std::size_t>(lg)];
       const int channels = t.weight_run / s.all_taps;
       t.steps[static_cast<std::size_t>(kind)].push_back(
-          {s.w_last ? tap * channels : tap, x_of(d.shift, h.shift, w.shift), unit * sw + w.phase});
+          {s.w_last ? tap * channels : tap, segment_of(d.shift, h.shift), w.shift, unit * sw + w.phase});
     });
     for (auto& list : t.steps)
-      std::stable_sort(list.begin(), list.end(), [](ColumnsStep a, ColumnsStep b) { return a.x < b.x; });
+      std::stable_sort(list.begin(), list.end(), [](ColumnsStep a, ColumnsStep b) {
+        return std::pair(a.segment, a.shift) < std::pair(b.segment, b.shift);
+      });
     for (int kind = 0; kind < t.kinds; ++kind)
       if (t.steps[static_cast<std::size_t>(kind)].empty()) return false;
   } else {
@@ -216,7 +217,7 @@ bool place_weights(const ColumnsShape& s, ColumnsTile& t) {
         for (int w = 0; w < s.kernel[2]; w += s.stride[2], ++number) {
           const int tap = (d * s.kernel[1] + h) * s.kernel[2] + w;
           const int weight = s.parted ? number * t.span : s.w_last ? tap * (t.weight_run / s.all_taps) : tap;
-          t.steps[0].push_back({weight, x_of(d / s.stride[0], h / s.stride[1], w / s.stride[2]), 0});
+          t.steps[0].push_back({weight, segment_of(d / s.stride[0], h / s.stride[1]), w / s.stride[2], 0});
         }
   }
   return true;
@@ -250,18 +251,15 @@ void estimate(const ColumnsShape& s, const CudaTarget& target, ColumnsTile& t) {
   for (int group = 0; group < 2; ++group)
     products += steps_k * double(t.steps[static_cast<std::size_t>(t.kinds == 2 ? group : 0)].size());
   const double tensor = products * factor * std::max(t.positions / 2.0, 13.0);
-  int fragment = 0;
-  for (int warp = 0; warp < 4; ++warp) fragment += fragment_turns(s, t.weight_run, t.weight_pitch, warp);
   const double segments = double(s.segments.size());
   const double x_words = segments * t.channels * t.staged * (s.tf32 || s.parts == 2 ? 1.0 : 0.5);
   const double loads = segments * t.channels * t.staged / 32.0;
   const double weights = double(t.channels) * t.weight_run * s.element_bytes / 128.0;
-  const double shared = 1.2 * products * fragment + products * factor * 0.35 * t.positions + 1.2 * x_words / 32.0 +
+  const double shared = 1.2 * products * t.fragment_turns + products * factor * 0.35 * t.positions + 1.2 * x_words / 32.0 +
                         loads + weights * (t.piece == 16 ? 1.2 : t.piece == 8 ? 2.0 : 4.0) +
                         (t.piece == 0 ? weights * 40.0 : 0.0);
   const int each = (t.staged + warpgroup - 1) / warpgroup;
-  const int shares = t.staged >= warpgroup || t.staged == 96 ? 1 : warpgroup / t.staged;
-  const double fetches = segments * t.channels / 8.0 / shares;
+  const double fetches = segments * t.channels / 8.0 / t.shares;
   const double latency = 800.0 * fetches / std::min<double>(t.depth, std::max(fetches, double(t.depth)));
   const double issue = fetches * each * 8.0 * 5.0 + 60.0;  // a warp of each scheduler's four
   const double slowest = std::max({tensor, shared, latency, issue});
@@ -274,7 +272,9 @@ void estimate(const ColumnsShape& s, const CudaTarget& target, ColumnsTile& t) {
   const double waves = std::ceil(tiles / target.processors);
   const double work = waves * (chunks * chunk + store) + 1500.0;
   const double memory = (s.x_bytes + s.y_bytes + s.weight_bytes) / (0.9 * target.bytes_per_second);
-  t.seconds = std::max(work / clock, memory) + 5e-6;
+  // Few stages hide the time from memory to the first product badly.
+  const double hidden = t.stages == 2 ? 1.2 : t.stages == 3 ? 1.05 : 1.0;
+  t.seconds = hidden * std::max(work / clock, memory) + 5e-6;
 }
 
 }  // namespace
@@ -327,32 +327,32 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& 
     base.across = mode == 1 ? 2 : 1;
     base.kinds = mode == 2 ? 2 : 1;
     base.lead = lead;
-    for (const int staged : {32, 64, 96, 128, 160, 192, 224, 256, 384, 512}) {
+    if (!place_weights(s, base)) continue;
+    place_lines(s, base);
+    for (const int staged : {32, 64, 96, 128, 160, 192, 224, 256, 384, 480, 512}) {
       ColumnsTile t = base;
       t.staged = staged;
       t.positions = (staged - lead) / t.across / 8 * 8;
       if (t.positions < 8 || t.positions > 256 || lead > staged / 2) continue;
       if (staged > 256 && t.across == 1) continue;
       if (staged > 32 && staged - 32 - lead >= s.positions) continue;  // a smaller one holds all
-      if (!place_weights(s, t)) continue;
       const int sums = t.row_blocks * t.positions / 2;
       if (sums > 128) continue;
-      place_lines(s, t);
-      const int share = staged >= warpgroup || staged == 96 ? 1 : warpgroup / staged;
       std::size_t fewest = t.steps[0].size();
       if (t.kinds == 2) fewest = std::min(fewest, t.steps[1].size());
       int last_channels = 0;
       for (int channels = s.step_channels(); channels <= 64; channels *= 2) {
         const int steps = channels / s.step_channels() * static_cast<int>(fewest);
-        if (steps < 2 || channels % (8 * share) != 0) continue;
+        if (steps < 2) continue;
         if (last_channels && channels > s.k) break;
         // Enough products between two barriers, not more.
         if (last_channels && last_channels / s.step_channels() * static_cast<int>(fewest) * t.positions >= 1024) break;
         last_channels = channels;
         t.channels = channels;
+        for (t.shares = 4; t.shares * staged > warpgroup || channels % (8 * t.shares) != 0; t.shares /= 2)
+          if (t.shares == 1) break;
         const Int weights = Int{channels} * t.weight_pitch * s.element_bytes;
         const Int x = Int{channels} * static_cast<Int>(s.segments.size()) * staged * (s.element_bytes == 4 ? 4 : 2);
-        t.fetch_registers = 0;
         for (const int buffers : {2, 1}) {
           t.line_buffers = buffers;
           const Int own = 2 * (32 * Int{t.positions} + Int{buffers} * lines_of(s, t) * t.line_pitch * s.element_bytes);
@@ -364,8 +364,8 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& 
         if (t.stages < 2) continue;
         // Loads of x in flight: up to 64 words a thread.
         const int each = (staged + warpgroup - 1) / warpgroup;
-        const int fetches = static_cast<int>(s.segments.size()) * channels / 8 / share;
-        const int most = std::max(1, 8 / each);
+        const int fetches = static_cast<int>(s.segments.size()) * channels / 8 / t.shares;
+        const int most = std::max(1, (t.piece == 0 ? 4 : 8) / each);
         if (fetches >= most) {
           t.depth = most;
           while (fetches % t.depth != 0) --t.depth;
@@ -373,7 +373,8 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& 
           t.depth = std::min(most, 4 * fetches);
           t.depth = (t.depth + fetches - 1) / fetches * fetches;
         }
-        t.compute_registers = sums > 96 ? 192 : 168;
+        if (each == 4 && sums > 124) continue;  // its fetches need the registers
+        t.compute_registers = sums > 124 ? 184 : sums > 96 ? 176 : 168;
         t.fetch_registers = (504 - 2 * t.compute_registers) / 8 * 8;
         estimate(s, target, t);
         found.push_back(t);

@@ -42,7 +42,7 @@ struct ColumnsShape {
 
 /// A product of a chunk's first step_channels channels.
 struct ColumnsStep {
-  int weight, x, block;
+  int weight, segment, shift, block;
 };
 
 struct ColumnsTile {
@@ -51,7 +51,9 @@ struct ColumnsTile {
   int staged = 256, lead = 0, positions = 256;  ///< `positions` of one warpgroup.
   int group_rows = 64, block_rows = 128, row_blocks = 1;
   int channels = 8, stages = 4, depth = 2;
+  int shares = 1;  ///< Threads that fetch one position of x.
   int weight_run = 0, weight_pitch = 0, span = 0, piece = 0;  ///< In elements; `piece` in bytes.
+  int fragment_turns = 0;  ///< Of shared memory, for a warpgroup's loads of one fragment.
   int line_pitch = 0, line_skew = 0, line_buffers = 2;
   int compute_registers = 184, fetch_registers = 136;
   std::array<std::vector<ColumnsStep>, 2> steps;
