@@ -32,6 +32,10 @@ Result<std::unique_ptr<PassKernel>> make_columns(const Request& request);
 /// Forward and dx of dense and grouped layers on the warpgroup tensor cores of sm_90a (kernels/tiles.cuh).
 Result<std::unique_ptr<PassKernel>> make_tiles(const Request& request);
 
+/// Forward and dx of dense and grouped layers on the warpgroup tensor cores of sm_90a, few channels against positions
+/// (kernels/boxes.cuh).
+Result<std::unique_ptr<PassKernel>> make_boxes(const Request& request);
+
 /// Tensor cores by mma.sync (kernels/gather_mma.cuh): forward and dx of dense and grouped problems.
 Result<std::unique_ptr<PassKernel>> make_gather_mma(const Request& request);
 

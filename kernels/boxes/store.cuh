@@ -1,0 +1,243 @@
+// From a warpgroup's sums to the result: a few channels at a time go through shared memory, where the phases of W interleave,
+// and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is relative to its
+// box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a box. Part of
+// boxes.cuh.
+#pragma once
+
+namespace upconv {
+
+constexpr int positions = 64 * SEGMENTS;            ///< Of a warpgroup.
+constexpr int row_sets = ROWS * USED_D * USED_H;    ///< Rows of the result that positions of one row lead to,
+constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
+constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
+constexpr int set_elements = positions * PHASES_W;
+/// Channels that are staged together: of 8 neighbours every other one, a warp each, or all where they lie side by side in
+/// the result.
+constexpr int staged = result_last ? 8 : 4;
+/// What the lanes of a warp write at once lies in different banks: 8 (16) words apart.
+constexpr int channel_pitch =
+    result_last ? (row_sets * set_elements + 7) / 8 * 8 + 4 : (row_sets * set_elements + 15) / 16 * 16 + 8;
+constexpr int staging_words = 2 * staged * channel_pitch;  ///< Two places, written and read by turns.
+constexpr int store_steps = NB / staged;
+constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;  ///< Elements that a lane writes together.
+constexpr int rounds = set_elements / (32 * at_once);  ///< Of a warp over the elements of one row set.
+static_assert(rounds * at_once <= 32, "a word of bits says which elements of a row set are inside");
+constexpr int inside_words = 2 * all_sets * 32;  ///< By turns too.
+
+/// Where the first phases of a position lie in the result, from those of the box's first position. `at` < 0: nowhere.
+struct Spot {
+  int at, w, h, dn;  ///< dn: 65536 * d + n.
+};
+
+__device__ __forceinline__ void find_spots(const Arguments& a, Spot* spots, int thread, int threads) {
+  const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3];
+  for (int i = thread; i < positions; i += threads) {
+    const int w = i % a.extent[3] * PHASES_W, line = i / a.extent[3], h = line % a.extent[2] * PHASES_H;
+    const int plane = line / a.extent[2], d = plane % a.extent[1] * PHASES_D, n = plane / a.extent[1];
+    const i64 at = n * a.out_strides.n + d * a.out_strides.d + h * a.out_strides.h + w * a.out_strides.w;
+    spots[i] = {i < count ? static_cast<int>(at) : -1, w, h, d << 16 | n};
+  }
+}
+
+/// A row set: rows and phases of D and H.
+struct RowSet {
+  int d, h;    ///< Of the result, from a box's first row.
+  int staged;  ///< Its number in the staging, -1: no tap reaches it.
+};
+__device__ __forceinline__ constexpr RowSet row_set(int set) {
+  // Rows that follow each other in memory have neighbouring numbers.
+  const int row = MERGE == 1 ? set / PHASES_H % ROWS : set / (PHASES_D * PHASES_H), ph = set % PHASES_H;
+  const int pd = MERGE == 1 ? set / (PHASES_H * ROWS) : set / PHASES_H % PHASES_D;
+  return {(MERGE == 0 ? row * PHASES_D : 0) + pd, (MERGE == 1 ? row * PHASES_H : 0) + ph,
+          used_d[pd] < 0 || used_h[ph] < 0 ? -1 : (row * USED_D + used_d[pd]) * USED_H + used_h[ph]};
+}
+
+/// Few of them are written out in the code of each step; many are looked up.
+constexpr bool sets_written_out = all_sets * rounds * store_steps <= 192;
+
+__device__ __forceinline__ void find_sets(RowSet* sets, int thread) {
+  if (thread < all_sets) sets[thread] = row_set(thread);
+}
+
+/// The result's coordinates of a box's first position and first phases.
+struct Corner {
+  int n, d, h, w;
+
+  __device__ __forceinline__ explicit Corner(const Place& p)
+      : n(p.n),
+        d(backward || depth_loop ? p.q[0] : p.q[0] * PHASES_D - PADDING_D),
+        h(backward ? p.q[1] : p.q[1] * PHASES_H - PADDING_H),
+        w(backward ? p.q[2] : p.q[2] * PHASES_W - PADDING_W) {}
+};
+
+__device__ __forceinline__ bool is_inside(const Arguments& a, const Corner& c, const RowSet& set, const Spot& spot,
+                                          int pw) {
+  const int w = c.w + spot.w + pw, h = c.h + set.h + spot.h, d = c.d + set.d + (spot.dn >> 16);
+  return spot.at >= 0 && w >= 0 && w < a.out_size[2] && h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0] &&
+         c.n + (spot.dn & 0xffff) < a.samples;
+}
+
+/// Which elements of a box are inside the result: a bit for each that a lane writes, by row set and lane.
+__device__ __forceinline__ void find_inside(const Arguments& a, const Corner& c, const Spot* spots,
+                                            const RowSet* sets, u32* inside, int warp, int lane) {
+#pragma unroll 1
+  for (int i = warp; i < all_sets; i += 4) {
+    const RowSet set = sets[i];
+    u32 bits = 0;
+#pragma unroll
+    for (int r = 0; r < rounds * at_once; ++r) {
+      const int element = (r / at_once * 32 + lane) * at_once + r % at_once;
+      bits |= static_cast<u32>(is_inside(a, c, set, spots[element / PHASES_W], element % PHASES_W)) << r;
+    }
+    inside[i * 32 + lane] = bits;
+  }
+}
+
+/// Puts the channels of a step into the staging, [channel][row set][position][phase of W].
+template <int step>
+__device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp, int lane) {
+  constexpr int j = result_last ? step : step / 2;  // columns 8 j to 8 j + 7 of the sums
+#pragma unroll
+  for (int set = 0; set < row_sets; ++set)
+#pragma unroll
+    for (int segment = 0; segment < SEGMENTS; ++segment)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int both = 0; both < staged / 4; ++both) {
+          const int odd = result_last ? both : step % 2;
+          const int position = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
+          float* to = staging + (result_last ? lane % 4 * 2 + odd : lane % 4) * channel_pitch +
+                      (set * positions + position) * PHASES_W;
+          const auto sum = [&](int pw) {
+            const int used = used_w[pw];
+            return used < 0 ? 0.f
+                            : acc[(segment * (row_sets * USED_W) + block_of[set * USED_W + used]) * (NB / 2) + j * 4 +
+                                  half * 2 + odd];
+          };
+          if constexpr (PHASES_W % 4 == 0) {
+#pragma unroll
+            for (int pw = 0; pw < PHASES_W; pw += 4)
+              *reinterpret_cast<float4*>(to + pw) = make_float4(sum(pw), sum(pw + 1), sum(pw + 2), sum(pw + 3));
+          } else if constexpr (PHASES_W == 2) {
+            *reinterpret_cast<float2*>(to) = make_float2(sum(0), sum(1));
+          } else {
+#pragma unroll
+            for (int pw = 0; pw < PHASES_W; ++pw) to[pw] = sum(pw);
+          }
+        }
+}
+
+__device__ __forceinline__ float bias_of(const Arguments& a, const Place& p, int channel) {
+  return has_bias ? to_float(a.bias[i64(p.group) * N + channel]) : 0.f;
+}
+
+__device__ __forceinline__ Element* corner_of(const Arguments& a, const Place& p, const Corner& c, int channel) {
+  return a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c + c.d * a.out_strides.d +
+         c.h * a.out_strides.h + c.w * a.out_strides.w;
+}
+
+/// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
+__device__ __forceinline__ void write_rows(const Arguments& a, const Place& p, const Corner& c, const float* staging,
+                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
+                                           int channel, int lane) {
+  if (channel >= N) return;
+  Element* corner = corner_of(a, p, c, channel);
+  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
+#pragma unroll (sets_written_out ? all_sets : 1)
+  for (int i = 0; i < all_sets; ++i) {
+    const RowSet set = sets_written_out ? row_set(i) : sets[i];
+    Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
+    const u32 bits = inside[i * 32 + lane];
+    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) + lane * at_once;
+#pragma unroll
+    for (int r = 0; r < rounds; ++r) {
+      const auto value = [&](int e) {
+        return from_float<Element>(set.staged < 0 ? nothing : epilogue(from[r * 32 * at_once + e] + bias));
+      };
+      const auto in = [&](int e) { return (bits >> (r * at_once + e) & 1) != 0; };
+      if constexpr (at_once == 2) {
+        const Element first = value(0), second = value(1);
+        Element* to = row + at[r][0];
+        if (in(0) && in(1) && at[r][1] == at[r][0] + 1 && (reinterpret_cast<u64>(to) & 3) == 0) {
+          *reinterpret_cast<u32*>(to) = bits_of(first) | bits_of(second) << 16;
+        } else {
+          if (in(0)) *to = first;
+          if (in(1)) row[at[r][1]] = second;
+        }
+      } else {
+        if (in(0)) row[at[r][0]] = value(0);
+      }
+    }
+  }
+}
+
+/// The same where channels are neighbours in memory: 8 of them at each element.
+__device__ __forceinline__ void write_channels(const Arguments& a, const Place& p, const Corner& c,
+                                               const float* staging, const Spot* spots, const RowSet* sets,
+                                               int channel0, int warp, int lane) {
+  const int channel = channel0 + lane % 8;
+  if (channel >= N) return;
+  Element* corner = corner_of(a, p, c, channel);
+  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
+#pragma unroll 1
+  for (int i = 0; i < all_sets; ++i) {
+    const RowSet set = sets[i];
+    Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
+    const float* from = staging + lane % 8 * channel_pitch + (set.staged < 0 ? 0 : set.staged * set_elements);
+#pragma unroll 2
+    for (int element = warp * 4 + lane / 8; element < set_elements; element += 16) {
+      const Spot spot = spots[element / PHASES_W];
+      if (is_inside(a, c, set, spot, element % PHASES_W))
+        row[spot.at + element % PHASES_W * a.out_strides.w] =
+            from_float<Element>(set.staged < 0 ? nothing : epilogue(from[element] + bias));
+    }
+  }
+}
+
+/// What was staged for a step is written while the next is staged.
+template <int step>
+__device__ __forceinline__ void store_from(const Arguments& a, const Place& p, const Corner& c,
+                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
+                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
+                                           int group, int thread, int turn) {
+  if constexpr (step < store_steps) {
+    const int warp = thread / 32, lane = thread % 32;
+    const auto place = [&](int of) { return staging + ((turn + of) & 1) * (staged * channel_pitch); };
+    meet(1 + group, 128);
+    if constexpr (step + 1 < store_steps) put<step + 1>(acc, place(step + 1), warp, lane);
+    if constexpr (result_last)
+      write_channels(a, p, c, place(step), spots, sets, p.column0 + step * 8, warp, lane);
+    else
+      write_rows(a, p, c, place(step) + warp * channel_pitch, sets, inside, at,
+                 p.column0 + step / 2 * 8 + warp * 2 + step % 2, lane);
+    store_from<step + 1>(a, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
+  }
+}
+
+/// All sums of a place. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
+/// written again.
+__device__ __forceinline__ void store_box(const Arguments& a, const Place& p, const float (&acc)[BLOCKS * (NB / 2)],
+                                          float* staging, const Spot* spots, const RowSet* sets, u32* inside, int group,
+                                          int thread, int& turn, int& inside_turn) {
+  const int lane = thread % 32;
+  const Corner c(p);
+  u32* mine = inside + inside_turn * (all_sets * 32);
+  int at[rounds][at_once];
+  if constexpr (!result_last) {
+    find_inside(a, c, spots, sets, mine, thread / 32, lane);
+#pragma unroll
+    for (int r = 0; r < rounds; ++r)
+#pragma unroll
+      for (int e = 0; e < at_once; ++e) {
+        const int element = (r * 32 + lane) * at_once + e;
+        at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
+      }
+  }
+  put<0>(acc, staging + (turn & 1) * (staged * channel_pitch), thread / 32, lane);
+  store_from<0>(a, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
+  turn += store_steps;
+  inside_turn ^= 1;
+}
+
+}  // namespace upconv

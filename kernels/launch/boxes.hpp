@@ -1,0 +1,327 @@
+// Launch of boxes.cuh for any batch and spatial size: the extents of its boxes and how the source is brought.
+#pragma once
+
+#include "arguments/boxes.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it. Arrays are D, H, W.
+struct BoxesFixed {
+  bool backward = false, source_last = false, out_last = false;
+  bool shared = false;      ///< The two warpgroups' boxes lie side by side.
+  bool depth_loop = false;  ///< D is a loop, and a box lies in one depth of the result.
+  bool wide = false;        ///< Boxes are multiples of 16 positions wide.
+  bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
+  Int merge = -1, rows = 1, segments = 1, columns = 8;
+  Int element_bytes = 4, channels = 8;             ///< channels: of a stage.
+  Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
+  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
+  Int step_d = 1, step_h = 1, step_w = 1;        ///< Source elements from q to q.
+  Int offset_d = 0, offset_h = 0, offset_w = 0;  ///< Of the first tap.
+  Int span_d = 0, span_h = 0, span_w = 0;        ///< From the first tap to the last, in source elements.
+  Int phases_d = 1, phases_h = 1, phases_w = 1;
+  Int padding_d = 0, padding_h = 0, padding_w = 0;
+  Int depth_taps = 1;     ///< Of the loop,
+  Int depth_stride = 1;   ///< of which every so many reach a depth of the result.
+  Int source_words = 0;   ///< Room of a stage.
+  Int shared_bytes = 0;
+  Int streamed_bytes = 0; ///< Weights of a stage, unless resident.
+  double clocks = 0.0;        ///< Of one stage's products, for one box.
+  double store_clocks = 0.0;  ///< Of a warpgroup that writes one box.
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("backward", backward), field("source_last", source_last), field("out_last", out_last);
+    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line);
+    field("merge", merge), field("rows", rows), field("segments", segments), field("columns", columns);
+    field("element_bytes", element_bytes), field("channels", channels);
+    field("groups", groups), field("k", k), field("n", n);
+    field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
+    field("step_d", step_d), field("step_h", step_h), field("step_w", step_w);
+    field("offset_d", offset_d), field("offset_h", offset_h), field("offset_w", offset_w);
+    field("span_d", span_d), field("span_h", span_h), field("span_w", span_w);
+    field("phases_d", phases_d), field("phases_h", phases_h), field("phases_w", phases_w);
+    field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
+    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
+    field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
+    field("store_clocks", store_clocks);
+  }
+};
+
+/// Extents of boxes, in the order n, d, h, w, and what they cost.
+struct Boxing {
+  Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
+  Int tiles = 0, lines = 0;
+  Int along = 1, parts = 1, units = 0;  ///< Boxes of a unit of work in W, units in W, all units.
+  double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
+};
+
+/// The dimensions of a launch as boxes see them, n first: positions q, and elements of source and result.
+struct BoxSpace {
+  Int begin[4], count[4], source[4], out[4];
+};
+
+inline BoxSpace box_space(const BoxesFixed& f, const Sizes& s) {
+  const Int(&source)[3] = f.backward ? s.out : s.in;
+  const Int(&out)[3] = f.backward ? s.in : s.out;
+  const Int phases[3] = {f.phases_d, f.phases_h, f.phases_w}, padding[3] = {f.padding_d, f.padding_h, f.padding_w};
+  BoxSpace b{{0, 0, 0, 0}, {s.batch, 0, 0, 0}, {s.batch, 0, 0, 0}, {s.batch, 0, 0, 0}};
+  for (int d = 0; d < 3; ++d) {
+    const bool whole = f.backward || (d == 0 && f.depth_loop);
+    b.begin[d + 1] = whole ? 0 : padding[d] / phases[d];
+    b.count[d + 1] = whole ? out[d] : most(0, (out[d] - 1 + padding[d]) / phases[d] + 1 - b.begin[d + 1]);
+    b.source[d + 1] = source[d];
+    b.out[d + 1] = out[d];
+  }
+  return b;
+}
+
+/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
+inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector, Boxing& b) {
+  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
+  const Int unit = 16 / f.element_bytes;
+  b.clocks = -1.0;
+  Int whole[4];
+  for (int d = 0; d < 4; ++d) {
+    whole[d] = b.extent[d] * (f.merge + 1 == d ? f.rows : 1);
+    b.second[d] = 0;
+    b.step[d] = whole[d];
+  }
+  if (f.shared) {
+    // Along the rows, where halos are shared, else along the first dimension that one box does not fill.
+    int along = 3;
+    const int order[5] = {static_cast<int>(f.merge) + 1, 2, 1, 3, 0};
+    for (int i = f.merge < 0 ? 1 : 0; i < 5; ++i) {
+      const int d = order[i];
+      if ((d == 1 && f.depth_loop) || (d == 0 && f.groups > 1) || space.count[d] <= whole[d]) continue;
+      along = d;
+      break;
+    }
+    b.second[along] = whole[along];
+    b.step[along] = 2 * whole[along];
+  }
+  for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (b.step[d] - 1) + span[d] + 1;
+  if (f.depth_loop) b.box[1] = 1;
+  b.box[3] = ceil_div(b.box[3] + (vector < 2 ? 0 : vector - 1), unit) * unit;
+  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
+  const auto apart = [&] {
+    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
+    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
+  };
+  const Int rows = b.box[2], width = b.box[3];
+  for (int more = 0; more < 8 && !apart(); ++more) {
+    b.box[3] = width + more % 4 * unit;
+    b.box[2] = rows + more / 4;
+  }
+  Int elements = f.channels;
+  for (int d = 0; d < 4; ++d) {
+    elements *= b.box[d];
+    if (bulk && b.box[d] > 256) return;
+  }
+  if (elements * f.element_bytes > 4 * f.source_words) return;
+
+  b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
+            (f.depth_loop ? 1 : f.phases_d);
+  // Elements of a box are found by 32-bit distances from its corner.
+  double reach = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
+  const Int phases[4] = {1, f.depth_loop ? 1 : f.phases_d, f.phases_h, f.phases_w};
+  for (int d = 3; d >= 0; --d) {
+    if (d == 0 && !f.out_last) inner *= double(f.n * f.groups);
+    reach += double(b.extent[d] * phases[d]) * inner;
+    inner *= double(space.out[d]);
+  }
+  if (reach >= 2147483648.0) return;
+  b.tiles = 1;
+  for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
+  if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
+  // Rows of boxes, in as many parts as share them out evenly.
+  const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : 2;
+  const Int blocks = most(1, processors / shares), workers = blocks * rings;
+  const Int in_row = most(1, ceil_div(space.count[3], b.step[3])), rows_of_boxes = b.tiles / in_row;
+  Int rounds = 0;
+  for (Int parts = f.line ? 1 : in_row; parts <= least(in_row, f.line ? 4096 : in_row); parts += parts < 16 ? 1 : parts / 8) {
+    const Int along = ceil_div(in_row, parts), real = ceil_div(in_row, along);
+    const Int longest = ceil_div(rows_of_boxes * real, workers) * along;
+    if (rounds == 0 || longest < rounds) rounds = longest, b.along = along, b.parts = real;
+  }
+  b.units = rows_of_boxes * b.parts;
+  const double stages = double(ceil_div(f.k, f.channels)) *
+                        (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
+  const double pair = f.shared ? 2.0 : 1.0;
+  const double line_bytes = double(least(b.extent[3] * f.phases_w, space.out[3]) * f.element_bytes);
+  const bool on_sectors = space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
+  const double products = pair * f.clocks * stages;
+  const double load = double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
+                      double(f.streamed_bytes) * stages / 9.0;
+  const double store = pair * double(b.lines * f.columns) * (line_bytes + (on_sectors ? 0.0 : f.line ? 40.0 : 220.0)) / 19.0;
+  // One warpgroup writes while the other multiplies; of a pair that shares its stages, most of the time.
+  const double turns = f.shared ? products + 0.4 * f.store_clocks : 0.5 * (products + f.store_clocks);
+  double longest = products;
+  for (const double other : {load, store, turns}) longest = other > longest ? other : longest;
+  const double one = longest + 0.1 * (products + load + store - longest) + 200.0;
+  // Boxes of a multiprocessor, its two rings at half speed each.
+  b.clocks = one * double(rounds) * double(b.units < workers ? 1 : rings) *
+             (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
+}
+
+/// The cheapest boxes for these sizes.
+inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector) {
+  const Int positions = 64 * f.segments, wide = f.wide ? 16 : 1;
+  Boxing best;
+  Int widths[16], count = 0;
+  const auto add = [&](Int w) {
+    w = least(ceil_div(w, wide) * wide, positions);
+    for (Int i = 0; i < count; ++i)
+      if (widths[i] == w) return;
+    if (w > 0 && count < 16) widths[count++] = w;
+  };
+  for (Int parts = 1; parts <= 6; ++parts) add(ceil_div(space.count[3], parts));
+  for (Int w = positions; w >= 16 && count < 12; w /= 2)
+    if (w < space.count[3]) add(w);
+  const auto consider = [&](Int n, Int d, Int h, Int w) {
+    Boxing b;
+    b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.extent[3] = w;
+    weigh(f, space, processors, bulk, vector, b);
+    if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
+  };
+  for (Int i = 0; i < count; ++i) {
+    const Int w = widths[i], lines = positions / w;
+    const Int most_h = f.merge == 1 ? 1 : least(lines, space.count[2]);
+    Int last_h = 0;
+    for (Int parts = most_h; parts >= 1; parts -= parts > 8 ? 2 : 1) {
+      // As many rows as divide the plane evenly, with the fewest boxes.
+      const Int h = f.merge == 1 ? 1 : ceil_div(space.count[2], ceil_div(space.count[2], parts));
+      if (h == last_h) continue;
+      last_h = h;
+      const Int planes = lines / h;
+      const Int most_d = f.merge == 0 || f.depth_loop ? 1 : least(planes, space.count[1]);
+      const Int d = most_d == 1 ? 1 : ceil_div(space.count[1], ceil_div(space.count[1], most_d));
+      consider(1, d, h, w);
+      const bool whole_sample = f.groups == 1 && w >= space.count[3] &&
+                                (f.merge == 1 ? f.rows >= space.count[2] : h >= space.count[2]) &&
+                                (f.merge == 0 ? f.rows >= space.count[1] : d >= space.count[1] || f.depth_loop);
+      if (whole_sample && planes / d > 1) {
+        const Int n = least(planes / d, space.count[0]);
+        consider(ceil_div(space.count[0], ceil_div(space.count[0], n)), d, h, w);
+      }
+    }
+  }
+  return best;
+}
+
+struct BoxesLaunch {
+  const char* refusal = nullptr;
+  arguments::Boxes<void> bulk{}, plain{};  ///< With and without bulk copies of the source.
+  bool may_bulk = false;
+  unsigned grid = 0;  ///< 0: nothing to do. The same for both.
+  unsigned plain_grid = 0;
+  double clocks = 0.0;
+  static constexpr Int workspace_bytes = 0;
+};
+
+inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, arguments::Boxes<void>& a) {
+  const Int source[3] = {space.source[1], space.source[2], space.source[3]};
+  const Int out[3] = {space.out[1], space.out[2], space.out[3]};
+  a.src_strides = dense_strides(f.source_last, f.k * f.groups, source);
+  a.out_strides = dense_strides(f.out_last, f.n * f.groups, out);
+  a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
+  a.groups = static_cast<int>(f.groups), a.samples = static_cast<int>(space.count[0]);
+  for (int d = 0; d < 3; ++d) {
+    a.src_size[d] = static_cast<int>(source[d]), a.out_size[d] = static_cast<int>(out[d]);
+    a.first[d] = static_cast<int>(space.begin[d + 1]);
+  }
+  for (int d = 0; d < 4; ++d) {
+    a.extent[d] = static_cast<int>(b.extent[d]), a.step[d] = static_cast<int>(b.step[d]);
+    a.second[d] = static_cast<int>(b.second[d]), a.box[d] = static_cast<int>(b.box[d]);
+  }
+  for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
+  a.along = static_cast<int>(b.along), a.parts = static_cast<int>(b.parts), a.units = static_cast<int>(b.units);
+  a.sector = static_cast<int>(32 / f.element_bytes);
+  a.chain = a.boxes[0] == 1;
+  a.pitch_h = static_cast<int>(b.box[3]);
+  a.pitch_d = static_cast<int>(b.box[3] * b.box[2]);
+  a.pitch_c = static_cast<int>(b.box[3] * b.box[2] * b.box[1]);
+  a.pitch_n = static_cast<int>(f.channels) * a.pitch_c;
+  a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
+}
+
+/// Elements that a copy may bring, from how rows of the source lie; `address` is the tensor's.
+inline Int copy_width(const BoxesFixed& f, const BoxSpace& space, unsigned long long address) {
+  if (f.source_last) return f.element_bytes == 4 ? 1 : 0;
+  for (Int bytes = 16; bytes >= 4; bytes /= 2)
+    if (space.source[3] * f.element_bytes % bytes == 0 && address % bytes == 0) return bytes / f.element_bytes;
+  return 0;
+}
+
+inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors) {
+  BoxesLaunch l;
+  const BoxSpace space = box_space(f, s);
+  for (int d = 1; d < 4; ++d)
+    if (space.source[d] > 1 << 30 || space.out[d] > 1 << 30) l.refusal = "a side longer than 2^30";
+  if (s.batch > 1 << 30) l.refusal = "more than 2^30 samples";
+  const Int shares = f.groups * ceil_div(f.n, f.columns);
+  if (l.refusal) return l;
+  if (s.batch == 0) return l;
+  const auto grid = [&](const Boxing& b) {
+    const Int rings = f.shared ? 1 : 2;
+    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.units, rings), processors / shares)));
+  };
+  const Int width = copy_width(f, space, 0);
+  const Boxing plain = best_boxing(f, space, processors, false, width);
+  if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
+  if (l.refusal) return l;
+  if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  fill(f, space, plain, l.plain);
+  l.plain.vector = static_cast<int>(width);
+  l.plain_grid = l.grid = grid(plain);
+  l.clocks = plain.clocks;
+  if (width * f.element_bytes == 16) {
+    const Boxing bulk = best_boxing(f, space, processors, true, width);
+    if (bulk.clocks >= 0.0) {
+      l.may_bulk = true;
+      fill(f, space, bulk, l.bulk);
+      l.bulk.bulk = 1;
+      l.bulk.vector = static_cast<int>(width);
+      l.grid = grid(bulk);
+      l.clocks = bulk.clocks;
+    }
+  }
+  return l;
+}
+
+/// What a tensor map is made of; innermost dimension first. Strides in bytes, without the first.
+struct TensorMapWish {
+  const void* base;
+  Int element_bytes;
+  Int size[5], stride[4], box[5];
+};
+
+inline TensorMapWish map_wish(const BoxesFixed& f, const arguments::Boxes<void>& a) {
+  const Int e = f.element_bytes;
+  TensorMapWish m{};
+  m.base = a.src;
+  m.element_bytes = e;
+  const Int size[5] = {a.src_size[2], a.src_size[1], a.src_size[0], f.k, Int{a.samples} * f.groups};
+  const Int stride[4] = {a.src_strides.h * e, a.src_strides.d * e, a.src_strides.c * e, f.k * a.src_strides.c * e};
+  const Int box[5] = {a.box[3], a.box[2], a.box[1], f.channels, a.box[0]};
+  for (int d = 0; d < 5; ++d) m.size[d] = size[d], m.box[d] = box[d];
+  for (int d = 0; d < 4; ++d) m.stride[d] = stride[d];
+  return m;
+}
+
+template <class Start>
+bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void*, Start&& start) {
+  if (l.grid == 0) return true;
+  const bool bulk = l.may_bulk && aligned(t.a, 16);
+  arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
+  a.src = t.a, a.w = t.b, a.bias = t.bias, a.out = t.out;
+  if (bulk && !start.tensor_map(map_wish(f, a), &a.map)) return false;
+  if (!bulk && a.vector > 0)
+    while (a.vector > 1 && !aligned(a.src, a.vector * f.element_bytes)) a.vector /= 2;
+  if (!bulk && f.element_bytes == 2 && a.vector == 1) a.vector = 0;
+  void* list[] = {&a};
+  return start(0, Shape{bulk ? l.grid : l.plain_grid, 384, static_cast<unsigned>(f.shared_bytes)}, list);
+}
+
+}  // namespace upconv::launch

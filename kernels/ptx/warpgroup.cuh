@@ -1,0 +1,108 @@
+// Hopper's own instructions (sm_90a): barriers in shared memory that count arrivals and bytes, bulk tensor copies, and
+// what surrounds a warpgroup's products. The products themselves are written by the host (src/cuda/wgmma_text.hpp).
+#pragma once
+
+#include "arguments/tensor_map.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+__device__ __forceinline__ void barrier_init(u32 b, int arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(b), "r"(arrivals) : "memory");
+}
+__device__ __forceinline__ void barriers_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ __forceinline__ void barrier_arrive(u32 b) {
+  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(b) : "memory");
+}
+/// Arrives, and has the barrier wait for `bytes` of bulk copies too.
+__device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
+}
+/// Has the barrier wait for `bytes` of bulk copies, without arriving.
+__device__ __forceinline__ void barrier_expect_only(u32 b, int bytes) {
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
+}
+/// Arrives when the cp.async copies of this thread so far have ended.
+__device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
+}
+__device__ __forceinline__ void barrier_wait(u32 b, int parity) {
+  asm volatile(
+      "{.reg .pred done;\n"
+      "again: mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
+      "@done bra over;\n"
+      "bra again;\n"
+      "over:}" ::"r"(b),
+      "r"(parity)
+      : "memory");
+}
+/// The named barrier `id` of `threads` threads.
+__device__ __forceinline__ void meet(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+/// Orders plain writes to shared memory before reads by products and bulk copies.
+__device__ __forceinline__ void fence_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/// A box of a tensor of five dimensions, zeros where it lies outside. `to` is a multiple of 128.
+__device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map, u32 barrier, int w, int h, int d,
+                                         int c, int n) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, %7}], "
+      "[%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(w), "r"(h), "r"(d), "r"(c), "r"(n)
+      : "memory");
+}
+
+__device__ __forceinline__ void mma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void mma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int pending>
+__device__ __forceinline__ void mma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+/// Keeps reads of a product's sums behind the wait for it.
+template <int count>
+__device__ __forceinline__ void hold(float (&sums)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+}
+
+/// B of a product: core matrices of 8 x 16 bytes without swizzle, `step_k` bytes between neighbours in k, 128 between
+/// neighbours in n. `units` is its address in units of 16 bytes.
+template <u32 step_k>
+__device__ __forceinline__ u64 b_descriptor(u32 units) {
+  return u64(128 >> 4) << 32 | (step_k >> 4) << 16 | units;
+}
+
+__device__ __forceinline__ u32 round_tf32(float v) {
+  u32 r;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
+  return r;
+}
+__device__ __forceinline__ u32 pack_bf16(float first, float second) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
+  return r;
+}
+/// What pack_bf16's two numbers left over, packed.
+__device__ __forceinline__ u32 pack_rest(float first, float second, u32 high) {
+  return pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
+}
+
+__device__ __forceinline__ u32 load_word(u32 address) {
+  u32 v;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
+  return v;
+}
+__device__ __forceinline__ u32 load_half(u32 address) {
+  u16 v;
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address));
+  return v;
+}
+__device__ __forceinline__ void store_quad(u32 address, const u32 (&v)[4]) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
+               : "memory");
+}
+
+}  // namespace upconv

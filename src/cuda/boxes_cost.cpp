@@ -1,0 +1,248 @@
+// See boxes_cost.hpp.
+#include "cuda/boxes_cost.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <tuple>
+
+#include "cuda/launching.hpp"
+
+namespace upconv::cuda {
+namespace {
+
+using Int = std::int64_t;
+
+constexpr double clock_rate = 1.755e9, start_seconds = 5e-6;
+constexpr int most_sums = 128;       ///< Registers of sums a thread.
+constexpr int most_fragments = 240;  ///< Of a stage: they are written out.
+constexpr std::size_t weighed = 64;  ///< Forms whose boxes are looked for.
+
+/// Clocks of a fragment that feeds products of these columns.
+double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns) {
+  const double factor = p.parts == 2 ? 3.0 : 1.0;
+  double tensor = 0.0, all = 0.0;
+  for (int c : columns) tensor += factor * std::max(13.0, c / 2.0), all += factor * c;
+  const double shared = (p.tf32 ? 19.5 : 35.0) + 0.36 * all;
+  return std::max({tensor, shared, 28.0 + 0.11 * all}) + 2.0;
+}
+
+/// Runs of sums that neighbouring taps feed, fragment by fragment, for one segment.
+struct Arrangement {
+  std::vector<std::vector<int>> runs;
+  int blocks = 0, slots = 0;
+};
+
+Arrangement arrangement_of(const BoxProblem& p, Merge merge, bool depth_loop, int rows) {
+  BoxForm f;
+  f.columns = 8;
+  f.rows = rows, f.merge = merge, f.depth_loop = depth_loop;
+  const BoxWork work = box_work(p, f);
+  Arrangement a;
+  a.blocks = work.blocks, a.slots = work.slots;
+  for (const Fragment& fragment : work.fragments) {
+    std::vector<int> runs;
+    for (const Product& product : fragment.products) runs.push_back(product.columns);
+    a.runs.push_back(std::move(runs));
+  }
+  return a;
+}
+
+double clocks_of(const BoxProblem& p, const Arrangement& a, int columns) {
+  double sum = 0.0;
+  const int most = 256 / columns;
+  for (const std::vector<int>& runs : a.runs) {
+    std::vector<int> parts;
+    for (int run : runs)
+      for (; run > 0; run -= most) parts.push_back(std::min(run, most) * columns);
+    sum += fragment_clocks(p, parts);
+  }
+  return sum;
+}
+
+Int round_down(Int v, Int to) { return v / to * to; }
+
+/// Words of weights of one chunk and tap of the loop.
+Int weight_words(const BoxProblem& p, int slots, int columns) { return Int{p.parts} * 8 * slots * columns; }
+
+/// Room in shared memory; false when nothing is left for the source.
+bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
+             BoxForm& f) {
+  const int row_sets = f.rows * axis[0].used_count * axis[1].used_count;
+  const Int positions = 64 * f.segments;
+  const Int line_words = row_sets * positions * axis[2].phases;
+  const Int staging = result_last ? 2 * 8 * ((line_words + 7) / 8 * 8 + 4) : 2 * 4 * ((line_words + 15) / 16 * 16 + 8);
+  const Int sets = Int{axis[0].phases} * axis[1].phases * f.rows;
+  const Int places = f.line ? Int{f.columns} * sets * (32 / p.element_bytes) : 2 * 32 * sets;
+  const Int stores = 2 * (staging + places) * 4 + (f.line ? 0 : positions * 16);
+  if (!f.line && 2 * f.segments * axis[2].phases > 32) return false;
+  const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
+  const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
+  const Int rings = f.shared ? 1 : 2;
+  const Int streamed = f.resident ? 0 : (weights + 127) / 128 * 128;
+  const Int room = round_down((limit - 2048 - resident - stores) / (rings * f.stages), 128) - streamed;
+  if (limit - 2048 - resident - stores < 0 || room < 4096) return false;
+  f.source_words = static_cast<int>(std::min<Int>(room, 96 * 1024) / 128 * 32);
+  f.shared_bytes =
+      static_cast<unsigned>(resident + stores + rings * f.stages * (streamed + Int{f.source_words} * 4) + 128);
+  return true;
+}
+
+launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const Geometry& g, const BoxForm& f,
+                            int slots, double clocks, double store_clocks) {
+  const WeightStrides w = weight_strides(problem, g);
+  const std::array<BoxAxis, 3> axis = axes_of(p, f);
+  launch::BoxesFixed x;
+  x.backward = p.backward;
+  x.source_last = (p.backward ? problem.y_layout : problem.x_layout) == Layout::channels_last;
+  x.out_last = (p.backward ? problem.x_layout : problem.y_layout) == Layout::channels_last;
+  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line;
+  x.merge = static_cast<int>(f.merge), x.rows = f.rows, x.segments = f.segments, x.columns = f.columns;
+  x.element_bytes = p.element_bytes, x.channels = p.channels_k() * f.steps;
+  x.groups = g.groups, x.k = p.k, x.n = p.n;
+  x.w_k = p.backward ? w.co : w.ci;
+  x.w_n = p.backward ? w.ci : w.co;
+  x.w_tap = w.tap[2];
+  x.w_group = g.ci * w.ci;
+  x.step_d = axis[0].step, x.step_h = axis[1].step, x.step_w = axis[2].step;
+  x.offset_d = axis[0].first, x.offset_h = axis[1].first, x.offset_w = axis[2].first;
+  x.span_d = axis[0].span, x.span_h = axis[1].span, x.span_w = axis[2].span;
+  x.phases_d = axis[0].phases, x.phases_h = axis[1].phases, x.phases_w = axis[2].phases;
+  x.padding_d = g.padding[0], x.padding_h = g.padding[1], x.padding_w = g.padding[2];
+  x.depth_taps = f.depth_loop ? p.depth_taps : 1;
+  x.depth_stride = f.depth_loop && !p.backward ? g.stride[0] : 1;
+  x.source_words = f.source_words;
+  x.shared_bytes = f.shared_bytes;
+  x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
+  x.clocks = clocks;
+  x.store_clocks = store_clocks;
+  return x;
+}
+
+}  // namespace
+
+double stage_clocks(const BoxProblem& p, const BoxWork& work, int columns) {
+  double sum = 0.0;
+  for (const Fragment& fragment : work.fragments) {
+    std::vector<int> parts;
+    for (const Product& product : fragment.products) parts.push_back(product.columns * columns);
+    sum += fragment_clocks(p, parts);
+  }
+  return sum;
+}
+
+std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, const Geometry& g,
+                                   const CudaTarget& target, std::size_t most) {
+  struct Sketch {
+    BoxForm form;
+    int slots;
+    double clocks, store_clocks, estimate;
+  };
+  std::vector<Sketch> sketches;
+  std::map<std::tuple<int, bool, int>, Arrangement> arrangements;
+  std::vector<std::pair<Merge, bool>> roles = {{Merge::none, false}};
+  const bool deep = p.out[0] > 1 || p.src[0] > 1, high = p.out[1] > 1 || p.src[1] > 1;
+  if (high) roles.push_back({Merge::height, false});
+  if (deep) {
+    roles.push_back({Merge::none, true});
+    roles.push_back({Merge::height, true});
+    roles.push_back({Merge::depth, false});
+  }
+  const bool result_last = (p.backward ? problem.x_layout : problem.y_layout) == Layout::channels_last;
+  const double all_positions = double(p.batch) * double(p.whole_depth.q_end - p.whole_depth.q_begin) *
+                               double(p.axis[1].q_end - p.axis[1].q_begin) *
+                               double(p.axis[2].q_end - p.axis[2].q_begin);
+  for (const auto& [merge, depth_loop] : roles) {
+    BoxForm f;
+    f.merge = merge, f.depth_loop = depth_loop;
+    const std::array<BoxAxis, 3> axis = axes_of(p, f);
+    const Int per_row = Int{axis[0].used_count} * axis[1].used_count * axis[2].used_count;
+    for (int rows : {1, 2, 3, 4, 5, 6, 8}) {
+      if ((merge == Merge::none) != (rows == 1)) continue;
+      if (merge != Merge::none) {
+        const BoxAxis& along = axis[static_cast<std::size_t>(merge)];
+        if (rows > along.q_end - along.q_begin || along.offset.size() == 1) continue;
+      }
+      if (per_row * rows * 4 > most_sums) continue;
+      for (int columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256}) {
+        if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > most_sums) break;
+        const Arrangement& a = arrangements.try_emplace({static_cast<int>(merge), depth_loop, rows}, Arrangement{})
+                                   .first->second;
+        if (a.slots == 0)
+          arrangements[{static_cast<int>(merge), depth_loop, rows}] = arrangement_of(p, merge, depth_loop, rows);
+        const double one = clocks_of(p, a, columns);
+        for (int segments : {1, 2, 3, 4}) {
+          if (per_row * rows * columns / 2 * segments > most_sums) break;
+          if (static_cast<int>(a.runs.size()) * segments > most_fragments) break;
+          for (const auto& [resident, shared] : {std::pair{true, false}, {true, true}, {false, true}})
+            for (int stages : {2, 3, 4, 6})
+              for (const auto& [wide, line] : {std::pair{false, false}, {true, false}, {true, true}, {false, true}}) {
+                // Few fragments a stage would be waited for too often, and three cannot overlap (boxes.cuh).
+                f.steps = 1;
+                const int fragments = static_cast<int>(a.runs.size()) * segments;
+                while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
+                f.rows = rows, f.columns = columns, f.segments = segments;
+                f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line;
+                const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
+                if (line && (result_last || (wide && width < 16))) continue;
+                // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
+                const double filled = line ? width / (std::ceil(width / full) * full) : 0.92;
+                if (line && filled < 0.4) continue;
+                if (wide && axis[2].q_end - axis[2].q_begin < 16) continue;
+                if (!wide && segments > 2 && !p.tf32) continue;
+                if (!lay_out(p, axis, a.slots, result_last, target.shared_per_block, f)) continue;
+                const double shares = double(p.groups) * std::ceil(double(p.n) / columns);
+                const double stages_of_box =
+                    double(p.chunks(f.steps)) * (depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
+                const double depths = depth_loop ? double(p.out[0]) / double(p.whole_depth.q_end - p.whole_depth.q_begin) : 1.0;
+                const double streamed = resident ? 0.0 : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 9.0;
+                const double products = stages_of_box * std::max(one * segments * f.steps, streamed / 2.0);
+                // A warp's rounds over the elements of its channels, about 14 clocks each.
+                const double store = double(rows) * axis[0].phases * axis[1].phases * 2.0 * segments * axis[2].phases *
+                                     (columns / 4.0) * (p.element_bytes == 2 ? 9.0 : 14.0);
+                const double box = shared ? products + 0.2 * store : std::max(products, 0.5 * (products + store));
+                const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box *
+                                        (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
+                sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
+              }
+        }
+      }
+    }
+  }
+  const std::size_t looked_at = std::min(sketches.size(), weighed);
+  std::partial_sort(sketches.begin(), sketches.begin() + static_cast<std::ptrdiff_t>(looked_at), sketches.end(),
+                    [](const Sketch& a, const Sketch& b) { return a.estimate < b.estimate; });
+  std::vector<BoxChoice> choices;
+  for (std::size_t i = 0; i < looked_at; ++i) {
+    BoxChoice c{sketches[i].form, fixed_of(p, problem, g, sketches[i].form, sketches[i].slots, sketches[i].clocks,
+                                             sketches[i].store_clocks), {}, 0.0};
+    c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
+    if (c.launch.refusal || c.launch.grid == 0) continue;
+    const BoxForm& f = c.form;
+    const Int words = weight_words(p, sketches[i].slots, f.columns);
+    const double once = f.resident ? double(words) * double(f.depth_loop ? p.depth_taps : 1) * double(p.chunks(1)) / 24.0 : 0.0;
+    c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) + once) / clock_rate + start_seconds;
+    choices.push_back(std::move(c));
+  }
+  std::stable_sort(choices.begin(), choices.end(),
+                   [](const BoxChoice& a, const BoxChoice& b) { return a.seconds < b.seconds; });
+  // Not wide, but with the same boxes: the same kernel with more addresses.
+  const auto twin = [&](const BoxChoice& c) {
+    return !c.form.wide && std::any_of(choices.begin(), choices.end(), [&](const BoxChoice& d) {
+      const BoxForm &x = c.form, &y = d.form;
+      const auto &m = c.launch.may_bulk ? c.launch.bulk : c.launch.plain, &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
+      return y.wide && x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
+             x.depth_loop == y.depth_loop && x.line == y.line && x.resident == y.resident && x.shared == y.shared &&
+             x.stages == y.stages && std::equal(m.extent, m.extent + 4, n.extent);
+    });
+  };
+  std::vector<bool> drop;
+  for (const BoxChoice& c : choices) drop.push_back(twin(c));
+  std::vector<BoxChoice> kept;
+  for (std::size_t i = 0; i < choices.size() && kept.size() < most; ++i)
+    if (!drop[i]) kept.push_back(std::move(choices[i]));
+  choices = std::move(kept);
+  return choices;
+}
+
+}  // namespace upconv::cuda
