@@ -206,8 +206,8 @@ struct Sums {
   float v[MT][NT][4];
 };
 
-/// Offsets whose fragments may be under way together, as registers allow.
-constexpr int OFFSETS_UNROLLED = MT * NT >= 32 ? 1 : J > 8 ? (HALF ? 1 : 3) : J;
+/// Offsets whose fragments may be under way together, as registers allow: three products need sums of their own.
+constexpr int OFFSETS_UNROLLED = PLANES == 2 || MT * NT >= 32 ? 1 : J > 8 ? (HALF ? 1 : 3) : J;
 
 /// One stage's products of this warp: 8 rows of words, every offset j.
 __device__ __forceinline__ void multiply_stage(Sums& c, const u32* stage, int warp_m, int warp_n, int warp_k) {
@@ -240,11 +240,16 @@ __device__ __forceinline__ void multiply_stage(Sums& c, const u32* stage, int wa
       }
 #pragma unroll
       for (int m = 0; m < MT; ++m) {
-        if constexpr (PLANES == 2) {
-          multiply(c.v[m][n], a[1][m], b[0]);
-          multiply(c.v[m][n], a[0][m], b[1]);
+        if constexpr (PLANES == 2) {  // the tensor cores cut what they add up: few sums in a row, then a rounded one
+          float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+          multiply(sum, a[1][m], b[0]);
+          multiply(sum, a[0][m], b[1]);
+          multiply(sum, a[0][m], b[0]);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) c.v[m][n][i] += sum[i];
+        } else {
+          multiply(c.v[m][n], a[0][m], b[0]);
         }
-        multiply(c.v[m][n], a[0][m], b[0]);
       }
     }
   }

@@ -175,6 +175,9 @@ __device__ __forceinline__ Fragment load_fragment(const Element* x, i64 channel,
   return f;
 }
 
+/// Each of the STEPS * 3 sums in a row costs 1.2e-8 of the result (measured, H200): up to here that is below 9e-7.
+constexpr bool FRESH_SUMS = PLANES == 2 && STEPS > 24;
+
 /// P of one warp's 32 positions and MT tiles of rows.
 struct Products {
   float v[MT][4][4];
@@ -195,11 +198,20 @@ __device__ __forceinline__ void multiply_step(Products& c, const Fragment& f, co
     const uint4 a0 = a[m * 32 + lane];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if constexpr (PLANES == 2) {
-        multiply(c.v[m][i], a[A_WORDS / 4 + m * 32 + lane], high[0].v[i], high[1].v[i]);
-        multiply(c.v[m][i], a0, low[0].v[i], low[1].v[i]);
+      if constexpr (FRESH_SUMS) {  // the tensor cores cut what they add up: few sums in a row, then a rounded one
+        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        multiply(sum, a[A_WORDS / 4 + m * 32 + lane], high[0].v[i], high[1].v[i]);
+        multiply(sum, a0, low[0].v[i], low[1].v[i]);
+        multiply(sum, a0, high[0].v[i], high[1].v[i]);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) c.v[m][i][k] += sum[k];
+      } else {
+        if constexpr (PLANES == 2) {
+          multiply(c.v[m][i], a[A_WORDS / 4 + m * 32 + lane], high[0].v[i], high[1].v[i]);
+          multiply(c.v[m][i], a0, low[0].v[i], low[1].v[i]);
+        }
+        multiply(c.v[m][i], a0, high[0].v[i], high[1].v[i]);
       }
-      multiply(c.v[m][i], a0, high[0].v[i], high[1].v[i]);
     }
   }
 }

@@ -100,12 +100,23 @@ Device common_device(int rank, const Tensor& first, const char* first_name, cons
   return a;
 }
 
+/// Whether torch, where it permits TF32, computes in it. With groups cuDNN 9.19 has forward kernels of both kinds
+/// (H200; tools/torch_precision.py shows which): IEEE for KernelBench L1/72 and L1/75, which have strides and
+/// dilations, TF32 for 64 -> 64 channels in 8 groups, kernel 3, stride 1. What was not seen is taken for IEEE, so that
+/// nothing becomes less exact than torch is.
+bool torch_takes_tf32(const Problem& p, Pass pass) {
+  if (pass != Pass::forward || p.groups == 1) return true;
+  for (int d = 0; d < p.rank; ++d)
+    if (p.stride[d] != 1 || p.dilation[d] != 1) return false;
+  return p.in_channels / p.groups >= 8 && p.out_channels / p.groups >= 8;
+}
+
 Precision precision_of(std::int64_t code, const Problem& p, Pass pass, Device device) {
   if (code < 0 || code > 3)
     fail(p.rank, "no precision has the number " + std::to_string(code) + "; there are 0 (ieee) to 3 (torch)");
   if (p.dtype != DType::f32 || device.kind == Device::Kind::cpu || pass == Pass::backward_bias) return Precision::ieee;
   if (code < 3) return static_cast<Precision>(code);
-  return pass == Pass::forward && p.groups > 1 ? Precision::bf16x3 : Precision::tf32;
+  return torch_takes_tf32(p, pass) ? Precision::tf32 : Precision::bf16x3;
 }
 
 void check_bias(const Problem& p, const Tensor& b) {

@@ -21,14 +21,18 @@ void check(const Status& status) {
   if (!status.ok()) throw std::runtime_error(status.message());
 }
 
-/// The 64-byte aligned part of fresh memory of `bytes` bytes.
+/// The 64-byte aligned part of fresh memory of `bytes` bytes. On a GPU all of it: memory there comes in blocks that are
+/// aligned, and of 512 bytes, of which a spare byte would cost another.
 struct Workspace {
   Workspace(std::size_t bytes, Device device) : memory(reserve(bytes, device)) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory.mutable_data_ptr());
     begin = reinterpret_cast<void*>((address + 63) & ~std::uintptr_t{63});
+    if (device.kind != Device::Kind::cpu && address % 64 != 0)
+      throw std::runtime_error("upconv: torch gave memory of the GPU that is not aligned to 64 bytes");
   }
   static Tensor reserve(std::size_t bytes, Device device) {
-    const std::array<std::int64_t, 1> words{static_cast<std::int64_t>((bytes + 64 + 7) / 8)};
+    const std::size_t spare = device.kind == Device::Kind::cpu ? 64 : 0;
+    const std::array<std::int64_t, 1> words{static_cast<std::int64_t>((bytes + spare + 7) / 8)};
     return allocate(words.data(), 1, Layout::channels_first, DType::f64, device);
   }
   Tensor memory;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "arguments.hpp"
 #include "launch.hpp"
@@ -176,9 +177,11 @@ Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, In
   const Hyperparameters h = unpack(w, geometry);
   const std::int64_t nothing = 0;
   const auto empty = [&] { return allocate(&nothing, 1, Layout::channels_first, DType::f32, device_of(dy)); };
-  return {need_dx ? run_backward_input(dy, w, sizes_of(x), h) : empty(),
-          need_dw ? run_backward_weight(x, dy, sizes_of(w), h) : empty(),
-          need_db ? conv_transpose_backward_bias(dy) : empty()};
+  // dx last: it needs no workspace, and that of the others is free again before dx is allocated.
+  Tensor dw = need_dw ? run_backward_weight(x, dy, sizes_of(w), h) : empty();
+  Tensor db = need_db ? conv_transpose_backward_bias(dy) : empty();
+  Tensor dx = need_dx ? run_backward_input(dy, w, sizes_of(x), h) : empty();
+  return {std::move(dx), std::move(dw), std::move(db)};
 }
 
 }  // namespace upconv::binding

@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_803dfece897e"
+NAME = "upconv_79c86d9e27b7"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3844,12 +3844,13 @@ class _ConvTransposeFunction(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         kernels, tf32 = _extension(x), _permits_tf32()
         dx = dw = db = None
-        if ctx.needs_input_grad[0]:
-            dx = kernels.upconv_input_gradient(dy, weight, x.shape, ctx.layer, tf32)
+        # dx last: the scratch memory of the others is free again before it is allocated.
         if ctx.needs_input_grad[1]:
             dw = kernels.upconv_weight_gradient(x, dy, ctx.layer, tf32)
         if ctx.needs_input_grad[2]:
             db = kernels.upconv_bias_gradient(dy, x.shape, ctx.layer)
+        if ctx.needs_input_grad[0]:
+            dx = kernels.upconv_input_gradient(dy, weight, x.shape, ctx.layer, tf32)
         return dx, dw, db, None
 
 

@@ -16,24 +16,24 @@ Precision follows torch's switch for TF32 in convolutions at the time of the cal
 rounded to TF32 (of pairs of bfloat16 in the forward of a grouped layer); not permitted, they are as exact as fp32.
 
 Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or later; other: from 8.0 on):
-    conv, forward, bf16x3            other: cuda_gather_mma
-    conv, forward, ieee              other: cuda_positions
-    conv, forward, bf16x3            sm_90: cuda_tiles
-    conv, forward, ieee              sm_90: cuda_positions
-    conv, forward activated, bf16x3  other: cuda_gather_mma
-    conv, forward activated, ieee    other: cuda_positions
-    conv, forward activated, bf16x3  sm_90: cuda_tiles
-    conv, forward activated, ieee    sm_90: cuda_positions
-    conv, input gradient, tf32       other: cuda_gather_mma
-    conv, input gradient, ieee       other: cuda_positions
-    conv, input gradient, tf32       sm_90: cuda_tiles
-    conv, input gradient, ieee       sm_90: cuda_positions
-    conv, weight gradient, tf32      other: cuda_positions_weight
-    conv, weight gradient, ieee      other: cuda_positions_weight
-    conv, weight gradient, tf32      sm_90: cuda_positions_weight
-    conv, weight gradient, ieee      sm_90: cuda_positions_weight
-    conv, bias gradient              other: cuda_bias_sum
-    conv, bias gradient              sm_90: cuda_bias_sum
+    conv, forward, tf32            other: cuda_gather_mma
+    conv, forward, ieee            other: cuda_positions
+    conv, forward, tf32            sm_90: cuda_tiles
+    conv, forward, ieee            sm_90: cuda_positions
+    conv, forward activated, tf32  other: cuda_gather_mma
+    conv, forward activated, ieee  other: cuda_positions
+    conv, forward activated, tf32  sm_90: cuda_tiles
+    conv, forward activated, ieee  sm_90: cuda_positions
+    conv, input gradient, tf32     other: cuda_gather_mma
+    conv, input gradient, ieee     other: cuda_positions
+    conv, input gradient, tf32     sm_90: cuda_tiles
+    conv, input gradient, ieee     sm_90: cuda_positions
+    conv, weight gradient, tf32    other: cuda_positions_weight
+    conv, weight gradient, ieee    other: cuda_positions_weight
+    conv, weight gradient, tf32    sm_90: cuda_positions_weight
+    conv, weight gradient, ieee    sm_90: cuda_positions_weight
+    conv, bias gradient            other: cuda_bias_sum
+    conv, bias gradient            sm_90: cuda_bias_sum
 """
 
 import math
@@ -44,7 +44,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_78e4e4abf4b2"
+NAME = "upconv_75f5c3fc43cc"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3914,14 +3914,14 @@ KERNELS = {
 #include "mma/taps.cuh"
 namespace config {
 typedef float Element;
-constexpr upconv::Mode MODE = upconv::Mode::bf16x3;
+constexpr upconv::Mode MODE = upconv::Mode::tf32;
 constexpr bool FORWARD = true;
 constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
 constexpr upconv::Dimension DIM_H = {3, 1, 1, false};
 constexpr upconv::Dimension DIM_W = {3, 1, 1, false};
 constexpr int DEPTH = 8;
 constexpr int COLUMNS = 8;
-constexpr int LOOP = 2;
+constexpr int LOOP = 0;
 constexpr int W_DEEP = 72;
 constexpr int W_WIDE = 9;
 constexpr int W_D = 9;
@@ -3931,26 +3931,26 @@ constexpr bool SOURCE_LAST = false;
 constexpr bool OUT_LAST = false;
 constexpr bool WEIGHT_LAST = false;
 constexpr bool HAS_BIAS = true;
-constexpr int TN = 2;
+constexpr int TN = 1;
 constexpr int TD = 1;
 constexpr int TH = 8;
-constexpr int TW = 16;
+constexpr int TW = 32;
 constexpr int MT = 4;
 constexpr int NT = 1;
 constexpr int WARPS_M = 4;
 constexpr int WARPS_N = 1;
 constexpr int WARPS_K = 1;
-constexpr int J = 2;
-constexpr int KC = 16;
+constexpr int J = 4;
+constexpr int KC = 8;
 constexpr bool RESIDENT = true;
-constexpr int LW = 18;
+constexpr int LW = 34;
 constexpr int NPAD = 0;
-constexpr int KPITCH = 368;
-constexpr int SKEW = 1;
+constexpr int KPITCH = 353;
+constexpr int SKEW = 0;
 constexpr bool STAGED = false;
 constexpr bool RAW_SOURCE = false;
 constexpr bool RAW_WEIGHT = false;
-constexpr int BLOCKS = 2;
+constexpr int BLOCKS = 3;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
@@ -4017,13 +4017,13 @@ __device__ __forceinline__ S epilogue(S v) {
 namespace config {
 typedef float Element;
 constexpr bool backward = false;
-constexpr bool tf32 = false;
+constexpr bool tf32 = true;
 constexpr bool has_bias = true;
 constexpr bool source_last = false;
 constexpr bool result_last = false;
 constexpr bool source_vectors = true;
 constexpr bool RESIDENT = true;
-constexpr int PARTS = 2;
+constexpr int PARTS = 1;
 constexpr int K = 8;
 constexpr int N = 8;
 constexpr int NB = 8;
@@ -4046,19 +4046,19 @@ constexpr int PHASES_H = 1;
 constexpr int PHASES_W = 1;
 __device__ constexpr int accumulator[] = {0};
 constexpr int USED_PHASES = 1;
-constexpr int ACCUMULATORS = 6;
-constexpr int SEGMENTS = 1;
+constexpr int ACCUMULATORS = 9;
+constexpr int SEGMENTS = 3;
 constexpr int SEGMENT_STEP = 16;
-constexpr int ROWS = 6;
+constexpr int ROWS = 3;
 constexpr bool WARPS_DOWN = true;
-constexpr int GROUPS_ACROSS = 2;
-constexpr int GROUP_COLUMNS = 16;
+constexpr int GROUPS_ACROSS = 1;
+constexpr int GROUP_COLUMNS = 48;
 constexpr int TILE_ROWS = 24;
-constexpr int TILE_COLUMNS = 32;
+constexpr int TILE_COLUMNS = 48;
 constexpr int PLANE_ROWS = 26;
-constexpr int PLANE_COLUMNS = 36;
-constexpr int PLANE_PITCH = 936;
-constexpr int STAGES = 3;
+constexpr int PLANE_COLUMNS = 52;
+constexpr int PLANE_PITCH = 1352;
+constexpr int STAGES = 4;
 constexpr bool TURNS = false;
 constexpr int CONSUMERS = 2;
 constexpr int PRODUCERS = 128;
@@ -4066,39 +4066,60 @@ constexpr int CONSUMER_REGISTERS = 208;
 constexpr int PRODUCER_REGISTERS = 80;
 __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
   asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
-    "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1, 0;}"
+    "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
     : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 }
 }
 #define UPCONV_PRODUCTS \
   FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
-  FRAGMENT(1, 38, 2) PRODUCT(1, 0, 5) PRODUCT(1, 1, 8) \
-  FRAGMENT(2, 74, 2) PRODUCT(2, 0, 2) PRODUCT(2, 1, 5) PRODUCT(2, 2, 8) \
-  FRAGMENT(3, 110, 2) PRODUCT(3, 1, 2) PRODUCT(3, 2, 5) PRODUCT(3, 3, 8) \
-  FRAGMENT(4, 146, 2) PRODUCT(4, 2, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
-  FRAGMENT(5, 182, 2) PRODUCT(5, 3, 2) PRODUCT(5, 4, 5) PRODUCT(5, 5, 8) \
-  FRAGMENT(6, 218, 2) PRODUCT(6, 4, 2) PRODUCT(6, 5, 5) \
-  FRAGMENT(7, 254, 2) PRODUCT(7, 5, 2) \
-  FRAGMENT(8, 3, 2) PRODUCT(8, 0, 7) \
-  FRAGMENT(9, 39, 2) PRODUCT(9, 0, 4) PRODUCT(9, 1, 7) \
-  FRAGMENT(10, 75, 2) PRODUCT(10, 0, 1) PRODUCT(10, 1, 4) PRODUCT(10, 2, 7) \
-  FRAGMENT(11, 111, 2) PRODUCT(11, 1, 1) PRODUCT(11, 2, 4) PRODUCT(11, 3, 7) \
-  FRAGMENT(12, 147, 2) PRODUCT(12, 2, 1) PRODUCT(12, 3, 4) PRODUCT(12, 4, 7) \
-  FRAGMENT(13, 183, 2) PRODUCT(13, 3, 1) PRODUCT(13, 4, 4) PRODUCT(13, 5, 7) \
-  FRAGMENT(14, 219, 2) PRODUCT(14, 4, 1) PRODUCT(14, 5, 4) \
-  FRAGMENT(15, 255, 2) PRODUCT(15, 5, 1) \
-  FRAGMENT(16, 4, 2) PRODUCT(16, 0, 6) \
-  FRAGMENT(17, 40, 2) PRODUCT(17, 0, 3) PRODUCT(17, 1, 6) \
-  FRAGMENT(18, 76, 2) PRODUCT(18, 0, 0) PRODUCT(18, 1, 3) PRODUCT(18, 2, 6) \
-  FRAGMENT(19, 112, 2) PRODUCT(19, 1, 0) PRODUCT(19, 2, 3) PRODUCT(19, 3, 6) \
-  FRAGMENT(20, 148, 2) PRODUCT(20, 2, 0) PRODUCT(20, 3, 3) PRODUCT(20, 4, 6) \
-  FRAGMENT(21, 184, 2) PRODUCT(21, 3, 0) PRODUCT(21, 4, 3) PRODUCT(21, 5, 6) \
-  FRAGMENT(22, 220, 2) PRODUCT(22, 4, 0) PRODUCT(22, 5, 3) \
-  FRAGMENT(23, 256, 2) PRODUCT(23, 5, 0) \
+  FRAGMENT(1, 18, 2) PRODUCT(1, 3, 8) \
+  FRAGMENT(2, 34, 2) PRODUCT(2, 6, 8) \
+  FRAGMENT(3, 54, 2) PRODUCT(3, 0, 5) PRODUCT(3, 1, 8) \
+  FRAGMENT(4, 70, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
+  FRAGMENT(5, 86, 2) PRODUCT(5, 6, 5) PRODUCT(5, 7, 8) \
+  FRAGMENT(6, 106, 2) PRODUCT(6, 0, 2) PRODUCT(6, 1, 5) PRODUCT(6, 2, 8) \
+  FRAGMENT(7, 122, 2) PRODUCT(7, 3, 2) PRODUCT(7, 4, 5) PRODUCT(7, 5, 8) \
+  FRAGMENT(8, 138, 2) PRODUCT(8, 6, 2) PRODUCT(8, 7, 5) PRODUCT(8, 8, 8) \
+  FRAGMENT(9, 158, 2) PRODUCT(9, 1, 2) PRODUCT(9, 2, 5) \
+  FRAGMENT(10, 174, 2) PRODUCT(10, 4, 2) PRODUCT(10, 5, 5) \
+  FRAGMENT(11, 190, 2) PRODUCT(11, 7, 2) PRODUCT(11, 8, 5) \
+  FRAGMENT(12, 210, 2) PRODUCT(12, 2, 2) \
+  FRAGMENT(13, 226, 2) PRODUCT(13, 5, 2) \
+  FRAGMENT(14, 242, 2) PRODUCT(14, 8, 2) \
+  FRAGMENT(15, 3, 2) PRODUCT(15, 0, 7) \
+  FRAGMENT(16, 19, 2) PRODUCT(16, 3, 7) \
+  FRAGMENT(17, 35, 2) PRODUCT(17, 6, 7) \
+  FRAGMENT(18, 55, 2) PRODUCT(18, 0, 4) PRODUCT(18, 1, 7) \
+  FRAGMENT(19, 71, 2) PRODUCT(19, 3, 4) PRODUCT(19, 4, 7) \
+  FRAGMENT(20, 87, 2) PRODUCT(20, 6, 4) PRODUCT(20, 7, 7) \
+  FRAGMENT(21, 107, 2) PRODUCT(21, 0, 1) PRODUCT(21, 1, 4) PRODUCT(21, 2, 7) \
+  FRAGMENT(22, 123, 2) PRODUCT(22, 3, 1) PRODUCT(22, 4, 4) PRODUCT(22, 5, 7) \
+  FRAGMENT(23, 139, 2) PRODUCT(23, 6, 1) PRODUCT(23, 7, 4) PRODUCT(23, 8, 7) \
+  FRAGMENT(24, 159, 2) PRODUCT(24, 1, 1) PRODUCT(24, 2, 4) \
+  FRAGMENT(25, 175, 2) PRODUCT(25, 4, 1) PRODUCT(25, 5, 4) \
+  FRAGMENT(26, 191, 2) PRODUCT(26, 7, 1) PRODUCT(26, 8, 4) \
+  FRAGMENT(27, 211, 2) PRODUCT(27, 2, 1) \
+  FRAGMENT(28, 227, 2) PRODUCT(28, 5, 1) \
+  FRAGMENT(29, 243, 2) PRODUCT(29, 8, 1) \
+  FRAGMENT(30, 4, 2) PRODUCT(30, 0, 6) \
+  FRAGMENT(31, 20, 2) PRODUCT(31, 3, 6) \
+  FRAGMENT(32, 36, 2) PRODUCT(32, 6, 6) \
+  FRAGMENT(33, 56, 2) PRODUCT(33, 0, 3) PRODUCT(33, 1, 6) \
+  FRAGMENT(34, 72, 2) PRODUCT(34, 3, 3) PRODUCT(34, 4, 6) \
+  FRAGMENT(35, 88, 2) PRODUCT(35, 6, 3) PRODUCT(35, 7, 6) \
+  FRAGMENT(36, 108, 2) PRODUCT(36, 0, 0) PRODUCT(36, 1, 3) PRODUCT(36, 2, 6) \
+  FRAGMENT(37, 124, 2) PRODUCT(37, 3, 0) PRODUCT(37, 4, 3) PRODUCT(37, 5, 6) \
+  FRAGMENT(38, 140, 2) PRODUCT(38, 6, 0) PRODUCT(38, 7, 3) PRODUCT(38, 8, 6) \
+  FRAGMENT(39, 160, 2) PRODUCT(39, 1, 0) PRODUCT(39, 2, 3) \
+  FRAGMENT(40, 176, 2) PRODUCT(40, 4, 0) PRODUCT(40, 5, 3) \
+  FRAGMENT(41, 192, 2) PRODUCT(41, 7, 0) PRODUCT(41, 8, 3) \
+  FRAGMENT(42, 212, 2) PRODUCT(42, 2, 0) \
+  FRAGMENT(43, 228, 2) PRODUCT(43, 5, 0) \
+  FRAGMENT(44, 244, 2) PRODUCT(44, 8, 0) \
 
 namespace config {
-constexpr int FRAGMENTS = 24;
+constexpr int FRAGMENTS = 45;
 }
 #include "epilogue/activations.cuh"
 namespace config {
@@ -4113,14 +4134,14 @@ __device__ __forceinline__ S epilogue(S v) {
 #include "mma/taps.cuh"
 namespace config {
 typedef float Element;
-constexpr upconv::Mode MODE = upconv::Mode::bf16x3;
+constexpr upconv::Mode MODE = upconv::Mode::tf32;
 constexpr bool FORWARD = true;
 constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
 constexpr upconv::Dimension DIM_H = {3, 1, 1, false};
 constexpr upconv::Dimension DIM_W = {3, 1, 1, false};
 constexpr int DEPTH = 8;
 constexpr int COLUMNS = 8;
-constexpr int LOOP = 2;
+constexpr int LOOP = 0;
 constexpr int W_DEEP = 72;
 constexpr int W_WIDE = 9;
 constexpr int W_D = 9;
@@ -4130,26 +4151,26 @@ constexpr bool SOURCE_LAST = false;
 constexpr bool OUT_LAST = false;
 constexpr bool WEIGHT_LAST = false;
 constexpr bool HAS_BIAS = true;
-constexpr int TN = 2;
+constexpr int TN = 1;
 constexpr int TD = 1;
 constexpr int TH = 8;
-constexpr int TW = 16;
+constexpr int TW = 32;
 constexpr int MT = 4;
 constexpr int NT = 1;
 constexpr int WARPS_M = 4;
 constexpr int WARPS_N = 1;
 constexpr int WARPS_K = 1;
-constexpr int J = 2;
-constexpr int KC = 16;
+constexpr int J = 4;
+constexpr int KC = 8;
 constexpr bool RESIDENT = true;
-constexpr int LW = 18;
+constexpr int LW = 34;
 constexpr int NPAD = 0;
-constexpr int KPITCH = 368;
-constexpr int SKEW = 1;
+constexpr int KPITCH = 353;
+constexpr int SKEW = 0;
 constexpr bool STAGED = false;
 constexpr bool RAW_SOURCE = false;
 constexpr bool RAW_WEIGHT = false;
-constexpr int BLOCKS = 2;
+constexpr int BLOCKS = 3;
 constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
@@ -4218,13 +4239,13 @@ __device__ __forceinline__ S epilogue(S v) {
 namespace config {
 typedef float Element;
 constexpr bool backward = false;
-constexpr bool tf32 = false;
+constexpr bool tf32 = true;
 constexpr bool has_bias = true;
 constexpr bool source_last = false;
 constexpr bool result_last = false;
 constexpr bool source_vectors = true;
 constexpr bool RESIDENT = true;
-constexpr int PARTS = 2;
+constexpr int PARTS = 1;
 constexpr int K = 8;
 constexpr int N = 8;
 constexpr int NB = 8;
@@ -4247,19 +4268,19 @@ constexpr int PHASES_H = 1;
 constexpr int PHASES_W = 1;
 __device__ constexpr int accumulator[] = {0};
 constexpr int USED_PHASES = 1;
-constexpr int ACCUMULATORS = 6;
-constexpr int SEGMENTS = 1;
+constexpr int ACCUMULATORS = 9;
+constexpr int SEGMENTS = 3;
 constexpr int SEGMENT_STEP = 16;
-constexpr int ROWS = 6;
+constexpr int ROWS = 3;
 constexpr bool WARPS_DOWN = true;
-constexpr int GROUPS_ACROSS = 2;
-constexpr int GROUP_COLUMNS = 16;
+constexpr int GROUPS_ACROSS = 1;
+constexpr int GROUP_COLUMNS = 48;
 constexpr int TILE_ROWS = 24;
-constexpr int TILE_COLUMNS = 32;
+constexpr int TILE_COLUMNS = 48;
 constexpr int PLANE_ROWS = 26;
-constexpr int PLANE_COLUMNS = 36;
-constexpr int PLANE_PITCH = 936;
-constexpr int STAGES = 3;
+constexpr int PLANE_COLUMNS = 52;
+constexpr int PLANE_PITCH = 1352;
+constexpr int STAGES = 4;
 constexpr bool TURNS = false;
 constexpr int CONSUMERS = 2;
 constexpr int PRODUCERS = 128;
@@ -4267,39 +4288,60 @@ constexpr int CONSUMER_REGISTERS = 208;
 constexpr int PRODUCER_REGISTERS = 80;
 __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
   asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
-    "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1, 0;}"
+    "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
     : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 }
 }
 #define UPCONV_PRODUCTS \
   FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
-  FRAGMENT(1, 38, 2) PRODUCT(1, 0, 5) PRODUCT(1, 1, 8) \
-  FRAGMENT(2, 74, 2) PRODUCT(2, 0, 2) PRODUCT(2, 1, 5) PRODUCT(2, 2, 8) \
-  FRAGMENT(3, 110, 2) PRODUCT(3, 1, 2) PRODUCT(3, 2, 5) PRODUCT(3, 3, 8) \
-  FRAGMENT(4, 146, 2) PRODUCT(4, 2, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
-  FRAGMENT(5, 182, 2) PRODUCT(5, 3, 2) PRODUCT(5, 4, 5) PRODUCT(5, 5, 8) \
-  FRAGMENT(6, 218, 2) PRODUCT(6, 4, 2) PRODUCT(6, 5, 5) \
-  FRAGMENT(7, 254, 2) PRODUCT(7, 5, 2) \
-  FRAGMENT(8, 3, 2) PRODUCT(8, 0, 7) \
-  FRAGMENT(9, 39, 2) PRODUCT(9, 0, 4) PRODUCT(9, 1, 7) \
-  FRAGMENT(10, 75, 2) PRODUCT(10, 0, 1) PRODUCT(10, 1, 4) PRODUCT(10, 2, 7) \
-  FRAGMENT(11, 111, 2) PRODUCT(11, 1, 1) PRODUCT(11, 2, 4) PRODUCT(11, 3, 7) \
-  FRAGMENT(12, 147, 2) PRODUCT(12, 2, 1) PRODUCT(12, 3, 4) PRODUCT(12, 4, 7) \
-  FRAGMENT(13, 183, 2) PRODUCT(13, 3, 1) PRODUCT(13, 4, 4) PRODUCT(13, 5, 7) \
-  FRAGMENT(14, 219, 2) PRODUCT(14, 4, 1) PRODUCT(14, 5, 4) \
-  FRAGMENT(15, 255, 2) PRODUCT(15, 5, 1) \
-  FRAGMENT(16, 4, 2) PRODUCT(16, 0, 6) \
-  FRAGMENT(17, 40, 2) PRODUCT(17, 0, 3) PRODUCT(17, 1, 6) \
-  FRAGMENT(18, 76, 2) PRODUCT(18, 0, 0) PRODUCT(18, 1, 3) PRODUCT(18, 2, 6) \
-  FRAGMENT(19, 112, 2) PRODUCT(19, 1, 0) PRODUCT(19, 2, 3) PRODUCT(19, 3, 6) \
-  FRAGMENT(20, 148, 2) PRODUCT(20, 2, 0) PRODUCT(20, 3, 3) PRODUCT(20, 4, 6) \
-  FRAGMENT(21, 184, 2) PRODUCT(21, 3, 0) PRODUCT(21, 4, 3) PRODUCT(21, 5, 6) \
-  FRAGMENT(22, 220, 2) PRODUCT(22, 4, 0) PRODUCT(22, 5, 3) \
-  FRAGMENT(23, 256, 2) PRODUCT(23, 5, 0) \
+  FRAGMENT(1, 18, 2) PRODUCT(1, 3, 8) \
+  FRAGMENT(2, 34, 2) PRODUCT(2, 6, 8) \
+  FRAGMENT(3, 54, 2) PRODUCT(3, 0, 5) PRODUCT(3, 1, 8) \
+  FRAGMENT(4, 70, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
+  FRAGMENT(5, 86, 2) PRODUCT(5, 6, 5) PRODUCT(5, 7, 8) \
+  FRAGMENT(6, 106, 2) PRODUCT(6, 0, 2) PRODUCT(6, 1, 5) PRODUCT(6, 2, 8) \
+  FRAGMENT(7, 122, 2) PRODUCT(7, 3, 2) PRODUCT(7, 4, 5) PRODUCT(7, 5, 8) \
+  FRAGMENT(8, 138, 2) PRODUCT(8, 6, 2) PRODUCT(8, 7, 5) PRODUCT(8, 8, 8) \
+  FRAGMENT(9, 158, 2) PRODUCT(9, 1, 2) PRODUCT(9, 2, 5) \
+  FRAGMENT(10, 174, 2) PRODUCT(10, 4, 2) PRODUCT(10, 5, 5) \
+  FRAGMENT(11, 190, 2) PRODUCT(11, 7, 2) PRODUCT(11, 8, 5) \
+  FRAGMENT(12, 210, 2) PRODUCT(12, 2, 2) \
+  FRAGMENT(13, 226, 2) PRODUCT(13, 5, 2) \
+  FRAGMENT(14, 242, 2) PRODUCT(14, 8, 2) \
+  FRAGMENT(15, 3, 2) PRODUCT(15, 0, 7) \
+  FRAGMENT(16, 19, 2) PRODUCT(16, 3, 7) \
+  FRAGMENT(17, 35, 2) PRODUCT(17, 6, 7) \
+  FRAGMENT(18, 55, 2) PRODUCT(18, 0, 4) PRODUCT(18, 1, 7) \
+  FRAGMENT(19, 71, 2) PRODUCT(19, 3, 4) PRODUCT(19, 4, 7) \
+  FRAGMENT(20, 87, 2) PRODUCT(20, 6, 4) PRODUCT(20, 7, 7) \
+  FRAGMENT(21, 107, 2) PRODUCT(21, 0, 1) PRODUCT(21, 1, 4) PRODUCT(21, 2, 7) \
+  FRAGMENT(22, 123, 2) PRODUCT(22, 3, 1) PRODUCT(22, 4, 4) PRODUCT(22, 5, 7) \
+  FRAGMENT(23, 139, 2) PRODUCT(23, 6, 1) PRODUCT(23, 7, 4) PRODUCT(23, 8, 7) \
+  FRAGMENT(24, 159, 2) PRODUCT(24, 1, 1) PRODUCT(24, 2, 4) \
+  FRAGMENT(25, 175, 2) PRODUCT(25, 4, 1) PRODUCT(25, 5, 4) \
+  FRAGMENT(26, 191, 2) PRODUCT(26, 7, 1) PRODUCT(26, 8, 4) \
+  FRAGMENT(27, 211, 2) PRODUCT(27, 2, 1) \
+  FRAGMENT(28, 227, 2) PRODUCT(28, 5, 1) \
+  FRAGMENT(29, 243, 2) PRODUCT(29, 8, 1) \
+  FRAGMENT(30, 4, 2) PRODUCT(30, 0, 6) \
+  FRAGMENT(31, 20, 2) PRODUCT(31, 3, 6) \
+  FRAGMENT(32, 36, 2) PRODUCT(32, 6, 6) \
+  FRAGMENT(33, 56, 2) PRODUCT(33, 0, 3) PRODUCT(33, 1, 6) \
+  FRAGMENT(34, 72, 2) PRODUCT(34, 3, 3) PRODUCT(34, 4, 6) \
+  FRAGMENT(35, 88, 2) PRODUCT(35, 6, 3) PRODUCT(35, 7, 6) \
+  FRAGMENT(36, 108, 2) PRODUCT(36, 0, 0) PRODUCT(36, 1, 3) PRODUCT(36, 2, 6) \
+  FRAGMENT(37, 124, 2) PRODUCT(37, 3, 0) PRODUCT(37, 4, 3) PRODUCT(37, 5, 6) \
+  FRAGMENT(38, 140, 2) PRODUCT(38, 6, 0) PRODUCT(38, 7, 3) PRODUCT(38, 8, 6) \
+  FRAGMENT(39, 160, 2) PRODUCT(39, 1, 0) PRODUCT(39, 2, 3) \
+  FRAGMENT(40, 176, 2) PRODUCT(40, 4, 0) PRODUCT(40, 5, 3) \
+  FRAGMENT(41, 192, 2) PRODUCT(41, 7, 0) PRODUCT(41, 8, 3) \
+  FRAGMENT(42, 212, 2) PRODUCT(42, 2, 0) \
+  FRAGMENT(43, 228, 2) PRODUCT(43, 5, 0) \
+  FRAGMENT(44, 244, 2) PRODUCT(44, 8, 0) \
 
 namespace config {
-constexpr int FRAGMENTS = 24;
+constexpr int FRAGMENTS = 45;
 }
 #include "epilogue/activations.cuh"
 namespace config {
@@ -4692,7 +4734,7 @@ constexpr Layer layers[] = {
 };
 
 #if UPCONV_BASE
-// conv, forward, bf16x3, base: cuda_gather_mma, bf16x3, 2x1x8x16 positions x 8 columns, warps 4x1x1 of 64x8, depth 16 (weights resident), runs of 2, 2 blocks of 52064 bytes shared
+// conv, forward, tf32, base: cuda_gather_mma, tf32, 1x1x8x32 positions x 8 columns, warps 4x1x1 of 64x8, depth 8 (weights resident), runs of 4, 3 blocks of 25072 bytes shared
 struct forward_tf32_base_0 {
   static upconv::launch::GatherMmaFixed fixed() {
     upconv::launch::GatherMmaFixed f;
@@ -4701,12 +4743,11 @@ struct forward_tf32_base_0 {
     f.out_channels = 64;
     f.weight_group = 576;
     f.columns = 8;
-    f.tile_n = 2;
     f.tile_h = 8;
-    f.tile_w = 16;
+    f.tile_w = 32;
     f.threads = 128;
-    f.shared_bytes = 52064;
-    f.blocks = 2;
+    f.shared_bytes = 25072;
+    f.blocks = 3;
     return f;
   }
   static Kernels kernels() { return {{address(gather_mma_0::gather_mma)}}; }
@@ -4733,7 +4774,7 @@ struct forward_ieee_base_1 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, forward, bf16x3, hopper: cuda_tiles, tiles of 24x32 positions x 8 channels, 6x1 fragments a warp, weights resident, 3 stages, 190 KB
+// conv, forward, tf32, hopper: cuda_tiles, tiles of 24x48 positions x 8 channels, 3x3 fragments a warp, weights resident, 4 stages, 197 KB
 struct forward_tf32_hopper_2 {
   static upconv::launch::TilesFixed fixed() {
     upconv::launch::TilesFixed f;
@@ -4747,8 +4788,8 @@ struct forward_tf32_hopper_2 {
     f.w_tap = 1;
     f.w_group = 576;
     f.tile_rows = 24;
-    f.tile_columns = 32;
-    f.shared_bytes = 194848;
+    f.tile_columns = 48;
+    f.shared_bytes = 202128;
     return f;
   }
   static Kernels kernels() { return {{address(tiles_0::tiles)}}; }
@@ -4775,7 +4816,7 @@ struct forward_ieee_hopper_3 {
 #endif
 
 #if UPCONV_BASE
-// conv, forward activated, bf16x3, base: cuda_gather_mma, bf16x3, 2x1x8x16 positions x 8 columns, warps 4x1x1 of 64x8, depth 16 (weights resident), runs of 2, 2 blocks of 52064 bytes shared
+// conv, forward activated, tf32, base: cuda_gather_mma, tf32, 1x1x8x32 positions x 8 columns, warps 4x1x1 of 64x8, depth 8 (weights resident), runs of 4, 3 blocks of 25072 bytes shared
 struct forward_activated_tf32_base_4 {
   static upconv::launch::GatherMmaFixed fixed() {
     upconv::launch::GatherMmaFixed f;
@@ -4784,12 +4825,11 @@ struct forward_activated_tf32_base_4 {
     f.out_channels = 64;
     f.weight_group = 576;
     f.columns = 8;
-    f.tile_n = 2;
     f.tile_h = 8;
-    f.tile_w = 16;
+    f.tile_w = 32;
     f.threads = 128;
-    f.shared_bytes = 52064;
-    f.blocks = 2;
+    f.shared_bytes = 25072;
+    f.blocks = 3;
     return f;
   }
   static Kernels kernels() { return {{address(gather_mma_1::gather_mma)}}; }
@@ -4816,7 +4856,7 @@ struct forward_activated_ieee_base_5 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, forward activated, bf16x3, hopper: cuda_tiles, tiles of 24x32 positions x 8 channels, 6x1 fragments a warp, weights resident, 3 stages, 190 KB
+// conv, forward activated, tf32, hopper: cuda_tiles, tiles of 24x48 positions x 8 channels, 3x3 fragments a warp, weights resident, 4 stages, 197 KB
 struct forward_activated_tf32_hopper_6 {
   static upconv::launch::TilesFixed fixed() {
     upconv::launch::TilesFixed f;
@@ -4830,8 +4870,8 @@ struct forward_activated_tf32_hopper_6 {
     f.w_tap = 1;
     f.w_group = 576;
     f.tile_rows = 24;
-    f.tile_columns = 32;
-    f.shared_bytes = 194848;
+    f.tile_columns = 48;
+    f.shared_bytes = 202128;
     return f;
   }
   static Kernels kernels() { return {{address(tiles_1::tiles)}}; }
@@ -5331,7 +5371,7 @@ Planes planes_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 
 }  // namespace exported
 
-/// y and the statistics that the gradient needs.
+/// y and the statistics that the gradient needs. y is contiguous whatever x is, as torch's is on a GPU.
 std::vector<at::Tensor> upconv_group_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                           int64_t groups, double eps) {
   using namespace exported;
@@ -5347,7 +5387,7 @@ std::vector<at::Tensor> upconv_group_norm(const at::Tensor& x, const at::Tensor&
       run_norm(dense.data_ptr(), w.data_ptr(), b.data_ptr(), float(eps), p.samples, p.channels, groups, p.volume,
                parts.data_ptr(), statistics.data_ptr(), y.data_ptr(), at::cuda::getCurrentCUDAStream());
   TORCH_CHECK(error == cudaSuccess, "a kernel of the norm could not be launched: ", cudaGetErrorString(error));
-  return {y.contiguous(x.suggest_memory_format()), statistics};
+  return {y, statistics};
 }
 
 /// dx, dweight and dbias.
@@ -5367,7 +5407,7 @@ std::vector<at::Tensor> upconv_group_norm_gradient(const at::Tensor& x, const at
       dense_x.data_ptr(), dense_dy.data_ptr(), w.data_ptr(), statistics.data_ptr(), p.samples, p.channels, groups,
       p.volume, sums.data_ptr(), dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), at::cuda::getCurrentCUDAStream());
   TORCH_CHECK(error == cudaSuccess, "a kernel of the norm could not be launched: ", cudaGetErrorString(error));
-  return {dx.contiguous(x.suggest_memory_format()), dweight, dbias};
+  return {dx, dweight, dbias};
 }
 """
 
@@ -5492,12 +5532,13 @@ class _ConvTransposeFunction(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         kernels, tf32 = _extension(x), _permits_tf32()
         dx = dw = db = None
-        if ctx.needs_input_grad[0]:
-            dx = kernels.upconv_input_gradient(dy, weight, x.shape, ctx.layer, tf32)
+        # dx last: the scratch memory of the others is free again before it is allocated.
         if ctx.needs_input_grad[1]:
             dw = kernels.upconv_weight_gradient(x, dy, ctx.layer, tf32)
         if ctx.needs_input_grad[2]:
             db = kernels.upconv_bias_gradient(dy, x.shape, ctx.layer)
+        if ctx.needs_input_grad[0]:
+            dx = kernels.upconv_input_gradient(dy, weight, x.shape, ctx.layer, tf32)
         return dx, dw, db, None
 
 

@@ -23,9 +23,10 @@ def _setup_conv_transpose(ctx, inputs, output):
 def _backward_conv_transpose(ctx, dy):
     x, w = ctx.saved_tensors
     need_x, need_w, need_b = ctx.needs_input_grad[:3]
-    dx = _routes.backward_input(dy, w, ctx.x_shape, *ctx.geometry) if need_x else None
+    # dx last: the others' workspace is free again before dx is allocated.
     dw = _routes.backward_weight(x, dy, ctx.w_shape, *ctx.geometry) if need_w else None
     db = _routes.backward_bias(dy) if need_b else None
+    dx = _routes.backward_input(dy, w, ctx.x_shape, *ctx.geometry) if need_x else None
     return dx, dw, db, None, None, None, None, None, None
 
 
@@ -164,9 +165,9 @@ class _ConvTranspose(torch.autograd.Function):
             dx, dw, db = _ops.backward_packed(dy, x, w, ctx.geometry, need_x, need_w, need_b)
             return dx if need_x else None, dw if need_w else None, db if need_b else None, None
         geometry = unpack(ctx.geometry)
-        dx = _routes.backward_input(dy, w, x.shape, *geometry) if need_x else None
         dw = _routes.backward_weight(x, dy, w.shape, *geometry) if need_w else None
         db = _routes.backward_bias(dy) if need_b else None
+        dx = _routes.backward_input(dy, w, x.shape, *geometry) if need_x else None
         return dx, dw, db, None
 
 

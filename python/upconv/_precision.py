@@ -12,7 +12,7 @@ __all__ = ["NAMES", "code"]
 #: ``ieee`` 3e-7, ``bf16x3`` 4e-6, ``tf32`` 3e-4. Other dtypes, and the CPU, have one way only.
 NAMES = ("torch", "ieee", "tf32", "bf16x3")
 _CODES = {"ieee": 0, "tf32": 1, "bf16x3": 2}
-_AS_TORCH_WITH_TF32 = 3
+_AS_TORCH_WITH_TF32 = 3  # what that is for a problem and a pass: bindings/torch/arguments.cpp
 _float32 = torch.float32
 
 

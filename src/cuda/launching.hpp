@@ -10,6 +10,7 @@
 
 #include "arguments/tensor_map.cuh"
 #include "jit/kernel.hpp"
+#include "jit/tensor_map.hpp"
 #include "launch/sizes.hpp"
 #include "problem/geometry.hpp"
 
@@ -41,6 +42,16 @@ class Start {
   bool tensor_map(const Wish& wish, arguments::TensorMap* map) {
     status = encode_tensor_map(wish.base, wish.element_bytes, wish.size, wish.stride, wish.box, map);
     return status.ok();
+  }
+
+  /// False, and why in `status`, where the driver makes no such map.
+  friend bool encode_map(Start& start, arguments::TensorMap& map, const launch::TensorBoxes& boxes) {
+    const auto made = jit::encode_tensor_map(start.device_, boxes);
+    if (made.ok())
+      map = *made;
+    else
+      start.status = made.status();
+    return made.ok();
   }
 
   Status status;

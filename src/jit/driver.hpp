@@ -80,9 +80,10 @@ struct Driver {
   /// Optional: how this thread's calls get on with graphs that other threads capture.
   CuResult (*cuThreadExchangeStreamCaptureMode)(int*);
   /// Optional (null before 12.0): tensor maps for bulk copies.
-  CuResult (*cuTensorMapEncodeTiled)(void* map, int dtype, unsigned rank, void* address, const unsigned long* sizes,
-                                     const unsigned long* strides, const unsigned* box, const unsigned* element_strides,
-                                     int interleave, int swizzle, int l2_promotion, int out_of_bounds_fill);
+  CuResult (*cuTensorMapEncodeTiled)(void* map, int dtype, unsigned rank, void* address,
+                                     const unsigned long long* sizes, const unsigned long long* strides,
+                                     const unsigned* box, const unsigned* element_strides, int interleave, int swizzle,
+                                     int l2_promotion, int out_of_bounds_fill);
 };
 
 /// The driver, or why there is none. Loaded once.

@@ -99,6 +99,11 @@ def test_floors_and_precisions():
     assert measure.precision_of(p, "forward", "torch") == "tf32"
     assert measure.precision_of(small, "forward", "torch") == "bf16x3"
     assert measure.precision_of(small, "backward_input", "torch") == "tf32"
+    grouped = parse_problem("2d n128 c64 o64 i256x256 k3 g8 b f32")  # as cuDNN was seen to compute it
+    assert measure.precision_of(grouped, "forward", "torch") == "tf32"
+    assert measure.precision_of(replace(grouped, groups=16), "forward", "torch") == "bf16x3"
+    assert measure.precision_of(replace(grouped, dilation=(1, 2)), "forward", "torch") == "bf16x3"
+    assert measure.precision_of(grouped, "forward", "ieee") == "ieee"
     assert measure.precision_of(replace(p, dtype="bf16"), "forward", "torch") == "ieee"
     assert file_name("NVIDIA H200") == "nvidia-h200"
 

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <vector>
 
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -17,18 +18,19 @@ constexpr std::size_t page = 4096, stack_bytes = 256 << 10;
 
 /// The upper end of a stack that an unmapped page bounds below.
 char* stack_of(std::size_t i) {
-  static char* const all = [] {
-    const std::size_t each = stack_bytes + page;
+  constexpr std::size_t each = stack_bytes + page, together = 1024;
+  static std::vector<char*> all;
+  while (all.size() <= i / together) {
     void* p =
-        mmap(nullptr, each * most_contexts, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        mmap(nullptr, each * together, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
       std::perror("emulator: stacks");
       std::abort();
     }
-    for (std::size_t k = 0; k < most_contexts; ++k) mprotect(static_cast<char*>(p) + k * each, page, PROT_NONE);
-    return static_cast<char*>(p);
-  }();
-  return all + (i + 1) * (stack_bytes + page) - i % 31 * 192;  // not all in the same lines of the cache
+    for (std::size_t k = 0; k < together; ++k) mprotect(static_cast<char*>(p) + k * each, page, PROT_NONE);
+    all.push_back(static_cast<char*>(p));
+  }
+  return all[i / together] + (i % together + 1) * each - i % 31 * 192;  // not all in the same lines of the cache
 }
 
 }  // namespace

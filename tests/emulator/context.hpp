@@ -6,9 +6,8 @@
 
 namespace emulator {
 
-constexpr std::size_t most_contexts = 1024;
-
-/// A context that begins with `body`, on the i-th of the stacks that this file keeps. `body` must not return.
+/// A context that begins with `body`, on the i-th of the stacks that this file keeps (1024 for each block that runs at
+/// once). `body` must not return.
 void* fresh_context(std::size_t i, void (*body)());
 
 /// Leaves the running context in `save` and goes on with `load`.

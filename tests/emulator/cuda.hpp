@@ -20,7 +20,6 @@
 #define __host__
 #define __global__
 #define __constant__
-#define __grid_constant__
 #define __forceinline__ inline
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
@@ -95,6 +94,8 @@ struct dim3 {
 // What runtime.cpp and instructions.cpp offer. One kernel runs at a time, on one thread of the system.
 struct EmuThread {
   dim3 thread, block, threads, blocks;
+  dim3 in_cluster, cluster;  ///< The block's place in its cluster, and the cluster's size.
+  unsigned rank;             ///< That place as a number.
   int lane, warp;
 };
 #pragma GCC visibility push(default)
@@ -105,10 +106,15 @@ extern unsigned emu_shared_bytes;  ///< How much of it there is.
 [[noreturn]] void emu_fail(const char* what);
 unsigned emu_shared_address(const void* p);
 void* emu_shared_pointer(unsigned address, unsigned bytes);
+void* emu_cluster_pointer(unsigned address, unsigned bytes);  ///< Of any block of the cluster.
+unsigned emu_map_rank(unsigned address, unsigned rank);
+void* emu_map_pointer(const void* p, unsigned rank);
 unsigned emu_static_shared_reserve(unsigned bytes, unsigned alignment);
 void* emu_static_shared_at(unsigned offset);
-void emu_register(const void* function, const char* name, void (*entry)(void**));
+/// The last three: __cluster_dims__, or zeros.
+void emu_register(const void* function, const char* name, void (*entry)(void**), unsigned, unsigned, unsigned);
 void emu_barrier(unsigned id, int threads);  ///< threads < 0: all of the block.
+void emu_barrier_arrive(unsigned id, int threads);
 int emu_barrier_or(int value);
 int emu_barrier_and(int value);
 int emu_barrier_count(int value);
@@ -117,27 +123,50 @@ void emu_syncwarp(unsigned mask);
 unsigned long long emu_shuffle(unsigned mask, unsigned long long value, int kind, int control, int width);
 unsigned emu_ballot(unsigned mask, int predicate);
 unsigned emu_activemask();
+int emu_elect(unsigned mask);
+void emu_registers(unsigned count);
+void emu_cluster_arrive(int aligned);
+void emu_cluster_wait(int aligned);
+void emu_yield();
 /// Products of one warp. type: 0 TF32, 1 fp16, 2 bf16; `words` of depth: 8 or 4.
 void emu_mma(int type, int words, float* const* d, const unsigned* a, const unsigned* b, const float* c);
 void emu_ldmatrix(int count, int transposed, unsigned* const* d, unsigned address);
-/// a_at[i], where not null, is where a[i] will be read when the products are carried out.
+void emu_stmatrix(int count, int transposed, unsigned address, const unsigned* d);
+/// a_at[i], where not null, is where a[i] will be read when the products are carried out; a null: by a descriptor.
 void emu_wgmma(int n, int type, float* const* d, const unsigned* const* a_at, const unsigned* a,
-               unsigned long long descriptor, int keep);
+               unsigned long long a_descriptor, unsigned long long descriptor, int keep);
 void emu_wgmma_fence();
 void emu_wgmma_commit();
 void emu_wgmma_wait(int pending);
 void emu_copy_async(int bytes, unsigned to, const void* from, unsigned source_bytes);
 void emu_copy_commit();
 void emu_copy_wait(int pending);  ///< < 0: everything, committed or not.
+void emu_copy_arrive(unsigned address, int counted);
 void emu_mbarrier_init(unsigned address, unsigned count);
-void emu_mbarrier_arrive(unsigned address);
-void emu_mbarrier_arrive_after_copies(unsigned address);
+void emu_mbarrier_inval(unsigned address);
+/// Expects `bytes` more, then arrives `count` times; the phase. `remote`: it may be another block's barrier.
+unsigned long long emu_mbarrier_arrive(unsigned address, unsigned count, unsigned bytes, int remote);
+void emu_mbarrier_bytes(unsigned address, unsigned expected, unsigned complete, int remote);
 void emu_mbarrier_wait(unsigned address, unsigned parity);
+int emu_mbarrier_test(unsigned address, unsigned parity);
+void emu_fence_barriers();
+void emu_proxy_fence();
+/// mask < 0: no multicast.
+void emu_bulk_load(unsigned to, const void* from, unsigned bytes, unsigned barrier, int mask);
+void emu_bulk_send(unsigned to, unsigned from, unsigned bytes, unsigned barrier);
+void emu_bulk_store(void* to, unsigned from, unsigned bytes);
+void emu_tensor_load(int rank, unsigned to, const void* map, const int* at, unsigned barrier, int mask);
+void emu_tensor_store(int rank, const void* map, const int* at, unsigned from);
+void emu_store_async(unsigned to, const unsigned* words, int count, unsigned barrier);
+void emu_bulk_commit();
+void emu_bulk_wait(int pending, int read_only);
+void emu_prefetch_map(const void* map);
 unsigned short emu_f16_of(float v);
 float emu_f16_value(unsigned short bits);
 int emu_launch(const void* function, const dim3* grid, const dim3* block, void** arguments, size_t shared_bytes);
 int emu_allow_shared(const void* function, size_t bytes);
 const char* emu_last_error();
+void* emu_driver_symbol(const char* name);
 }
 #pragma GCC visibility pop
 
@@ -180,16 +209,28 @@ template <class T>
 struct Bare<const T> {
   typedef T type;
 };
+template <class T>
+struct Bare<const T&> {  // of __grid_constant__: where the launch put it
+  typedef T type;
+};
+template <class T>
+static inline T& argument(void* p) {
+  if (reinterpret_cast<size_t>(p) % alignof(T) != 0) emu_fail("a launch argument that is not aligned as its type");
+  return *static_cast<T*>(p);
+}
 template <class... P, size_t... I>
 static inline void call(void (*kernel)(P...), void** a, Index<I...>) {
-  kernel(*static_cast<typename Bare<P>::type*>(a[I])...);
+  kernel(argument<typename Bare<P>::type>(a[I])...);
 }
 template <class... P>
 static inline void invoke(void (*kernel)(P...), void** a) {
   call(kernel, a, typename Count<sizeof...(P)>::type{});
 }
 struct Registered {
-  Registered(const void* function, const char* name, void (*entry)(void**)) { emu_register(function, name, entry); }
+  Registered(const void* function, const char* name, void (*entry)(void**), unsigned x = 0, unsigned y = 1,
+             unsigned z = 1) {
+    emu_register(function, name, entry, x, y, z);
+  }
 };
 
 }  // namespace emu
@@ -238,6 +279,7 @@ static inline int __syncthreads_or(int v) { return emu_barrier_or(v); }
 static inline int __syncthreads_and(int v) { return emu_barrier_and(v); }
 static inline int __syncthreads_count(int v) { return emu_barrier_count(v); }
 static inline void __syncwarp(unsigned mask = ~0u) { emu_syncwarp(mask); }
+static inline void __nanosleep(unsigned) { emu_yield(); }
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
 static inline unsigned __ballot_sync(unsigned mask, int p) { return emu_ballot(mask, p); }
@@ -397,6 +439,17 @@ static inline void store_shared(unsigned address, S... s) {
   ((memcpy(to, &s, BYTES), to += BYTES), ...);
 }
 
+template <unsigned BYTES, class... D>
+static inline void load_cluster(unsigned address, D&... d) {
+  const char* from = static_cast<const char*>(emu_cluster_pointer(address, BYTES * sizeof...(D)));
+  ((set_bytes(d, from, BYTES), from += BYTES), ...);
+}
+template <unsigned BYTES, class... S>
+static inline void store_cluster(unsigned address, S... s) {
+  char* to = static_cast<char*>(emu_cluster_pointer(address, BYTES * sizeof...(S)));
+  ((memcpy(to, &s, BYTES), to += BYTES), ...);
+}
+
 /// To nearest, ties to even, keeping the upper bits down to bit `low`; NaN and infinity stay what they are.
 static inline unsigned rounded(unsigned v, int low, bool ties_away) {
   const unsigned rest = (1u << low) - 1;
@@ -423,6 +476,7 @@ static inline void mma(float* const (&d)[4], const A& a, const B& b, const float
 }  // namespace emu
 
 // The runtime API that host code beside the kernels may use.
+#define CUDART_VERSION 13000
 typedef int cudaError_t;
 typedef void* cudaStream_t;
 enum : int { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
@@ -446,6 +500,15 @@ static inline cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAtt
 template <class... P>
 static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute what, int value) {
   return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), what, value);
+}
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+enum { cudaEnableDefault = 0 };
+static inline cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned,
+                                                           unsigned long long,
+                                                           cudaDriverEntryPointQueryResult* result = nullptr) {
+  *function = emu_driver_symbol(name);
+  if (result) *result = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
 }
 static inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 static inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }

@@ -15,12 +15,14 @@
 
 #include "emulator/image.hpp"
 #include "emulator/runtime.hpp"
+#include "emulator/tensor_map.hpp"
 
 #define CUDA extern "C" __attribute__((visibility("default"))) int
 
 namespace {
 
-constexpr int ok = 0, invalid_value = 1, invalid_image = 200, not_found = 500, invalid_context = 201;
+constexpr int ok = 0, invalid_value = 1, invalid_image = 200, not_found = 500, invalid_context = 201,
+              not_supported = 801;
 
 struct Device {
   const char* name;
@@ -45,11 +47,7 @@ thread_local int contexts = 0;
 struct Module {
   void* library;
 };
-struct Function {
-  std::string name;
-  void (*entry)(void**);
-  std::size_t allowed = 48 << 10;
-};
+using Function = emulator::Kernel;
 
 }  // namespace
 
@@ -126,12 +124,15 @@ CUDA cuModuleUnload(void* module) {
 CUDA cuModuleGetFunction(void** function, void* module, const char* name) {
   void* entry = dlsym(static_cast<Module*>(module)->library, (std::string("emu_entry_") + name).c_str());
   if (!entry) return not_found;
-  return *function = new Function{name, reinterpret_cast<void (*)(void**)>(entry)}, ok;
+  const emulator::Kernel* kernel = emulator::kernel_of(reinterpret_cast<void (*)(void**)>(entry));
+  if (!kernel) return not_found;
+  return *function = new Function(*kernel), ok;
 }
 CUDA cuFuncGetAttribute(int* value, int attribute, void*) {
   return *value = attribute == 4 ? 1 : 0, ok;  // one register, no local memory: nothing is known of either
 }
 CUDA cuFuncSetAttribute(void* function, int attribute, int value) {
+  if (attribute == 14 && value) static_cast<Function*>(function)->most_ranks = 16;
   if (attribute != 8) return ok;
   if (value > device().shared_per_block) return invalid_value;
   static_cast<Function*>(function)->allowed = static_cast<std::size_t>(value);
@@ -139,16 +140,47 @@ CUDA cuFuncSetAttribute(void* function, int attribute, int value) {
 }
 CUDA cuStreamIsCapturing(void*, int* capturing) { return *capturing = 0, ok; }
 
-/// CUlaunchConfig of the driver's ABI.
+/// CUlaunchConfig and CUlaunchAttribute of the driver's ABI.
+struct Attribute {
+  int id;
+  char pad[4];
+  unsigned values[16];
+};
 struct Config {
   unsigned grid[3], block[3], shared_bytes;
   void* stream;
-  void* attributes;
+  const Attribute* attributes;
   unsigned attribute_count;
 };
 CUDA cuLaunchKernelEx(const Config* c, void* function, void** arguments, void**) {
-  const auto& f = *static_cast<Function*>(function);
+  constexpr int cluster_dimension = 4, programmatic_launch = 6;
   if (contexts == 0) return invalid_context;
+  dim3 cluster(0, 0, 0);
+  for (unsigned i = 0; i < c->attribute_count; ++i) {
+    const Attribute& a = c->attributes[i];
+    if (a.id == cluster_dimension)
+      cluster = dim3(a.values[0], a.values[1], a.values[2]);
+    else if (a.id != programmatic_launch)
+      return invalid_value;
+  }
+  const auto& f = *static_cast<Function*>(function);
+  if ((cluster.x || f.cluster.x) && device().major < 9) return invalid_value;
   const dim3 grid(c->grid[0], c->grid[1], c->grid[2]), block(c->block[0], c->block[1], c->block[2]);
-  return emulator::launch(f.name.c_str(), f.entry, f.allowed, grid, block, arguments, c->shared_bytes);
+  return emulator::launch(f, grid, block, cluster, arguments, c->shared_bytes);
+}
+
+CUDA cuTensorMapEncodeTiled(void* map, int element, unsigned rank, void* base, const std::uint64_t* sizes,
+                            const std::uint64_t* strides, const std::uint32_t* box, const std::uint32_t* steps,
+                            int interleave, int swizzle, int promotion, int fill) {
+  if (device().major < 9) return not_supported;
+  const std::string wrong = emulator::encode(*static_cast<emulator::TensorMap*>(map), element, rank, base, sizes,
+                                             strides, box, steps, interleave, swizzle, promotion, fill);
+  if (wrong.empty()) return ok;
+  emulator::set_last_error("cuTensorMapEncodeTiled: " + wrong);
+  return invalid_value;
+}
+
+extern "C" void* emu_driver_symbol(const char* name) {
+  return std::string_view(name) == "cuTensorMapEncodeTiled" ? reinterpret_cast<void*>(&cuTensorMapEncodeTiled)
+                                                            : nullptr;
 }

@@ -9,83 +9,15 @@
 #include <string>
 #include <vector>
 
+#include "emulator/toy.hpp"
 #include "emulator/translate.hpp"
 #include "ops/guarded.hpp"
 #include "ops/number.hpp"
 #include "ops/random.hpp"
 
-extern "C" {
-int nvrtcCreateProgram(void**, const char*, const char*, int, const char* const*, const char* const*);
-int nvrtcDestroyProgram(void**);
-int nvrtcCompileProgram(void*, int, const char* const*);
-int nvrtcGetProgramLogSize(void*, std::size_t*);
-int nvrtcGetProgramLog(void*, char*);
-int nvrtcGetCUBINSize(void*, std::size_t*);
-int nvrtcGetCUBIN(void*, char*);
-int cuCtxPushCurrent_v2(void*);
-int cuModuleLoadData(void**, const void*);
-int cuModuleGetFunction(void**, void*, const char*);
-int cuFuncSetAttribute(void*, int, int);
-int cuGetErrorString(int, const char**);
-struct EmulatedConfig {
-  unsigned grid[3], block[3], shared_bytes;
-  void* stream;
-  void* attributes;
-  unsigned attribute_count;
-};
-int cuLaunchKernelEx(const EmulatedConfig*, void*, void**, void**);
-void emu_set_seed(unsigned long long);
-unsigned short emu_f16_of(float);
-}
-
 namespace {
 
 using namespace upconv::test;
-
-/// A text with one kernel, `kernel`.
-class Toy {
- public:
-  explicit Toy(const std::string& text) {
-    void* program = nullptr;
-    nvrtcCreateProgram(&program, text.c_str(), "toy.cu", 0, nullptr, nullptr);
-    const char* option = "--gpu-architecture=sm_90a";
-    const int result = nvrtcCompileProgram(program, 1, &option);
-    std::size_t size = 0;
-    nvrtcGetProgramLogSize(program, &size);
-    log.resize(size);
-    nvrtcGetProgramLog(program, log.data());
-    if (result == 0) {
-      nvrtcGetCUBINSize(program, &size);
-      std::string image(size, '\0');
-      nvrtcGetCUBIN(program, image.data());
-      void* module = nullptr;
-      cuCtxPushCurrent_v2(nullptr);
-      EXPECT_EQ(cuModuleLoadData(&module, image.data()), 0);
-      EXPECT_EQ(cuModuleGetFunction(&function_, module, "kernel"), 0);
-    }
-    nvrtcDestroyProgram(&program);
-  }
-
-  /// The words of the failure, or "".
-  std::string launch(unsigned threads, std::vector<void*> arguments, unsigned shared_bytes = 0, unsigned blocks = 1,
-                     unsigned long long seed = 1) {
-    if (!function_) return "not compiled: " + log;
-    emu_set_seed(seed);
-    const EmulatedConfig config{{blocks, 1, 1}, {threads, 1, 1}, shared_bytes, nullptr, nullptr, 0};
-    const int error = cuLaunchKernelEx(&config, function_, arguments.data(), nullptr);
-    if (error == 0) return {};
-    const char* words = "";
-    cuGetErrorString(error, &words);
-    return words;
-  }
-
-  std::string log;
-
- private:
-  void* function_ = nullptr;
-};
-
-constexpr unsigned long long orders = 12;
 
 /// In how many orders a kernel (int* out, int n) leaves out[i] != i.
 int wrong_orders(Toy& toy, unsigned threads, unsigned shared_bytes = 0) {
@@ -322,11 +254,13 @@ TEST(Emulator, MatrixProducts) {
 /// 64 x 8 sums of wgmma, read before or after they are waited for.
 TEST(Emulator, WarpgroupProductsEndWhenWaitedFor) {
   const auto wrong =
-      [](const char* before, const char* after) {
-        Toy toy(std::string(R"(extern "C" __global__ void kernel(float* out) {
+      [](const char* fence, const char* before, const char* after) {
+        Toy toy(R"(extern "C" __global__ void kernel(float* out) {
   extern __shared__ __align__(1024) float b[];
   const int t = threadIdx.x;
   if (t < 64) b[t] = t % 4 + 1;  // [half of k][n][k of 4]
+  )" + std::string(fence) +
+                R"(
   __syncthreads();
   float s[4] = {0, 0, 0, 0};
   const unsigned a = __float_as_uint(float(t / 4));
@@ -336,7 +270,7 @@ TEST(Emulator, WarpgroupProductsEndWhenWaitedFor) {
     "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
     : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]) : "r"(a), "r"(a), "r"(a), "r"(a), "l"(d), "r"(1));
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-  )") + before + R"(
+  )" + before + R"(
   out[t] = s[0] + s[3];
   )" + after + R"(
 })");
@@ -351,8 +285,10 @@ TEST(Emulator, WarpgroupProductsEndWhenWaitedFor) {
         return count;
       };
   const char* wait = "asm volatile(\"wgmma.wait_group.sync.aligned %0;\" ::\"n\"(0) : \"memory\");";
-  EXPECT_EQ(wrong(wait, ""), 0);
-  EXPECT_GT(wrong("", wait), 100);
+  const char* fence = "asm volatile(\"fence.proxy.async.shared::cta;\" ::: \"memory\");";
+  EXPECT_EQ(wrong(fence, wait, ""), 0);
+  EXPECT_GT(wrong(fence, "", wait), 100);
+  EXPECT_GT(wrong("", wait, ""), 100) << "what threads wrote and no fence showed";
 }
 
 TEST(Emulator, ConversionsRoundToNearestEven) {
@@ -402,8 +338,9 @@ TEST(Emulator, ConversionsRoundToNearestEven) {
 }
 
 TEST(Translation, WhatIsUnknownIsNamed) {
-  Toy toy(R"(extern "C" __global__ void kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); })");
-  EXPECT_NE(toy.log.find("does not know this PTX: griddepcontrol.wait"), std::string::npos) << toy.log;
+  Toy toy(
+      R"(extern "C" __global__ void kernel() { asm volatile("st.bulk.weak.shared::cta [%0], 64, 0;" :: "r"(0)); })");
+  EXPECT_NE(toy.log.find("does not know this PTX: st.bulk.weak"), std::string::npos) << toy.log;
 }
 
 TEST(Translation, LeavesCommentsAndStringsAlone) {

@@ -1,16 +1,15 @@
-// The instructions of a warp and those that work in the background: shuffles and votes, mma.sync, ldmatrix, wgmma,
-// cp.async, mbarriers. Called by translated device code through cuda.hpp.
+// The instructions of a warp: shuffles and votes, mma.sync, ldmatrix and stmatrix, wgmma. Called by translated device
+// code through cuda.hpp.
 //
 // Products: TF32 operands lose their low 13 bits (what a kernel did not round is truncated, as by the hardware), 16-bit
-// ones are exact; a step of 8 or 16 products is added up in fp64, then to the sum, which is rounded to fp32.
-// What runs in the background is put off to the last moment that the program allows, where `late()` says so: copies
-// until they are waited for, their destination being NaN until then; wgmma until it is waited for, which reads shared
-// memory and, where it can, the A registers only then.
+// ones are exact; a step of 8 or 16 products is added up in fp64, then to the sum, which is cut to fp32, towards zero
+// as the tensor cores do: long chains of products lose what they lose there. wgmma is put off until it is waited for,
+// where `late()` says so: it reads shared memory and, where it can, the A registers only then.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
 
+#include "emulator/memory.hpp"
 #include "emulator/runtime.hpp"
 
 using namespace emulator;
@@ -46,6 +45,11 @@ void numbers_of(int type, unsigned word, float* to) {
   }
 }
 
+float towards_zero(double v) {
+  const auto f = static_cast<float>(v);
+  return std::isfinite(f) && std::fabs(static_cast<double>(f)) > std::fabs(v) ? std::nextafterf(f, 0.0f) : f;
+}
+
 struct Mma {
   int type, words;
   float* const* d;
@@ -77,7 +81,7 @@ void carry_out_mma(Meeting& m) {
   for (int lane = 0; lane < 32; ++lane) {
     const Mma& l = *static_cast<Mma*>(m.lanes[lane]);
     for (int i = 0; i < 4; ++i)
-      *l.d[i] = static_cast<float>(static_cast<double>(l.c[i]) + sum[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
+      *l.d[i] = towards_zero(static_cast<double>(l.c[i]) + sum[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
   }
 }
 
@@ -98,6 +102,26 @@ void carry_out_ldmatrix(Meeting& m) {
                      hi = first.transposed ? rows[c + 1][r] : rows[r][c + 1];
       *static_cast<Matrices*>(m.lanes[lane])->d[i] = lo | hi << 16;
     }
+  }
+}
+
+struct StoredMatrices {
+  int count, transposed;
+  unsigned address;
+  const unsigned* d;
+};
+void carry_out_stmatrix(Meeting& m) {
+  const StoredMatrices& first = *static_cast<StoredMatrices*>(m.lanes[0]);
+  for (int i = 0; i < first.count; ++i) {
+    unsigned short rows[8][8];
+    for (int lane = 0; lane < 32; ++lane) {
+      const int r = lane / 4, c = lane % 4 * 2;
+      const unsigned word = static_cast<StoredMatrices*>(m.lanes[lane])->d[i];
+      (first.transposed ? rows[c][r] : rows[r][c]) = static_cast<unsigned short>(word);
+      (first.transposed ? rows[c + 1][r] : rows[r][c + 1]) = static_cast<unsigned short>(word >> 16);
+    }
+    for (int r = 0; r < 8; ++r)
+      std::memcpy(emu_shared_pointer(static_cast<StoredMatrices*>(m.lanes[8 * i + r])->address, 16), rows[r], 16);
   }
 }
 
@@ -139,6 +163,29 @@ void carry_out_ballot(Meeting& m) {
 
 // ---- wgmma --------------------------------------------------------------------------------------------------------
 
+/// 16 bytes of row `row` of an operand in shared memory with its depth contiguous: its `half`-th eight 16-bit or four
+/// 32-bit numbers.
+void row_of(unsigned long long descriptor, int row, int half, unsigned (&words)[4]) {
+  if (descriptor >> 49 & 0x1fff) fail("wgmma: the emulator knows descriptors without base offset only");
+  const int swizzle = static_cast<int>(descriptor >> 62);  // 0, or 1, 2, 3 for 128, 64 and 32 bytes
+  const unsigned start = static_cast<unsigned>(descriptor & 0x3fff) << 4,
+                 leading = static_cast<unsigned>(descriptor >> 16 & 0x3fff) << 4,
+                 stride = static_cast<unsigned>(descriptor >> 32 & 0x3fff) << 4;
+  const auto r = static_cast<unsigned>(row), h = static_cast<unsigned>(half);
+  unsigned at = start + r / 8 * stride;
+  if (swizzle == 0) {
+    at += h * leading + r % 8 * 16;
+  } else {
+    at += h * 16 + r % 8 * (256u >> swizzle);
+    at ^= (at >> 7 & ((8u >> (swizzle - 1)) - 1)) << 4;
+  }
+  const char* from = at % 16 ? nullptr : view_at(at | emu_self->rank << rank_shift, 16);
+  if (!from)
+    fail("wgmma: an operand outside shared memory, at byte " +
+         std::to_string(static_cast<long long>(at) - shared_start) + " of " + std::to_string(emu_shared_bytes));
+  std::memcpy(words, from, 16);
+}
+
 /// One warp's rows of one wgmma: what its 32 lanes began.
 void multiply(Products* const (&lanes)[32]) {
   const Products& first = *lanes[0];
@@ -146,29 +193,29 @@ void multiply(Products* const (&lanes)[32]) {
   float a[16][16];
   static float b[16][256];
   static double sum[16][256];
-  for (int lane = 0; lane < 32; ++lane) {
-    const Products& p = *lanes[lane];
-    if (p.n != n || p.type != type || p.descriptor != first.descriptor || p.keep != first.keep)
-      fail("wgmma: the lanes of a warp have different operands");
-    for (int i = 0; i < 4; ++i)
-      numbers_of(type, p.a_at[i] ? *p.a_at[i] : p.a[i], &a[lane / 4 + i % 2 * 8][(lane % 4 + i / 2 * 4) * numbers]);
-  }
-  const unsigned long long d = first.descriptor;
-  if (d >> 49) fail("wgmma: the emulator knows descriptors without swizzle and offset only");
-  const unsigned start = static_cast<unsigned>(d & 0x3fff) << 4, leading = static_cast<unsigned>(d >> 16 & 0x3fff) << 4,
-                 stride = static_cast<unsigned>(d >> 32 & 0x3fff) << 4;
-  for (int column = 0; column < n; ++column)
+  const auto numbers_at = [&](unsigned long long descriptor, int row, auto&& to) {
     for (int half = 0; half < 2; ++half) {
-      const unsigned at = start + static_cast<unsigned>(half) * leading + static_cast<unsigned>(column / 8) * stride +
-                          static_cast<unsigned>(column % 8) * 16;
       unsigned words[4];
-      std::memcpy(words, emu_shared_pointer(at, 16), 16);
+      row_of(descriptor, row, half, words);
       for (int k = 0; k < 4; ++k) {
         float two[2];
         numbers_of(type, words[k], two);
-        for (int i = 0; i < numbers; ++i) b[(half * 4 + k) * numbers + i][column] = two[i];
+        for (int i = 0; i < numbers; ++i) to((half * 4 + k) * numbers + i) = two[i];
       }
     }
+  };
+  for (int lane = 0; lane < 32; ++lane) {
+    const Products& p = *lanes[lane];
+    if (p.n != n || p.type != type || p.descriptor != first.descriptor || p.keep != first.keep ||
+        p.a_in_memory != first.a_in_memory || p.a_descriptor != first.a_descriptor)
+      fail("wgmma: the lanes of a warp have different operands");
+    for (int i = 0; i < 4 && !p.a_in_memory; ++i)
+      numbers_of(type, p.a_at[i] ? *p.a_at[i] : p.a[i], &a[lane / 4 + i % 2 * 8][(lane % 4 + i / 2 * 4) * numbers]);
+  }
+  for (int row = 0; row < 16 && first.a_in_memory; ++row)
+    numbers_at(first.a_descriptor, emu_self->warp % 4 * 16 + row, [&](int k) -> float& { return a[row][k]; });
+  for (int column = 0; column < n; ++column)
+    numbers_at(first.descriptor, column, [&](int k) -> float& { return b[k][column]; });
   for (int r = 0; r < 16; ++r) {
     std::fill(sum[r], sum[r] + n, 0.0);
     for (int k = 0; k < depth; ++k) {
@@ -179,8 +226,8 @@ void multiply(Products* const (&lanes)[32]) {
   for (int lane = 0; lane < 32; ++lane)
     for (int j = 0; j < n / 2; ++j) {
       float& to = *lanes[lane]->d[static_cast<std::size_t>(j)];
-      to = static_cast<float>((first.keep ? static_cast<double>(to) : 0.0) +
-                              sum[lane / 4 + j / 2 % 2 * 8][j / 4 * 8 + lane % 4 * 2 + j % 2]);
+      to = towards_zero((first.keep ? static_cast<double>(to) : 0.0) +
+                        sum[lane / 4 + j / 2 % 2 * 8][j / 4 * 8 + lane % 4 * 2 + j % 2]);
     }
 }
 
@@ -208,47 +255,7 @@ void carry_out_wgmma(Meeting& m) {
     for (Fiber* f : m.fibers) f->products.assign(1, {});
 }
 
-// ---- copies -------------------------------------------------------------------------------------------------------
-
-void move(const Copy& c) {
-  auto* to = static_cast<char*>(emu_shared_pointer(c.to, c.bytes));
-  if (c.source_bytes) std::memcpy(to, c.from, c.source_bytes);
-  std::memset(to + c.source_bytes, 0, c.bytes - c.source_bytes);
-}
-void finish(Fiber& f, std::size_t leave) {
-  while (f.copies.size() > leave) {
-    for (const Copy& c : f.copies.front()) move(c);
-    f.copies.erase(f.copies.begin());
-  }
-}
-
-// ---- mbarriers ----------------------------------------------------------------------------------------------------
-
-/// As it lies in shared memory.
-struct MBarrier {
-  std::uint32_t mark : 8, phase : 1, count : 23;
-  std::uint32_t pending;
-};
-static_assert(sizeof(MBarrier) == 8, "an mbarrier is 8 bytes");
-constexpr std::uint32_t initialised = 0xb7;
-std::map<unsigned, std::vector<Fiber*>> waiting;
-
-MBarrier& mbarrier(unsigned address) {
-  auto& b = *static_cast<MBarrier*>(emu_shared_pointer(address, 8));
-  if (b.mark != initialised) fail("an mbarrier that was not initialised, or was overwritten");
-  return b;
-}
-
 }  // namespace
-
-namespace emulator {
-
-void finish_copies(Fiber& fiber) {
-  if (fiber.copies.size() > 1 || !fiber.copies[0].empty()) finish(fiber, 0), fiber.copies.assign(1, {});
-}
-void forget_barriers() { waiting.clear(); }
-
-}  // namespace emulator
 
 extern "C" {
 
@@ -275,10 +282,23 @@ void emu_ldmatrix(int count, int transposed, unsigned* const* d, unsigned addres
   meet(~0u, carry_out_ldmatrix, 2 * count + transposed, &brought, "ldmatrix");
 }
 
+void emu_stmatrix(int count, int transposed, unsigned address, const unsigned* d) {
+  StoredMatrices brought{count, transposed, address, d};
+  meet(~0u, carry_out_stmatrix, 2 * count + transposed, &brought, "stmatrix");
+}
+int emu_elect(unsigned mask) {
+  meet(mask, nullptr, 4, nullptr, "elect.sync");
+  return (mask & -mask) == 1u << self().lane;
+}
+void emu_registers(unsigned count) {
+  if (count % 8 || count < 24 || count > 256) fail("setmaxnreg: " + std::to_string(count) + " registers");
+  meet(~0u, nullptr, 5, nullptr, "setmaxnreg");
+}
+
 void emu_wgmma(int n, int type, float* const* d, const unsigned* const* a_at, const unsigned* a,
-               unsigned long long descriptor, int keep) {
-  Products p{n, type, keep, {d, d + n / 2}, {}, {}, descriptor};
-  for (int i = 0; i < 4; ++i) p.a_at[i] = a_at[i], p.a[i] = a[i];
+               unsigned long long a_descriptor, unsigned long long descriptor, int keep) {
+  Products p{n, type, keep, a == nullptr, {d, d + n / 2}, {}, {}, a_descriptor, descriptor};
+  for (int i = 0; i < 4 && a; ++i) p.a_at[i] = a_at[i], p.a[i] = a[i];
   self().products.back().push_back(std::move(p));
   if (!late()) meet(~0u, carry_out_wgmma, -1, nullptr, "wgmma");
 }
@@ -288,52 +308,6 @@ void emu_wgmma_commit() {
   self().products.emplace_back();
 }
 void emu_wgmma_wait(int pending) { meet(~0u, carry_out_wgmma, pending, nullptr, "wgmma.wait_group"); }
-
-void emu_copy_async(int bytes, unsigned to, const void* from, unsigned source_bytes) {
-  const auto n = static_cast<unsigned>(bytes);
-  if (source_bytes > n) fail("cp.async: more bytes of source than of destination");
-  if (source_bytes && reinterpret_cast<std::uintptr_t>(from) % n != 0)
-    fail("cp.async: the source is not a multiple of " + std::to_string(n) + " bytes");
-  const Copy c{to, from, n, source_bytes};
-  if (!late()) return move(c);
-  std::memset(emu_shared_pointer(to, n), 0xff, n);
-  self().copies.back().push_back(c);
-}
-void emu_copy_commit() { self().copies.emplace_back(); }
-void emu_copy_wait(int pending) {
-  Fiber& f = self();
-  if (pending < 0) {
-    finish(f, 0);
-    f.copies.assign(1, {});
-  } else {
-    finish(f, static_cast<std::size_t>(pending) + 1);
-  }
-}
-
-void emu_mbarrier_init(unsigned address, unsigned count) {
-  if (count == 0 || count >= 1u << 20) fail("an mbarrier of " + std::to_string(count) + " arrivals");
-  *static_cast<MBarrier*>(emu_shared_pointer(address, 8)) = {initialised, 0, count, count};
-}
-void emu_mbarrier_arrive(unsigned address) {
-  MBarrier& b = mbarrier(address);
-  if (--b.pending > 0) return;
-  b.pending = b.count;
-  b.phase ^= 1u;
-  std::vector<Fiber*> all;
-  all.swap(waiting[address]);
-  for (Fiber* f : all) wake(f);
-}
-void emu_mbarrier_arrive_after_copies(unsigned address) {
-  emu_copy_wait(-1);
-  emu_mbarrier_arrive(address);
-}
-/// Waits for the end of the phase of that parity. (A fresh barrier is in phase 0, so parity 1 has ended.)
-void emu_mbarrier_wait(unsigned address, unsigned parity) {
-  while (mbarrier(address).phase == (parity & 1u)) {
-    waiting[address].push_back(&self());
-    park("an mbarrier");
-  }
-}
 
 float emu_f16_value(unsigned short bits) { return f16_values()[bits]; }
 /// To nearest, ties to even.

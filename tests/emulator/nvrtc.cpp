@@ -88,7 +88,8 @@ unsigned fingerprint() {
     for (const char c : s) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ull;
   };
   const fs::path sources = fs::path(UPCONV_EMULATOR_SOURCES) / "emulator";
-  for (const char* file : {"cuda.hpp", "translate.cpp", "ptx.cpp", "nvrtc.cpp"}) add(text_of(sources / file));
+  for (const char* file : {"cuda.hpp", "translate.cpp", "ptx.cpp", "ptx_words.cpp", "ptx_background.cpp", "nvrtc.cpp"})
+    add(text_of(sources / file));
   add(compiler());
   return static_cast<unsigned>(h % 1000000007u);
 }

@@ -1,108 +1,22 @@
 // PTX statements as C++ (see translate.hpp): a line-by-line translation of the few dozen instructions that the kernels
 // use. Each becomes a call of what cuda.hpp declares.
-#include <cctype>
 #include <cstdlib>
 #include <set>
-#include <vector>
 
+#include "emulator/ptx_words.hpp"
 #include "emulator/translate.hpp"
 
 namespace emulator {
 namespace {
 
-using Words = std::vector<std::string>;
-
-std::string trimmed(std::string_view s) {
-  const auto space = " \t\n\r";
-  const auto a = s.find_first_not_of(space);
-  if (a == std::string_view::npos) return {};
-  return std::string(s.substr(a, s.find_last_not_of(space) - a + 1));
-}
-
-/// At `separator` outside of braces and brackets.
-Words split(std::string_view s, char separator) {
-  Words parts;
-  int depth = 0;
-  std::string part;
-  for (const char c : s) {
-    if (c == '{' || c == '[' || c == '(') ++depth;
-    if (c == '}' || c == ']' || c == ')') --depth;
-    if (c == separator && depth == 0) {
-      parts.push_back(trimmed(part));
-      part.clear();
-    } else {
-      part += c;
-    }
-  }
-  if (const std::string last = trimmed(part); !last.empty() || !parts.empty()) parts.push_back(last);
-  return parts;
-}
-
-/// The words between the dots of an opcode.
-Words opcode_of(std::string_view s) { return split(s, '.'); }
-
-bool has(const Words& words, std::string_view word) {
-  for (const std::string& w : words)
-    if (w == word) return true;
-  return false;
-}
-
-std::string unknown(std::string_view what) {
-  std::string quoted;
-  for (const char c : what) quoted += c == '"' || c == '\\' || c == '\n' ? ' ' : c;
-  return "static_assert(sizeof(int) == 0, \"the emulator does not know this PTX: " + quoted + "\");";
-}
-
-/// Bytes of "b32", "u16", "f32", ...; 0 where it is no type.
-int bytes_of(std::string_view type) {
-  if (type.size() < 2 || std::string_view("busf").find(type[0]) == std::string_view::npos) return 0;
-  const int bits = std::atoi(std::string(type.substr(1)).c_str());
-  return bits == 8 || bits == 16 || bits == 32 || bits == 64 ? bits / 8 : 0;
-}
-
-std::string operand(std::string_view text) {
-  const std::string s = trimmed(text);
-  if (s.empty()) return "0";
-  if (s[0] == '%') {
-    if (s.size() > 1 && (std::isdigit(static_cast<unsigned char>(s[1])) != 0)) return "_" + s.substr(1);
-    const Words w = split(std::string_view(s).substr(1), '.');
-    const std::string axis = w.size() > 1 ? w[1] : "";
-    if (w[0] == "tid") return "threadIdx." + axis;
-    if (w[0] == "ntid") return "blockDim." + axis;
-    if (w[0] == "ctaid") return "blockIdx." + axis;
-    if (w[0] == "nctaid") return "gridDim." + axis;
-    if (w[0] == "laneid") return "static_cast<unsigned>(emu_self->lane)";
-    return "unknown_special_register_" + w[0];
-  }
-  if (s.size() > 2 && s[0] == '0' && (s[1] == 'f' || s[1] == 'F')) return "::emu::bits<float>(0x" + s.substr(2) + "u)";
-  if (std::isdigit(static_cast<unsigned char>(s[0])) || s[0] == '-') return s;
-  return "_r_" + s;
-}
-/// The members of "{a, b}", or the one operand.
-Words operands_of(std::string_view text) {
-  std::string s = trimmed(text);
-  if (!s.empty() && s.front() == '{') s = s.substr(1, s.size() - 2);
-  Words all;
-  for (const std::string& part : split(s, ',')) all.push_back(operand(part));
-  return all;
-}
-std::string listed(const Words& words, const char* before = "") {
-  std::string s;
-  for (const std::string& w : words) s += (s.empty() ? "" : ", ") + (before + w);
-  return s;
-}
-/// "[%0 + 16]" as an expression.
-std::string address(std::string_view text) {
-  std::string s = trimmed(text);
-  if (s.size() > 1 && s.front() == '[') s = s.substr(1, s.size() - 2);
-  const auto plus = s.find('+');
-  if (plus == std::string::npos) return operand(s);
-  return operand(s.substr(0, plus)) + " + " + trimmed(s.substr(plus + 1));
-}
+using namespace ptx;
 
 std::string memory(const Words& op, const Words& arguments, std::string_view whole) {
   const bool load = op[0] == "ld";
-  const std::string space = has(op, "global") ? "global" : has(op, "shared") || has(op, "shared::cta") ? "shared" : "";
+  const std::string space = has(op, "global")                             ? "global"
+                            : has(op, "shared") || has(op, "shared::cta") ? "shared"
+                            : has(op, "shared::cluster")                  ? "cluster"
+                                                                          : "";
   const int bytes = bytes_of(op.back());
   if (space.empty() || bytes == 0 || arguments.size() != 2) return unknown(whole);
   const Words values = operands_of(arguments[load ? 0 : 1]);
@@ -144,19 +58,28 @@ std::string wgmma(const Words& op, const Words& arguments, std::string_view whol
   if (op[1] == "commit_group") return "emu_wgmma_commit();";
   if (op[1] == "wait_group" && arguments.size() == 1)
     return "emu_wgmma_wait(static_cast<int>(" + operand(arguments[0]) + "));";
-  // wgmma.mma_async.sync.aligned.SHAPE.f32.TYPE.TYPE sums, a, descriptor, keep, sign, sign[, transposed]
+  // wgmma.mma_async.sync.aligned.SHAPE.f32.TYPE.TYPE sums, a, descriptor, keep, sign, sign[, transposed...], where a is
+  // four registers or a descriptor, and 16-bit operands in memory may be transposed.
   int n = 0, words = 0, type = 0;
   if (op.size() != 8 || op[1] != "mma_async" || op[4].rfind("m64n", 0) != 0 || op[5] != "f32" || op[6] != op[7] ||
-      !product_of(op[4], op[6], n, words, type) || words != 8 || arguments.size() != (type == 0 ? 6u : 7u) ||
-      arguments[4] != "1" || arguments[5] != "1" || (type != 0 && arguments[6] != "0"))
+      !product_of(op[4], op[6], n, words, type) || words != 8 || arguments.size() < 6 || arguments[4] != "1" ||
+      arguments[5] != "1")
     return unknown(whole);
   const Words d = operands_of(arguments[0]), a = operands_of(arguments[1]);
-  if (a.size() != 4 || d.size() != static_cast<std::size_t>(n / 2) || a[0][0] != '_') return unknown(whole);
+  const std::size_t flags = type == 0 ? 0 : a.size() == 1 ? 2 : 1;
+  if ((a.size() != 4 && a.size() != 1) || d.size() != static_cast<std::size_t>(n / 2) || a[0][0] != '_' ||
+      arguments.size() != 6 + flags)
+    return unknown(whole);
+  for (std::size_t i = 6; i < arguments.size(); ++i)
+    if (arguments[i] != "0") return unknown(whole);
+  const std::string sums = "{ float* const d_[] = {" + listed(d, "&") + "}; ",
+                    call = "emu_wgmma(" + std::to_string(n) + ", " + std::to_string(type) + ", d_, ",
+                    rest = operand(arguments[2]) + ", " + operand(arguments[3]) + "); }";
+  if (a.size() == 1) return sums + call + "nullptr, nullptr, " + a[0] + ", " + rest;
   Words places;
   for (const std::string& w : a) places.push_back("_at" + w);
-  return "{ float* const d_[] = {" + listed(d, "&") + "}; const unsigned* const at_[] = {" + listed(places) +
-         "}; const unsigned a_[] = {" + listed(a) + "}; emu_wgmma(" + std::to_string(n) + ", " + std::to_string(type) +
-         ", d_, at_, a_, " + operand(arguments[2]) + ", " + operand(arguments[3]) + "); }";
+  return sums + "const unsigned* const at_[] = {" + listed(places) + "}; const unsigned a_[] = {" + listed(a) + "}; " +
+         call + "at_, a_, 0, " + rest;
 }
 
 std::string conversion(const Words& op, const Words& arguments, std::string_view whole) {
@@ -192,7 +115,7 @@ std::string instruction(const std::string& statement) {
   }
   const auto end = s.find_first_of(" \t\n");
   const std::string code = s.substr(0, end);
-  const Words op = opcode_of(code), a = split(end == std::string::npos ? "" : s.substr(end), ',');
+  const Words op = split(code, '.'), a = split(end == std::string::npos ? "" : s.substr(end), ',');
   const auto is = [&](std::string_view prefix) { return code.rfind(prefix, 0) == 0; };
   std::string r;
   if (op[0] == "mov" && a.size() == 2) {
@@ -210,6 +133,10 @@ std::string instruction(const std::string& statement) {
   } else if (op[0] == "setp" && a.size() == 3) {
     const char* sign = op[1] == "ne" ? "!=" : op[1] == "eq" ? "==" : nullptr;
     r = sign ? operand(a[0]) + " = " + operand(a[1]) + " " + sign + " " + operand(a[2]) + ";" : unknown(statement);
+  } else if (op[0] == "selp" && a.size() == 4) {
+    r = "::emu::set(" + operand(a[0]) + ", " + operand(a[3]) + " ? " + operand(a[1]) + " : " + operand(a[2]) + ");";
+  } else if (const std::string other = background(op, a, statement); !other.empty()) {
+    r = other;
   } else if (op[0] == "ld" || op[0] == "st") {
     r = memory(op, a, statement);
   } else if (is("mma.sync.")) {
@@ -222,6 +149,10 @@ std::string instruction(const std::string& statement) {
     const Words d = operands_of(a[0]);
     r = "{ unsigned* const d_[] = {" + listed(d, "&") + "}; emu_ldmatrix(" + std::to_string(d.size()) + ", " +
         (has(op, "trans") ? "1" : "0") + ", d_, " + address(a[1]) + "); }";
+  } else if (is("stmatrix.sync.aligned.m8n8.") && a.size() == 2 && op.back() == "b16") {
+    const Words d = operands_of(a[1]);
+    r = "{ const unsigned d_[] = {" + listed(d) + "}; emu_stmatrix(" + std::to_string(d.size()) + ", " +
+        (has(op, "trans") ? "1" : "0") + ", " + address(a[0]) + ", d_); }";
   } else if ((is("cp.async.ca.shared") || is("cp.async.cg.shared")) && a.size() >= 3) {
     r = "emu_copy_async(static_cast<int>(" + operand(a[2]) + "), " + address(a[0]) +
         ", reinterpret_cast<const void*>(" + address(a[1]) + "), static_cast<unsigned>(" +
@@ -230,24 +161,8 @@ std::string instruction(const std::string& statement) {
     r = "emu_copy_commit();";
   } else if (code == "cp.async.wait_group" && a.size() == 1) {
     r = "emu_copy_wait(static_cast<int>(" + operand(a[0]) + "));";
-  } else if (is("cp.async.mbarrier.arrive.noinc.shared") && a.size() == 1) {
-    r = "emu_mbarrier_arrive_after_copies(" + address(a[0]) + ");";
   } else if (code == "cp.async.wait_all") {
     r = "emu_copy_wait(-1);";
-  } else if (is("mbarrier.init.shared") && a.size() == 2) {
-    r = "emu_mbarrier_init(" + address(a[0]) + ", static_cast<unsigned>(" + operand(a[1]) + "));";
-  } else if (is("mbarrier.arrive.shared") && a.size() == 2 && a[0] == "_") {
-    r = "emu_mbarrier_arrive(" + address(a[1]) + ");";
-  } else if (is("mbarrier.try_wait.parity.shared") && a.size() == 3) {
-    r = "emu_mbarrier_wait(" + address(a[1]) + ", static_cast<unsigned>(" + operand(a[2]) + ")), " + operand(a[0]) +
-        " = true;";
-  } else if ((is("bar.sync") || is("barrier.sync")) && !a.empty()) {
-    r = "emu_barrier(static_cast<unsigned>(" + operand(a[0]) + "), " +
-        (a.size() > 1 ? "static_cast<int>(" + operand(a[1]) + ")" : "-1") + ");";
-  } else if (is("bar.warp.sync")) {
-    r = "emu_syncwarp(static_cast<unsigned>(" + operand(a[0]) + "));";
-  } else if (op[0] == "fence" || op[0] == "membar" || op[0] == "setmaxnreg") {
-    r = "/* " + code + " */;";
   } else if (op[0] == "bra" && a.size() == 1) {
     r = "goto L_" + a[0] + ";";
   } else {

@@ -175,6 +175,19 @@ std::string word_before(const std::string& s, std::size_t& at) {
   return s.substr(at, end - at);
 }
 
+/// Where the parameter that goes on at `at` ends.
+std::size_t end_of_parameter(std::string_view s, std::size_t at) {
+  int angles = 0;
+  while (at < s.size()) {
+    const char c = s[at];
+    if (c == '<') ++angles;
+    if (c == '>') --angles;
+    if (c == ')' || (c == ',' && angles == 0)) break;
+    at = c == '(' || c == '[' || c == '{' ? skip_brackets(s, at) : at + 1;
+  }
+  return at;
+}
+
 /// Whether a declaration whose words have come so far belongs to a template.
 bool follows_template(const std::string& before) {
   std::size_t at = before.size();
@@ -200,6 +213,7 @@ std::string translate(std::string_view s, std::string_view name) {
     std::string text;
   };
   std::vector<Entry> entries;
+  std::size_t head_end = 0;  // of the last kernel's
   for (std::size_t at = 0; at < s.size();) {
     while (!entries.empty() && at >= entries.back().at) {
       out += entries.back().text;
@@ -244,12 +258,14 @@ std::string translate(std::string_view s, std::string_view name) {
     }
     if (word == "__global__") {
       std::size_t open = end;
-      std::string function;
+      std::string function, cluster;
       while (open < s.size()) {
         open = skip_space(s, open);
         if (s[open] == '(') {
           if (function != "__launch_bounds__" && function != "__maxnreg__" && function != "__cluster_dims__") break;
-          open = skip_brackets(s, open);
+          const std::size_t close = skip_brackets(s, open);
+          if (function == "__cluster_dims__") cluster = ", " + std::string(s.substr(open + 1, close - open - 2));
+          open = close;
           continue;
         }
         std::size_t word_end = open;
@@ -261,15 +277,30 @@ std::string translate(std::string_view s, std::string_view name) {
         function = s.substr(open, word_end - open);
         open = word_end;
       }
-      const std::size_t body = skip_space(s, skip_brackets(s, open));
+      head_end = skip_brackets(s, open);
+      const std::size_t body = skip_space(s, head_end);
       if (body < s.size() && s[body] == '{' && !follows_template(out)) {
         const std::string entry = "emu_entry_" + function;
         entries.push_back({skip_brackets(s, body), " extern \"C\" __attribute__((visibility(\"default\"))) void " +
                                                        entry + "(void** a) { ::emu::invoke(&" + function +
                                                        ", a); } static const ::emu::Registered emu_registered_" +
                                                        function + "(reinterpret_cast<const void*>(&" + function +
-                                                       "), \"" + function + "\", " + entry + ");"});
+                                                       "), \"" + function + "\", " + entry + cluster + ");"});
       }
+    }
+    if (word == "__cluster_dims__" && at >= head_end) {
+      out += "the_emulator_wants___cluster_dims___behind___global__ ";
+      at = end;
+      continue;
+    }
+    if (word == "__grid_constant__") {  // stays where the launch put it: a reference
+      const std::size_t parameter_end = end_of_parameter(s, end);
+      std::size_t name = parameter_end;
+      while (name > end && !is_word(s[name - 1])) --name;
+      while (name > end && is_word(s[name - 1])) --name;
+      out += std::string(s.substr(end, name - end)) + "& " + std::string(s.substr(name, parameter_end - name));
+      at = parameter_end;
+      continue;
     }
     out += word;
     at = end;

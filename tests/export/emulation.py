@@ -105,7 +105,7 @@ class Emulated:
         return result
 
     def upconv_group_norm(self, x, weight, bias, groups, eps):
-        y, statistics = torch.full_like(x, float("nan")), torch.full((x.shape[0] * groups, 2), float("nan"))
+        y, statistics = torch.full(x.shape, float("nan")), torch.full((x.shape[0] * groups, 2), float("nan"))
         error = self.library.exported_norm(_at(x), _at(weight), _at(bias), ctypes.c_float(eps), *_planes(x, groups),
                                            _at(statistics), _at(y))  # fmt: skip
         assert error is None, error

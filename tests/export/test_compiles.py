@@ -22,6 +22,7 @@ from emulation import ROOT, load
 from problems import write
 
 from upconv.export import export
+from upconv.export._kernels import text_of
 
 ALL = os.environ.get("UPCONV_EXPORT_ALL") == "1"
 EXAMPLES = sorted((ROOT / "examples" / "exported").glob("*.py"))
@@ -109,6 +110,21 @@ def test_nvrtc(library, tmp_path):
         log = nvrtc.compile(kernels, [f"--gpu-architecture=sm_{architecture}", "--std=c++17", "-default-device",
                                       f"-DUPCONV_HOPPER={hopper}", f"-DUPCONV_BASE={1 - hopper}"])  # fmt: skip
         assert not log, f"NVRTC {nvrtc.version} for sm_{architecture}: {log[:3000]}"
+
+
+def test_tensor_maps_against_the_runtimes_header(tmp_path):
+    """What a file holds whose kernels copy in bulk: compiled with nvcc where there is one, else with the stubs."""
+    kernel_source = torch.ops.upconv._kernel_source
+    names = ("arguments/strides.cuh", "launch/sizes.hpp", "launch/ordered_sum.hpp", "launch/bias_sum.hpp",
+             "arguments/tensor_map.cuh", "launch/tensor_map.hpp")  # fmt: skip
+    headers = "".join(re.sub(r'#include "[^"]+"|#pragma once', "", kernel_source(name)) for name in names)
+    source = tmp_path / "source.cu"
+    source.write_text(headers + text_of("launch.cu") + text_of("tensor_map.cu"))
+    stubs = ["g++", "-x", "c++", "-std=c++17", "-fsyntax-only", "-Wall", "-I", ROOT / "tests/export/stubs", source]
+    with_nvcc = [NVCC, "-std=c++17", "-arch=sm_90", "-c", source, "-o", tmp_path / "source.o"]
+    for command in [stubs, with_nvcc] if NVCC else [stubs]:
+        made = subprocess.run(command, capture_output=True, text=True)
+        assert made.returncode == 0, made.stderr[:4000]
 
 
 def test_glue_against_torchs_headers(tmp_path):

@@ -63,6 +63,41 @@ def test_values_and_gradients(name, hopper, tmp_path):
 
 
 @needs_emulator
+@pytest.mark.parametrize("hopper", (True, False) if ALL else (True,), ids=lambda h: "sm_90" if h else "sm_80")
+def test_tf32_rounds_both_operands_to_nearest_even(hopper, tmp_path):
+    """As torch does (tools/torch_precision.py): on numbers of which every other one lies between two of TF32."""
+    problem = write("dense_2d", tmp_path)
+    exported = tmp_path / "model_new.py"
+    exported.write_text(export(problem))
+    old, new = load(problem), load(exported)
+    kernels = compiled(new, hopper, tmp_path)
+    new._extension = lambda x: kernels
+    new._permits_tf32 = lambda: True
+    torch.manual_seed(5)
+    fast, model = new.ModelNew(*new.get_init_inputs()), old.Model(*old.get_init_inputs())
+    model.load_state_dict(fast.state_dict())
+    batch, *size = PROBLEMS["dense_2d"][1][0]
+    x = _in_bits(torch.randn(batch, old.get_init_inputs()[0], *size), 12)
+    with torch.no_grad():
+        for m in (fast, model):
+            for parameter in m.parameters():
+                if parameter.dim() > 1:
+                    parameter.copy_(_in_bits(parameter, 12))
+        got = fast(x)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(_in_bits(parameter, 11))
+        want = model.double()(_in_bits(x, 11).double())
+    assert _error(got, want) < 2e-6
+
+
+def _in_bits(t, bits):
+    """Rounded to that many significant bits, to nearest, ties to even."""
+    mantissa, exponent = torch.frexp(t)
+    return torch.ldexp(torch.round(mantissa * 2**bits), exponent - bits)
+
+
+@needs_emulator
 def test_refusals_at_run_time(tmp_path):
     """What was specialised is checked: the constructor's arguments."""
     exported = tmp_path / "model_new.py"

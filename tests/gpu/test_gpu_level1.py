@@ -10,10 +10,13 @@ from torch import nn
 import upconv
 from upconv.cli.bench.cuda.measure import tf32
 from upconv.cli.bench.cuda.reference import Reference
+from upconv.cli.problem import parse_problem
 from upconv.cli.shapes import read_shapes
 
 pytestmark = pytest.mark.usefixtures("cuda")
 ROWS = {s.id: s.problem for s in read_shapes(ROOT / "tests" / "shapes" / "kernelbench-l1.txt")}
+#: Of level 2, with groups: cuDNN computes it in TF32, those of level 1 (72, 75) not.
+GROUPED = {"L2/19 in groups": parse_problem("2d n128 c64 o64 i256x256 k3 g8 b f32")}
 
 
 def modules(p):
@@ -30,9 +33,9 @@ def modules(p):
 
 
 @pytest.mark.parametrize("permitted", (True, False), ids=("tf32", "ieee"))
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [*ROWS, *GROUPED])
 def test_allclose_to_pytorch(row, permitted):
-    theirs, ours, x = modules(ROWS[row])
+    theirs, ours, x = modules((ROWS | GROUPED)[row])
     with tf32(permitted), torch.no_grad():
         wanted, got = theirs(x), ours(x)
     assert torch.allclose(got, wanted, atol=1e-4, rtol=1e-4), (

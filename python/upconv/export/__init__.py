@@ -152,7 +152,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
         norm = f"\n{text_of('group_norm.cu')}" if normalised else ""
         headers = "".join(f'    "{name}",\n' for name in kernels.headers)
         yield f"LAUNCH_HEADERS = [\n{headers}]"
-        yield f"LAUNCH = {_raw(text_of('launch.cu'))}"
+        maps = text_of("tensor_map.cu") if "launch/tensor_map.hpp" in kernels.sources() else ""
+        yield f"LAUNCH = {_raw(text_of('launch.cu') + maps)}"
         about = "# The layers, and every step of them on every GPU with what its launch depends on."
         yield f"{about}\nSTEPS = {_raw(kernels.table(self.layers) + norm)}"
         yield f"DEFINITIONS = {_raw(_DEFINITIONS)}"

@@ -64,7 +64,7 @@ class Kernels:
         self.activations: list[tuple[int, str]] = []  #: (layer, namespace)
 
     def add(self, index: int, layer: Layer) -> None:
-        forward = "bf16x3" if layer.groups > 1 else "tf32"  # what torch computes with groups is nearer to IEEE
+        forward = layer.as_torch_with_tf32()
         flat = [number for step in layer.steps for number in step]
         self._step(index, layer, "FORWARD", "forward", forward, [])
         if flat:

@@ -11,7 +11,7 @@ from torch import fx
 from torch import nn as torch_nn
 from torch.nn import functional as F
 
-from .. import _activations
+from .. import _activations, _ops, _precision
 from ._refusal import Refusal
 
 __all__ = ["Chain", "Layer", "chain_of", "find"]
@@ -58,6 +58,11 @@ class Layer:
             f" s{by(self.stride)} p{by(self.padding)} op{by(self.output_padding)} d{by(self.dilation)} g{self.groups}"
         )
         return f"{text} f32" + (" b" if self.bias else "") + ("" if precision == "ieee" else f" {precision}")
+
+    def as_torch_with_tf32(self) -> str:
+        """The precision of the forward pass where torch permits TF32."""
+        line = _ops.pass_problem(self.problem("ieee"), "forward", "sm_90", _precision._AS_TORCH_WITH_TF32)
+        return next((word for word in ("tf32", "bf16x3") if word in line.split()), "ieee")
 
 
 @dataclass

@@ -6,7 +6,10 @@
 
 typedef int cudaError_t;
 typedef struct CUstream_st* cudaStream_t;
-enum : int { cudaSuccess = 0 };
+#define CUDART_VERSION 13000
+enum : int { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+enum : int { cudaEnableDefault = 0 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 struct dim3 {
   unsigned x, y, z;
@@ -19,4 +22,6 @@ struct cudaDeviceProp {
 };
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int);
 cudaError_t cudaLaunchKernel(const void*, dim3, dim3, void**, std::size_t, cudaStream_t);
+cudaError_t cudaGetDriverEntryPointByVersion(const char*, void**, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* = nullptr);
 const char* cudaGetErrorString(cudaError_t);

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
-from upconv import _precision
+from upconv import _ops, _precision
 from upconv.cli.demo import check
 from upconv.cli.models import Variant, convs_of
-from upconv.cli.problem import Problem
+from upconv.cli.problem import Problem, parse_problem
 from upconv.cli.timing import interleaved, nothing, once
 
 STEPS = 4  # how often `tick` moves by one whole step
@@ -62,9 +61,10 @@ def sizes_of(variant: Variant, full: bool, scale: float) -> dict[str, int]:
 
 def as_torch_computes(problem: Problem, x: torch.Tensor) -> Problem:
     """The problem in the precision that the default policy gives its forward pass on x's device."""
-    if _precision.code("torch", x) == 0:
+    code = _precision.code("torch", x)
+    if code == 0:
         return problem
-    return dataclasses.replace(problem, precision="tf32" if problem.groups == 1 else "bf16x3")
+    return parse_problem(_ops.pass_problem(str(problem), "forward", "cuda", code))
 
 
 def scale_text(full: tuple[int, ...], used: tuple[int, ...]) -> str:

@@ -20,7 +20,7 @@ Planes planes_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 
 }  // namespace exported
 
-/// y and the statistics that the gradient needs.
+/// y and the statistics that the gradient needs. y is contiguous whatever x is, as torch's is on a GPU.
 std::vector<at::Tensor> upconv_group_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                           int64_t groups, double eps) {
   using namespace exported;
@@ -36,7 +36,7 @@ std::vector<at::Tensor> upconv_group_norm(const at::Tensor& x, const at::Tensor&
       run_norm(dense.data_ptr(), w.data_ptr(), b.data_ptr(), float(eps), p.samples, p.channels, groups, p.volume,
                parts.data_ptr(), statistics.data_ptr(), y.data_ptr(), at::cuda::getCurrentCUDAStream());
   TORCH_CHECK(error == cudaSuccess, "a kernel of the norm could not be launched: ", cudaGetErrorString(error));
-  return {y.contiguous(x.suggest_memory_format()), statistics};
+  return {y, statistics};
 }
 
 /// dx, dweight and dbias.
@@ -56,5 +56,5 @@ std::vector<at::Tensor> upconv_group_norm_gradient(const at::Tensor& x, const at
       dense_x.data_ptr(), dense_dy.data_ptr(), w.data_ptr(), statistics.data_ptr(), p.samples, p.channels, groups,
       p.volume, sums.data_ptr(), dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), at::cuda::getCurrentCUDAStream());
   TORCH_CHECK(error == cudaSuccess, "a kernel of the norm could not be launched: ", cudaGetErrorString(error));
-  return {dx.contiguous(x.suggest_memory_format()), dweight, dbias};
+  return {dx, dweight, dbias};
 }

@@ -16,7 +16,7 @@ import torch
 from upconv.cli.bench.cuda.reference import Reference
 from upconv.cli.bench.cuda.timer import Contestant, Timer
 from upconv.cli.bench.measure import DTYPES, Data, figure, laid_out, plan_facts, plan_kernel, plan_workspace
-from upconv.cli.problem import DTYPE_BYTES, Problem
+from upconv.cli.problem import DTYPE_BYTES, Problem, parse_problem
 from upconv.cli.shapes import Shape
 
 PASSES = ("forward", "backward_input", "backward_weight", "backward")
@@ -214,12 +214,16 @@ def pass_results(apply: Callable, data: Data) -> dict[str, torch.Tensor]:
 
 
 def precision_of(p: Problem, name: str, asked: str) -> str:
-    """The arithmetic of a row: what `torch` stands for with TF32 permitted (bindings/torch/arguments.cpp)."""
+    """The arithmetic of a row: what `torch` stands for with TF32 permitted."""
+    from upconv import _ops, _precision
+
     if p.dtype != "f32":
         return "ieee"
     if asked != "torch":
         return asked
-    return "bf16x3" if name == "forward" and p.groups > 1 else "tf32"
+    direction = "forward" if name == "forward" else "backward_input"
+    line = _ops.pass_problem(explained(p, "ieee"), direction, "sm_90", _precision._AS_TORCH_WITH_TF32)
+    return parse_problem(line).precision
 
 
 def explained(p: Problem, precision: str) -> str:
