@@ -6,65 +6,116 @@
 // A row is a channel of y and a phase of every dimension (phase r of a dimension are the outputs o with (o + padding)
 // mod stride = r), tap t = q * stride + r. Sums are finished outputs: nothing overlaps. Positions of all samples are one
 // axis, whatever the rank: rows of W + (shifts of W - 1) columns, the last of which are zeros, so that a shift of W is
-// another first position of the same columns. Shifts of D and H are segments of their own in shared memory.
+// another first position of the same columns; where rows are short, a shift of H (MERGED_H) is too. Shifts that are not
+// are segments of x of their own.
 //
-// A block computes BLOCK_ROWS rows x tile_positions positions. Its sum runs in chunks of CHANNELS channels: a fetching
-// warpgroup brings them into stages (fetch.cuh), two others multiply (multiply.cuh) and write (store.cuh). Weights are
-// read from memory as they lie there, a contiguous run for every channel of x, and never packed.
+// A block computes BLOCK_ROWS rows x GROUPS_ACROSS * POSITIONS positions. Its sum runs in chunks of CHANNELS channels: two
+// warps bring them (bring.cuh), two turn x where wgmma cannot read it as it lies (turn.cuh; else four bring), two
+// warpgroups multiply (multiply.cuh) and write (store.cuh), one behind the other. Weights are read from memory as they lie there, a contiguous
+// run for every channel of x, and never packed. SPLIT: the blocks of a cluster share the channels (share.cuh).
 //
 // Where phases have different numbers of taps, SEPARATE: rows are channels of y, each phase a row block of its own.
 //
-// The host (src/cuda/columns.cpp) writes namespace config and wgmma().
-#include "columns/fetch.cuh"
-#include "columns/store.cuh"
+// The host (src/cuda/columns.cpp) writes namespace config and the products.
+#include "columns/share.cuh"
+#include "columns/turn.cuh"
 
 namespace upconv {
 
+/// What a warpgroup that multiplies does.
 template <int kind>
-__device__ __forceinline__ void compute(const Arguments& a, char* stages, char* own, u32 full, u32 empty, int group) {
+__device__ __forceinline__ void compute(const Arguments& a, char* shared, const Barriers& b, int first, int by,
+                                        Chunks chunks, int rank, int group) {
   const int thread = threadIdx.x % warpgroup;
   const int down = GROUPS_DOWN == 2 ? group : 0, across = GROUPS_ACROSS == 2 ? group : 0;
-  const int row0 = down * GROUP_ROWS;
-  int stage = 0, parity = 0, turn = 0;
-  for (int index = blockIdx.x; index < a.tiles; index += gridDim.x) {
+  const int row0 = down * GROUP_ROWS, position0 = across * a.own;
+  char* own = shared + tables_end + group * group_bytes;
+  Reader reader{shared, b.full, b.empty};
+  // Blocks of several tiles: the second warpgroup begins as far behind as the stages allow.
+  const bool several = SPLIT == 1 && first + by < a.tiles;
+  if (several && group == 0) reader.behind = min(STAGES - 1, chunks.count);
+  if (several && group == 1) meet(3, 2 * warpgroup);
+  int turn = 0;
+#pragma unroll 1
+  for (int index = first; index < a.tiles; index += by) {
     const Tile t(a, index);
-    Place* places = reinterpret_cast<Place*>(own + turn * place_bytes);
+    char* tables = own + turn * (places_bytes + lists_bytes);
+    Place* places = reinterpret_cast<Place*>(tables);
+    Line* list = reinterpret_cast<Line*>(tables + places_bytes);
+    char* buffers = own + 2 * (places_bytes + lists_bytes);
     turn ^= 1;
-    find_places(a, t.position + across * POSITIONS, places, thread);
-    float sums[ROW_BLOCKS][POSITIONS / 2];
-    multiply_tile<kind>(sums, stages, full, empty, chunks_k, row0, across * POSITIONS, stage, parity);
-    store_tile<kind>(a, t, sums, row0, own + 2 * place_bytes, places, thread, 1 + group);
+    find_places(a, t, row0, position0, places, list, thread);
+    Sums sums;
+    multiply_tile<kind>(a, sums, reader, chunks.count, row0, position0);
+    meet(1 + group, warpgroup);
+    if constexpr (SPLIT == 1) {
+      store_tile<kind, POSITIONS>(a, t, sums, row0, buffers, places, list, thread, 1 + group);
+    } else {
+      meet(3, 2 * warpgroup);
+      leave_sums(sums, shared);
+      meet_cluster();
+      const int first_8 = rank * (share_positions / 8);
+      if (first_8 < POSITIONS / 8) {
+        float share[ROW_BLOCKS][held_positions / 2];
+        add_up(share, shared_address(shared), first_8);
+        store_tile<kind, held_positions>(a, t, share, row0, buffers, places + first_8 * 8, list, thread, 1 + group);
+      }
+      meet_cluster();  // other blocks read from this one
+    }
   }
 }
 
-extern "C" __global__ void __launch_bounds__((consumers + 1) * warpgroup, 1) columns(const Arguments a) {
-#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
+__device__ __forceinline__ void run(const Arguments& a) {
   extern __shared__ __align__(128) char shared[];
-  __shared__ unsigned long long barriers[2 * STAGES];
-  const u32 full = shared_address(barriers), empty = full + 8 * STAGES;
+  __shared__ unsigned long long barriers[2 * STAGES + 2 * RAW_SLOTS];
+  Barriers b;
+  b.full = shared_address(barriers), b.empty = b.full + 8 * STAGES;
+  b.raw_full = b.empty + 8 * STAGES, b.raw_empty = b.raw_full + 8 * RAW_SLOTS;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
-      barrier_init(full + 8 * s, warpgroup + warpgroup / 32);  // every thread's copies, every warp's x
-      barrier_init(empty + 8 * s, consumers * warpgroup / 32);
+      barrier_init(b.full + 8 * s, bringers + (TURNED ? turners / 32 : 0));
+      barrier_init(b.empty + 8 * s, consumers * warpgroup / 32);
     }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    for (int s = 0; s < RAW_SLOTS; ++s) {
+      barrier_init(b.raw_full + 8 * s, bringers);
+      barrier_init(b.raw_empty + 8 * s, turners / 32);
+    }
+    barriers_ready();
   }
   __syncthreads();
-  const int group = threadIdx.x / warpgroup;
+  const int rank = SPLIT > 1 ? rank_in_cluster() : 0;
+  const int first = blockIdx.x / SPLIT, by = gridDim.x / SPLIT;
+  const Chunks chunks(rank);
+  const int group = threadIdx.x / warpgroup, thread = threadIdx.x % warpgroup;
   if (group == consumers) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FETCH_REGISTERS));
-    int stage = 0, parity = 0;
-    for (int index = blockIdx.x; index < a.tiles; index += gridDim.x)
-      fetch_tile(a, Tile(a, index), shared, full, empty, 0, chunks_k, stage, parity, threadIdx.x % warpgroup);
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
+    if (TURNED && thread >= bringers)
+      turn_all(a, shared, b, first, by, chunks, thread - bringers);
+    else
+      bring_all(a, shared, b, first, by, chunks, thread);
+    if constexpr (SPLIT > 1) {
+      meet_cluster();
+      meet_cluster();
+    }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
-    char* own = shared + STAGES * stage_bytes + group * group_bytes;
     if (KINDS == 2 && group == 1)
-      compute<KINDS - 1>(a, shared, own, full, empty, group);
+      compute<KINDS - 1>(a, shared, b, first, by, chunks, rank, group);
     else
-      compute<0>(a, shared, own, full, empty, group);
+      compute<0>(a, shared, b, first, by, chunks, rank, group);
   }
-#endif
 }
+
+// Elsewhere an empty kernel, which nobody launches.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+extern "C" __global__ void columns(const Arguments) {}
+#elif UPCONV_SPLIT > 1
+extern "C" __global__ void __cluster_dims__(UPCONV_SPLIT, 1, 1) __launch_bounds__(threads, 1)
+    columns(const Arguments a) {
+  run(a);
+}
+#else
+extern "C" __global__ void __launch_bounds__(threads, 1) columns(const Arguments a) { run(a); }
+#endif
 
 }  // namespace upconv

@@ -1,13 +1,13 @@
-// The products of a tile of columns.cuh. Weights are the A operand, read from a stage as they lie in memory, into
-// registers; x is B. A lane loads the next step's weights before it begins a step's products.
+// The products of a tile of columns.cuh. Weights are A: read by lanes from a stage as they lie in memory, into registers,
+// those of the next products before a product begins; or, of 16-bit types, by wgmma itself (A_SHARED). x is B.
 #pragma once
 
-#include "columns/shape.cuh"
+#include "columns/bring.cuh"
 
 namespace upconv {
 
-/// One product of a chunk's first step_channels channels: where its weights and its positions begin, in elements and
-/// positions, and which sums it adds to.
+/// One product of a chunk's first step_channels channels: where its weights begin, in elements (A_SHARED: which part of
+/// them), which segment of x and how far its positions lie behind the last that any product takes, which sums.
 template <int kind>
 __device__ __forceinline__ constexpr Step step_of(int i) {
   return kind == 0 ? steps_0[i] : steps_1[i];
@@ -15,20 +15,32 @@ __device__ __forceinline__ constexpr Step step_of(int i) {
 template <int kind>
 constexpr int steps_each = kind == 0 ? sizeof(steps_0) / sizeof(Step) : sizeof(steps_1) / sizeof(Step);
 
+/// x of a step in a stage, in units of 16 bytes from the x of the stage on.
+__device__ __forceinline__ u32 x_units(const Arguments& a, const Step& step, int k) {
+  const u32 position = step.back_w + (MERGED_H ? step.back_h * a.row_pitch.divisor : 0);
+  if (TURNED) return k * (2 * unit_bytes / 16) + step.segment * segment_positions + position;
+  return k * (step_channels * 16 / 16) + step.segment * (segment_bytes / 16) + position / 8 * (block_bytes / 16);
+}
+constexpr u64 x_form = TURNED ? descriptor(unit_bytes, 128) : descriptor(128, block_bytes);
+constexpr u64 w_form = descriptor(128, block_bytes);
+
+// ---- weights in registers -------------------------------------------------------------------------------------------
+
 /// Rows of a fragment, of 16 that a warp has: of lane group g = lane / 4 and half (0, 1).
 constexpr int row_g = PAIRS ? 2 : 1, row_half = PAIRS ? 1 : 8;
 
 /// Where a row's weights begin in a stage's row of one channel of x.
 __device__ __forceinline__ constexpr int row_place(int row) {
-  if (PAIRS || PARTED || (!W_LAST && TAPS == row_phases)) return row;
-  constexpr int channels = W_LAST ? W_RUN / TAPS : 1;
+  if (PARTED || TAPS == row_phases) return row;
   const int channel = row / row_phases, phase = row % row_phases;
   const int tap = SEPARATE ? 0 : (phase / (SH * SW) * KH + phase / SW % SH) * KW + phase % SW;
-  return W_LAST ? tap * channels + channel : channel * TAPS + tap;
+  return channel * TAPS + tap;
 }
 
-constexpr int raw_words = PARTS == 2 || (element_bytes == 2 && !PAIRS) ? 8 : 4;
-/// Channels of a lane's four loads: one after the other in pairs, or (TF32) two four apart.
+/// Products that one load feeds: both shifts of W where their weights are neighbours.
+constexpr int together = QUADS ? 2 : 1;
+constexpr int raw_words = together * (PARTS == 2 || (halves && !PAIRS) ? 8 : 4);
+/// Channels of a lane's loads: one after the other in pairs, or (TF32) two four apart.
 constexpr int lane_channels = tf32 ? 1 : 2;
 
 __device__ __forceinline__ u32 word_of(float v) { return __float_as_uint(v); }
@@ -45,7 +57,13 @@ __device__ __forceinline__ void load_weights(u32 (&raw)[raw_words], const char* 
 #pragma unroll
   for (int i = 0; i < count; ++i) {
     const int channel = (tf32 ? 4 * i : i % 2 + i / 2 * 8) * W_PITCH;
-    if constexpr (PAIRS && element_bytes == 2) {
+    if constexpr (QUADS && halves) {
+      const uint2 v = *reinterpret_cast<const uint2*>(w + row[0] + channel);
+      raw[2 * i] = v.x, raw[2 * i + 1] = v.y;
+    } else if constexpr (QUADS) {
+      const uint4 v = *reinterpret_cast<const uint4*>(w + row[0] + channel);
+      raw[4 * i] = v.x, raw[4 * i + 1] = v.y, raw[4 * i + 2] = v.z, raw[4 * i + 3] = v.w;
+    } else if constexpr (PAIRS && halves) {
       raw[i] = *reinterpret_cast<const u32*>(w + row[0] + channel);
     } else if constexpr (PAIRS) {
       const uint2 v = *reinterpret_cast<const uint2*>(w + row[0] + channel);
@@ -57,22 +75,28 @@ __device__ __forceinline__ void load_weights(u32 (&raw)[raw_words], const char* 
   }
 }
 
-/// As the tensor cores want them.
+/// The fragment of the `which`-th product as the tensor cores want it.
+template <int which>
 __device__ __forceinline__ void convert(u32 (&f)[PARTS][4], const u32 (&raw)[raw_words]) {
-  if constexpr (tf32) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) f[0][i] = round_tf32(__uint_as_float(raw[i]));
-  } else if constexpr (element_bytes == 4) {
+  if constexpr (!halves) {
+    const auto number = [&](int load, int half) {
+      return __uint_as_float(raw[load * 2 * together + which * 2 + half]);
+    };
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int at = i / 2 * 4 + i % 2;
-      const float first = __uint_as_float(raw[at]), second = __uint_as_float(raw[at + 2]);
-      f[0][i] = pack_bf16(first, second);
-      f[PARTS - 1][i] = pack_rest(first, second, f[0][i]);
+      if constexpr (tf32) {
+        f[0][i] = round_tf32(number(i / 2, i % 2));
+      } else {
+        const float first = number(i / 2 * 2, i % 2), second = number(i / 2 * 2 + 1, i % 2);
+        f[0][i] = pack_bf16(first, second);
+        f[PARTS - 1][i] = pack_rest(first, second, f[0][i]);
+      }
     }
   } else if constexpr (PAIRS) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) f[0][i] = __byte_perm(raw[i / 2 * 2], raw[i / 2 * 2 + 1], i % 2 ? 0x7632 : 0x5410);
+    for (int i = 0; i < 4; ++i)
+      f[0][i] = __byte_perm(raw[i / 2 * 2 * together + which], raw[(i / 2 * 2 + 1) * together + which],
+                            i % 2 ? 0x7632 : 0x5410);
   } else {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -82,72 +106,140 @@ __device__ __forceinline__ void convert(u32 (&f)[PARTS][4], const u32 (&raw)[raw
   }
 }
 
-/// All products of a tile's chunks. `stage` and `parity` go on from tile to tile.
+// ---- a tile ---------------------------------------------------------------------------------------------------------
+
+typedef float Sums[ROW_BLOCKS][POSITIONS / 2];
+
+/// A warpgroup's side of the ring of stages; `behind` > 0: the other begins that many chunks later, so that one stores
+/// while the other multiplies.
+struct Reader {
+  const char* stages;
+  u32 full, empty;
+  Ring<STAGES> ring;
+  int held = -1;  // the stage whose products may still run
+  int behind = 0;
+
+  __device__ __forceinline__ const char* wait() {
+    barrier_wait(full + 8 * ring.at, ring.parity);
+    if constexpr (A_SHARED || !TURNED) fence_shared();  // what copies have written, wgmma reads
+    return stages + ring.at * stage_bytes;
+  }
+  __device__ __forceinline__ void release() {
+    if (held < 0) return;
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * held);
+    held = -1;
+  }
+  /// Without a branch, around which ptxas would serialise products.
+  __device__ __forceinline__ void chunk_done() {
+    --behind;
+    asm volatile("{.reg .pred p; setp.eq.s32 p, %2, 0; @p bar.arrive %0, %1;}" ::"n"(3), "n"(2 * warpgroup), "r"(behind)
+                 : "memory");
+  }
+};
+
+/// All products of a tile's chunks. `row0`, `position0`: this warpgroup's part of the tile.
 template <int kind>
-__device__ __forceinline__ void multiply_tile(float (&sums)[ROW_BLOCKS][POSITIONS / 2], const char* stages, u32 full,
-                                              u32 empty, int chunks, int row0, int position0, int& stage, int& parity) {
-  constexpr int each = steps_each<kind>, steps = CHANNELS / step_channels * each;
-  static_assert(steps >= 2, "a chunk has two products or more");
-  const int lane = threadIdx.x % 32, warp = threadIdx.x % warpgroup / 32;
-  int row[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half)
-    row[half] = row_place(row0 + warp * 16 + lane / 4 * row_g + half * row_half) + lane % 4 * (lane_channels * W_PITCH);
-  u32 raw[raw_words], fragment[2][PARTS][4];
+__device__ __forceinline__ void multiply_tile(const Arguments& a, Sums& sums, Reader& reader, int chunks, int row0,
+                                              int position0) {
+  constexpr int each = steps_each<kind>;
 #pragma unroll
   for (int i = 0; i < ROW_BLOCKS; ++i)
 #pragma unroll
     for (int j = 0; j < POSITIONS / 2; ++j) sums[i][j] = 0.f;
   if (chunks == 0) return;
-  barrier_wait(full + 8 * stage, parity);
-  const char* at = stages + stage * stage_bytes;
-  load_weights(raw, at, row, step_of<kind>(0).weight, 0);
-  int held = -1;  // the stage before, whose last product may still run
-  for (int chunk = 0; chunk < chunks; ++chunk) {
-    unsigned long long x = descriptor(shared_address(at + weight_bytes) + position0 * 16, unit_bytes);
-    const int now = stage;
-#pragma unroll
-    for (int s = 0; s < steps; ++s) {
-      const Step step = step_of<kind>(s % each);
-      // Registers are used by turns: the product before this one may run on. (Of an odd number of steps the last has
-      // used those of the first.)
-      if (steps % 2 == 1 && s == 0)
-        mma_wait<0>();
-      else
-        mma_wait<1>();
-      if (s == (steps % 2 == 1 ? 0 : 1) && held >= 0) {
-        __syncwarp();
-        if (lane == 0) barrier_arrive(empty + 8 * held);
-      }
-      u32(&f)[PARTS][4] = fragment[s % 2];
-      convert(f, raw);
-      if (s + 1 < steps) {
-        load_weights(raw, at, row, step_of<kind>((s + 1) % each).weight, (s + 1) / each);
-      } else if (chunk + 1 < chunks) {
-        if (++stage == STAGES) stage = 0, parity ^= 1;
-        barrier_wait(full + 8 * stage, parity);
-        at = stages + stage * stage_bytes;
-        load_weights(raw, at, row, step_of<kind>(0).weight, 0);
-      }
+  const u32 x_first = TURNED ? position0 : position0 / 8 * (block_bytes / 16);
+  if constexpr (A_SHARED) {
+    const u32 w_first = row0 / 8 * (block_bytes / 16);
+#pragma unroll 1
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      const char* at = reader.wait();
+      const int now = reader.ring.at;
+      const u32 w = units_of(shared_address(at)) + w_first, x = units_of(shared_address(at + weight_bytes)) + x_first;
       mma_fence();
-      const unsigned long long b = x + ((s / each * 2 * unit_bytes + step.x * 16) >> 4);
-      wgmma(sums[step.block], f[0], b);
-      if constexpr (PARTS == 2) {
-        wgmma(sums[step.block], f[0], b + (part_bytes >> 4));
-        wgmma(sums[step.block], f[PARTS - 1], b);
-      }
+#pragma unroll
+      for (int k = 0; k < steps_k; ++k)
+#pragma unroll
+        for (int s = 0; s < each; ++s) {
+          const Step step = step_of<kind>(s);
+          wgmma_shared(sums[step.block], w_form | (w + step.weight * (part_rows_bytes / 16) + k * step_channels),
+                       x_form | (x + x_units(a, step, k)));
+        }
       mma_commit();
+      mma_wait<1>();
+      reader.release();
+      reader.held = now;
+      reader.ring.next();
+      reader.chunk_done();
     }
-    held = now;
+  } else {
+    // One turn of the loop is UNROLLED chunks. (ptxas serialises products where it is fewer than four loads.)
+    constexpr int of_chunk = steps_k * each / together, loads = UNROLLED * of_chunk;
+    constexpr bool goes_round = loads % 2 == 0 && loads >= 4;
+    static_assert(of_chunk >= 2, "a chunk has two loads or more");
+    const int lane = threadIdx.x % 32, warp = threadIdx.x % warpgroup / 32;
+    int row[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      row[half] = row_place(row0 + warp * 16 + lane / 4 * row_g + half * row_half) + lane % 4 * (lane_channels * W_PITCH);
+    u32 raw[raw_words], fragment[2][together][PARTS][4];
+    const char* at = reader.wait();
+    load_weights(raw, at, row, step_of<kind>(0).weight, 0);
+#pragma unroll 1
+    for (int chunk = 0; chunk < chunks; chunk += UNROLLED) {
+      u32 x = units_of(shared_address(at + weight_bytes)) + x_first;
+      int now = reader.ring.at;
+#pragma unroll
+      for (int i = 0; i < loads; ++i) {
+        const int l = i % of_chunk, k = l * together / each, s = l * together % each;
+        // Registers are used by turns: the products before these may run on. (Where the last of a round have used those
+        // of the first they end before.)
+        if (!goes_round && i == 0)
+          mma_wait<0>();
+        else
+          mma_wait<1>();
+        if (l == (!goes_round && i == 0 ? 0 : 1)) reader.release();
+        u32(&f)[together][PARTS][4] = fragment[i % 2];
+        convert<0>(f[0], raw);
+        if constexpr (QUADS) convert<together - 1>(f[together - 1], raw);
+#pragma unroll
+        for (int j = 0; j < together * PARTS; ++j) hold(f[j / PARTS][j % PARTS]);
+        const u32 x_now = x;
+        if (l + 1 < of_chunk) {
+          const int next = (l + 1) * together;
+          load_weights(raw, at, row, step_of<kind>(next % each).weight, next / each);
+        } else {
+          reader.ring.next();
+          if (i + 1 < loads || chunk + UNROLLED < chunks) {
+            at = reader.wait();
+            load_weights(raw, at, row, step_of<kind>(0).weight, 0);
+            x = units_of(shared_address(at + weight_bytes)) + x_first;
+          }
+        }
+        mma_fence();
+#pragma unroll
+        for (int j = 0; j < together; ++j) {
+          const Step step = step_of<kind>(s + j);
+          const u64 b = x_form | (x_now + x_units(a, step, k));
+          wgmma(sums[step.block], f[j][0], b);
+          if constexpr (PARTS == 2) {
+            wgmma(sums[step.block], f[j][0], b + part_bytes / 16);
+            wgmma(sums[step.block], f[j][PARTS - 1], b);
+          }
+        }
+        mma_commit();
+        if (l + 1 == of_chunk) {
+          reader.held = now;
+          now = reader.ring.at;
+          reader.chunk_done();
+        }
+      }
+    }
   }
-  if (++stage == STAGES) stage = 0, parity ^= 1;
   mma_wait<0>();
-  __syncwarp();
-  if (lane == 0) barrier_arrive(empty + 8 * held);
+  reader.release();
 #pragma unroll
-  for (int i = 0; i < ROW_BLOCKS; ++i)
-#pragma unroll
-    for (int j = 0; j < POSITIONS / 2; ++j) asm volatile("" : "+f"(sums[i][j])::"memory");
+  for (int i = 0; i < ROW_BLOCKS; ++i) hold(sums[i]);
 }
 
 }  // namespace upconv

@@ -1,151 +1,336 @@
-// From the sums of columns.cuh to y: 32 positions at a time are put into lines in shared memory, every line the columns
-// of one channel and row of y with all phases side by side, which warps then write from their first word to their last.
+// From the sums of columns.cuh to y: bias and epilogue, then some positions at a time go into lines in shared memory,
+// every line what they write of one channel and row of y, which leaves it 16 bytes a lane where y allows. Where an element
+// lies relative to a position, and a line's channel relative to the first, is worked out once a tile.
+//
+// Phases that padding splits: of the phases of W the first `rotated` belong to the position before, so that what a position
+// writes begins at a multiple of SW in y.
 #pragma once
 
 #include "columns/multiply.cuh"
 
 namespace upconv {
 
-/// What a position writes: its sample (-1: nothing), and where its phase 0 lies in y.
+constexpr int rotated = PW % SW;
+
+/// Positions that a warpgroup stores: all that it computes, or its block's share of a cluster; and those it has sums of.
+constexpr int share_positions = (POSITIONS / 8 + SPLIT - 1) / SPLIT * 8;
+constexpr int stored_positions = SPLIT > 1 ? share_positions : POSITIONS;
+constexpr int held_positions = stored_positions + (SPLIT > 1 && rotated > 0 ? 8 : 0);
+constexpr int slices = (stored_positions + SLICE - 1) / SLICE;
+constexpr int places_count = (SPLIT - 1) * share_positions + slices * SLICE;
+
+/// Lines are put together by a team of warps whose rows are whole lines: one warp, or all four.
+constexpr int line_rows = SEPARATE ? 1 : SW;
+constexpr int team = 16 % line_rows == 0 ? 1 : 4, teams = 4 / team;
+constexpr int lines = team == 1 ? 16 / line_rows : GROUP_ROWS / line_rows;
+constexpr int slice_elements = SLICE * SW;
+constexpr int buffer_bytes = lines * LINE_PITCH * element_bytes;
+static_assert(buffer_bytes % 16 == 0 && slice_elements * element_bytes % 16 == 0, "lines are stored 16 bytes at once");
+
+/// What a position writes: its sample (-1: nothing), and where its first phases lie in y.
 struct Place {
   int n, d, h, w;
 };
+/// One line of y: where its channel and its phases of D and H begin, and these phases.
+struct Line {
+  i64 at;
+  int d, h;
+};
+constexpr int no_line = -1610612736;  // as a phase of H: outside for every position
 
-/// The places of a warpgroup's positions.
-__device__ __forceinline__ void find_places(const Arguments& a, int position0, Place* places, int thread) {
+constexpr int places_bytes = 16 * places_count, lists_bytes = 16 * teams * lines;
+constexpr int group_bytes = 2 * (places_bytes + lists_bytes) + teams * buffer_bytes;
+constexpr int partial_bytes = SPLIT > 1 ? ROW_BLOCKS * (POSITIONS / 8) * consumers * warpgroup * 16 : 0;
+static_assert(partial_bytes <= STAGES * stage_bytes, "sums to be added up lie where the stages were");
+static_assert(tables_end + consumers * group_bytes <= SHARED_BYTES, "the host reserves what is used");
+
+/// Places and lines of one tile, by all threads of a warpgroup. `row0`, `position0`: its part of the tile.
+__device__ __forceinline__ void find_places(const Arguments& a, const Tile& t, int row0, int position0, Place* places,
+                                            Line* list, int thread) {
 #pragma unroll 1
-  for (int i = thread; i < POSITIONS; i += warpgroup) {
-    const int at = position0 + i;
-    const bool real = at < a.positions;
-    const Position p(a, real ? at : 0);
-    places[i] = {real ? p.n : -1, (p.d + a.first_d) * SD - PD, (p.h + a.first_h) * SH - PH, p.w * SW - PW};
+  for (int i = thread; i < places_count; i += warpgroup) {
+    const u32 at = t.position + position0 + i;
+    const bool real = i < a.own && at < static_cast<u32>(a.positions);
+    const u32 n = divide(real ? at : 0, a.sample), in_sample = (real ? at : 0) - n * a.sample.divisor;
+    u32 d = 0, h = 0, w = in_sample;
+    if (RANK > 1) h = divide(in_sample, a.grid_w), w = in_sample - h * a.grid_w.divisor;
+    if (RANK > 2) d = divide(h, a.grid_h), h -= d * a.grid_h.divisor;
+    places[i] = {real ? static_cast<int>(n) : -1, (static_cast<int>(d) + a.first_d) * SD - PD,
+                 (static_cast<int>(h) + a.first_h) * SH - PH, (static_cast<int>(w) - PW / SW) * SW};
+  }
+  if (thread < teams * lines) {
+    const int row_end = min(CO * row_phases, t.row + BLOCK_ROWS);
+    const int in_team = thread % lines * line_rows, row = row0 + thread / lines * 16 + in_team, m = t.row + row;
+    const bool real = thread / lines * 16 + in_team < GROUP_ROWS && m < row_end;
+    const int channel = m / row_phases, phase = SEPARATE ? 0 : m % phases, d = phase / (SH * SW), h = phase / SW % SH;
+    i64 offset = (i64(t.group) * CO + channel) * a.y_strides.c;
+    if (RANK > 1) offset += h * a.y_strides.h;
+    if (RANK > 2) offset += d * a.y_strides.d;
+    list[thread] = {offset, d, real ? h : no_line};
   }
 }
 
 /// Element i of a line, whose words are skewed so that a warp's stores meet no bank twice.
 __device__ __forceinline__ constexpr int in_line(int i) { return i + i * element_bytes / 128 * LINE_SKEW; }
 
-template <int count>
-__device__ __forceinline__ void write(float* to, const float (&v)[count]) {
-  if constexpr (count == 4)
-    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
-  else if constexpr (count == 2)
-    *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
+// ---- two neighbours as they lie in memory -----------------------------------------------------------------------------
+
+template <class T>
+struct TwoOf {
+  typedef u32 Type;
+};
+template <>
+struct TwoOf<float> {
+  typedef float2 Type;
+};
+typedef TwoOf<Element>::Type Two;
+
+template <class T>
+__device__ __forceinline__ typename TwoOf<T>::Type two(float first, float second) {
+  if constexpr (sizeof(T) == 4)
+    return make_float2(first, second);
   else
-    *to = v[0];
+    return u32(from_float<T>(first).bits) | u32(from_float<T>(second).bits) << 16;
 }
-template <int count, class Half>
-__device__ __forceinline__ void write(Half* to, const float (&v)[count]) {
-  const auto two = [&](int i) {
-    return u32(from_float<Half>(v[i]).bits) | u32(from_float<Half>(v[(i + 1) % count]).bits) << 16;
-  };
-  if constexpr (count == 4)
-    *reinterpret_cast<uint2*>(to) = make_uint2(two(0), two(2));
-  else if constexpr (count == 2)
-    *reinterpret_cast<u32*>(to) = two(0);
-  else
-    *to = from_float<Half>(v[0]);
+/// The second of `a` and the first of `b`.
+__device__ __forceinline__ float2 across(float2 a, float2 b) { return make_float2(a.y, b.x); }
+__device__ __forceinline__ u32 across(u32 a, u32 b) { return __byte_perm(a, b, 0x5432); }
+/// Another lane's; of floats only the first.
+__device__ __forceinline__ float2 from_lane(float2 v, int lane) {
+  return make_float2(__shfl_sync(~0u, v.x, lane), 0.f);
+}
+__device__ __forceinline__ u32 from_lane(u32 v, int lane) { return __shfl_sync(~0u, v, lane); }
+
+__device__ __forceinline__ void write_four(float* to, float2 a, float2 b) {
+  *reinterpret_cast<float4*>(to) = make_float4(a.x, a.y, b.x, b.y);
+}
+template <class Half>
+__device__ __forceinline__ void write_four(Half* to, u32 a, u32 b) {
+  *reinterpret_cast<uint2*>(to) = make_uint2(a, b);
 }
 
-/// What the rows of a fragment add, and where they lie among lines and phases.
-struct Rows {
-  int line[2], phase[2];
+// ---- sums to lines ------------------------------------------------------------------------------------------------------
+
+/// The sums of a lane as numbers of y.
+template <int held>
+struct Values {
+  const float (&sums)[ROW_BLOCKS][held / 2];
   float bias[2];
+
+  /// Of row block `block`, positions 8 j to 8 j + 7.
+  __device__ __forceinline__ float of(int block, int j, int half, int odd) const {
+    return epilogue(sums[block][j * 4 + half * 2 + odd] + bias[half]);
+  }
 };
 
-/// Puts eight positions of a warpgroup's sums into lines. `sums` of one row block, or of a unit's SW.
-template <int count>
-__device__ __forceinline__ void put(const float (&sums)[count][POSITIONS / 2], int block, int j, const Rows& r,
-                                    Element* to, int lane) {
-  const auto value = [&](int b, int half, int odd) {
-    return epilogue(sums[block + b][j * 4 + half * 2 + odd] + r.bias[half]);
-  };
-  const int position = j % (slice / 8) * 8 + lane % 4 * 2;
-  const auto at = [&](int half, int p, int phase) {
-    return to + r.line[half] * LINE_PITCH + in_line(p * SW + phase);
-  };
+/// Whether a lane has, or gets from its neighbour, two phases of W that lie side by side in y.
+constexpr bool by_pairs = !SEPARATE && SW % 2 == 0 && (PAIRS || A_SHARED);
+/// Lines of a lane whose four neighbours it has (SW = 2): of each half's row, or of its two phases.
+constexpr int sets = SEPARATE ? 2 : 1;
+
+/// Rows g and g + 8 here, g + 1 and g + 9 in the neighbour: each lane keeps one pair of neighbours. `upper`, `lower`:
+/// positions p and p + 1 of the first and the second.
+template <class T>
+__device__ __forceinline__ void exchange(T upper, T lower, int lane, T& p, T& next) {
+  const bool odd = (lane & 4) != 0;
+  const T got = __shfl_xor_sync(~0u, odd ? upper : lower, 4);
+  const T first = odd ? got : upper, second = odd ? lower : got;
+  p = __byte_perm(first, second, 0x5410), next = __byte_perm(first, second, 0x7632);
+}
+__device__ __forceinline__ void exchange(float2, float2, int, float2&, float2&) {}  // 4-byte types have PAIRS
+
+/// Two neighbouring phases of positions p and p + 1, of row pair pair_of(lane).
+template <int held>
+__device__ __forceinline__ void phases_of(const Values<held>& v, int block, int set, int j, int lane, Two& p, Two& next) {
+  if constexpr (SEPARATE) {
+    p = two<Element>(v.of(block, j, set, 0), v.of(block + 1, j, set, 0));
+    next = two<Element>(v.of(block, j, set, 1), v.of(block + 1, j, set, 1));
+  } else if constexpr (PAIRS) {
+    p = two<Element>(v.of(block, j, 0, 0), v.of(block, j, 1, 0));
+    next = two<Element>(v.of(block, j, 0, 1), v.of(block, j, 1, 1));
+  } else {
+    exchange(two<Element>(v.of(block, j, 0, 0), v.of(block, j, 0, 1)),
+             two<Element>(v.of(block, j, 1, 0), v.of(block, j, 1, 1)), lane, p, next);
+  }
+}
+__device__ __forceinline__ int pair_of(int lane) { return PAIRS ? lane / 4 : lane / 8 + (lane & 4); }
+
+/// What each lane stores of positions 8 j to 8 j + 7 goes into lines; `in_slice` is their first position's number in
+/// the slice. `extra`: only what belongs to the position before.
+template <int held>
+__device__ __forceinline__ void put(const Values<held>& v, int block, int j, int in_slice, bool extra, Element* to,
+                                    int warp, int lane) {
+  const int first_row = team == 1 ? 0 : warp * 16;
+  const auto line_at = [&](int line, int element) { return to + line * LINE_PITCH + in_line(element); };
+  if constexpr (SW == 1) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    if (!SEPARATE && r.line[half] >= lines) continue;
-    if constexpr (SW == 1) {
-      write<2>(at(half, position, 0), {value(0, half, 0), value(0, half, 1)});
-    } else if constexpr (SEPARATE && SW == 2) {
-      write<4>(at(half, position, 0), {value(0, half, 0), value(1, half, 0), value(0, half, 1), value(1, half, 1)});
-    } else if constexpr (SEPARATE) {
-#pragma unroll
-      for (int phase = 0; phase < SW; ++phase)
-#pragma unroll
-        for (int odd = 0; odd < 2; ++odd) write<1>(at(half, position + odd, phase), {value(phase, half, odd)});
-    } else if constexpr (PAIRS && SW == 2) {
-      if (half == 0)
-        write<4>(at(0, position, 0), {value(0, 0, 0), value(0, 1, 0), value(0, 0, 1), value(0, 1, 1)});
-    } else if constexpr (PAIRS && SW % 2 == 0) {
-      if (half == 0)
-#pragma unroll
-        for (int odd = 0; odd < 2; ++odd)
-          write<2>(at(0, position + odd, r.phase[0]), {value(0, 0, odd), value(0, 1, odd)});
-    } else {
-#pragma unroll
-      for (int odd = 0; odd < 2; ++odd) write<1>(at(half, position + odd, r.phase[half]), {value(0, half, odd)});
+    for (int half = 0; half < 2; ++half) {
+      const int line = lane / 4 * row_g + half * row_half;
+      const Two both = two<Element>(v.of(block, j, half, 0), v.of(block, j, half, 1));
+      *reinterpret_cast<Two*>(line_at(line, in_slice + lane % 4 * 2)) = both;
     }
+  } else if constexpr (by_pairs && rotated % 2 == 0) {
+    Two p, next;
+    phases_of(v, block, 0, j, lane, p, next);
+    const int row = first_row + pair_of(lane) * 2, phase = row % SW;
+    const int element = (in_slice + lane % 4 * 2) * SW + phase - rotated;
+    if (team == 4 && row >= GROUP_ROWS) return;
+    const bool before = phase < rotated;
+    if (extra ? lane % 4 == 0 && before : !(before && in_slice == 0 && lane % 4 == 0))
+      *reinterpret_cast<Two*>(line_at(row / SW, element)) = p;
+    if (!extra) *reinterpret_cast<Two*>(line_at(row / SW, element + SW)) = next;
+  } else {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int odd = 0; odd < 2; ++odd) {
+        if (extra && (odd == 1 || lane % 4 != 0)) continue;
+        const int position = in_slice + lane % 4 * 2 + odd, row = first_row + lane / 4 * row_g + half * row_half;
+        if (team == 4 && row >= GROUP_ROWS) continue;
+#pragma unroll
+        for (int i = 0; i < (SEPARATE ? SW : 1); ++i) {
+          const int phase = SEPARATE ? i : row % SW, element = position * SW + phase - rotated;
+          if (extra ? phase < rotated : element >= 0)
+            *line_at(row / line_rows, element) = from_float<Element>(v.of(block + i, j, half, odd));
+        }
+      }
   }
 }
 
-/// Writes a slice's lines to y. `row` is the first of this warpgroup, `phase` that of a unit's lines (SEPARATE).
-__device__ __forceinline__ void drain(const Arguments& a, const Tile& t, const Element* from, const Place* places,
-                                      int first, int row, int row_end, int phase, int warp, int lane) {
-#pragma unroll
-  for (int i = 0; i < line / 32; ++i) {
-    const int at = i * 32 + lane, position = first + at / SW;
-    if (POSITIONS % slice != 0 && position >= POSITIONS) continue;
-    const Place p = places[position];
-    const int w = p.w + at % SW;
-    if (p.n < 0 || w < 0 || w >= a.out_w) continue;
-    Element* base = a.y + p.n * a.y_strides.n + w * a.y_strides.w;
+/// The same where a lane has four neighbours in y, of positions p and p + 1 (one phase later where padding is odd):
+/// `now` and `then` are phases_of() j and j + 1.
+__device__ __forceinline__ void put_four(const Two (&now)[2], Two then, int in_slice, Element* line, int lane) {
+  Element* to = line + in_line((in_slice + lane % 4 * 2) * 2);
+  if constexpr (rotated == 0) {
+    write_four(to, now[0], now[1]);
+  } else {
+    const Two next = from_lane(lane % 4 == 0 ? then : now[0], (lane & ~3) | ((lane + 1) & 3));
+    write_four(to, across(now[0], now[1]), across(now[1], next));
+  }
+}
+
+// ---- lines to y ---------------------------------------------------------------------------------------------------------
+
+template <int bytes>
+struct WordsOf {
+  typedef uint4 Type;
+};
+template <>
+struct WordsOf<8> {
+  typedef uint2 Type;
+};
+template <>
+struct WordsOf<4> {
+  typedef u32 Type;
+};
+template <>
+struct WordsOf<2> {
+  typedef u16 Type;
+};
+
+/// Where the lines of a unit lie from those of the list on: its phases of D and H.
+struct Unit {
+  int d, h;
+};
+
+/// Writes a slice's lines to y, `bytes` a lane at once. `warp` is its number in the team.
+template <int bytes>
+__device__ __forceinline__ void drain(const Arguments& a, const Element* from, const Place* places, const Line* list,
+                                      Unit unit, int warp, int lane) {
+  typedef typename WordsOf<bytes>::Type Words;
+  constexpr int each = bytes / element_bytes, of_line = slice_elements / each;
+  constexpr bool shares = of_line < 32;  // a warp writes several lines at once
+  constexpr int at_once = shares ? 32 / of_line : 1, rounds = shares ? 1 : (of_line + 31) / 32;
+#pragma unroll 1
+  for (int r = 0; r < rounds; ++r) {
+    const int piece = shares ? lane % of_line : r * 32 + lane, among = shares ? lane / of_line : 0;
+    bool real = shares ? among < at_once : piece < of_line;
+    const int element = real ? piece * each : 0;
+    const Place p = places[element / SW];
+    const int w = p.w + element % SW;
+    real = real && p.n >= 0 && w >= 0 && w < a.out_w;
+    Element* base = a.y + p.n * a.y_strides.n + w;
+    if (RANK > 1) base += (p.h + unit.h) * a.y_strides.h;
+    if (RANK > 2) base += (p.d + unit.d) * a.y_strides.d;
+    const Element* staged = from + in_line(element);
 #pragma unroll 4
-    for (int l = warp; l < lines; l += warpgroup / 32) {
-      const int m = row + (SEPARATE ? l : l * SW);
-      if (m >= row_end) break;
-      const int r = SEPARATE ? phase : m % phases, d = p.d + r / (SH * SW), h = p.h + r / SW % SH;
-      if (RANK > 1 && (h < 0 || h >= a.out_h)) continue;
-      if (RANK > 2 && (d < 0 || d >= a.out_d)) continue;
-      i64 offset = (i64(t.group) * CO + m / row_phases) * a.y_strides.c;
-      if (RANK > 1) offset += h * a.y_strides.h;
-      if (RANK > 2) offset += d * a.y_strides.d;
-      base[offset] = from[l * LINE_PITCH + in_line(at)];
+    for (int l = warp * at_once; l < lines; l += team * at_once) {
+      const int line = l + among;
+      if (lines % at_once != 0 && line >= lines) continue;
+      const Line to = list[real ? line : 0];
+      const bool inside = real && static_cast<u32>(p.h + unit.h + to.h) < static_cast<u32>(a.out_h) &&
+                          (RANK < 3 || static_cast<u32>(p.d + unit.d + to.d) < static_cast<u32>(a.out_d));
+      if (inside)
+        *reinterpret_cast<Words*>(base + to.at) = *reinterpret_cast<const Words*>(staged + line * LINE_PITCH);
     }
   }
 }
 
-/// Everything that a warpgroup has computed of a tile. `row0`, `position0`: its part of the tile.
-template <int kind>
-__device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t,
-                                           const float (&sums)[ROW_BLOCKS][POSITIONS / 2], int row0, char* buffers,
-                                           const Place* places, int thread, int barrier) {
-  const int lane = thread % 32, warp = thread / 32;
-  const int row_end = min(CO * row_phases, t.row + BLOCK_ROWS);
-  Rows r;
+__device__ __forceinline__ void team_meets(int barrier) {
+  if (team == 1)
+    __syncwarp();
+  else
+    meet(barrier, warpgroup);
+}
+
+/// Everything of a warpgroup's part of a tile. `places` begins with the first position of `sums`.
+template <int kind, int held>
+__device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, const float (&sums)[ROW_BLOCKS][held / 2],
+                                           int row0, char* buffers, const Place* places, const Line* list, int thread,
+                                           int barrier) {
+  const int lane = thread % 32, warp = thread / 32, in_team = team == 1 ? 0 : warp;
+  Values<held> v{sums, {0.f, 0.f}};
+  if constexpr (has_bias) {
+    const int row_end = min(CO * row_phases, t.row + BLOCK_ROWS);
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = warp * 16 + lane / 4 * row_g + half * row_half, m = t.row + row0 + row;
-    r.line[half] = SEPARATE ? row : row / SW;
-    r.phase[half] = SEPARATE ? 0 : row % SW;
-    r.bias[half] = has_bias && m < row_end ? to_float(a.bias[t.group * CO + m / row_phases]) : 0.f;
-  }
-  constexpr int units = ROW_BLOCKS / (SEPARATE ? SW : 1);
-#pragma unroll
-  for (int unit = 0; unit < units; ++unit)
-#pragma unroll
-    for (int s = 0; s < slices; ++s) {
-      const int turn = (unit * slices + s) % LINE_BUFFERS;
-      Element* lines_at = reinterpret_cast<Element*>(buffers + turn * buffer_bytes);
-#pragma unroll
-      for (int j = s * (slice / 8); j < POSITIONS / 8 && j < (s + 1) * (slice / 8); ++j)
-        put(sums, unit * SW * SEPARATE, j, r, lines_at, lane);
-      barrier_sync(barrier, warpgroup);
-      drain(a, t, lines_at, places, s * slice, t.row + row0, row_end, (kind == 0 ? units_0 : units_1)[unit], warp, lane);
-      if (LINE_BUFFERS == 1 || (unit + 1 == units && s + 1 == slices)) barrier_sync(barrier, warpgroup);
+    for (int half = 0; half < 2; ++half) {
+      const int m = t.row + row0 + warp * 16 + lane / 4 * row_g + half * row_half;
+      v.bias[half] = m < row_end ? to_float(a.bias[t.group * CO + m / row_phases]) : 0.f;
     }
+  }
+  Element* to = reinterpret_cast<Element*>(buffers + (team == 1 ? warp * buffer_bytes : 0));
+  const Line* mine = list + (team == 1 ? warp * lines : 0);
+  constexpr int units = SEPARATE ? ROW_BLOCKS / SW : 1, blocks_of_8 = stored_positions / 8, has_8 = held / 8;
+#pragma unroll
+  for (int u = 0; u < units; ++u) {
+    constexpr int phase_blocks = SEPARATE ? SW : 1;
+    const int block = u * phase_blocks, phase = SEPARATE ? (kind == 0 ? units_0 : units_1)[u] : 0;
+    const Unit unit{phase / (SH * SW), phase / SW % SH};
+    Two now[sets][2], then[sets][2];
+    if constexpr (SW == 2 && (SEPARATE || by_pairs))
+#pragma unroll
+      for (int s = 0; s < sets; ++s) phases_of(v, block, s, 0, lane, then[s][0], then[s][1]);
+#pragma unroll
+    for (int slice = 0; slice < slices; ++slice) {
+#pragma unroll
+      for (int j = slice * (SLICE / 8); j < blocks_of_8 && j < (slice + 1) * (SLICE / 8); ++j) {
+        const int in_slice = j * 8 - slice * SLICE;
+        if constexpr (SW == 2 && (SEPARATE || by_pairs)) {
+#pragma unroll
+          for (int s = 0; s < sets; ++s) {
+            now[s][0] = then[s][0], now[s][1] = then[s][1];
+            if (j + 1 < has_8) phases_of(v, block, s, j + 1, lane, then[s][0], then[s][1]);
+            const int line = SEPARATE ? lane / 4 + 8 * s : pair_of(lane);
+            put_four(now[s], then[s][0], in_slice, to + line * LINE_PITCH, lane);
+          }
+        } else {
+          put(v, block, j, in_slice, false, to, warp, lane);
+        }
+      }
+      const int after = (slice + 1) * (SLICE / 8);
+      if constexpr (rotated > 0 && !(SW == 2 && (SEPARATE || by_pairs)))
+        if (after < has_8) put(v, block, after, SLICE, true, to, warp, lane);
+      team_meets(barrier);
+      const Place* of_slice = places + slice * SLICE;
+      if (a.store_bytes == 16)
+        drain<16>(a, to, of_slice, mine, unit, in_team, lane);
+      else if (a.store_bytes == 2 * element_bytes)
+        drain<2 * element_bytes>(a, to, of_slice, mine, unit, in_team, lane);
+      else
+        drain<element_bytes>(a, to, of_slice, mine, unit, in_team, lane);
+      team_meets(barrier);
+    }
+  }
 }
 
 }  // namespace upconv

@@ -42,65 +42,73 @@ std::string preamble(const ColumnsShape& s, const ColumnsTile& t, const Request&
   }
   constant("TAPS", s.all_taps);
   flag("SEPARATE", s.separate);
-  flag("PARTED", s.parted);
-  flag("PAIRS", s.pairs());
-  flag("W_LAST", s.w_last);
+  flag("TURNED", t.turned);
+  flag("A_SHARED", t.a_shared);
+  flag("PARTED", t.parted);
+  flag("PAIRS", t.pairs);
+  flag("QUADS", t.quads);
+  flag("MERGED_H", t.merged_h);
   constant("W_RUN", t.weight_run);
   constant("W_PITCH", t.weight_pitch);
   constant("SPAN", t.span);
   constant("PIECE", t.piece);
-  constant("SEGMENTS", static_cast<Int>(s.segments.size()));
+  constant("SEGMENTS", static_cast<Int>(t.segments.size()));
   std::vector<int> segment_d, segment_h;
-  for (const auto& [d, h] : s.segments) segment_d.push_back(d), segment_h.push_back(h);
+  for (const auto& [d, h] : t.segments) segment_d.push_back(d), segment_h.push_back(h);
   table("segment_d", segment_d);
   table("segment_h", segment_h);
   constant("GROUPS_DOWN", t.down);
   constant("GROUPS_ACROSS", t.across);
   constant("KINDS", t.kinds);
+  constant("SPLIT", t.split);
   constant("GROUP_ROWS", t.group_rows);
   constant("BLOCK_ROWS", t.block_rows);
   constant("ROW_BLOCKS", t.row_blocks);
   constant("POSITIONS", t.positions);
   constant("STAGED", t.staged);
-  constant("LEAD", t.lead);
   constant("CHANNELS", t.channels);
+  constant("UNROLLED", t.unrolled);
   constant("STAGES", t.stages);
-  constant("DEPTH", t.depth);
-  constant("SHARES", t.shares);
+  constant("RAW_SLOTS", t.raw_slots);
+  constant("SLICE", t.slice);
   constant("LINE_PITCH", t.line_pitch);
   constant("LINE_SKEW", t.line_skew);
-  constant("LINE_BUFFERS", t.line_buffers);
   constant("SHARED_BYTES", t.shared_bytes);
   constant("COMPUTE_REGISTERS", t.compute_registers);
-  constant("FETCH_REGISTERS", t.fetch_registers);
+  constant("BRING_REGISTERS", t.bring_registers);
   // Of a chunk's first products: where weights and positions begin, which sums.
-  text += "struct Step {\n  int weight, x, block;\n};\n";
+  text += "struct Step {\n  int weight, segment, back_h, back_w, block;\n};\n";
   for (std::size_t kind = 0; kind < 2; ++kind) {
     const auto& steps = t.steps[t.kinds == 2 ? kind : 0];
     text += "__device__ constexpr Step steps_" + std::to_string(kind) + "[] = {";
     for (std::size_t i = 0; i < steps.size(); ++i)
-      text += (i ? ", {" : "{") + std::to_string(steps[i].weight) + ", " +
-              std::to_string(steps[i].segment * t.staged + t.lead - steps[i].shift) + ", " +
-              std::to_string(steps[i].block) + "}";
+      text += (i ? ", {" : "{") + std::to_string(steps[i].weight) + ", " + std::to_string(steps[i].segment) + ", " +
+              std::to_string(t.merged_h ? s.shift[1] - steps[i].shift_h : 0) + ", " +
+              std::to_string(s.shift[2] - steps[i].shift_w) + ", " + std::to_string(steps[i].block) + "}";
     text += "};\n";
     table("units_" + std::to_string(kind), t.units[t.kinds == 2 ? kind : 0]);
   }
   const TensorOperand operand = s.tf32                          ? TensorOperand::tf32
                                 : r.problem.dtype == DType::f16 ? TensorOperand::f16
                                                                 : TensorOperand::bf16;
-  return text + wgmma_text(t.positions, operand) + "}\n" + epilogue_text(r.epilogue);
+  text += t.a_shared ? wgmma_shared_text(t.positions, operand, !t.turned)
+                     : wgmma_text(t.positions, operand, !t.turned);
+  // The product that is not used is declared only.
+  text += t.a_shared ? "template <int n>\n__device__ void wgmma(float (&)[n], const unsigned (&)[4], unsigned long long);\n"
+                     : "template <int n>\n__device__ void wgmma_shared(float (&)[n], unsigned long long, unsigned long long);\n";
+  return text + "}\n#define UPCONV_SPLIT " + std::to_string(t.split) + "\n" + epilogue_text(r.epilogue);
 }
 
 launch::ColumnsFixed fixed_of(const Request& r, const ColumnsShape& s, const ColumnsTile& t) {
   const Geometry& g = r.geometry;
   launch::ColumnsFixed f;
-  f.x_last = r.problem.x_layout == Layout::channels_last;
+  f.turned = t.turned, f.merged_h = t.merged_h, f.element_bytes = s.element_bytes;
   f.groups = g.groups, f.k = s.k, f.n = s.co;
   f.stride_d = g.stride[0], f.stride_h = g.stride[1], f.stride_w = g.stride[2];
   f.padding_d = g.padding[0], f.padding_h = g.padding[1], f.padding_w = g.padding[2];
-  f.shift_w = s.shift_w;
+  f.shift_d = s.shift[0], f.shift_h = s.shift[1], f.shift_w = s.shift[2];
   f.rows = s.rows(), f.block_rows = t.block_rows;
-  f.tile_positions = t.tile_positions(), f.staged = t.staged;
+  f.positions = t.positions, f.across = t.across, f.staged = t.staged, f.split = t.split;
   f.piece = t.piece;
   f.shared_bytes = t.shared_bytes;
   return f;
@@ -145,20 +153,19 @@ Result<std::unique_ptr<PassKernel>> make_columns(const Request& r) {
   if (p.dtype == DType::f64) return unsupported("no tensor cores for f64 here");
   if (p.dtype == DType::f32 && p.precision == Precision::ieee)
     return unsupported("computes f32 as tf32 or bf16x3 only");
-  if (p.y_layout == Layout::channels_last)
-    return unsupported("writes y with the channels first only");
+  if (p.x_layout == Layout::channels_last || p.y_layout == Layout::channels_last)
+    return unsupported("reads x and writes y with the channels first only");
+  if (p.w_layout == Layout::channels_last && g.taps() > 1)
+    return unsupported("reads weights with the channels first only");
   if (g.batch == 0) return unsupported("an empty batch");
   for (int d = 0; d < 3; ++d)
     if (g.in[d] > 1 << 30 || g.out[d] > 1 << 30) return unsupported("a side longer than 2^30");
   if (g.taps() > 256) return unsupported(std::to_string(g.taps()) + " taps exceed 256");
   if (g.ci * g.co * g.taps() >= 1 << 30) return unsupported("2^30 weights a group or more");
-  if (!r.forced) {
-    if (g.ci < 32) return unsupported(std::to_string(g.ci) + " input channels a group are fewer than 32");
-    if (p.x_layout == Layout::channels_last) return unsupported("reads x with the channels last element by element");
-  }
+  if (!r.forced && g.ci < 32)
+    return unsupported(std::to_string(g.ci) + " input channels a group are fewer than 32");
   const ColumnsShape s = columns_shape(p, g);
   if (s.separate && s.phases > 16) return unsupported("more than 16 phases with different numbers of taps");
-  if (s.segments.size() > 16) return unsupported("more than 16 different shifts of depth and height");
   const std::vector<ColumnsTile> tiles = columns_tiles(s, r.target);
   if (tiles.empty()) return unsupported("no tile fits registers and shared memory");
   if (r.variant >= static_cast<int>(tiles.size())) return no_variant(r.variant);

@@ -2,45 +2,36 @@
 #include "cuda/columns_tile.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
+#include <map>
 #include <numeric>
 #include <set>
+#include <tuple>
 
 namespace upconv::cuda {
 namespace {
 
 using Int = std::int64_t;
 
-constexpr int slice = 32;  // positions that are put into lines at once (kernels/columns/shape.cuh)
-constexpr int warpgroup = 128;
-
 int round_up(Int v, Int to) { return static_cast<int>((v + to - 1) / to * to); }
-Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
 
-/// place_of() of kernels/columns/fetch.cuh.
-int place_of(const ColumnsShape& s, int span, int i) {
-  if (!s.parted) return i;
+// ---- weights --------------------------------------------------------------------------------------------------------
+
+/// Of place_of() in kernels/columns/bring.cuh: shift and row of the i-th weight.
+std::pair<int, int> shift_and_row(const ColumnsShape& s, const ColumnsTile& t, int i) {
+  if (!t.parted) return {0, i};
   const int channel = i / s.all_taps, tap = i % s.all_taps;
   const int kh = s.kernel[1], kw = s.kernel[2], sd = s.stride[0], sh = s.stride[1], sw = s.stride[2];
   const int d = tap / (kh * kw), h = tap / kw % kh, w = tap % kw;
-  const int shift = (d / sd * (kh / sh) + h / sh) * (kw / sw) + w / sw;
-  return shift * span + channel * s.phases + (d % sd * sh + h % sh) * sw + w % sw;
-}
-/// weight_of().
-Int weight_of(const ColumnsShape& s, int run, int i) {
-  if (!s.w_last) return i;
-  const int channels = run / s.all_taps;
-  return Int{i / channels} * s.co + i % channels;
+  return {(d / sd * (kh / sh) + h / sh) * (kw / sw) + w / sw, channel * s.phases + (d % sd * sh + h % sh) * sw + w % sw};
 }
 /// row_place() of kernels/columns/multiply.cuh.
-int row_place(const ColumnsShape& s, int run, int row) {
-  if (s.pairs() || s.parted || (!s.w_last && s.all_taps == s.row_phases())) return row;
-  const int channels = s.w_last ? run / s.all_taps : 1;
+int row_place(const ColumnsShape& s, const ColumnsTile& t, int row) {
+  if (t.parted || s.all_taps == s.row_phases()) return row;
   const int channel = row / s.row_phases(), phase = row % s.row_phases();
   const int sh = s.stride[1], sw = s.stride[2];
   const int tap = s.separate ? 0 : (phase / (sh * sw) * s.kernel[1] + phase / sw % sh) * s.kernel[2] + phase % sw;
-  return s.w_last ? tap * channels + channel : channel * s.all_taps + tap;
+  return channel * s.all_taps + tap;
 }
 
 /// Turns that shared memory needs for one access of a warp: `bytes` each (2 to 16) at these byte addresses.
@@ -61,53 +52,21 @@ int turns(const std::vector<int>& addresses, int bytes) {
   return all;
 }
 
-/// Turns of a warp's loads of one fragment (load_weights() of kernels/columns/multiply.cuh).
-int fragment_turns(const ColumnsShape& s, int run, int pitch, int warp) {
-  const int row_g = s.pairs() ? 2 : 1, row_half = s.pairs() ? 1 : 8, lane_channels = s.tf32 ? 1 : 2;
-  const int bytes = s.element_bytes;
+/// Turns of a warp's loads of one step's weights (load_weights() of kernels/columns/multiply.cuh).
+int load_turns(const ColumnsShape& s, const ColumnsTile& t, int pitch, int warp) {
+  const int row_g = t.pairs ? 2 : 1, row_half = t.pairs ? 1 : 8, lane_channels = s.tf32 ? 1 : 2;
+  const int bytes = s.element_bytes * (t.quads ? 4 : t.pairs ? 2 : 1);
   int all = 0;
   for (int i = 0; i < (s.tf32 ? 2 : 4); ++i)
-    for (int half = 0; half < (s.pairs() ? 1 : 2); ++half) {
+    for (int half = 0; half < (t.pairs ? 1 : 2); ++half) {
       std::vector<int> addresses;
       for (int lane = 0; lane < 32; ++lane) {
         const int channel = lane % 4 * lane_channels + (s.tf32 ? 4 * i : i % 2 + i / 2 * 8);
-        addresses.push_back((row_place(s, run, warp * 16 + lane / 4 * row_g + half * row_half) + channel * pitch) *
-                            bytes);
+        addresses.push_back((row_place(s, t, warp * 16 + lane / 4 * row_g + half * row_half) + channel * pitch) *
+                            s.element_bytes);
       }
-      all += turns(addresses, s.pairs() ? 2 * bytes : bytes);
+      all += turns(addresses, bytes);
     }
-  return all;
-}
-
-/// Turns of a warp's stores of eight positions of a unit (put() of kernels/columns/store.cuh).
-int put_turns(const ColumnsShape& s, const ColumnsTile& t) {
-  const int sw = s.stride[2], bytes = s.element_bytes;
-  const int row_g = s.pairs() ? 2 : 1, row_half = s.pairs() ? 1 : 8;
-  const auto at = [&](int line, int e) { return (line * t.line_pitch + e + e * bytes / 128 * t.line_skew) * bytes; };
-  int all = 0;
-  const auto each = [&](int half, int odd, int phase, int count) {
-    std::vector<int> addresses;
-    for (int lane = 0; lane < 32; ++lane) {
-      const int row = lane / 4 * row_g + half * row_half, position = lane % 4 * 2 + odd;
-      addresses.push_back(s.separate ? at(row, position * sw + phase) : at(row / sw, position * sw + row % sw));
-    }
-    all += turns(addresses, count * bytes);
-  };
-  for (int half = 0; half < 2; ++half) {
-    if (sw == 1) {
-      each(half, 0, 0, 2);
-    } else if (s.separate && sw == 2) {
-      each(half, 0, 0, 4);
-    } else if (s.separate) {
-      for (int phase = 0; phase < sw; ++phase) each(half, 0, phase, 1), each(half, 1, phase, 1);
-    } else if (s.pairs() && sw == 2) {
-      if (half == 0) each(0, 0, 0, 4);
-    } else if (s.pairs() && sw % 2 == 0) {
-      if (half == 0) each(0, 0, 0, 2), each(0, 1, 0, 2);
-    } else {
-      each(half, 0, 0, 1), each(half, 1, 0, 1);
-    }
-  }
   return all;
 }
 
@@ -116,19 +75,94 @@ int piece_of(const ColumnsShape& s, const ColumnsTile& t) {
   for (const int bytes : {16, 8, 4}) {
     const int e = bytes / s.element_bytes;
     if (e == 0 || t.weight_run % e != 0 || s.co * s.all_taps % e != 0) continue;
-    if (Int{t.block_rows} * (s.all_taps / s.row_phases()) % e != 0 && !s.w_last) continue;
-    if (s.w_last && (s.co % e != 0 || t.block_rows / s.row_phases() % e != 0)) continue;
+    if (Int{t.block_rows} * (s.all_taps / s.row_phases()) % e != 0) continue;
     bool good = true;
     for (int i = 0; i < t.weight_run && good; i += e) {
-      const int place = place_of(s, t.span, i);
-      const Int weight = weight_of(s, t.weight_run, i);
-      good = place % e == 0 && weight % e == 0;
-      for (int j = 1; j < e && good; ++j)
-        good = place_of(s, t.span, i + j) == place + j && weight_of(s, t.weight_run, i + j) == weight + j;
+      const auto [shift, row] = shift_and_row(s, t, i);
+      good = row % e == 0;
+      for (int j = 1; j < e && good; ++j) good = shift_and_row(s, t, i + j) == std::pair(shift, row + j);
     }
     if (good) return bytes;
   }
   return 0;
+}
+
+/// Whether rows 2 g and 2 g + 1 of every fragment are neighbours at an even place.
+bool has_pairs(const ColumnsShape& s, const ColumnsTile& t) {
+  if (s.separate || t.a_shared) return false;
+  for (int row = 0; row < t.block_rows; row += 2)
+    if (row_place(s, t, row) % 2 != 0 || row_place(s, t, row + 1) != row_place(s, t, row) + 1) return false;
+  for (const ColumnsStep& step : t.steps[0])
+    if (step.weight % 2 != 0) return false;
+  return true;
+}
+
+/// Which products there are, by shift: neighbours read the same positions.
+bool find_steps(const ColumnsShape& s, ColumnsTile& t) {
+  std::set<std::pair<int, int>> apart;
+  for (const ColumnsTap a : s.taps[0])
+    for (const ColumnsTap b : s.taps[1]) apart.emplace(a.shift, t.merged_h ? 0 : b.shift);
+  t.segments.assign(apart.begin(), apart.end());
+  if (t.segments.size() > 16) return false;
+  const auto segment_of = [&](int qd, int qh) {
+    const auto at = std::find(t.segments.begin(), t.segments.end(), std::pair(qd, t.merged_h ? 0 : qh));
+    return static_cast<int>(at - t.segments.begin());
+  };
+  t.steps = {}, t.units = {};
+  const int sd = s.stride[0], sh = s.stride[1], sw = s.stride[2];
+  if (!s.separate) {
+    t.units[0] = {0};
+    int number = 0;
+    for (int d = 0; d < s.kernel[0]; d += sd)
+      for (int h = 0; h < s.kernel[1]; h += sh)
+        for (int w = 0; w < s.kernel[2]; w += sw, ++number) {
+          const int tap = (d * s.kernel[1] + h) * s.kernel[2] + w;
+          const int weight = t.parted ? number * (t.a_shared ? 1 : t.span) : tap;
+          t.steps[0].push_back({weight, segment_of(d / sd, h / sh), t.merged_h ? h / sh : 0, w / sw, 0});
+        }
+    return true;
+  }
+  const int lines_groups = sd * sh;
+  std::vector<int> load(static_cast<std::size_t>(lines_groups), 0);
+  const auto taps = [&](auto&& visit) {
+    for (int d = 0; d < s.kernel[0]; ++d)
+      for (int h = 0; h < s.kernel[1]; ++h)
+        for (int w = 0; w < s.kernel[2]; ++w) {
+          const auto a = s.taps[0][static_cast<std::size_t>(d)], b = s.taps[1][static_cast<std::size_t>(h)],
+                     c = s.taps[2][static_cast<std::size_t>(w)];
+          visit((d * s.kernel[1] + h) * s.kernel[2] + w, a, b, c, a.phase * sh + b.phase);
+        }
+  };
+  taps([&](int, ColumnsTap, ColumnsTap, ColumnsTap, int lg) { ++load[static_cast<std::size_t>(lg)]; });
+  std::vector<int> order(static_cast<std::size_t>(lines_groups));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return load[static_cast<std::size_t>(a)] > load[static_cast<std::size_t>(b)]; });
+  std::array<int, 2> work{};
+  std::vector<std::pair<int, int>> home(static_cast<std::size_t>(lines_groups));  // kind, unit
+  for (int lg : order) {
+    int kind = 0;
+    if (t.kinds == 2) {
+      const std::size_t most = static_cast<std::size_t>(lines_groups / 2);
+      kind = t.units[0].size() == most || (work[1] < work[0] && t.units[1].size() < most) ? 1 : 0;
+    }
+    work[static_cast<std::size_t>(kind)] += load[static_cast<std::size_t>(lg)];
+    home[static_cast<std::size_t>(lg)] = {kind, static_cast<int>(t.units[static_cast<std::size_t>(kind)].size())};
+    t.units[static_cast<std::size_t>(kind)].push_back(lg * sw);
+  }
+  t.row_blocks = lines_groups / t.kinds * sw;
+  taps([&](int tap, ColumnsTap d, ColumnsTap h, ColumnsTap w, int lg) {
+    const auto [kind, unit] = home[static_cast<std::size_t>(lg)];
+    t.steps[static_cast<std::size_t>(kind)].push_back(
+        {tap, segment_of(d.shift, h.shift), t.merged_h ? h.shift : 0, w.shift, unit * sw + w.phase});
+  });
+  for (auto& list : t.steps)
+    std::stable_sort(list.begin(), list.end(), [](const ColumnsStep& a, const ColumnsStep& b) {
+      return std::tuple(a.segment, a.shift_h, a.shift_w) < std::tuple(b.segment, b.shift_h, b.shift_w);
+    });
+  for (int kind = 0; kind < t.kinds; ++kind)
+    if (t.steps[static_cast<std::size_t>(kind)].empty()) return false;
+  return true;
 }
 
 /// Rows, weights and steps; false when the tile cannot be.
@@ -141,140 +175,197 @@ bool place_weights(const ColumnsShape& s, ColumnsTile& t) {
     const int unit = sw % 2 == 0 ? sw : 2 * sw;  // whole lines, and whole pairs of rows
     if (unit > 64) return false;
     t.group_rows = 64 / unit * unit;
-    const bool whole = s.all_taps != s.phases || s.w_last;  // channels must be whole
     t.block_rows = t.down * t.group_rows;
-    if (whole) {
+    if (s.all_taps != s.phases) {  // channels must be whole
       t.block_rows = t.block_rows / s.phases * s.phases;
       if (t.block_rows == 0) return false;
     }
   }
   t.weight_run = t.block_rows * (s.all_taps / s.row_phases());
   // Shifts lie 16 words apart, so that copies of neighbouring shifts meet no bank.
-  t.span = s.parted ? round_up(t.block_rows, 32) + 64 / s.element_bytes : 0;
+  t.span = t.parted ? round_up(t.block_rows, 32) + 64 / s.element_bytes : 0;
+  if (!find_steps(s, t)) return false;
+  t.piece = piece_of(s, t);
+  if (t.a_shared) return t.group_rows == 64 && t.piece >= 4;
+  t.pairs = has_pairs(s, t);
+  t.quads = t.pairs && !t.parted && sw == 2 && s.kernel[2] == 4;
+  for (int row = 0; t.quads && row < t.block_rows; row += 2) t.quads = row_place(s, t, row) % 4 == 0;
   const int shifts = s.all_taps / s.phases;
-  const int used = s.parted ? t.span * shifts : t.weight_run;
+  const int used = t.parted ? t.span * shifts : t.weight_run;
   const int align = 16 / s.element_bytes;
   int best = 1 << 30;
   for (int i = 0; i < 8; ++i) {
     const int pitch = round_up(used, align) + i * align;
     int cost = 0;
-    for (int warp = 0; warp < 4; ++warp) cost += fragment_turns(s, t.weight_run, pitch, warp);
+    for (int warp = 0; warp < 4; ++warp) cost += load_turns(s, t, pitch, warp);
     if (cost < best) best = t.fragment_turns = cost, t.weight_pitch = pitch;
-  }
-  t.piece = piece_of(s, t);
-  // Steps, by shift: neighbours read the same positions.
-  const auto segment_of = [&](int qd, int qh) {
-    return static_cast<int>(std::find(s.segments.begin(), s.segments.end(), std::pair(qd, qh)) - s.segments.begin());
-  };
-  t.steps = {}, t.units = {};
-  if (s.separate) {
-    const int sd = s.stride[0], sh = s.stride[1], lines_groups = sd * sh;
-    std::vector<int> load(static_cast<std::size_t>(lines_groups), 0);
-    const auto taps = [&](auto&& visit) {
-      for (int d = 0; d < s.kernel[0]; ++d)
-        for (int h = 0; h < s.kernel[1]; ++h)
-          for (int w = 0; w < s.kernel[2]; ++w) {
-            const auto a = s.taps[0][static_cast<std::size_t>(d)], b = s.taps[1][static_cast<std::size_t>(h)],
-                       c = s.taps[2][static_cast<std::size_t>(w)];
-            visit((d * s.kernel[1] + h) * s.kernel[2] + w, a, b, c, a.phase * sh + b.phase);
-          }
-    };
-    taps([&](int, ColumnsTap, ColumnsTap, ColumnsTap, int lg) { ++load[static_cast<std::size_t>(lg)]; });
-    std::vector<int> order(static_cast<std::size_t>(lines_groups));
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int a, int b) { return load[static_cast<std::size_t>(a)] > load[static_cast<std::size_t>(b)]; });
-    std::array<int, 2> work{};
-    std::vector<std::pair<int, int>> home(static_cast<std::size_t>(lines_groups));  // kind, unit
-    for (int lg : order) {
-      int kind = 0;
-      if (t.kinds == 2) {
-        const std::size_t most = static_cast<std::size_t>(lines_groups / 2);
-        kind = t.units[0].size() == most || (work[1] < work[0] && t.units[1].size() < most) ? 1 : 0;
-      }
-      work[static_cast<std::size_t>(kind)] += load[static_cast<std::size_t>(lg)];
-      home[static_cast<std::size_t>(lg)] = {kind, static_cast<int>(t.units[static_cast<std::size_t>(kind)].size())};
-      t.units[static_cast<std::size_t>(kind)].push_back(lg * sw);
-    }
-    t.row_blocks = lines_groups / t.kinds * sw;
-    taps([&](int tap, ColumnsTap d, ColumnsTap h, ColumnsTap w, int lg) {
-      const auto [kind, unit] = home[static_cast<std::size_t>(lg)];
-      const int channels = t.weight_run / s.all_taps;
-      t.steps[static_cast<std::size_t>(kind)].push_back(
-          {s.w_last ? tap * channels : tap, segment_of(d.shift, h.shift), w.shift, unit * sw + w.phase});
-    });
-    for (auto& list : t.steps)
-      std::stable_sort(list.begin(), list.end(), [](ColumnsStep a, ColumnsStep b) {
-        return std::pair(a.segment, a.shift) < std::pair(b.segment, b.shift);
-      });
-    for (int kind = 0; kind < t.kinds; ++kind)
-      if (t.steps[static_cast<std::size_t>(kind)].empty()) return false;
-  } else {
-    t.units[0] = {0};
-    int number = 0;
-    for (int d = 0; d < s.kernel[0]; d += s.stride[0])
-      for (int h = 0; h < s.kernel[1]; h += s.stride[1])
-        for (int w = 0; w < s.kernel[2]; w += s.stride[2], ++number) {
-          const int tap = (d * s.kernel[1] + h) * s.kernel[2] + w;
-          const int weight = s.parted ? number * t.span : s.w_last ? tap * (t.weight_run / s.all_taps) : tap;
-          t.steps[0].push_back({weight, segment_of(d / s.stride[0], h / s.stride[1]), w / s.stride[2], 0});
-        }
   }
   return true;
 }
 
-int lines_of(const ColumnsShape& s, const ColumnsTile& t) { return s.separate ? 64 : t.group_rows / s.stride[2]; }
+// ---- lines ----------------------------------------------------------------------------------------------------------
 
-void place_lines(const ColumnsShape& s, ColumnsTile& t) {
-  const int align = 16 / s.element_bytes, elements = slice * s.stride[2];
-  int best = 1 << 30;
-  for (const int skew : {0, align, 2 * align, 4 * align})
-    for (int i = 0; i < 10; ++i) {
-      ColumnsTile c = t;
-      c.line_skew = skew;
-      const int last = elements - 1;
-      c.line_pitch = round_up(last + last * s.element_bytes / 128 * skew + 1, align) + i * align / 2;
-      if (i % 2 == 1 && s.stride[2] == 2) continue;  // its stores are 16 (8) bytes wide
-      const int cost = put_turns(s, c) * 64 + c.line_pitch / align;
-      if (cost < best) best = cost, t.line_pitch = c.line_pitch, t.line_skew = skew;
-    }
-  // Buffers begin aligned.
-  while (lines_of(s, t) * t.line_pitch * s.element_bytes % 16 != 0) t.line_pitch += align / 2;
+int line_rows(const ColumnsShape& s) { return s.separate ? 1 : s.stride[2]; }
+int team_of(const ColumnsShape& s) { return 16 % line_rows(s) == 0 ? 1 : 4; }
+int lines_of(const ColumnsShape& s, const ColumnsTile& t) {
+  return team_of(s) == 1 ? 16 / line_rows(s) : t.group_rows / line_rows(s);
 }
 
-/// Clocks of a chunk and of a tile, seconds of the whole; measured figures from docs/measured-hopper.md.
-void estimate(const ColumnsShape& s, const CudaTarget& target, ColumnsTile& t) {
-  constexpr double clock = 1.6e9;
-  const int factor = s.parts == 2 ? 3 : 1;
-  const double steps_k = double(t.channels) / s.step_channels();
-  double products = 0;
-  for (int group = 0; group < 2; ++group)
-    products += steps_k * double(t.steps[static_cast<std::size_t>(t.kinds == 2 ? group : 0)].size());
-  const double tensor = products * factor * std::max(t.positions / 2.0, 13.0);
-  const double segments = double(s.segments.size());
-  const double x_words = segments * t.channels * t.staged * (s.tf32 || s.parts == 2 ? 1.0 : 0.5);
-  const double loads = segments * t.channels * t.staged / 32.0;
-  const double weights = double(t.channels) * t.weight_run * s.element_bytes / 128.0;
-  const double shared = 1.2 * products * t.fragment_turns + products * factor * 0.35 * t.positions + 1.2 * x_words / 32.0 +
-                        loads + weights * (t.piece == 16 ? 1.2 : t.piece == 8 ? 2.0 : 4.0) +
-                        (t.piece == 0 ? weights * 40.0 : 0.0);
-  const int each = (t.staged + warpgroup - 1) / warpgroup;
-  const double fetches = segments * t.channels / 8.0 / t.shares;
-  const double latency = 800.0 * fetches / std::min<double>(t.depth, std::max(fetches, double(t.depth)));
-  const double issue = fetches * each * 8.0 * 5.0 + 60.0;  // a warp of each scheduler's four
-  const double slowest = std::max({tensor, shared, latency, issue});
-  const double chunk = slowest + 0.1 * (tensor + shared - std::min(slowest, tensor + shared)) + 30.0;
-  const double chunks = double(ceil_div(s.k, t.channels));
-  const double stored = double(t.block_rows) * (s.separate ? s.phases : 1) * t.tile_positions();
-  const double store = stored / 32.0 * (s.element_bytes == 4 ? 3.5 : 4.0) + 600.0;
-  const double position_tiles = std::ceil(s.positions / t.tile_positions());
-  const double tiles = double(s.groups) * double(ceil_div(s.rows(), t.block_rows)) * position_tiles;
-  const double waves = std::ceil(tiles / target.processors);
-  const double work = waves * (chunks * chunk + store) + 1500.0;
-  const double memory = (s.x_bytes + s.y_bytes + s.weight_bytes) / (0.9 * target.bytes_per_second);
-  // Few stages hide the time from memory to the first product badly.
-  const double hidden = t.stages == 2 ? 1.2 : t.stages == 3 ? 1.05 : 1.0;
-  t.seconds = hidden * std::max(work / clock, memory) + 5e-6;
+/// Turns of a warp's stores of eight positions (put() and put_four() of kernels/columns/store.cuh).
+int put_turns(const ColumnsShape& s, const ColumnsTile& t) {
+  const int sw = s.stride[2], bytes = s.element_bytes;
+  const int row_g = t.pairs ? 2 : 1, row_half = t.pairs ? 1 : 8;
+  const bool by_pairs = !s.separate && sw % 2 == 0 && (t.pairs || t.a_shared);
+  const auto at = [&](int line, int e) {
+    e = std::max(e, 0);
+    return (line * t.line_pitch + e + e * bytes / 128 * t.line_skew) * bytes;
+  };
+  int all = 0;
+  const auto each = [&](auto&& address, int count) {
+    std::vector<int> addresses;
+    for (int lane = 0; lane < 32; ++lane) addresses.push_back(address(lane, lane % 4 * 2));
+    all += turns(addresses, count * bytes);
+  };
+  const auto pair_of = [&](int lane) { return t.pairs ? lane / 4 : lane / 8 + (lane & 4); };
+  for (int half = 0; half < 2; ++half) {
+    if (sw == 1) {
+      each([&](int lane, int p) { return at(lane / 4 * row_g + half * row_half, p); }, 2);
+    } else if (sw == 2 && s.separate) {
+      each([&](int lane, int p) { return at(lane / 4 + half * 8, p * 2); }, 4);
+    } else if (sw == 2 && by_pairs) {
+      if (half == 0) each([&](int lane, int p) { return at(pair_of(lane), p * 2); }, 4);
+    } else if (by_pairs && s.rotated() % 2 == 0) {
+      each(
+          [&](int lane, int p) {
+            const int row = pair_of(lane) * 2;
+            return at(row / sw, (p + half) * sw + row % sw - s.rotated());
+          },
+          2);
+    } else {
+      for (int odd = 0; odd < 2; ++odd)
+        each(
+            [&](int lane, int p) {
+              const int row = lane / 4 * row_g + half * row_half;
+              return at(row / line_rows(s), (p + odd) * sw + (s.separate ? 0 : row % sw) - s.rotated());
+            },
+            1);
+    }
+  }
+  return all;
+}
+
+/// Where lines of `t.slice` positions lie: a pitch and a skew at which stores meet few banks twice.
+void place_lines(const ColumnsShape& s, ColumnsTile& t) {
+  const int align = 16 / s.element_bytes, elements = t.slice * s.stride[2], last = elements - 1;
+  int best = 1 << 30;
+  ColumnsTile chosen = t;
+  for (const int skew : {0, align, 2 * align, 4 * align})
+    for (int i = 0; i < 8; ++i) {
+      ColumnsTile c = t;
+      c.line_skew = skew;
+      c.line_pitch = round_up(last + last * s.element_bytes / 128 * skew + 1, align) + i * align;
+      const int cost = put_turns(s, c) * 64 + c.line_pitch / align;
+      if (cost < best) best = cost, chosen = c;
+    }
+  t = chosen;
+}
+
+// ---- shared memory --------------------------------------------------------------------------------------------------
+
+struct Bytes {
+  Int stage = 0, raw = 0, tables = 0, own = 0;
+  Int partial = 0;
+};
+
+/// As kernels/columns/shape.cuh and store.cuh lay it out.
+Bytes bytes_of(const ColumnsShape& s, const ColumnsTile& t) {
+  Bytes b;
+  const Int e = s.element_bytes, channels = t.channels, segments = static_cast<Int>(t.segments.size());
+  const Int block = channels * 16 + 16, shifts = t.parted ? s.all_taps / s.phases : 1;
+  const Int weights = t.a_shared ? shifts * ((t.block_rows + 7) / 8) * block : channels * t.weight_pitch * e;
+  const Int spare = t.turned && s.halves() ? 8 : 0;
+  const Int unit = segments * (t.staged + spare) * 16;
+  b.stage = weights + (t.turned ? s.parts * (channels / (s.tf32 ? 4 : 8)) * unit : segments * (t.staged / 8) * block);
+  if (t.turned) b.raw = segments * channels * (t.staged + 8) * e;
+  b.tables = 2 * segments * ((t.staged + 4) / 4 * 4) * 4;
+  const Int share = (t.positions / 8 + t.split - 1) / t.split * 8, stored = t.split > 1 ? share : t.positions;
+  const Int places = (t.split - 1) * share + (stored + t.slice - 1) / t.slice * t.slice;
+  const Int teams = 4 / team_of(s), lines = lines_of(s, t);
+  b.own = 2 * (2 * 16 * (places + teams * lines) + teams * lines * t.line_pitch * e);
+  b.partial = t.split > 1 ? Int{t.row_blocks} * (t.positions / 8) * 256 * 16 : 0;
+  return b;
+}
+
+/// Stages and slices of lines; false when two stages do not fit.
+bool fit(const ColumnsShape& s, const CudaTarget& target, ColumnsTile& t) {
+  const Int share = (t.positions / 8 + t.split - 1) / t.split * 8;
+  const int line_bytes = s.stride[2] * s.element_bytes;
+  ColumnsTile best;
+  best.stages = 0;
+  int last = 0;
+  for (const int wanted : {512, 256, 128}) {
+    t.slice = std::max(8, std::min<int>(wanted / line_bytes / 8 * 8, static_cast<int>(share)));
+    if (t.slice == last) continue;
+    last = t.slice;
+    place_lines(s, t);
+    for (t.raw_slots = t.turned ? 3 : 1; t.raw_slots >= (t.turned ? 2 : 1); --t.raw_slots) {
+      const Bytes b = bytes_of(s, t);
+      const Int left = target.shared_per_block - 1024 - b.own - b.tables - t.raw_slots * b.raw;
+      t.stages = left > 0 ? static_cast<int>(std::min<Int>(8, left / b.stage)) : 0;
+      if (t.stages * b.stage < b.partial) t.stages = 0;
+      t.shared_bytes = static_cast<unsigned>(t.stages * b.stage + t.raw_slots * b.raw + b.tables + b.own);
+      // Long lines are worth less than a fourth stage.
+      if (t.stages >= 2 && std::min(t.stages, 4) > std::min(best.stages, 4)) best = t;
+    }
+  }
+  t = best;
+  return t.stages >= 2;
+}
+
+/// The modes in which weights and x may lie in shared memory, and who shares what.
+std::vector<ColumnsTile> bases(const ColumnsShape& s) {
+  std::vector<ColumnsTile> all;
+  const int line_groups = s.stride[0] * s.stride[1];
+  const bool may_part = !s.separate && s.phases > 1 && s.all_taps > s.phases;
+  for (const int mode : {0, 1, 2})  // rows, positions, phases shared out
+    for (const bool turned : {false, true})
+      for (const bool a_shared : {false, true})
+        for (const bool parted : {false, true})
+          for (const bool merged : {false, true}) {
+            if (mode == 2 && !(s.separate && line_groups % 2 == 0)) continue;
+            if (mode == 0 && s.rows() <= 64) continue;
+            if (!turned && (!s.halves() || s.shift[2] > 0)) continue;
+            if (a_shared && (!s.halves() || s.separate || parted != (s.all_taps > s.phases))) continue;
+            if (parted && !may_part && !a_shared) continue;
+            if (merged && s.shift[1] == 0) continue;
+            ColumnsTile t;
+            t.turned = turned, t.a_shared = a_shared, t.parted = parted, t.merged_h = merged;
+            t.down = mode == 0 ? 2 : 1, t.across = mode == 1 ? 2 : 1, t.kinds = mode == 2 ? 2 : 1;
+            if (place_weights(s, t)) all.push_back(t);
+          }
+  return all;
+}
+
+void consider(const ColumnsShape& s, const CudaTarget& target, ColumnsTile t, std::vector<ColumnsTile>& found) {
+  std::size_t fewest = t.steps[0].size();
+  if (t.kinds == 2) fewest = std::min(fewest, t.steps[1].size());
+  const int loads = static_cast<int>(fewest) / (t.quads ? 2 : 1);
+  const int least_channels = t.turned && s.halves() ? 32 : s.step_channels();
+  for (int channels = least_channels; channels <= 128; channels *= 2) {
+    const int steps_k = channels / s.step_channels();
+    if (channels > least_channels && channels / 2 >= s.k) break;
+    // Enough products between two barriers, not more.
+    if (channels > least_channels && double(steps_k) * double(fewest) * t.positions * s.parts > 8192) break;
+    if (!t.a_shared && steps_k * loads < 2) continue;
+    t.channels = channels;
+    t.unrolled = t.a_shared ? 1 : std::max(1, 4 / (steps_k * loads));
+    const int rounds = static_cast<int>((s.k + channels * t.unrolled - 1) / (channels * t.unrolled));
+    if (t.split > rounds) continue;
+    ColumnsTile c = t;
+    if (!fit(s, target, c)) continue;
+    c.seconds = columns_seconds(s, c, target);
+    found.push_back(c);
+  }
 }
 
 }  // namespace
@@ -286,7 +377,6 @@ ColumnsShape columns_shape(const Problem& p, const Geometry& g) {
   s.parts = p.dtype == DType::f32 && !s.tf32 ? 2 : 1;
   s.batch = g.batch, s.groups = g.groups, s.k = g.ci, s.co = g.co;
   s.padding = g.padding, s.in = g.in, s.out = g.out;
-  s.w_last = p.w_layout == Layout::channels_last && g.taps() > 1;
   for (std::size_t d = 0; d < 3; ++d) {
     const Int k = g.kernel[d], st = g.stride[d], dilation = g.dilation[d];
     s.kernel[d] = static_cast<int>(k), s.stride[d] = static_cast<int>(st);
@@ -294,105 +384,71 @@ ColumnsShape columns_shape(const Problem& p, const Geometry& g) {
     if (k % st != 0 || (dilation != 1 && k > 1)) s.separate = true;
     for (Int t = 0; t < k; ++t)
       s.taps[d].push_back({static_cast<int>(dilation * t / st), static_cast<int>(dilation * t % st)});
-    s.grid[d] = (g.out[d] - 1 + g.padding[d]) / st + 1 - (d < 2 ? g.padding[d] / st : 0);
+    s.shift[d] = s.taps[d].back().shift;
   }
-  s.shift_w = s.taps[2].back().shift;
-  s.grid[2] = std::max(g.in[2] + s.shift_w, s.grid[2]);
-  s.positions = double(g.batch) * double(s.grid[0]) * double(s.grid[1]) * double(s.grid[2]);
-  std::set<std::pair<int, int>> segments;
-  for (const ColumnsTap a : s.taps[0])
-    for (const ColumnsTap b : s.taps[1]) segments.emplace(a.shift, b.shift);
-  s.segments.assign(segments.begin(), segments.end());
-  // Runs of rows that lie side by side in memory must be whole copies: 4 bytes or more.
-  int run = s.stride[2];
-  if (s.kernel[2] == s.stride[2]) run *= s.stride[1];
-  if (s.kernel[2] == s.stride[2] && s.kernel[1] == s.stride[1]) run *= s.stride[0];
-  s.parted = !s.separate && s.phases > 1 && s.all_taps > s.phases && !s.w_last && run * s.element_bytes % 4 == 0;
   s.x_bytes = double(g.batch) * double(g.in_channels()) * double(g.in_volume()) * s.element_bytes;
   s.y_bytes = double(g.batch) * double(g.out_channels()) * double(g.out_volume()) * s.element_bytes;
   s.weight_bytes = double(g.in_channels()) * double(g.co) * double(g.taps()) * s.element_bytes;
   return s;
 }
 
+std::int64_t columns_row(const ColumnsShape& s) {
+  return std::max(s.in[2] + s.shift[2], (s.out[2] - 1 + s.padding[2]) / s.stride[2] + 1);
+}
+
+double columns_positions(const ColumnsShape& s, const ColumnsTile& t) {
+  const Int first_h = t.merged_h ? 0 : s.padding[1] / s.stride[1];
+  const Int d = (s.out[0] - 1 + s.padding[0]) / s.stride[0] + 1 - s.padding[0] / s.stride[0];
+  Int h = (s.out[1] - 1 + s.padding[1]) / s.stride[1] + 1 - first_h;
+  if (t.merged_h) h = std::max(h, s.in[1] + s.shift[1]);
+  return double(s.batch) * double(d) * double(h) * double(columns_row(s));
+}
+
 std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& target) {
   std::vector<ColumnsTile> found;
-  const int lead = round_up(s.shift_w, 8);
-  const int line_groups = s.stride[0] * s.stride[1];
-  const bool by_phases = s.separate && line_groups % 2 == 0;
-  for (const int mode : {0, 1, 2}) {  // rows, positions, phases shared out
-    if (mode == 2 && !by_phases) continue;
-    if (mode == 0 && s.rows() <= 64) continue;
-    ColumnsTile base;
-    base.down = mode == 0 ? 2 : 1;
-    base.across = mode == 1 ? 2 : 1;
-    base.kinds = mode == 2 ? 2 : 1;
-    base.lead = lead;
-    if (!place_weights(s, base)) continue;
-    place_lines(s, base);
-    for (const int staged : {32, 64, 96, 128, 160, 192, 224, 256, 384, 480, 512}) {
+  for (const ColumnsTile& base : bases(s)) {
+    const Int row = columns_row(s) + 7;
+    const Int lead = s.shift[2] + (base.merged_h ? s.shift[1] * row : 0);
+    const double positions = columns_positions(s, base);
+    const double rows = double(s.groups) * double((s.rows() + base.block_rows - 1) / base.block_rows);
+    const int most = std::min(256, 256 / base.row_blocks / 8 * 8);
+    for (int n = 8; n <= most; n += n < 64 ? 8 : 8) {
+      if (n > 8 && n - 8 >= positions + 1) break;  // a smaller one holds all
       ColumnsTile t = base;
-      t.staged = staged;
-      t.positions = (staged - lead) / t.across / 8 * 8;
-      if (t.positions < 8 || t.positions > 256 || lead > staged / 2) continue;
-      if (staged > 256 && t.across == 1) continue;
-      if (staged > 32 && staged - 32 - lead >= s.positions) continue;  // a smaller one holds all
-      const int sums = t.row_blocks * t.positions / 2;
-      if (sums > 128) continue;
-      std::size_t fewest = t.steps[0].size();
-      if (t.kinds == 2) fewest = std::min(fewest, t.steps[1].size());
-      int last_channels = 0;
-      for (int channels = s.step_channels(); channels <= 64; channels *= 2) {
-        const int steps = channels / s.step_channels() * static_cast<int>(fewest);
-        if (steps < 2) continue;
-        if (last_channels && channels > s.k) break;
-        // Enough products between two barriers, not more.
-        if (last_channels && last_channels / s.step_channels() * static_cast<int>(fewest) * t.positions >= 1024) break;
-        last_channels = channels;
-        t.channels = channels;
-        for (t.shares = 4; t.shares * staged > warpgroup || channels % (8 * t.shares) != 0; t.shares /= 2)
-          if (t.shares == 1) break;
-        const Int weights = Int{channels} * t.weight_pitch * s.element_bytes;
-        const Int x = Int{channels} * static_cast<Int>(s.segments.size()) * staged * (s.element_bytes == 4 ? 4 : 2);
-        for (const int buffers : {2, 1}) {
-          t.line_buffers = buffers;
-          const Int own = 2 * (32 * Int{t.positions} + Int{buffers} * lines_of(s, t) * t.line_pitch * s.element_bytes);
-          const Int left = target.shared_per_block - 1024 - own;
-          t.stages = static_cast<int>(std::min<Int>(8, left / (weights + x)));
-          t.shared_bytes = static_cast<unsigned>(t.stages * (weights + x) + own);
-          if (left > 0 && t.stages >= 4) break;
-        }
-        if (t.stages < 2) continue;
-        // Loads of x in flight: up to 64 words a thread.
-        const int each = (staged + warpgroup - 1) / warpgroup;
-        const int fetches = static_cast<int>(s.segments.size()) * channels / 8 / t.shares;
-        const int most = std::max(1, (t.piece == 0 ? 4 : 8) / each);
-        if (fetches >= most) {
-          t.depth = most;
-          while (fetches % t.depth != 0) --t.depth;
-        } else {
-          t.depth = std::min(most, 4 * fetches);
-          t.depth = (t.depth + fetches - 1) / fetches * fetches;
-        }
-        if (each == 4 && sums > 124) continue;  // its fetches need the registers
-        t.compute_registers = sums > 124 ? 184 : sums > 96 ? 176 : 168;
-        t.fetch_registers = (504 - 2 * t.compute_registers) / 8 * 8;
-        estimate(s, target, t);
-        found.push_back(t);
+      t.positions = n;
+      t.staged = round_up(lead + Int{n} * t.across, 32);
+      if (t.staged > 640 || lead > 2 * n + 32) continue;
+      for (const int split : {1, 2, 4, 8}) {
+        t.split = split;
+        const double tiles = rows * std::max(1.0, positions / t.tile_positions());
+        if (split > 1 && tiles * split > target.processors) break;
+        consider(s, target, t, found);
       }
     }
   }
   std::stable_sort(found.begin(), found.end(),
                    [](const ColumnsTile& a, const ColumnsTile& b) { return a.seconds < b.seconds; });
-  return found;
+  // The best of every kind first: tuning tries few, and they should differ.
+  std::set<std::tuple<int, int, bool, bool, bool, bool, int, int>> kinds;
+  std::vector<ColumnsTile> first, others;
+  for (const ColumnsTile& t : found) {
+    const bool fresh =
+        kinds.emplace(t.down, t.kinds, t.turned, t.a_shared, t.parted, t.merged_h, t.split, t.channels).second;
+    (fresh ? first : others).push_back(t);
+  }
+  first.insert(first.end(), others.begin(), others.end());
+  return first;
 }
 
 std::string to_string(const ColumnsTile& t) {
-  char text[200];
+  char text[240];
   std::snprintf(text, sizeof text,
-                "tiles of %d rows x %d positions%s, %d channels a stage, %d stages, copies of %d bytes, %u KB",
+                "tiles of %d rows x %d positions%s%s%s%s, %d channels a stage, %d stages, copies of %d bytes, %u KB",
                 t.block_rows, t.tile_positions(),
-                t.kinds == 2 ? ", warpgroups by phases" : t.across == 2 ? ", warpgroups side by side" : "", t.channels,
-                t.stages, t.piece, t.shared_bytes / 1024);
+                t.kinds == 2 ? ", warpgroups by phases" : t.across == 2 ? ", warpgroups side by side" : "",
+                t.split > 1 ? (", channels shared by " + std::to_string(t.split) + " blocks").c_str() : "",
+                t.turned ? "" : ", x as it lies", t.a_shared ? ", weights from shared memory" : "", t.channels, t.stages,
+                t.piece, t.shared_bytes / 1024);
   return text;
 }
 
