@@ -24,8 +24,9 @@ namespace upconv {
 
 /// What a warpgroup that multiplies does.
 template <int kind>
-__device__ __forceinline__ void compute(const Arguments& a, char* shared, const Barriers& b, int first, int by,
-                                        Chunks chunks, int rank, int group) {
+__device__ __forceinline__ void compute(const Arguments& a, char* shared, const Barriers& b, int rank, int group) {
+  const int first = first_tile(), by = tiles_apart();
+  const Chunks chunks(rank);
   const int thread = threadIdx.x % warpgroup;
   const int down = GROUPS_DOWN == 2 ? group : 0, across = GROUPS_ACROSS == 2 ? group : 0;
   const int row0 = down * GROUP_ROWS, position0 = across * a.own;
@@ -84,15 +85,13 @@ __device__ __forceinline__ void run(const Arguments& a) {
   }
   __syncthreads();
   const int rank = SPLIT > 1 ? rank_in_cluster() : 0;
-  const int first = blockIdx.x / SPLIT, by = gridDim.x / SPLIT;
-  const Chunks chunks(rank);
   const int group = threadIdx.x / warpgroup, thread = threadIdx.x % warpgroup;
   if (group == consumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
     if (TURNED && thread >= bringers)
-      turn_all(a, shared, b, first, by, chunks, thread - bringers);
+      turn_all(a, shared, b, Chunks(rank), thread - bringers);
     else
-      bring_all(a, shared, b, first, by, chunks, thread);
+      bring_all(a, shared, b, Chunks(rank), thread);
     if constexpr (SPLIT > 1) {
       meet_cluster();
       meet_cluster();
@@ -100,9 +99,9 @@ __device__ __forceinline__ void run(const Arguments& a) {
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
     if (KINDS == 2 && group == 1)
-      compute<KINDS - 1>(a, shared, b, first, by, chunks, rank, group);
+      compute<KINDS - 1>(a, shared, b, rank, group);
     else
-      compute<0>(a, shared, b, first, by, chunks, rank, group);
+      compute<0>(a, shared, b, rank, group);
   }
 }
 

@@ -75,7 +75,7 @@ __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32
       u32 place = to + piece_place(a, s, i) + share * x_channel_bytes;
 #pragma unroll
       for (int k = 0; k < CHANNELS; k += x_rows) {
-        const bool real = inside && (K % round_channels == 0 || k0 + k < K);
+        const bool real = inside && (K % CHANNELS == 0 || k0 + k < K);
         if constexpr (bytes >= 4) {
           copy_async<bytes>(place, from, real);
         } else {
@@ -156,7 +156,7 @@ struct Weights {
 #pragma unroll
       for (int k = 0; k < CHANNELS; k += rows) {
         if (CHANNELS % rows != 0 && k + row >= CHANNELS) continue;
-        const bool real = K % round_channels == 0 || k0 + k + row < K;
+        const bool real = K % CHANNELS == 0 || k0 + k + row < K;
         copy_async<PIECE == 0 ? 4 : PIECE>(stage + to[i] + k * w_channel_bytes,
                                            real ? base + k * weights_of_channel : from[i], real && PIECE > 0);
       }
@@ -172,7 +172,7 @@ __device__ __forceinline__ void bring_weights(const Arguments& a, const Tile& t,
     const int k = at / W_RUN, i = at % W_RUN;
     const i64 channel = i64(chunk) * CHANNELS + k;
     Element v = from_float<Element>(0.f);
-    if ((K % round_channels == 0 || channel < K) && weight_exists(t, i)) v = base[channel * weights_of_channel + i];
+    if ((K % CHANNELS == 0 || channel < K) && weight_exists(t, i)) v = base[channel * weights_of_channel + i];
     *reinterpret_cast<Element*>(stage + k * w_channel_bytes + place_of(i)) = v;
   }
 }
@@ -203,14 +203,14 @@ struct Ring {
   }
 };
 
-__device__ __forceinline__ void bring_all(const Arguments& a, char* shared, const Barriers& b, int first, int by,
-                                          Chunks chunks, int thread) {
+__device__ __forceinline__ void bring_all(const Arguments& a, char* shared, const Barriers& b, Chunks chunks,
+                                          int thread) {
   Ring<STAGES> stage;
   Ring<RAW_SLOTS> slot;
   const bool plain_weights = PIECE == 0 || !a.copy_weights;
   int turn = 0;
 #pragma unroll 1
-  for (int index = first; index < a.tiles; index += by) {
+  for (int index = first_tile(); index < a.tiles; index += tiles_apart()) {
     const Tile t(a, index);
     const Pieces pieces(a, t, reinterpret_cast<u32*>(shared + x_end + turn * piece_bytes), thread);
     turn ^= 1;

@@ -124,17 +124,13 @@ struct Reader {
     if constexpr (A_SHARED || !TURNED) fence_shared();  // what copies have written, wgmma reads
     return stages + ring.at * stage_bytes;
   }
+  /// Behind a wait for products, at which the lanes of a warp have met.
   __device__ __forceinline__ void release() {
-    if (held < 0) return;
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * held);
+    if (held >= 0 && threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * held);
     held = -1;
   }
-  /// Without a branch, around which ptxas would serialise products.
   __device__ __forceinline__ void chunk_done() {
-    --behind;
-    asm volatile("{.reg .pred p; setp.eq.s32 p, %2, 0; @p bar.arrive %0, %1;}" ::"n"(3), "n"(2 * warpgroup), "r"(behind)
-                 : "memory");
+    if (--behind == 0) arrive_only(3, 2 * warpgroup);
   }
 };
 
@@ -173,10 +169,8 @@ __device__ __forceinline__ void multiply_tile(const Arguments& a, Sums& sums, Re
       reader.chunk_done();
     }
   } else {
-    // One turn of the loop is UNROLLED chunks. (ptxas serialises products where it is fewer than four loads.)
-    constexpr int of_chunk = steps_k * each / together, loads = UNROLLED * of_chunk;
-    constexpr bool goes_round = loads % 2 == 0 && loads >= 4;
-    static_assert(of_chunk >= 2, "a chunk has two loads or more");
+    constexpr int loads = steps_k * each / together;
+    static_assert(loads >= 2, "a chunk has two loads or more");
     const int lane = threadIdx.x % 32, warp = threadIdx.x % warpgroup / 32;
     int row[2];
 #pragma unroll
@@ -186,53 +180,48 @@ __device__ __forceinline__ void multiply_tile(const Arguments& a, Sums& sums, Re
     const char* at = reader.wait();
     load_weights(raw, at, row, step_of<kind>(0).weight, 0);
 #pragma unroll 1
-    for (int chunk = 0; chunk < chunks; chunk += UNROLLED) {
-      u32 x = units_of(shared_address(at + weight_bytes)) + x_first;
-      int now = reader.ring.at;
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      const u32 x = units_of(shared_address(at + weight_bytes)) + x_first;
+      const int now = reader.ring.at;
 #pragma unroll
-      for (int i = 0; i < loads; ++i) {
-        const int l = i % of_chunk, k = l * together / each, s = l * together % each;
-        // Registers are used by turns: the products before these may run on. (Where the last of a round have used those
-        // of the first they end before.)
-        if (!goes_round && i == 0)
+      for (int l = 0; l < loads; ++l) {
+        const int k = l * together / each, s = l * together % each;
+        // Registers are used by turns: the products before these may run on. (Of an odd number of loads the last has
+        // used those of the first.) No branch may lie between a fragment and its product, else ptxas serialises them all
+        // (C7513).
+        if (loads % 2 == 1 && l == 0)
           mma_wait<0>();
         else
           mma_wait<1>();
-        if (l == (!goes_round && i == 0 ? 0 : 1)) reader.release();
-        u32(&f)[together][PARTS][4] = fragment[i % 2];
+        if (l == (loads % 2 == 1 ? 0 : 1)) reader.release();
+        u32(&f)[together][PARTS][4] = fragment[l % 2];
         convert<0>(f[0], raw);
         if constexpr (QUADS) convert<together - 1>(f[together - 1], raw);
 #pragma unroll
-        for (int j = 0; j < together * PARTS; ++j) hold(f[j / PARTS][j % PARTS]);
-        const u32 x_now = x;
-        if (l + 1 < of_chunk) {
+        for (int i = 0; i < together * PARTS; ++i) hold(f[i / PARTS][i % PARTS]);
+        if (l + 1 < loads) {
           const int next = (l + 1) * together;
           load_weights(raw, at, row, step_of<kind>(next % each).weight, next / each);
-        } else {
-          reader.ring.next();
-          if (i + 1 < loads || chunk + UNROLLED < chunks) {
-            at = reader.wait();
-            load_weights(raw, at, row, step_of<kind>(0).weight, 0);
-            x = units_of(shared_address(at + weight_bytes)) + x_first;
-          }
         }
         mma_fence();
 #pragma unroll
-        for (int j = 0; j < together; ++j) {
-          const Step step = step_of<kind>(s + j);
-          const u64 b = x_form | (x_now + x_units(a, step, k));
-          wgmma(sums[step.block], f[j][0], b);
+        for (int i = 0; i < together; ++i) {
+          const Step step = step_of<kind>(s + i);
+          const u64 b = x_form | (x + x_units(a, step, k));
+          wgmma(sums[step.block], f[i][0], b);
           if constexpr (PARTS == 2) {
-            wgmma(sums[step.block], f[j][0], b + part_bytes / 16);
-            wgmma(sums[step.block], f[j][PARTS - 1], b);
+            wgmma(sums[step.block], f[i][0], b + part_bytes / 16);
+            wgmma(sums[step.block], f[i][PARTS - 1], b);
           }
         }
         mma_commit();
-        if (l + 1 == of_chunk) {
-          reader.held = now;
-          now = reader.ring.at;
-          reader.chunk_done();
-        }
+      }
+      reader.held = now;
+      reader.ring.next();
+      reader.chunk_done();
+      if (chunk + 1 < chunks) {
+        at = reader.wait();
+        load_weights(raw, at, row, step_of<kind>(0).weight, 0);
       }
     }
   }

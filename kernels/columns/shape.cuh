@@ -18,8 +18,7 @@ constexpr bool halves = element_bytes == 2;
 constexpr int unit_channels = tf32 ? 4 : 8;       // of 16 bytes of a position
 constexpr int step_channels = 2 * unit_channels;  // of a product
 constexpr int steps_k = CHANNELS / step_channels;
-/// Chunks of all channels, in whole turns of the loop over them; channels beyond K are zeros.
-constexpr int round_channels = CHANNELS * UNROLLED, rounds_k = (K + round_channels - 1) / round_channels;
+constexpr int chunks_k = (K + CHANNELS - 1) / CHANNELS;  // channels beyond K are zeros
 static_assert(CHANNELS % step_channels == 0, "a chunk is whole steps");
 static_assert(TURNED || halves, "wgmma reads contiguous positions of 16-bit types only");
 static_assert(!A_SHARED || halves, "and contiguous rows");
@@ -82,6 +81,15 @@ struct Tile {
   }
 };
 
+/// The tiles of this block: the first, and how far they lie apart. (Read by every role itself: a value that all need from
+/// the start on costs the warps that multiply a register.)
+__device__ __forceinline__ int first_tile() {
+  u32 block;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+  return block / SPLIT;
+}
+__device__ __forceinline__ int tiles_apart() { return gridDim.x / SPLIT; }
+
 /// Where the x of a tile begins: position, row among all rows of x, copy of that row.
 struct Window {
   int position, row, piece;
@@ -104,10 +112,10 @@ struct Window {
 struct Chunks {
   int first, count;
 
-  __device__ __forceinline__ Chunks(int rank) : first(0), count(rounds_k * UNROLLED) {
+  __device__ __forceinline__ Chunks(int rank) : first(0), count(chunks_k) {
     if (SPLIT > 1) {
-      first = rank * rounds_k / SPLIT * UNROLLED;
-      count = (rank + 1) * rounds_k / SPLIT * UNROLLED - first;
+      first = rank * chunks_k / SPLIT;
+      count = (rank + 1) * chunks_k / SPLIT - first;
     }
   }
 };

@@ -67,7 +67,6 @@ std::string preamble(const ColumnsShape& s, const ColumnsTile& t, const Request&
   constant("POSITIONS", t.positions);
   constant("STAGED", t.staged);
   constant("CHANNELS", t.channels);
-  constant("UNROLLED", t.unrolled);
   constant("STAGES", t.stages);
   constant("RAW_SLOTS", t.raw_slots);
   constant("SLICE", t.slice);

@@ -38,7 +38,7 @@ double chunk_clocks(const ColumnsShape& s, const ColumnsTile& t) {
 
 double columns_seconds(const ColumnsShape& s, const ColumnsTile& t, const CudaTarget& target) {
   constexpr double clock = 1.6e9;
-  const double chunks = std::ceil(double(ceil_div(s.k, t.channels * t.unrolled)) / t.split) * t.unrolled;
+  const double chunks = std::ceil(double(ceil_div(s.k, t.channels)) / t.split);
   const double stored = double(t.block_rows) * (s.separate ? s.phases : 1) * t.tile_positions() / t.split;
   const double write = stored * s.element_bytes / 16.0, issue = stored * s.element_bytes / 16.0 / 256.0 * 36.0 + 300.0;
   const double one = chunks * chunk_clocks(s, t);

@@ -350,7 +350,7 @@ void consider(const ColumnsShape& s, const CudaTarget& target, ColumnsTile t, st
   std::size_t fewest = t.steps[0].size();
   if (t.kinds == 2) fewest = std::min(fewest, t.steps[1].size());
   const int loads = static_cast<int>(fewest) / (t.quads ? 2 : 1);
-  const int least_channels = t.turned && s.halves() ? 32 : s.step_channels();
+  const int least_channels = s.step_channels();
   for (int channels = least_channels; channels <= 128; channels *= 2) {
     const int steps_k = channels / s.step_channels();
     if (channels > least_channels && channels / 2 >= s.k) break;
@@ -358,9 +358,7 @@ void consider(const ColumnsShape& s, const CudaTarget& target, ColumnsTile t, st
     if (channels > least_channels && double(steps_k) * double(fewest) * t.positions * s.parts > 8192) break;
     if (!t.a_shared && steps_k * loads < 2) continue;
     t.channels = channels;
-    t.unrolled = t.a_shared ? 1 : std::max(1, 4 / (steps_k * loads));
-    const int rounds = static_cast<int>((s.k + channels * t.unrolled - 1) / (channels * t.unrolled));
-    if (t.split > rounds) continue;
+    if (t.split > (s.k + channels - 1) / channels) continue;
     ColumnsTile c = t;
     if (!fit(s, target, c)) continue;
     c.seconds = columns_seconds(s, c, target);

@@ -58,11 +58,10 @@ struct ColumnsTile {
   int staged = 256, positions = 256;  ///< `positions` of one warpgroup.
   int group_rows = 64, block_rows = 128, row_blocks = 1;
   int channels = 8, stages = 4, raw_slots = 3;
-  int unrolled = 1;  ///< Chunks in one turn of the loop over them.
   int weight_run = 0, weight_pitch = 0, span = 0, piece = 0;  ///< In elements; `piece` in bytes.
   int fragment_turns = 0;  ///< Of shared memory, for a warpgroup's loads of one step's weights.
   int slice = 32, line_pitch = 0, line_skew = 0;
-  int compute_registers = 208, bring_registers = 96;
+  int compute_registers = 192, bring_registers = 128;
   std::array<std::vector<ColumnsStep>, 2> steps;
   std::array<std::vector<int>, 2> units;  ///< The phase of the lines of a unit (`separate`).
   unsigned shared_bytes = 0;
