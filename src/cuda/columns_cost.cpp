@@ -53,7 +53,8 @@ double columns_seconds(const ColumnsShape& s, const ColumnsTile& t, const CudaTa
   const double memory = (s.x_bytes + s.y_bytes + s.weight_bytes) / (0.9 * target.bytes_per_second);
   // Few stages hide the time from memory to the first product badly.
   const double hidden = t.stages == 2 ? 1.2 : t.stages == 3 ? 1.05 : 1.0;
-  return hidden * std::max((waves * steady + first) / clock, memory) + 4e-6;
+  const double work = (waves * steady + first) / clock;
+  return hidden * (std::max(work, memory) + 0.1 * std::min(work, memory)) + 4e-6;
 }
 
 }  // namespace upconv::cuda

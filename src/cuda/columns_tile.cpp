@@ -254,8 +254,15 @@ int put_turns(const ColumnsShape& s, const ColumnsTile& t) {
   return all;
 }
 
+/// Pitch and skew of lines by the positions of a slice: the same for all tiles of one mode.
+typedef std::map<int, std::pair<int, int>> Lines;
+
 /// Where lines of `t.slice` positions lie: a pitch and a skew at which stores meet few banks twice.
-void place_lines(const ColumnsShape& s, ColumnsTile& t) {
+void place_lines(const ColumnsShape& s, Lines& known, ColumnsTile& t) {
+  if (const auto found = known.find(t.slice); found != known.end()) {
+    std::tie(t.line_pitch, t.line_skew) = found->second;
+    return;
+  }
   const int align = 16 / s.element_bytes, elements = t.slice * s.stride[2], last = elements - 1;
   int best = 1 << 30;
   ColumnsTile chosen = t;
@@ -268,6 +275,7 @@ void place_lines(const ColumnsShape& s, ColumnsTile& t) {
       if (cost < best) best = cost, chosen = c;
     }
   t = chosen;
+  known[t.slice] = {t.line_pitch, t.line_skew};
 }
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
@@ -297,7 +305,7 @@ Bytes bytes_of(const ColumnsShape& s, const ColumnsTile& t) {
 }
 
 /// Stages and slices of lines; false when two stages do not fit.
-bool fit(const ColumnsShape& s, const CudaTarget& target, ColumnsTile& t) {
+bool fit(const ColumnsShape& s, const CudaTarget& target, Lines& lines, ColumnsTile& t) {
   const Int share = (t.positions / 8 + t.split - 1) / t.split * 8;
   const int line_bytes = s.stride[2] * s.element_bytes;
   ColumnsTile best;
@@ -307,7 +315,7 @@ bool fit(const ColumnsShape& s, const CudaTarget& target, ColumnsTile& t) {
     t.slice = std::max(8, std::min<int>(wanted / line_bytes / 8 * 8, static_cast<int>(share)));
     if (t.slice == last) continue;
     last = t.slice;
-    place_lines(s, t);
+    place_lines(s, lines, t);
     for (t.raw_slots = t.turned ? 3 : 1; t.raw_slots >= (t.turned ? 2 : 1); --t.raw_slots) {
       const Bytes b = bytes_of(s, t);
       const Int left = target.shared_per_block - 1024 - b.own - b.tables - t.raw_slots * b.raw;
@@ -346,7 +354,8 @@ std::vector<ColumnsTile> bases(const ColumnsShape& s) {
   return all;
 }
 
-void consider(const ColumnsShape& s, const CudaTarget& target, ColumnsTile t, std::vector<ColumnsTile>& found) {
+void consider(const ColumnsShape& s, const CudaTarget& target, Lines& lines, ColumnsTile t,
+              std::vector<ColumnsTile>& found) {
   std::size_t fewest = t.steps[0].size();
   if (t.kinds == 2) fewest = std::min(fewest, t.steps[1].size());
   const int loads = static_cast<int>(fewest) / (t.quads ? 2 : 1);
@@ -360,7 +369,7 @@ void consider(const ColumnsShape& s, const CudaTarget& target, ColumnsTile t, st
     t.channels = channels;
     if (t.split > (s.k + channels - 1) / channels) continue;
     ColumnsTile c = t;
-    if (!fit(s, target, c)) continue;
+    if (!fit(s, target, lines, c)) continue;
     c.seconds = columns_seconds(s, c, target);
     found.push_back(c);
   }
@@ -405,12 +414,13 @@ double columns_positions(const ColumnsShape& s, const ColumnsTile& t) {
 std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& target) {
   std::vector<ColumnsTile> found;
   for (const ColumnsTile& base : bases(s)) {
+    Lines lines;
     const Int row = columns_row(s) + 7;
     const Int lead = s.shift[2] + (base.merged_h ? s.shift[1] * row : 0);
     const double positions = columns_positions(s, base);
     const double rows = double(s.groups) * double((s.rows() + base.block_rows - 1) / base.block_rows);
     const int most = std::min(256, 256 / base.row_blocks / 8 * 8);
-    for (int n = 8; n <= most; n += n < 64 ? 8 : 8) {
+    for (int n = 8; n <= most; n += 8) {
       if (n > 8 && n - 8 >= positions + 1) break;  // a smaller one holds all
       ColumnsTile t = base;
       t.positions = n;
@@ -420,7 +430,7 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& 
         t.split = split;
         const double tiles = rows * std::max(1.0, positions / t.tile_positions());
         if (split > 1 && tiles * split > target.processors) break;
-        consider(s, target, t, found);
+        consider(s, target, lines, t, found);
       }
     }
   }
