@@ -46,11 +46,13 @@ __device__ __forceinline__ void compute(const Arguments& a, char* shared, const 
     char* buffers = own + 2 * (places_bytes + lists_bytes);
     turn ^= 1;
     find_places(a, t, row0, position0, places, list, thread);
+    float bias[2];
+    load_bias(a, t, row0, bias, thread);
     Sums sums;
     multiply_tile<kind>(a, sums, reader, chunks.count, row0, position0);
     meet(1 + group, warpgroup);
     if constexpr (SPLIT == 1) {
-      store_tile<kind, POSITIONS>(a, t, sums, row0, buffers, places, list, thread, 1 + group);
+      store_tile<kind, POSITIONS>(a, sums, bias, buffers, places, list, thread, 1 + group);
     } else {
       meet(3, 2 * warpgroup);
       leave_sums(sums, shared);
@@ -59,7 +61,7 @@ __device__ __forceinline__ void compute(const Arguments& a, char* shared, const 
       if (first_8 < POSITIONS / 8) {
         float share[ROW_BLOCKS][held_positions / 2];
         add_up(share, shared_address(shared), first_8);
-        store_tile<kind, held_positions>(a, t, share, row0, buffers, places + first_8 * 8, list, thread, 1 + group);
+        store_tile<kind, held_positions>(a, share, bias, buffers, places + first_8 * 8, list, thread, 1 + group);
       }
       meet_cluster();  // other blocks read from this one
     }

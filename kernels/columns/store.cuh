@@ -28,11 +28,11 @@ constexpr int buffer_bytes = lines * LINE_PITCH * element_bytes;
 static_assert(buffer_bytes % 16 == 0 && slice_elements * element_bytes % 16 == 0, "lines are stored 16 bytes at once");
 
 /// What a position writes: its sample (-1: nothing), and where its first phases lie in y.
-struct Place {
+struct __align__(16) Place {
   int n, d, h, w;
 };
-/// One line of y: where its channel and its phases of D and H begin, and these phases.
-struct Line {
+/// One line of y: where its channel and its phases of D and H begin, in bytes, and these phases.
+struct __align__(16) Line {  // as drain() loads it
   i64 at;
   int d, h;
 };
@@ -66,7 +66,7 @@ __device__ __forceinline__ void find_places(const Arguments& a, const Tile& t, i
     i64 offset = (i64(t.group) * CO + channel) * a.y_strides.c;
     if (RANK > 1) offset += h * a.y_strides.h;
     if (RANK > 2) offset += d * a.y_strides.d;
-    list[thread] = {offset, d, real ? h : no_line};
+    list[thread] = {offset * element_bytes, d, real ? h : no_line};
   }
 }
 
@@ -115,7 +115,7 @@ __device__ __forceinline__ void write_four(Half* to, u32 a, u32 b) {
 template <int held>
 struct Values {
   const float (&sums)[ROW_BLOCKS][held / 2];
-  float bias[2];
+  const float (&bias)[2];
 
   /// Of row block `block`, positions 8 j to 8 j + 7.
   __device__ __forceinline__ float of(int block, int j, int half, int odd) const {
@@ -241,6 +241,9 @@ __device__ __forceinline__ void drain(const Arguments& a, const Element* from, c
   constexpr int each = bytes / element_bytes, of_line = slice_elements / each;
   constexpr bool shares = of_line < 32;  // a warp writes several lines at once
   constexpr int at_once = shares ? 32 / of_line : 1, rounds = shares ? 1 : (of_line + 31) / 32;
+  constexpr int turns = (lines + team * at_once - 1) / (team * at_once);
+  // Some lines at a time: all is loaded before the first is stored, and nothing branches.
+  constexpr int batch = turns < 4 ? turns : 4;
 #pragma unroll 1
   for (int r = 0; r < rounds; ++r) {
     const int piece = shares ? lane % of_line : r * 32 + lane, among = shares ? lane / of_line : 0;
@@ -249,19 +252,29 @@ __device__ __forceinline__ void drain(const Arguments& a, const Element* from, c
     const Place p = places[element / SW];
     const int w = p.w + element % SW;
     real = real && p.n >= 0 && w >= 0 && w < a.out_w;
-    Element* base = a.y + p.n * a.y_strides.n + w;
-    if (RANK > 1) base += (p.h + unit.h) * a.y_strides.h;
-    if (RANK > 2) base += (p.d + unit.d) * a.y_strides.d;
-    const Element* staged = from + in_line(element);
-#pragma unroll 4
-    for (int l = warp * at_once; l < lines; l += team * at_once) {
-      const int line = l + among;
-      if (lines % at_once != 0 && line >= lines) continue;
-      const Line to = list[real ? line : 0];
-      const bool inside = real && static_cast<u32>(p.h + unit.h + to.h) < static_cast<u32>(a.out_h) &&
-                          (RANK < 3 || static_cast<u32>(p.d + unit.d + to.d) < static_cast<u32>(a.out_d));
-      if (inside)
-        *reinterpret_cast<Words*>(base + to.at) = *reinterpret_cast<const Words*>(staged + line * LINE_PITCH);
+    i64 at = p.n * a.y_strides.n + w;
+    if (RANK > 1) at += (p.h + unit.h) * a.y_strides.h;
+    if (RANK > 2) at += (p.d + unit.d) * a.y_strides.d;
+    char* base = reinterpret_cast<char*>(a.y) + at * element_bytes;
+    const u32 staged = shared_address(from + in_line(element)), lines_at = shared_address(list);
+#pragma unroll 1
+    for (int turn = 0; turn < turns; turn += batch) {
+      uint4 to[batch];  // Lines
+      Words words[batch];
+#pragma unroll
+      for (int i = 0; i < batch; ++i) {
+        const int line = (warp + (turn + i) * team) * at_once + among;
+        const bool exists = (turns % batch == 0 && lines % (team * at_once) == 0 && 32 % of_line == 0) || line < lines;
+        load(lines_at + (exists ? line : 0) * 16, to[i]);
+        load(staged + (exists ? line : 0) * (LINE_PITCH * element_bytes), words[i]);
+        if (!exists) to[i].w = no_line;
+      }
+#pragma unroll
+      for (int i = 0; i < batch; ++i) {
+        const bool inside = real && p.h + unit.h + to[i].w < static_cast<u32>(a.out_h) &&
+                            (RANK < 3 || p.d + unit.d + to[i].z < static_cast<u32>(a.out_d));
+        if (inside) *reinterpret_cast<Words*>(base + (u64(to[i].y) << 32 | to[i].x)) = words[i];
+      }
     }
   }
 }
@@ -273,21 +286,23 @@ __device__ __forceinline__ void team_meets(int barrier) {
     meet(barrier, warpgroup);
 }
 
+/// The bias of a lane's two rows, asked for before a tile's products.
+__device__ __forceinline__ void load_bias(const Arguments& a, const Tile& t, int row0, float (&bias)[2], int thread) {
+  const int row_end = min(CO * row_phases, t.row + BLOCK_ROWS);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int m = t.row + row0 + thread / 32 * 16 + thread % 32 / 4 * row_g + half * row_half;
+    bias[half] = has_bias && m < row_end ? to_float(a.bias[t.group * CO + m / row_phases]) : 0.f;
+  }
+}
+
 /// Everything of a warpgroup's part of a tile. `places` begins with the first position of `sums`.
 template <int kind, int held>
-__device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, const float (&sums)[ROW_BLOCKS][held / 2],
-                                           int row0, char* buffers, const Place* places, const Line* list, int thread,
-                                           int barrier) {
+__device__ __forceinline__ void store_tile(const Arguments& a, const float (&sums)[ROW_BLOCKS][held / 2],
+                                           const float (&bias)[2], char* buffers, const Place* places,
+                                           const Line* list, int thread, int barrier) {
   const int lane = thread % 32, warp = thread / 32, in_team = team == 1 ? 0 : warp;
-  Values<held> v{sums, {0.f, 0.f}};
-  if constexpr (has_bias) {
-    const int row_end = min(CO * row_phases, t.row + BLOCK_ROWS);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int m = t.row + row0 + warp * 16 + lane / 4 * row_g + half * row_half;
-      v.bias[half] = m < row_end ? to_float(a.bias[t.group * CO + m / row_phases]) : 0.f;
-    }
-  }
+  const Values<held> v{sums, bias};
   Element* to = reinterpret_cast<Element*>(buffers + (team == 1 ? warp * buffer_bytes : 0));
   const Line* mine = list + (team == 1 ? warp * lines : 0);
   constexpr int units = SEPARATE ? ROW_BLOCKS / SW : 1, blocks_of_8 = stored_positions / 8, has_8 = held / 8;
