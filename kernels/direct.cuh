@@ -108,7 +108,7 @@ __device__ __forceinline__ Sum block_sum(Sum (&value)[count]) {
 extern "C" __global__ void __launch_bounds__(256, 2)
     direct_gather(const upconv::Shape s, const config::Element* __restrict__ source,
                   const config::Element* __restrict__ w, const config::Element* __restrict__ bias,
-                  config::Element* __restrict__ result) {
+                  config::Element* __restrict__ result, const config::Operands operands) {
   using namespace upconv;
   constexpr bool forward = config::forward;
   constexpr int block = config::block;
@@ -178,7 +178,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
       Sum value = sum[j];
       if (forward) {
         if (bias) value += to_float(bias[channel + j]);
-        value = config::epilogue(value);
+        value = config::epilogue(value, operands, int(rest), int(channel) + j, out - result + j * i64(to.c));
       }
       out[j * Index(to.c)] = from_float<Element>(value);
     }

@@ -157,7 +157,7 @@ __device__ __forceinline__ void work(const Arguments& a, Fetch& next, WeightSlot
 }  // namespace upconv::gather
 
 extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BLOCKS)
-    gather_mma(const upconv::Arguments a) {
+    gather_mma(const upconv::Arguments a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::gather;
   extern __shared__ __align__(16) u32 memory[];
@@ -269,10 +269,10 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
     }
     if (warp_k == 0) {
       if constexpr (STAGED)
-        store_tile_staged(a, place, group, position0, column0 + warp_n * NT * 8,
+        store_tile_staged(a, operands, place, group, position0, column0 + warp_n * NT * 8,
                           sources + 4 * (2 * XBUFFER + REDUCE_WORDS + warp * STAGE_WORDS), acc);
       else
-        store_tile(a, place, group, position0, column0 + warp_n * NT * 8, acc);
+        store_tile(a, operands, place, group, position0, column0 + warp_n * NT * 8, acc);
     }
     if constexpr (WARPS_K > 1) block_barrier();
   }

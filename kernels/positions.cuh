@@ -169,7 +169,7 @@ __device__ __forceinline__ void add_slices(Sums& sums, float* shared, int slice,
 extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
     upconv_positions(const upconv::Element* __restrict__ in, const upconv::Element* __restrict__ w,
                      const upconv::Element* __restrict__ bias, upconv::Element* __restrict__ out,
-                     const upconv::PositionsShape s) {
+                     const upconv::PositionsShape s, const config::Operands operands) {
   using namespace upconv;
   extern __shared__ __align__(16) float shared[];
   constexpr int TILES = (config::CO + COT - 1) / COT;
@@ -252,6 +252,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
       }
     }
     if (s.slices > 1) add_slices(sums, shared + config::SLICES_AT, slice, s.slices, thread, per_slice);
-    if (slice == 0) store(sums, to, bias + out_channel, config::CO - c0, p, s, line);
+    if (slice == 0)
+      store(sums, to, bias + out_channel, config::CO - c0, p, s, line, {operands, int(out_channel), to - out});
   }
 }

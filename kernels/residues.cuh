@@ -263,7 +263,7 @@ struct Tile {
 
 /// The tile, whole in shared memory, to y: residues of a line fastest, so that lines leave in runs.
 __device__ __forceinline__ void store_tile(const float* c, const Element* bias, Element* y, const Tile& tile,
-                                           const ResidueShape& s) {
+                                           const ResidueShape& s, const config::Operands& operands) {
   constexpr int RUN = config::SW < MB ? config::SW : MB;  ///< residues of a line that the block has
   constexpr int ROWS = (M < MB ? M : MB) / RUN;           ///< (co, rd, rh) that the block has
   const i64 volume = static_cast<i64>(s.out_d) * s.out_h * s.out_w;
@@ -292,8 +292,8 @@ __device__ __forceinline__ void store_tile(const float* c, const Element* bias, 
     const i64 channel = static_cast<i64>(tile.group) * config::CO + co;
     if constexpr (config::BIAS) v += to_float(bias[channel]);
     const i64 spatial = static_cast<i64>(od * s.out_h + oh) * s.out_w + ow;
-    base[config::OUT_CL ? spatial * out_channels + channel : channel * volume + spatial] =
-        from_float<Element>(config::epilogue(v));
+    Element* to = base + (config::OUT_CL ? spatial * out_channels + channel : channel * volume + spatial);
+    *to = from_float<Element>(config::epilogue(v, operands, tile.n, int(channel), to - y));
   }
 }
 
@@ -302,7 +302,7 @@ __device__ __forceinline__ void store_tile(const float* c, const Element* bias, 
 extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
     upconv_residues(const upconv::Element* __restrict__ x, const upconv::Element* __restrict__ w,
                     const upconv::Element* __restrict__ bias, upconv::Element* __restrict__ y,
-                    const upconv::ResidueShape s) {
+                    const upconv::ResidueShape s, const config::Operands operands) {
   using namespace upconv;
   extern __shared__ __align__(16) u32 shared[];
   constexpr int M_TILES = (M + MB - 1) / MB;
@@ -381,5 +381,5 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
         out[(warp_k * MB + 16 * (MT * warp_m + m) + g + i / 2 * 8) * CP + 8 * (NT * warp_n + n) + 2 * t + i % 2] =
             c.v[m][n][i];
   __syncthreads();
-  store_tile(out, bias, y, tile, s);
+  store_tile(out, bias, y, tile, s, operands);
 }

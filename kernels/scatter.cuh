@@ -260,7 +260,7 @@ __device__ __forceinline__ void keep(const Products& c, float* p, int first_row)
 extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
     upconv_scatter(const upconv::Element* __restrict__ x, const upconv::Element* __restrict__ w,
                    const upconv::Element* __restrict__ bias, upconv::Element* __restrict__ y,
-                   const upconv::PositionsShape s, const upconv::Strips strips) {
+                   const upconv::PositionsShape s, const upconv::Strips strips, const config::Operands operands) {
   using namespace upconv;
   extern __shared__ __align__(16) u32 shared[];
   float* p = reinterpret_cast<float*>(shared + PLANES * A_WORDS);
@@ -370,8 +370,9 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
               }
           }
         }
-        store(sums, to + co0 * (config::OUT_CL ? 1 : static_cast<i64>(s.out_d) * s.out_h * s.out_w),
-              bias + group * config::CO + co0, config::CO - co0, place, s, line);
+        Element* first = to + co0 * (config::OUT_CL ? 1 : static_cast<i64>(s.out_d) * s.out_h * s.out_w);
+        store(sums, first, bias + group * config::CO + co0, config::CO - co0, place, s, line,
+              {operands, group * config::CO + co0, first - y});
       }
     }
   }

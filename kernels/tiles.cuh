@@ -14,6 +14,7 @@
 //
 // The host (src/cuda/tiles.cpp) writes namespace config, wgmma() and UPCONV_PRODUCTS.
 #include "arguments/tiles.cuh"
+#include "epilogue/operands.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -372,13 +373,16 @@ __device__ __forceinline__ void multiply(float (&acc)[ACCUMULATORS][NB / 2], u32
 #undef PRODUCT
 }
 
-__device__ __forceinline__ float with_bias(const Arguments& a, const Tile& t, int channel, float sum) {
-  return epilogue(sum + (has_bias ? to_float(a.bias[i64(t.group) * N + channel]) : 0.f));
+/// The value for column w of the line at `corner`.
+__device__ __forceinline__ float with_bias(const Arguments& a, const Operands& operands, const Tile& t, int channel,
+                                           float sum, const Element* corner, int w) {
+  return epilogue(sum + (has_bias ? to_float(a.bias[i64(t.group) * N + channel]) : 0.f), operands, t.n,
+                  t.group * N + channel, corner - a.out + channel * a.out_strides.c + w * a.out_strides.w);
 }
 
 /// Eight channels of a line of the result, from `lines` of this warp.
-__device__ __forceinline__ void write_lines(const Arguments& a, const Tile& t, Element* corner, const float* lines,
-                                            int channel0, int w0, int lane) {
+__device__ __forceinline__ void write_lines(const Arguments& a, const Operands& operands, const Tile& t,
+                                            Element* corner, const float* lines, int channel0, int w0, int lane) {
   if constexpr (sizeof(Element) == 4 && !result_last && line % 2 == 0) {
     if (a.pairs && (w0 & 1) == 0) {
 #pragma unroll
@@ -386,8 +390,8 @@ __device__ __forceinline__ void write_lines(const Arguments& a, const Tile& t, E
         const int c = i / (line / 2), column = i % (line / 2) * 2, channel = channel0 + c, w = w0 + column;
         if (channel >= N || w < 0 || w >= a.out_w) continue;
         const float2 v = *reinterpret_cast<const float2*>(lines + c * line_pitch + column);
-        *reinterpret_cast<float2*>(corner + channel * a.out_strides.c + w) =
-            make_float2(with_bias(a, t, channel, v.x), with_bias(a, t, channel, v.y));
+        *reinterpret_cast<float2*>(corner + channel * a.out_strides.c + w) = make_float2(
+            with_bias(a, operands, t, channel, v.x, corner, w), with_bias(a, operands, t, channel, v.y, corner, w + 1));
       }
       return;
     }
@@ -398,7 +402,7 @@ __device__ __forceinline__ void write_lines(const Arguments& a, const Tile& t, E
     const int channel = channel0 + c, w = w0 + column;
     if (channel >= N || w < 0 || w >= a.out_w) continue;
     corner[channel * a.out_strides.c + w * a.out_strides.w] =
-        from_float<Element>(with_bias(a, t, channel, lines[c * line_pitch + column]));
+        from_float<Element>(with_bias(a, operands, t, channel, lines[c * line_pitch + column], corner, w));
   }
 }
 
@@ -410,20 +414,23 @@ __device__ __forceinline__ constexpr bool row_has_sums(int ph) {
 }
 
 /// A line of the result that no tap reaches, all channels of the block.
-__device__ __forceinline__ void fill_line(const Arguments& a, const Tile& t, Element* corner, int w0, int lane) {
+__device__ __forceinline__ void fill_line(const Arguments& a, const Operands& operands, const Tile& t, Element* corner,
+                                          int w0, int lane) {
 #pragma unroll 8
   for (int i = lane; i < NB * line; i += 32) {
     const int c = result_last ? i % NB : i / line, column = result_last ? i / NB : i % line;
     const int channel = t.column0 + c, w = w0 + column;
     if (channel >= N || w < 0 || w >= a.out_w) continue;
-    corner[channel * a.out_strides.c + w * a.out_strides.w] = from_float<Element>(with_bias(a, t, channel, 0.f));
+    corner[channel * a.out_strides.c + w * a.out_strides.w] =
+        from_float<Element>(with_bias(a, operands, t, channel, 0.f, corner, w));
   }
 }
 
 /// Every phase of this warp's part of the tile. Phases without taps have no accumulator: they are bias alone. Sums go
 /// through `lines` of this warp, so that neighbouring lanes write neighbouring columns.
-__device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, const float (&acc)[ACCUMULATORS][NB / 2],
-                                           float* lines, int row0, int column0, int lane) {
+__device__ __forceinline__ void store_tile(const Arguments& a, const Operands& operands, const Tile& t,
+                                           const float (&acc)[ACCUMULATORS][NB / 2], float* lines, int row0,
+                                           int column0, int lane) {
   constexpr int together = WARPS_DOWN ? SEGMENTS : 1;  // segments of one line
 #pragma unroll
   for (int row = 0; row < ROWS; ++row)
@@ -438,7 +445,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, co
         Element* corner = a.out + t.n * a.out_strides.n + i64(t.group) * N * a.out_strides.c + t.od * a.out_strides.d +
                           h * a.out_strides.h;
         if (!row_has_sums(ph)) {
-          fill_line(a, t, corner, w0, lane);
+          fill_line(a, operands, t, corner, w0, lane);
           continue;
         }
         // Lines of 8 channels, by turns in two places: while one is written out the next is put together.
@@ -463,7 +470,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Tile& t, co
 #pragma unroll
         for (int j = 0; j < NB / 8; ++j) {
           if (j + 1 < NB / 8) put(j + 1);
-          write_lines(a, t, corner, lines + (j & 1) * 8 * line_pitch, t.column0 + j * 8, w0, lane);
+          write_lines(a, operands, t, corner, lines + (j & 1) * 8 * line_pitch, t.column0 + j * 8, w0, lane);
           __syncwarp();
         }
       }
@@ -481,7 +488,8 @@ __device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, i
   }
 }
 
-extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1) tiles(const Arguments a) {
+extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1)
+    tiles(const Arguments a, const Operands operands) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
@@ -602,7 +610,7 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
       if (TURNS) barrier_arrive(turns + 8 * (group + 1 == CONSUMERS ? 0 : group + 1));
       mma_wait<0>();
       if (held >= 0) barrier_arrive(empty + 8 * held);
-      store_tile(a, t, acc, lines, row0, column0, lane);
+      store_tile(a, operands, t, acc, lines, row0, column0, lane);
     }
   }
 #endif

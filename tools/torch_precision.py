@@ -1,5 +1,6 @@
 """How torch computes transposed convolutions in fp32 on this machine's GPU where it permits TF32: exactly, or with both
-operands rounded, and how ties are rounded. What `precision="torch"` stands for (bindings/torch/arguments.cpp) goes by it.
+operands rounded, and how ties are rounded. What `precision="torch"` stands for (bindings/torch/arguments.cpp) follows
+it.
 
     python tools/torch_precision.py                      # grouped layers, and one without groups for comparison
     python tools/torch_precision.py "2d n8 c64 o64 i64x64 k3 g8 f32"

@@ -140,42 +140,4 @@ void check_output_gradient(const Problem& p, Sizes dy) {
   fail(p.rank, "expected the gradient of the output to have size " + list(expected) + ", but got " + list(dy));
 }
 
-namespace {
-
-/// (arithmetic, scalar or index, source).
-EpilogueStep arithmetic_step(double arithmetic, double value, double source) {
-  const auto within = [](double v, int last) { return v >= 1.0 && v <= static_cast<double>(last); };
-  if (!within(arithmetic, static_cast<int>(Arithmetic::load)) || !within(source + 1.0, 3))
-    throw std::runtime_error("conv_transpose_epilogue: no arithmetic has the numbers " + std::to_string(arithmetic) +
-                             ", " + std::to_string(source));
-  EpilogueStep step;
-  step.arithmetic = static_cast<Arithmetic>(static_cast<int>(arithmetic));
-  step.source = static_cast<Source>(static_cast<int>(source));
-  if (step.arithmetic != Arithmetic::keep && step.source == Source::scalar)
-    step.a = value;
-  else
-    step.index = value >= 0.0 && value < 1e6 ? static_cast<int>(value) : -1;
-  return step;
-}
-
-}  // namespace
-
-Epilogue make_epilogue(std::span<const double> triples) {
-  if (triples.size() % 3 != 0)
-    throw std::runtime_error("conv_transpose_epilogue: expected (activation, a, b) triples, but got " +
-                             std::to_string(triples.size()) + " numbers");
-  Epilogue e;
-  for (std::size_t i = 0; i < triples.size(); i += 3) {
-    const double code = triples[i];
-    if (code >= 100.0) {
-      e.steps.push_back(arithmetic_step(code - 100.0, triples[i + 1], triples[i + 2]));
-      continue;
-    }
-    if (!(code >= 0.0 && code <= static_cast<double>(Activation::exp)))
-      throw std::runtime_error("conv_transpose_epilogue: no activation has the number " + std::to_string(code));
-    e.steps.push_back({static_cast<Activation>(static_cast<int>(code)), triples[i + 1], triples[i + 2]});
-  }
-  return e;
-}
-
 }  // namespace upconv::binding

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "upconv/epilogue.hpp"
+#include "steps.hpp"
 #include "upconv/plan.hpp"
 #include "upconv/problem.hpp"
 
@@ -47,9 +47,5 @@ Device common_device(int rank, const torch::stable::Tensor& first, const char* f
 
 /// dy must have the shape of y.
 void check_output_gradient(const Problem& problem, Sizes dy);
-
-/// (activation, a, b) triples, as python/upconv/_activations.py writes them, or (100 + arithmetic, scalar or index,
-/// source), as python/upconv/_chain.py does.
-Epilogue make_epilogue(std::span<const double> triples);
 
 }  // namespace upconv::binding

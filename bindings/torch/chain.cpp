@@ -19,38 +19,11 @@
 namespace upconv::binding {
 namespace {
 
-/// Reads numbers off a list, front to back.
-class Reader {
- public:
-  explicit Reader(const std::vector<double>& numbers) : numbers_(numbers) {}
-  double next() {
-    if (at_ >= numbers_.size()) throw std::runtime_error("upconv::_chain: the list of numbers ends within a step");
-    return numbers_[at_++];
-  }
-  std::int64_t integer() {
-    const double v = next();
-    if (!(std::abs(v) < 1e15)) throw std::runtime_error("upconv::_chain: a count is no integer");
-    return static_cast<std::int64_t>(v);
-  }
-  Epilogue steps() {
-    const std::int64_t count = integer();
-    if (count < 0 || at_ + 3 * static_cast<std::size_t>(count) > numbers_.size())
-      throw std::runtime_error("upconv::_chain: a list of " + std::to_string(count) + " steps is cut short");
-    const Epilogue e = make_epilogue({numbers_.data() + at_, 3 * static_cast<std::size_t>(count)});
-    at_ += 3 * static_cast<std::size_t>(count);
-    return e;
-  }
-  [[nodiscard]] bool done() const { return at_ == numbers_.size(); }
-
- private:
-  const std::vector<double>& numbers_;
-  std::size_t at_ = 0;
-};
-
 struct Key {
   Problem problem;
   Device device;
   std::vector<double> numbers;
+  std::vector<int> spreads;  ///< CUDA: how each operand lies, for which kernels are specialised.
   bool operator==(const Key&) const = default;
 };
 
@@ -66,19 +39,36 @@ struct Hash {
     add(static_cast<std::uint64_t>(p.dtype) | static_cast<std::uint64_t>(p.x_layout) << 8 |
         static_cast<std::uint64_t>(key.device.index) << 16);
     for (double v : key.numbers) add(static_cast<std::uint64_t>(static_cast<std::int64_t>(v * 4096.0)));
+    for (int v : key.spreads) add(static_cast<std::uint64_t>(v));
     return static_cast<std::size_t>(state);
   }
 };
 
-/// Plans by key, 512 of them; then all are dropped. (A chain's plan is rebuilt in microseconds on the CPU.)
-std::shared_ptr<const ChainPlan> plan_of(Key key) {
+/// What of an operand decides how it lies over values of any shape that it fits: the dimensions that it has, and
+/// whether it is dense.
+int spread_code(const OperandTensor& t) {
+  int code = 0;
+  std::int64_t dense = 1;
+  for (int d = 4; d >= 0; --d) {
+    if (t.size[d] != 1) code |= 1 << d;
+    if (t.size[d] != 1 && t.stride[d] != dense) code |= 32;
+    dense *= t.size[d];
+  }
+  return code;
+}
+
+/// Plans by key, 512 of them; then all are dropped. (A chain's plan is rebuilt in microseconds on the CPU, and on CUDA
+/// its compiled kernels outlive it.)
+std::shared_ptr<const ChainPlan> plan_of(Key key, const OperandTensor* operands, int count) {
   static std::shared_mutex mutex;
   static auto* plans = new std::unordered_map<Key, std::shared_ptr<const ChainPlan>, Hash>;
   {
     std::shared_lock lock(mutex);
     if (const auto it = plans->find(key); it != plans->end()) return it->second;
   }
-  auto made = ChainPlan::create(key.problem, key.device, make_chain(key.numbers));
+  Chain chain = make_chain(key.numbers);
+  if (key.device.kind != Device::Kind::cpu) note_spreads(key.problem, chain, operands, count);
+  auto made = ChainPlan::create(key.problem, key.device, chain);
   if (!made.ok()) throw std::runtime_error(made.status().message());
   std::unique_lock lock(mutex);
   if (plans->size() >= 512) plans->clear();
@@ -109,47 +99,15 @@ OperandTensor operand_of(const Tensor& t, int rank, DType dtype, std::size_t num
 
 }  // namespace
 
-Chain make_chain(const std::vector<double>& numbers) {
-  Reader r(numbers);
-  Chain c;
-  c.prologue = r.steps();
-  c.epilogue = r.steps();
-  const std::int64_t closing = r.integer();
-  for (std::int64_t i = 0; i < closing; ++i) {
-    ClosingStep s;
-    const std::int64_t kind = r.integer(), reduction = r.integer();
-    if (kind < 0 || kind > static_cast<int>(ClosingStep::Kind::batch_norm) || reduction < 0 ||
-        reduction > static_cast<int>(ClosingStep::Reduction::logsumexp))
-      throw std::runtime_error("upconv::_chain: no closing step has the numbers " + std::to_string(kind) + ", " +
-                               std::to_string(reduction));
-    s.kind = static_cast<ClosingStep::Kind>(kind);
-    s.reduction = static_cast<ClosingStep::Reduction>(reduction);
-    s.first = static_cast<int>(r.integer());
-    s.last = static_cast<int>(r.integer());
-    s.average = r.integer() != 0;
-    s.count_include_pad = r.integer() != 0;
-    for (Extent* e : {&s.kernel, &s.stride, &s.padding})
-      for (std::int64_t& v : *e) v = r.integer();
-    s.groups = r.integer();
-    s.dims = static_cast<int>(r.integer());
-    s.eps = r.next();
-    s.center_only = r.integer() != 0;
-    s.weight = static_cast<int>(r.integer());
-    s.bias = static_cast<int>(r.integer());
-    s.after = r.steps();
-    c.closing.push_back(std::move(s));
-  }
-  if (!r.done()) throw std::runtime_error("upconv::_chain: numbers are left after the last step");
-  return c;
-}
-
 std::tuple<Tensor, Tensor> chain(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b,
                                  const std::vector<Tensor>& operands, const std::vector<std::int64_t>& geometry,
                                  const std::vector<double>& numbers) {
   const int rank = static_cast<int>(w.dim()) - 2;
   const Hyperparameters h = unpack(w, geometry);
   Key key{make_problem(sizes_of(x), sizes_of(w), h, common_dtype(rank, x, "input", w, "weight")),
-          common_device(rank, x, "input", w, "weight"), numbers};
+          common_device(rank, x, "input", w, "weight"),
+          numbers,
+          {}};
   Problem& p = key.problem;
   if (b) {
     check_bias(p, *b);
@@ -174,7 +132,10 @@ std::tuple<Tensor, Tensor> chain(const Tensor& x, const Tensor& w, const std::op
   const Device device = key.device;
   const DType dtype = p.dtype;
   const std::int64_t channels = p.out_channels;
-  const auto plan = plan_of(std::move(key));
+  const int count = static_cast<int>(operands.size());
+  if (device.kind != Device::Kind::cpu)
+    for (int i = 0; i < count; ++i) key.spreads.push_back(spread_code(given[static_cast<std::size_t>(i)]));
+  const auto plan = plan_of(std::move(key), given.data(), count);
   const Shape5 shape = plan->result_shape();
   std::array<std::int64_t, max_rank + 2> sizes{shape[0], shape[1]};
   for (int d = 0; d < rank; ++d) sizes[static_cast<std::size_t>(d) + 2] = shape[static_cast<std::size_t>(d + 5 - rank)];
@@ -188,11 +149,32 @@ std::tuple<Tensor, Tensor> chain(const Tensor& x, const Tensor& w, const std::op
                       .b = dense_b ? dense_b->const_data_ptr() : nullptr,
                       .y = y.mutable_data_ptr(),
                       .operands = given.data(),
-                      .operand_count = static_cast<int>(operands.size()),
+                      .operand_count = count,
                       .statistics = normalises ? static_cast<double*>(statistics.mutable_data_ptr()) : nullptr},
                      l);
   });
   return {y, statistics};
+}
+
+void update_running(const Tensor& statistics, const Tensor& mean, const Tensor& variance, const Tensor& batches,
+                    double momentum, std::int64_t count) {
+  const Device device = device_of(mean);
+  for (const Tensor* t : {&statistics, &variance, &batches})
+    if (!(device_of(*t) == device)) throw std::runtime_error("upconv::_update_running: tensors on several devices");
+  RunningArgs a;
+  a.dtype = dtype_of("upconv::_update_running", "the running mean", mean);
+  if (dtype_of("upconv::_update_running", "the running variance", variance) != a.dtype || !mean.is_contiguous() ||
+      !variance.is_contiguous() || mean.numel() != variance.numel() || statistics.numel() != 2 * mean.numel())
+    throw std::runtime_error(
+        "upconv::_update_running: running averages of another size, layout or dtype than expected");
+  a.statistics = static_cast<const double*>(statistics.const_data_ptr());
+  a.mean = mean.mutable_data_ptr();
+  a.variance = variance.mutable_data_ptr();
+  a.batches = static_cast<std::int64_t*>(batches.mutable_data_ptr());
+  a.channels = mean.numel();
+  a.count = count;
+  a.momentum = momentum;
+  launch(device, [&](const Launch& l) { return upconv::update_running(device, a, l); });
 }
 
 std::string explain_chain(const std::string& problem, const std::string& device, const std::vector<double>& numbers) {

@@ -14,11 +14,6 @@
 
 namespace upconv::binding {
 
-/// The chain that a flat list of numbers describes: the step lists of prologue and epilogue, then the closing steps.
-/// A step list is its length and as many triples as make_epilogue reads; a closing step is 21 numbers in the order of
-/// ClosingStep's members, then the list after it. Throws std::runtime_error where the numbers end early or are left.
-Chain make_chain(const std::vector<double>& numbers);
-
 /// y of w.dim() dimensions (reduced ones have size 1), and the batch norm's mean and biased variance as float64
 /// (2, channels), empty where there is none. Operands have 0 dimensions, 1 (channels) or w.dim().
 std::tuple<torch::stable::Tensor, torch::stable::Tensor> chain(const torch::stable::Tensor& x,
@@ -27,6 +22,12 @@ std::tuple<torch::stable::Tensor, torch::stable::Tensor> chain(const torch::stab
                                                                const std::vector<torch::stable::Tensor>& operands,
                                                                const std::vector<std::int64_t>& geometry,
                                                                const std::vector<double>& numbers);
+
+/// Brings a batch norm's running averages up to date; `momentum` below 0 stands for None. Writes to the last three
+/// tensors.
+void update_running(const torch::stable::Tensor& statistics, const torch::stable::Tensor& mean,
+                    const torch::stable::Tensor& variance, const torch::stable::Tensor& batches, double momentum,
+                    std::int64_t count);
 
 /// What runs a chain, for people. `device` as parse_device reads it.
 std::string explain_chain(const std::string& problem, const std::string& device, const std::vector<double>& numbers);

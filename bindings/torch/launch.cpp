@@ -80,6 +80,11 @@ void launch(const Plan& plan, Pass pass, Device device, const std::function<Stat
       device, [&](int workers) { return plan.workspace_bytes(pass, workers); }, run);
 }
 
+void launch(Device device, const std::function<Status(const Launch&)>& run) {
+  launch_with(
+      device, [](int) { return std::size_t{0}; }, run);
+}
+
 void launch(const ChainPlan& plan, Device device, const std::function<Status(const Launch&)>& run) {
   launch_with(
       device, [&](int workers) { return plan.workspace_bytes(workers); }, run);

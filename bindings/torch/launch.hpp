@@ -12,6 +12,9 @@ namespace upconv::binding {
 /// Allocates the pass's workspace on `device` and calls `run` with what it may use. Throws what `run` reports.
 void launch(const Plan& plan, Pass pass, Device device, const std::function<Status(const Launch&)>& run);
 
+/// The same for what needs no workspace.
+void launch(Device device, const std::function<Status(const Launch&)>& run);
+
 /// The same for a chain.
 void launch(const ChainPlan& plan, Device device, const std::function<Status(const Launch&)>& run);
 

@@ -31,6 +31,8 @@ constexpr const char* schemas[] = {
     "_forward_epilogue(Tensor x, Tensor w, Tensor? b, int[] geometry, float[] epilogue) -> Tensor",
     "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor, Tensor, Tensor)",
     "_chain(Tensor x, Tensor w, Tensor? b, Tensor[] operands, int[] geometry, float[] numbers) -> (Tensor, Tensor)",
+    "_update_running(Tensor statistics, Tensor(a!) mean, Tensor(b!) variance, Tensor(c!) batches, float momentum, int "
+    "count) -> ()",
     "_explain_chain(str problem, str device, float[] numbers) -> str",
     "explain(str problem, str device='cpu') -> str",
     "_run(str problem, str pass_, str only, Tensor a, Tensor b, Tensor? bias, float[] epilogue) -> Tensor",
@@ -150,6 +152,7 @@ STABLE_TORCH_LIBRARY(upconv, m) {
   m.impl("_forward_epilogue", TORCH_BOX(&upconv::binding::forward_epilogue_packed));                     \
   m.impl("_backward", TORCH_BOX(&upconv::binding::backward_packed));                                     \
   m.impl("_chain", TORCH_BOX(&upconv::binding::chain));                                                  \
+  m.impl("_update_running", TORCH_BOX(&upconv::binding::update_running));                                \
   m.impl("_run", &upconv::binding::run_boxed)
 
 STABLE_TORCH_LIBRARY_IMPL(upconv, CPU, m) { UPCONV_IMPLEMENTATIONS(m); }

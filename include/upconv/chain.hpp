@@ -73,8 +73,25 @@ struct ChainArgs {
   double* statistics = nullptr;  ///< batch_norm: mean, then biased variance of every channel; may be null
 };
 
+/// Notes in every step of a chain how its operand lies, for the tensors of a call: what the CUDA engine specialises its
+/// kernels for. A plan of the noted chain takes tensors that lie alike. Leaves a chain alone that is not valid.
+UPCONV_API void note_spreads(const Problem& problem, Chain& chain, const OperandTensor* operands, int count);
+
 /// Sizes after the epilogue and after each closing step, or what is wrong with a step.
 UPCONV_API Result<std::vector<Shape5>> chain_shapes(const Problem& problem, const Chain& chain);
+
+/// What a batch norm in training does to its running averages, given a run's statistics: the mean, and the unbiased
+/// variance of `count` values a channel.
+struct RunningArgs {
+  const double* statistics = nullptr;  ///< mean, then biased variance of every channel
+  void* mean = nullptr;
+  void* variance = nullptr;
+  std::int64_t* batches = nullptr;  ///< counts the updates; goes up by one
+  DType dtype = DType::f32;         ///< of the averages
+  std::int64_t channels = 0, count = 1;
+  double momentum = 0.1;  ///< below 0: of the averages over all batches
+};
+UPCONV_API Status update_running(Device device, const RunningArgs& args, const Launch& launch = {});
 
 class UPCONV_API ChainPlan {
  public:

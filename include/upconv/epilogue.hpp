@@ -54,6 +54,18 @@ enum class Source {
   kept,     ///< what a `keep` step remembered as number `index`
 };
 
+/// How an operand lies over the dense values, channels first, that read it: what a GPU's kernel is specialised for.
+/// `any` is always right. A chain's plan fills it in from the tensors of a call (plan/chain.hpp).
+enum class Spread {
+  any,
+  scalar,   ///< one number
+  channel,  ///< one a channel
+  plane,    ///< one a sample and channel
+  space,    ///< one a position, dense
+  image,    ///< one a channel and position, dense
+  whole,    ///< one a value, dense
+};
+
 inline constexpr int max_epilogue_steps = 24;
 inline constexpr int max_operands = 16;
 inline constexpr int max_kept = 4;
@@ -65,6 +77,7 @@ struct EpilogueStep {
   Arithmetic arithmetic = Arithmetic::none;
   Source source = Source::scalar;
   int index = 0;
+  Spread spread = Spread::any;  ///< of an operand
 
   bool operator==(const EpilogueStep&) const = default;
 };

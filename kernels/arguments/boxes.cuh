@@ -10,27 +10,24 @@ template <class Element>
 struct Boxes {
   TensorMap map;  ///< Of src as (w, h, d, channel of a group, sample and group); only where `bulk`.
   const Element* src;
-  const Element* w;
+  const unsigned* weights;  ///< As boxes_prepare.cuh prepared them.
   const Element* bias;
   Element* out;
   Strides src_strides, out_strides;
-  long long w_k, w_n, w_tap, w_group;  ///< Element strides of w: source channel, result channel, tap, group.
   int groups, samples;
   int src_size[3], out_size[3];
-  int first[3];                ///< The first q of each dimension.
-  int extent[4];               ///< Positions of a warpgroup's box: n, d, h, w (1 in the dimension of ROWS).
-  int step[4];                 ///< From box to box: n, d, h, w.
-  int second[4];               ///< Where the second warpgroup's box lies from the first's, where they share a source.
-  int boxes[3];                ///< Boxes in w, h, d.
-  int along, parts;            ///< Boxes of a unit of work, which follow each other in W; units in W.
-  int units;                   ///< For one share of the result channels.
-  int sector;                  ///< LINE: elements of the result that are written whole, 32 bytes or 1.
-  int chain;                   ///< LINE: a box's rows follow each other in memory without a gap.
-  int box[4];                  ///< Source elements of a stage: n, d, h, w.
+  int first[3];   ///< The first q of each dimension.
+  int extent[4];  ///< Positions of a warpgroup's box: n, d, h, w (1 in the dimension of ROWS).
+  int step[4];    ///< From box to box: n, d, h, w.
+  int second[4];  ///< Where the next warpgroup's box lies from one's, where they share a source.
+  int boxes[3];   ///< Boxes in w, h, d.
+  int all_boxes;  ///< For one share of the result channels.
+  int line;       ///< LINE: columns of the result that a box writes of a row, at most.
+  int box[4];     ///< Source elements of a stage: n, d, h, w.
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
-  int bulk;                    ///< 1: the source comes by bulk copies of `bulk_bytes`.
+  int bulk;                                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
-  int vector;                  ///< Copies begin at a multiple of so many elements, a power of two. 0: one at a time.
+  int vector;  ///< Copies begin at a multiple of so many elements, a power of two. 0: one at a time.
 };
 
 }  // namespace upconv::arguments

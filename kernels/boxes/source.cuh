@@ -1,35 +1,25 @@
-// How the source of a stage gets into shared memory, as [n][channel][d][h][w] elements, zero outside of the tensor: by one
-// bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 4 to 16 bytes, else element by element.
-// Part of boxes.cuh.
+// How the source of a stage gets into shared memory, as [n][channel][d][h][w] elements, zero outside of the tensor: by
+// one bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 4 to 16 bytes, else element by
+// element. Part of boxes.cuh.
 #pragma once
 
 namespace upconv {
 
 /// One box of the work: its sample, its corner in the phase grid (the dimension of a depth loop: in the result), its
-/// share of the result channels. Boxes of one unit of work follow each other along W.
+/// share of the result channels.
 struct Place {
   int n, q[3], group, column0;
-  int along, last;  ///< Its number in the unit, the unit's last.
 
-  __device__ __forceinline__ Place(const Arguments& a, int unit, int share) : along(0) {
+  __device__ __forceinline__ Place(const Arguments& a, int box, int share) {
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
-    // Neighbours in H run at the same time: they share a halo.
-    q[1] = a.first[1] + unit % a.boxes[1] * a.step[2];
-    unit /= a.boxes[1];
-    const int part = unit % a.parts;
-    unit /= a.parts;
-    q[2] = a.first[2] + part * a.along * a.step[3];
-    last = (part + 1 < a.parts ? a.along : a.boxes[0] - part * a.along) - 1;
-    q[0] = a.first[0] + unit % a.boxes[2] * a.step[1];
-    n = unit / a.boxes[2] * a.step[0];
-  }
-  /// To the next box of the unit; false after the last.
-  __device__ __forceinline__ bool next(const Arguments& a) {
-    if (along == last) return false;
-    ++along;
-    q[2] += a.step[3];
-    return true;
+    // Neighbours in W run at the same time: they write parts of the same sectors.
+    q[2] = a.first[2] + box % a.boxes[0] * a.step[3];
+    box /= a.boxes[0];
+    q[1] = a.first[1] + box % a.boxes[1] * a.step[2];
+    box /= a.boxes[1];
+    q[0] = a.first[0] + box % a.boxes[2] * a.step[1];
+    n = box / a.boxes[2] * a.step[0];
   }
 };
 
@@ -68,12 +58,10 @@ struct Walk {
     for (;;) {
       if (tap == LOOP_TAPS - 1) {
         tap = -1;
-        if (!place.next(a)) {
-          index += step;
-          if (index < a.units) place = Place(a, index, share);
-        }
+        index += step;
+        if (index < a.all_boxes) place = Place(a, index, share);
       }
-      if (index >= a.units) return false;
+      if (index >= a.all_boxes) return false;
       ++tap;
       if (!depth_loop) {
         depth = origin_d(place);
@@ -84,8 +72,8 @@ struct Walk {
   }
 };
 
-/// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes is an
-/// illegal instruction.)
+/// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes
+/// is an illegal instruction.)
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
   copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
            at.place.n * a.groups + at.place.group);
@@ -107,9 +95,9 @@ __device__ __forceinline__ void bring_by(const Arguments& a, const Walk& at, u32
     const int d_in = rest % a.box[1], n_in = rest / a.box[1], h = h0 + h_in, d = at.depth + d_in;
     const bool inside = w >= 0 && w < a.src_size[2] && h >= 0 && h < a.src_size[1] && d >= 0 && d < a.src_size[0] &&
                         at.place.n + n_in < a.samples;
-    const Element* from = inside ? base + n_in * a.src_strides.n + d * a.src_strides.d + h * a.src_strides.h +
-                                       w * a.src_strides.w
-                                 : a.src;
+    const Element* from =
+        inside ? base + n_in * a.src_strides.n + d * a.src_strides.d + h * a.src_strides.h + w * a.src_strides.w
+               : a.src;
     const i64 step = inside ? a.src_strides.c : 0;
     const u32 place = to + (n_in * a.pitch_n + d_in * a.pitch_d + h_in * a.pitch_h + piece * elements) *
                                static_cast<int>(sizeof(Element));

@@ -1,28 +1,31 @@
-// From a warpgroup's sums to the result: a few channels at a time go through shared memory, where the phases of W interleave,
-// and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is relative to its
-// box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a box. Part of
-// boxes.cuh.
+// From a warpgroup's sums to the result: some channels at a time go through shared memory, where the phases of W
+// interleave, and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is
+// relative to its box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a
+// box. Where boxes are rows of positions (LINE), they overlap by less than a sector of 32 bytes, and of each row and
+// channel those columns are written that make whole sectors. Part of boxes.cuh.
 #pragma once
 
 namespace upconv {
 
-constexpr int positions = 64 * SEGMENTS;            ///< Of a warpgroup.
-constexpr int row_sets = ROWS * USED_D * USED_H;    ///< Rows of the result that positions of one row lead to,
+constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.
+constexpr int row_sets = ROWS * USED_D * USED_H;      ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
 constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
 constexpr int set_elements = positions * PHASES_W;
-/// Channels that are staged together: of 8 neighbours every other one, a warp each, or all where they lie side by side in
-/// the result.
+/// Channels that are put together: of 8 neighbours every other one, a warp each, or all where they lie side by side in
+/// the result. TOGETHER times as many are staged between two meetings.
 constexpr int staged = result_last ? 8 : 4;
 /// What the lanes of a warp write at once lies in different banks: 8 (16) words apart.
 constexpr int channel_pitch =
     result_last ? (row_sets * set_elements + 7) / 8 * 8 + 4 : (row_sets * set_elements + 15) / 16 * 16 + 8;
-constexpr int staging_words = 2 * staged * channel_pitch;  ///< Two places, written and read by turns.
-constexpr int store_steps = NB / staged;
+constexpr int place_words = TOGETHER * staged * channel_pitch,
+              staging_words = 2 * place_words;  ///< Two places, written and read by turns.
+constexpr int store_steps = NB / staged / TOGETHER;
 constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;  ///< Elements that a lane writes together.
 constexpr int rounds = set_elements / (32 * at_once);  ///< Of a warp over the elements of one row set.
-static_assert(rounds * at_once <= 32, "a word of bits says which elements of a row set are inside");
-constexpr int inside_words = 2 * all_sets * 32;  ///< By turns too.
+static_assert(LINE || rounds * at_once <= 32, "a word of bits says which elements of a row set are inside");
+constexpr int inside_words = LINE ? 0 : 2 * all_sets * 32;  ///< By turns too.
+static_assert(NB % (staged * TOGETHER) == 0, "steps of equal size");
 
 /// Where the first phases of a position lie in the result, from those of the box's first position. `at` < 0: nowhere.
 struct Spot {
@@ -53,7 +56,7 @@ __device__ __forceinline__ constexpr RowSet row_set(int set) {
 }
 
 /// Few of them are written out in the code of each step; many are looked up.
-constexpr bool sets_written_out = all_sets * rounds * store_steps <= 192;
+constexpr bool sets_written_out = all_sets * rounds * (NB / staged) <= 192;
 
 __device__ __forceinline__ void find_sets(RowSet* sets, int thread) {
   if (thread < all_sets) sets[thread] = row_set(thread);
@@ -78,8 +81,8 @@ __device__ __forceinline__ bool is_inside(const Arguments& a, const Corner& c, c
 }
 
 /// Which elements of a box are inside the result: a bit for each that a lane writes, by row set and lane.
-__device__ __forceinline__ void find_inside(const Arguments& a, const Corner& c, const Spot* spots,
-                                            const RowSet* sets, u32* inside, int warp, int lane) {
+__device__ __forceinline__ void find_inside(const Arguments& a, const Corner& c, const Spot* spots, const RowSet* sets,
+                                            u32* inside, int warp, int lane) {
 #pragma unroll 1
   for (int i = warp; i < all_sets; i += 4) {
     const RowSet set = sets[i];
@@ -137,14 +140,29 @@ __device__ __forceinline__ Element* corner_of(const Arguments& a, const Place& p
          c.h * a.out_strides.h + c.w * a.out_strides.w;
 }
 
+/// What a sum of one channel becomes.
+struct Finish {
+  const Arguments& a;
+  const Operands& operands;
+  float bias;
+  int channel;  ///< Of all groups.
+
+  __device__ __forceinline__ Finish(const Arguments& of, const Operands& by, const Place& p, int number)
+      : a(of), operands(by), bias(bias_of(of, p, number)), channel(p.group * N + number) {}
+  /// For the element at `to`, which exists, of sample n.
+  __device__ __forceinline__ Element operator()(float sum, int n, const Element* to) const {
+    return from_float<Element>(epilogue(sum + bias, operands, n, channel, to - a.out));
+  }
+};
+
 /// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
-__device__ __forceinline__ void write_rows(const Arguments& a, const Place& p, const Corner& c, const float* staging,
-                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
-                                           int channel, int lane) {
+__device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float* staging, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const int (&at)[rounds][at_once], int channel, int lane) {
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
-  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
-#pragma unroll (sets_written_out ? all_sets : 1)
+  const Finish finish(a, operands, p, channel);
+#pragma unroll(sets_written_out ? all_sets : 1)
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets_written_out ? row_set(i) : sets[i];
     Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
@@ -153,17 +171,18 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Place& p, c
 #pragma unroll
     for (int r = 0; r < rounds; ++r) {
       const auto value = [&](int e) {
-        return from_float<Element>(set.staged < 0 ? nothing : epilogue(from[r * 32 * at_once + e] + bias));
+        const int element = (r * 32 + lane) * at_once + e;
+        const int n = OPERANDS > 0 ? c.n + (spots[element / PHASES_W].dn & 0xffff) : 0;
+        return finish(set.staged < 0 ? 0.f : from[r * 32 * at_once + e], n, row + at[r][e]);
       };
       const auto in = [&](int e) { return (bits >> (r * at_once + e) & 1) != 0; };
       if constexpr (at_once == 2) {
-        const Element first = value(0), second = value(1);
         Element* to = row + at[r][0];
         if (in(0) && in(1) && at[r][1] == at[r][0] + 1 && (reinterpret_cast<u64>(to) & 3) == 0) {
-          *reinterpret_cast<u32*>(to) = bits_of(first) | bits_of(second) << 16;
+          *reinterpret_cast<u32*>(to) = bits_of(value(0)) | bits_of(value(1)) << 16;
         } else {
-          if (in(0)) *to = first;
-          if (in(1)) row[at[r][1]] = second;
+          if (in(0)) *to = value(0);
+          if (in(1)) row[at[r][1]] = value(1);
         }
       } else {
         if (in(0)) row[at[r][0]] = value(0);
@@ -172,14 +191,50 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Place& p, c
   }
 }
 
+/// The same of a row of positions: whole sectors, but at the row's ends.
+__device__ __forceinline__ void write_line(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float* staging, const RowSet* sets, int channel,
+                                           int lane) {
+  if (channel >= N) return;
+  constexpr int sector = 32 / static_cast<int>(sizeof(Element));
+  Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
+  const Finish finish(a, operands, p, channel);
+#pragma unroll(sets_written_out ? all_sets : 1)
+  for (int i = 0; i < all_sets; ++i) {
+    const RowSet set = sets_written_out ? row_set(i) : sets[i];
+    const int h = c.h + set.h, d = c.d + set.d;
+    const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+    Element* row = plane + d * a.out_strides.d + h * a.out_strides.h;
+    const int begin = static_cast<int>(reinterpret_cast<u64>(row + c.w) / sizeof(Element)) & (sector - 1);
+    const int whole = c.w + (-begin & (sector - 1)), first = c.w > 0 ? whole : 0;
+    const int end = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first;
+    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) - c.w;
+#pragma unroll
+    for (int r = 0; r < rounds; ++r) {
+      const int column = first + (r * 32 + lane) * at_once;
+      const auto value = [&](int e) { return finish(set.staged < 0 ? 0.f : from[column + e], c.n, row + column + e); };
+      if constexpr (at_once == 2) {
+        if (column + 1 < end && (reinterpret_cast<u64>(row + column) & 3) == 0) {
+          *reinterpret_cast<u32*>(row + column) = bits_of(value(0)) | bits_of(value(1)) << 16;
+        } else {
+          if (column < end) row[column] = value(0);
+          if (column + 1 < end) row[column + 1] = value(1);
+        }
+      } else {
+        if (column < end) row[column] = value(0);
+      }
+    }
+  }
+}
+
 /// The same where channels are neighbours in memory: 8 of them at each element.
-__device__ __forceinline__ void write_channels(const Arguments& a, const Place& p, const Corner& c,
-                                               const float* staging, const Spot* spots, const RowSet* sets,
-                                               int channel0, int warp, int lane) {
+__device__ __forceinline__ void write_channels(const Arguments& a, const Operands& operands, const Place& p,
+                                               const Corner& c, const float* staging, const Spot* spots,
+                                               const RowSet* sets, int channel0, int warp, int lane) {
   const int channel = channel0 + lane % 8;
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
-  const float bias = bias_of(a, p, channel), nothing = epilogue(bias);
+  const Finish finish(a, operands, p, channel);
 #pragma unroll 1
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets[i];
@@ -188,43 +243,61 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Place& 
 #pragma unroll 2
     for (int element = warp * 4 + lane / 8; element < set_elements; element += 16) {
       const Spot spot = spots[element / PHASES_W];
-      if (is_inside(a, c, set, spot, element % PHASES_W))
-        row[spot.at + element % PHASES_W * a.out_strides.w] =
-            from_float<Element>(set.staged < 0 ? nothing : epilogue(from[element] + bias));
+      if (!is_inside(a, c, set, spot, element % PHASES_W)) continue;
+      Element* to = row + spot.at + element % PHASES_W * a.out_strides.w;
+      *to = finish(set.staged < 0 ? 0.f : from[element], c.n + (spot.dn & 0xffff), to);
     }
   }
 }
 
+/// A step's channels into the staging.
+template <int step, int part = 0>
+__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
+                                             int lane) {
+  put<step * TOGETHER + part>(acc, staging + part * (staged * channel_pitch), warp, lane);
+  if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
+}
+
 /// What was staged for a step is written while the next is staged.
 template <int step>
-__device__ __forceinline__ void store_from(const Arguments& a, const Place& p, const Corner& c,
-                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
-                                           const RowSet* sets, const u32* inside, const int (&at)[rounds][at_once],
-                                           int group, int thread, int turn) {
+__device__ __forceinline__ void store_from(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float (&acc)[BLOCKS * (NB / 2)], float* staging,
+                                           const Spot* spots, const RowSet* sets, const u32* inside,
+                                           const int (&at)[rounds][at_once], int group, int thread, int turn) {
   if constexpr (step < store_steps) {
     const int warp = thread / 32, lane = thread % 32;
-    const auto place = [&](int of) { return staging + ((turn + of) & 1) * (staged * channel_pitch); };
+    const auto place = [&](int of) { return staging + ((turn + of) & 1) * place_words; };
     meet(1 + group, 128);
-    if constexpr (step + 1 < store_steps) put<step + 1>(acc, place(step + 1), warp, lane);
-    if constexpr (result_last)
-      write_channels(a, p, c, place(step), spots, sets, p.column0 + step * 8, warp, lane);
-    else
-      write_rows(a, p, c, place(step) + warp * channel_pitch, sets, inside, at,
-                 p.column0 + step / 2 * 8 + warp * 2 + step % 2, lane);
-    store_from<step + 1>(a, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
+    if constexpr (step + 1 < store_steps) put_together<step + 1>(acc, place(step + 1), warp, lane);
+#pragma unroll
+    for (int part = 0; part < TOGETHER; ++part) {
+      const int number = step * TOGETHER + part;
+      const float* from = place(step) + part * (staged * channel_pitch);
+      if constexpr (result_last) {
+        write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
+      } else {
+        const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
+        if constexpr (LINE)
+          write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
+        else
+          write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
+      }
+    }
+    store_from<step + 1>(a, operands, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
   }
 }
 
 /// All sums of a place. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
 /// written again.
-__device__ __forceinline__ void store_box(const Arguments& a, const Place& p, const float (&acc)[BLOCKS * (NB / 2)],
-                                          float* staging, const Spot* spots, const RowSet* sets, u32* inside, int group,
-                                          int thread, int& turn, int& inside_turn) {
+__device__ __forceinline__ void store_box(const Arguments& a, const Operands& operands, const Place& p,
+                                          const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
+                                          const RowSet* sets, u32* inside, int group, int thread, int& turn,
+                                          int& inside_turn) {
   const int lane = thread % 32;
   const Corner c(p);
   u32* mine = inside + inside_turn * (all_sets * 32);
   int at[rounds][at_once];
-  if constexpr (!result_last) {
+  if constexpr (!result_last && !LINE) {
     find_inside(a, c, spots, sets, mine, thread / 32, lane);
 #pragma unroll
     for (int r = 0; r < rounds; ++r)
@@ -234,8 +307,8 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Place& p, co
         at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
       }
   }
-  put<0>(acc, staging + (turn & 1) * (staged * channel_pitch), thread / 32, lane);
-  store_from<0>(a, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
+  put_together<0>(acc, staging + (turn & 1) * place_words, thread / 32, lane);
+  store_from<0>(a, operands, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
   turn += store_steps;
   inside_turn ^= 1;
 }

@@ -3,6 +3,7 @@
 
 #include "arguments/boxes.cuh"
 #include "launch/sizes.hpp"
+#include "launch/tensor_map.hpp"
 
 namespace upconv::launch {
 
@@ -12,9 +13,11 @@ struct BoxesFixed {
   bool shared = false;      ///< The two warpgroups' boxes lie side by side.
   bool depth_loop = false;  ///< D is a loop, and a box lies in one depth of the result.
   bool wide = false;        ///< Boxes are multiples of 16 positions wide.
+  bool direct = false;      ///< Sums go to the result from registers.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
+  Int warpgroups = 2;       ///< That multiply.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
-  Int element_bytes = 4, channels = 8;             ///< channels: of a stage.
+  Int element_bytes = 4, channels = 8;           ///< channels: of a stage.
   Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
   Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
   Int step_d = 1, step_h = 1, step_w = 1;        ///< Source elements from q to q.
@@ -22,19 +25,23 @@ struct BoxesFixed {
   Int span_d = 0, span_h = 0, span_w = 0;        ///< From the first tap to the last, in source elements.
   Int phases_d = 1, phases_h = 1, phases_w = 1;
   Int padding_d = 0, padding_h = 0, padding_w = 0;
-  Int depth_taps = 1;     ///< Of the loop,
-  Int depth_stride = 1;   ///< of which every so many reach a depth of the result.
-  Int source_words = 0;   ///< Room of a stage.
+  Int depth_taps = 1;    ///< Of the loop,
+  Int depth_stride = 1;  ///< of which every so many reach a depth of the result.
+  Int source_words = 0;  ///< Room of a stage.
   Int shared_bytes = 0;
-  Int streamed_bytes = 0; ///< Weights of a stage, unless resident.
+  Int streamed_bytes = 0;     ///< Weights of a stage, unless resident.
+  Int share_bytes = 0;        ///< Prepared weights of one share of the result channels.
+  Int share_units = 0;        ///< What a thread prepares, of one share.
   double clocks = 0.0;        ///< Of one stage's products, for one box.
-  double store_clocks = 0.0;  ///< Of a warpgroup that writes one box.
+  double store_clocks = 0.0;  ///< Of a warpgroup that writes one box, while nothing else holds it up.
 
   template <class Visit>
   void visit(Visit&& field) {
     field("backward", backward), field("source_last", source_last), field("out_last", out_last);
-    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line);
-    field("merge", merge), field("rows", rows), field("segments", segments), field("columns", columns);
+    field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line),
+        field("direct", direct);
+    field("warpgroups", warpgroups), field("merge", merge), field("rows", rows), field("segments", segments),
+        field("columns", columns);
     field("element_bytes", element_bytes), field("channels", channels);
     field("groups", groups), field("k", k), field("n", n);
     field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
@@ -45,15 +52,14 @@ struct BoxesFixed {
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
     field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
-    field("store_clocks", store_clocks);
+    field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
 };
 
 /// Extents of boxes, in the order n, d, h, w, and what they cost.
 struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
-  Int tiles = 0, lines = 0;
-  Int along = 1, parts = 1, units = 0;  ///< Boxes of a unit of work in W, units in W, all units.
+  Int tiles = 0, lines = 0, line = 0;
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
 
@@ -82,12 +88,22 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   const Int unit = 16 / f.element_bytes;
   b.clocks = -1.0;
-  Int whole[4];
+  if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
+  Int whole[4], reach[4];
   for (int d = 0; d < 4; ++d) {
-    whole[d] = b.extent[d] * (f.merge + 1 == d ? f.rows : 1);
+    whole[d] = reach[d] = b.extent[d] * (f.merge + 1 == d ? f.rows : 1);
     b.second[d] = 0;
-    b.step[d] = whole[d];
   }
+  if (f.line && space.count[3] > whole[3]) {
+    // Wherever a sector begins, the box has the columns of so many whole ones.
+    const Int sector = 32 / f.element_bytes;
+    while (whole[3] > 0 &&
+           (whole[3] * f.phases_w % sector != 0 || whole[3] * f.phases_w + sector - 1 > b.extent[3] * f.phases_w))
+      --whole[3];
+    if (whole[3] == 0) return;
+  }
+  b.line = whole[3] * f.phases_w;
+  for (int d = 0; d < 4; ++d) b.step[d] = whole[d];
   if (f.shared) {
     // Along the rows, where halos are shared, else along the first dimension that one box does not fill.
     int along = 3;
@@ -99,9 +115,10 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
       break;
     }
     b.second[along] = whole[along];
-    b.step[along] = 2 * whole[along];
+    b.step[along] = f.warpgroups * whole[along];
+    reach[along] += (f.warpgroups - 1) * whole[along];
   }
-  for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (b.step[d] - 1) + span[d] + 1;
+  for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
   if (f.depth_loop) b.box[1] = 1;
   b.box[3] = ceil_div(b.box[3] + (vector < 2 ? 0 : vector - 1), unit) * unit;
   // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
@@ -124,44 +141,35 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
             (f.depth_loop ? 1 : f.phases_d);
   // Elements of a box are found by 32-bit distances from its corner.
-  double reach = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
+  double distance = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
   const Int phases[4] = {1, f.depth_loop ? 1 : f.phases_d, f.phases_h, f.phases_w};
   for (int d = 3; d >= 0; --d) {
     if (d == 0 && !f.out_last) inner *= double(f.n * f.groups);
-    reach += double(b.extent[d] * phases[d]) * inner;
+    distance += double(b.extent[d] * phases[d]) * inner;
     inner *= double(space.out[d]);
   }
-  if (reach >= 2147483648.0) return;
+  if (distance >= 2147483648.0) return;
   b.tiles = 1;
   for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
-  if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
-  // Rows of boxes, in as many parts as share them out evenly.
-  const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : 2;
+  const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : f.warpgroups;
   const Int blocks = most(1, processors / shares), workers = blocks * rings;
-  const Int in_row = most(1, ceil_div(space.count[3], b.step[3])), rows_of_boxes = b.tiles / in_row;
-  Int rounds = 0;
-  for (Int parts = f.line ? 1 : in_row; parts <= least(in_row, f.line ? 4096 : in_row); parts += parts < 16 ? 1 : parts / 8) {
-    const Int along = ceil_div(in_row, parts), real = ceil_div(in_row, along);
-    const Int longest = ceil_div(rows_of_boxes * real, workers) * along;
-    if (rounds == 0 || longest < rounds) rounds = longest, b.along = along, b.parts = real;
-  }
-  b.units = rows_of_boxes * b.parts;
-  const double stages = double(ceil_div(f.k, f.channels)) *
-                        (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
-  const double pair = f.shared ? 2.0 : 1.0;
+  const double stages =
+      double(ceil_div(f.k, f.channels)) * (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
+  // A set of boxes: one of each warpgroup.
+  const double set = double(f.warpgroups), source = f.shared ? 1.0 : set;
   const double line_bytes = double(least(b.extent[3] * f.phases_w, space.out[3]) * f.element_bytes);
-  const bool on_sectors = space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
-  const double products = pair * f.clocks * stages;
-  const double load = double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
-                      double(f.streamed_bytes) * stages / 9.0;
-  const double store = pair * double(b.lines * f.columns) * (line_bytes + (on_sectors ? 0.0 : f.line ? 40.0 : 220.0)) / 19.0;
-  // One warpgroup writes while the other multiplies; of a pair that shares its stages, most of the time.
-  const double turns = f.shared ? products + 0.4 * f.store_clocks : 0.5 * (products + f.store_clocks);
-  double longest = products;
-  for (const double other : {load, store, turns}) longest = other > longest ? other : longest;
-  const double one = longest + 0.1 * (products + load + store - longest) + 200.0;
-  // Boxes of a multiprocessor, its two rings at half speed each.
-  b.clocks = one * double(rounds) * double(b.units < workers ? 1 : rings) *
+  const bool on_sectors =
+      space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
+  const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
+  // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
+  const double chain = 2.0 * f.clocks * stages + write;
+  const double load = source * double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
+                      double(f.streamed_bytes) * stages / 20.0;
+  const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
+  double longest = tensor;
+  for (const double other : {chain, load, store}) longest = other > longest ? other : longest;
+  const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
+  b.clocks = one * double(ceil_div(b.tiles, workers)) *
              (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
@@ -217,7 +225,7 @@ struct BoxesLaunch {
   unsigned grid = 0;  ///< 0: nothing to do. The same for both.
   unsigned plain_grid = 0;
   double clocks = 0.0;
-  static constexpr Int workspace_bytes = 0;
+  Int workspace_bytes = 0;
 };
 
 inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, arguments::Boxes<void>& a) {
@@ -225,7 +233,6 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
   const Int out[3] = {space.out[1], space.out[2], space.out[3]};
   a.src_strides = dense_strides(f.source_last, f.k * f.groups, source);
   a.out_strides = dense_strides(f.out_last, f.n * f.groups, out);
-  a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
   a.groups = static_cast<int>(f.groups), a.samples = static_cast<int>(space.count[0]);
   for (int d = 0; d < 3; ++d) {
     a.src_size[d] = static_cast<int>(source[d]), a.out_size[d] = static_cast<int>(out[d]);
@@ -236,9 +243,7 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
     a.second[d] = static_cast<int>(b.second[d]), a.box[d] = static_cast<int>(b.box[d]);
   }
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
-  a.along = static_cast<int>(b.along), a.parts = static_cast<int>(b.parts), a.units = static_cast<int>(b.units);
-  a.sector = static_cast<int>(32 / f.element_bytes);
-  a.chain = a.boxes[0] == 1;
+  a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
   a.pitch_h = static_cast<int>(b.box[3]);
   a.pitch_d = static_cast<int>(b.box[3] * b.box[2]);
   a.pitch_c = static_cast<int>(b.box[3] * b.box[2] * b.box[1]);
@@ -263,9 +268,10 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   const Int shares = f.groups * ceil_div(f.n, f.columns);
   if (l.refusal) return l;
   if (s.batch == 0) return l;
+  l.workspace_bytes = shares * f.share_bytes;
   const auto grid = [&](const Boxing& b) {
-    const Int rings = f.shared ? 1 : 2;
-    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.units, rings), processors / shares)));
+    const Int rings = f.shared ? 1 : f.warpgroups;
+    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.tiles, rings), processors / shares)));
   };
   const Int width = copy_width(f, space, 0);
   const Boxing plain = best_boxing(f, space, processors, false, width);
@@ -290,38 +296,41 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   return l;
 }
 
-/// What a tensor map is made of; innermost dimension first. Strides in bytes, without the first.
-struct TensorMapWish {
-  const void* base;
-  Int element_bytes;
-  Int size[5], stride[4], box[5];
-};
-
-inline TensorMapWish map_wish(const BoxesFixed& f, const arguments::Boxes<void>& a) {
+/// The source as bulk copies see it: columns, rows, planes, channels of a group, samples and groups.
+inline TensorBoxes source_boxes(const BoxesFixed& f, const arguments::Boxes<void>& a) {
   const Int e = f.element_bytes;
-  TensorMapWish m{};
-  m.base = a.src;
-  m.element_bytes = e;
-  const Int size[5] = {a.src_size[2], a.src_size[1], a.src_size[0], f.k, Int{a.samples} * f.groups};
-  const Int stride[4] = {a.src_strides.h * e, a.src_strides.d * e, a.src_strides.c * e, f.k * a.src_strides.c * e};
-  const Int box[5] = {a.box[3], a.box[2], a.box[1], f.channels, a.box[0]};
-  for (int d = 0; d < 5; ++d) m.size[d] = size[d], m.box[d] = box[d];
-  for (int d = 0; d < 4; ++d) m.stride[d] = stride[d];
-  return m;
+  TensorBoxes b;
+  b.base = a.src;
+  b.element = e == 4 ? MapElement::f32 : MapElement::u16;
+  b.promotion = 3;
+  b.dimension(a.src_size[2], 0, a.box[3]);
+  b.dimension(a.src_size[1], a.src_strides.h * e, a.box[2]);
+  b.dimension(a.src_size[0], a.src_strides.d * e, a.box[1]);
+  b.dimension(f.k, a.src_strides.c * e, f.channels);
+  b.dimension(Int{a.samples} * f.groups, f.k * a.src_strides.c * e, a.box[0]);
+  return b;
 }
 
 template <class Start>
-bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void*, Start&& start) {
+bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* workspace, Start&& start) {
   if (l.grid == 0) return true;
   const bool bulk = l.may_bulk && aligned(t.a, 16);
   arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
-  a.src = t.a, a.w = t.b, a.bias = t.bias, a.out = t.out;
-  if (bulk && !start.tensor_map(map_wish(f, a), &a.map)) return false;
+  a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
+  if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
   if (!bulk && a.vector > 0)
     while (a.vector > 1 && !aligned(a.src, a.vector * f.element_bytes)) a.vector /= 2;
   if (!bulk && f.element_bytes == 2 && a.vector == 1) a.vector = 0;
-  void* list[] = {&a};
-  return start(0, Shape{bulk ? l.grid : l.plain_grid, 384, static_cast<unsigned>(f.shared_bytes)}, list);
+  long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
+  long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
+  const void* w = t.b;
+  void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
+  if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
+  void* list[] = {&a, operands_of(t)};
+  return start(1,
+               Shape{bulk ? l.grid : l.plain_grid, static_cast<unsigned>(128 * (f.warpgroups + 1)),
+                     static_cast<unsigned>(f.shared_bytes)},
+               list);
 }
 
 }  // namespace upconv::launch

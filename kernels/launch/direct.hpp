@@ -134,7 +134,7 @@ bool run(const DirectFixed& f, const DirectLaunch& l, const Tensors& t, void* wo
   Int splits = l.splits;
   const Shape launch{l.grid, static_cast<unsigned>(direct_threads), 0};
   if (f.which < 2) {
-    void* list[] = {&shape, &a, &b, &bias, &result};
+    void* list[] = {&shape, &a, &b, &bias, &result, operands_of(t)};
     return start(0, launch, list);
   }
   void* of_weight[] = {&shape, &a, &b, &parts, &result, &splits};

@@ -92,7 +92,7 @@ bool run(const GatherMmaFixed& f, const GatherMmaLaunch& l, const Tensors& t, vo
   if (l.grid == 0) return true;
   arguments::GatherMma a = l.arguments;
   a.source = t.a, a.weight = t.b, a.bias = t.bias, a.out = t.out;
-  void* list[] = {&a};
+  void* list[] = {&a, operands_of(t)};
   return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
 }
 

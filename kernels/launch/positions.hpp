@@ -95,7 +95,7 @@ bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, vo
   s.vectors = f.shift_w == 0 && s.out_w % f.phases_w == 0 && aligned(t.out, f.phases_w * f.element_bytes);
   const void *in = t.a, *w = t.b, *bias = t.bias;
   void* out = t.out;
-  void* list[] = {&in, &w, &bias, &out, &s};
+  void* list[] = {&in, &w, &bias, &out, &s, operands_of(t)};
   return start(
       0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(positions_shared_bytes(f, s.slices))},
       list);

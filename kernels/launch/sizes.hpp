@@ -21,6 +21,7 @@ struct Tensors {
   const void* b;
   const void* bias;
   void* out;
+  const void* operands = nullptr;  ///< The kernel's last argument where an epilogue reads operands.
 };
 
 /// Grid, block and dynamic shared memory of one kernel.
@@ -33,6 +34,11 @@ inline Int most(Int a, Int b) { return a > b ? a : b; }
 inline Int floor_div(Int a, Int b) { return a / b - (a % b < 0 ? 1 : 0); }
 inline Int ceil_div(Int a, Int b) { return -floor_div(-a, b); }
 inline Int volume(const Int (&size)[3]) { return size[0] * size[1] * size[2]; }
+/// The last argument of a kernel that has an epilogue (epilogue/operands.cuh).
+inline void* operands_of(const Tensors& t) {
+  static char nothing;
+  return t.operands ? const_cast<void*>(t.operands) : &nothing;
+}
 inline bool aligned(const void* p, Int bytes) { return reinterpret_cast<unsigned long long>(p) % bytes == 0; }
 
 /// Element strides of a dense tensor, channels first or last.

@@ -80,7 +80,7 @@ bool run(const TilesFixed& f, const TilesLaunch& l, const Tensors& t, void*, Sta
   const auto may_copy = [&](int words) { return f.vectors && a.src_w % words == 0 && aligned(a.src, 4 * words); };
   a.vector = may_copy(4) ? 4 : may_copy(2) ? 2 : 1;
   a.pairs = a.out_w % 2 == 0 && aligned(a.out, 8);
-  void* list[] = {&a};
+  void* list[] = {&a, operands_of(t)};
   return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
 }
 

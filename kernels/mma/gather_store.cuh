@@ -3,6 +3,7 @@
 // else: runs of consecutive elements straight from the fragments, in as wide pieces as their address allows.
 #pragma once
 
+#include "epilogue/operands.cuh"
 #include "mma/gather_shape.cuh"
 
 namespace upconv::gather {
@@ -67,8 +68,14 @@ __device__ __forceinline__ void store_run(T* line, int at, int size, const float
 
 typedef float Accumulators[PHASES][MT][NT][4];
 
-__device__ __forceinline__ float finish(float v, float bias) {
-  return config::epilogue<float>(HAS_BIAS ? v + bias : v);
+__device__ __forceinline__ float with_bias(float v, float bias) { return HAS_BIAS ? v + bias : v; }
+
+/// The epilogue of column `column` of the result's group, whose element `to` exists.
+__device__ __forceinline__ float finish(const Arguments& a, const config::Operands& operands, float v, int n, int group,
+                                        int column, const Out* to) {
+  constexpr int merged = FORWARD ? merged_volume : 1;
+  return config::epilogue(v, operands, n, group * (COLUMNS / merged) + column / merged,
+                          to - static_cast<const Out*>(a.out));
 }
 
 __device__ __forceinline__ float bias_of(const Arguments& a, int group, int column) {
@@ -77,8 +84,8 @@ __device__ __forceinline__ float bias_of(const Arguments& a, int group, int colu
 }
 
 /// `tile` is the place of the block's tile, `position0` the warp's first position in it, `column0` its first column.
-__device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile, int group, int position0, int column0,
-                                           const Accumulators& acc) {
+__device__ __forceinline__ void store_tile(const Arguments& a, const config::Operands& operands, const Place& tile,
+                                           int group, int position0, int column0, const Accumulators& acc) {
   constexpr int open_d = FORWARD ? open_stride(DIM_D) : 1, open_h = FORWARD ? open_stride(DIM_H) : 1,
                 open_w = FORWARD ? open_stride(DIM_W) : 1;
   constexpr int RUNS = 2 * MT / J;  // runs of J positions a lane holds
@@ -101,11 +108,14 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
           const bool line_filled =
               !FORWARD || (residue_used(DIM_D, DIM_D.merged ? 0 : pd) && residue_used(DIM_H, DIM_H.merged ? 0 : ph));
           const int row_phase = FORWARD ? (residues_below(DIM_D, pd) * phases_h + residues_below(DIM_H, ph)) : 0;
-          const auto value = [&](int pw, int j, int e) {
+          // The value for element o of `line`; where operands are read it is not computed outside of the line.
+          const auto value = [&](int pw, int j, int e, const Out* line, int o) {
             const bool filled = line_filled && (!FORWARD || residue_used(DIM_W, DIM_W.merged ? 0 : pw));
             const int phase = FORWARD ? row_phase * phases_w + residues_below(DIM_W, pw) : 0;
             const int mt = J == 4 ? mt0 + j / 2 : mt0, half = J == 1 ? half0 : j % 2;
-            return finish(filled ? acc[phase][mt][nt][half * 2 + e] : 0.0f, bias[e]);
+            const float v = with_bias(filled ? acc[phase][mt][nt][half * 2 + e] : 0.0f, bias[e]);
+            if (config::OPERANDS > 0 && unsigned(o) >= unsigned(a.out_size[2])) return v;
+            return finish(a, operands, v, n, group, column + e, line + o * a.out_w);
           };
           const auto line_of = [&](int col, bool& ok) {
             const int r = col % merged_volume;
@@ -134,7 +144,8 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
 #pragma unroll
                 for (int pw = 0; pw < open_w; ++pw) {
                   const int o = ow + j * (FORWARD ? DIM_W.stride : 1) + rw + pw;
-                  if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o * a.out_w] = from_float<Out>(value(pw, j, e));
+                  if (ok && unsigned(o) < unsigned(a.out_size[2]))
+                    line[o * a.out_w] = from_float<Out>(value(pw, j, e, line, o));
                 }
             }
           } else if constexpr (merged_w % 2 == 0) {  // the two columns are neighbours in w
@@ -144,13 +155,15 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
             if constexpr (merged_w == 2) {
               float v[2 * J];
 #pragma unroll
-              for (int j = 0; j < J; ++j) v[2 * j] = value(0, j, 0), v[2 * j + 1] = value(0, j, 1);
+              for (int j = 0; j < J; ++j)
+                v[2 * j] = value(0, j, 0, line, ow + 2 * j), v[2 * j + 1] = value(0, j, 1, line, ow + 2 * j + 1);
               store_run<2 * J>(line, ow, a.out_size[2], v);
             } else {
 #pragma unroll
               for (int j = 0; j < J; ++j) {
-                float v[2] = {value(0, j, 0), value(0, j, 1)};
-                store_run<2>(line, ow + j * merged_w + column % merged_w, a.out_size[2], v);
+                const int o = ow + j * merged_w + column % merged_w;
+                float v[2] = {value(0, j, 0, line, o), value(0, j, 1, line, o + 1)};
+                store_run<2>(line, o, a.out_size[2], v);
               }
             }
           } else if constexpr (merged_w > 1) {
@@ -161,7 +174,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
 #pragma unroll
               for (int j = 0; j < J; ++j) {
                 const int o = ow + j * merged_w + (column + e) % merged_w;
-                if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o] = from_float<Out>(value(0, j, e));
+                if (ok && unsigned(o) < unsigned(a.out_size[2])) line[o] = from_float<Out>(value(0, j, e, line, o));
               }
             }
           } else {
@@ -174,7 +187,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Place& tile
 #pragma unroll
               for (int j = 0; j < J; ++j)
 #pragma unroll
-                for (int pw = 0; pw < open_w; ++pw) v[j * open_w + pw] = value(pw, j, e);
+                for (int pw = 0; pw < open_w; ++pw) v[j * open_w + pw] = value(pw, j, e, line, ow + j * open_w + pw);
               store_run<J * open_w>(line, ow, a.out_size[2], v);
             }
           }
@@ -201,9 +214,10 @@ constexpr int ROW_STEPS = (ROW_WORDS + 31) / 32;
 constexpr int used_lanes = ROW_WORDS < 32 ? ROWS_AT_ONCE * ROW_WORDS : 32;
 
 /// Stores the LINES lines of `batch`'s positions at columns [column, column + 8), row phase (pd, ph): from `stage`, or
-/// where that is 0, what an empty phase holds.
-__device__ __forceinline__ void store_lines(const Arguments& a, const Place& tile, int group, int first_position,
-                                            int column, int pd, int ph, u32 stage) {
+/// where that is 0, what an empty phase holds. An epilogue that reads operands is applied here, where neighbouring
+/// lanes have neighbouring elements; any other when the stage is filled.
+__device__ __forceinline__ void store_lines(const Arguments& a, const config::Operands& operands, const Place& tile,
+                                            int group, int first_position, int column, int pd, int ph, u32 stage) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int row0 = 0; row0 < ROWS; row0 += ROWS_AT_ONCE) {
@@ -224,23 +238,28 @@ __device__ __forceinline__ void store_lines(const Arguments& a, const Place& til
       const bool ok = row_ok && c < COLUMNS && unsigned(od + rd) < unsigned(a.out_size[0]) &&
                       unsigned(oh + rh) < unsigned(a.out_size[1]);
       Out* out = base + channel * a.out_c + rd * a.out_d + rh * a.out_h;
-      const float empty = stage ? 0.0f : finish(0.0f, bias_of(a, group, c));
+      float empty = stage ? 0.0f : with_bias(0.0f, bias_of(a, group, c));
+      if (config::OPERANDS == 0 && !stage) empty = finish(a, operands, empty, n, group, c, out);
 #pragma unroll
       for (int step = 0; step < ROW_STEPS; ++step) {
         const int word = (ROWS_AT_ONCE > 1 ? lane % ROW_WORDS : lane) + step * 32;
         const bool inside =
             (ROW_WORDS % 32 == 0 || word < ROW_WORDS) && ((ROWS % ROWS_AT_ONCE == 0 && used_lanes == 32) || row < ROWS);
         const u32 spot = line * LINE_PITCH + (inside ? row * ROW_WORDS + word : 0);
-        const float v = stage ? __uint_as_float(load_shared(stage + 4 * spot)) : empty;
-        if (ok && inside && unsigned(ow + word) < unsigned(a.out_size[2])) out[word] = from_float<Out>(v);
+        float v = stage ? __uint_as_float(load_shared(stage + 4 * spot)) : empty;
+        if (ok && inside && unsigned(ow + word) < unsigned(a.out_size[2])) {
+          if constexpr (config::OPERANDS > 0) v = finish(a, operands, v, n, group, c, out + word);
+          out[word] = from_float<Out>(v);
+        }
       }
     }
   }
 }
 
 /// As store_tile; `stage` is the warp's shared address of STAGE_WORDS.
-__device__ __forceinline__ void store_tile_staged(const Arguments& a, const Place& tile, int group, int position0,
-                                                  int column0, u32 stage, const Accumulators& acc) {
+__device__ __forceinline__ void store_tile_staged(const Arguments& a, const config::Operands& operands,
+                                                  const Place& tile, int group, int position0, int column0, u32 stage,
+                                                  const Accumulators& acc) {
   const int lane = threadIdx.x % 32;
   constexpr int rows_d = FORWARD ? residues(DIM_D) : 1, rows_h = FORWARD ? residues(DIM_H) : 1;
 #pragma unroll
@@ -263,12 +282,14 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const Plac
               float sum = 0.0f;
               if constexpr (here) sum = acc[phase][batch * BATCH_TILES + m][nt][i];
               const int p = row_position(m, i / 2, lane / 4), c = lane % 4 * 2 + i % 2;
+              float v = with_bias(sum, bias[i % 2]);
+              if constexpr (config::OPERANDS == 0) v = finish(a, operands, v, 0, 0, 0, nullptr);
               store_shared(stage + 4 * (c / merged_w * LINE_PITCH + p * spread_w + (DIM_W.merged ? c % merged_w : pw)),
-                           __float_as_uint(finish(sum, bias[i % 2])));
+                           __float_as_uint(v));
             }
         });
         __syncwarp();
-        store_lines(a, tile, group, position0 + batch * BATCH, column,
+        store_lines(a, operands, tile, group, position0 + batch * BATCH, column,
                     FORWARD && !DIM_D.merged ? used_residue(DIM_D, row / rows_h) : 0,
                     FORWARD && !DIM_H.merged ? used_residue(DIM_H, row % rows_h) : 0, stage);
       });
@@ -281,7 +302,7 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const Plac
       if (residue_used(DIM_D, pd) && residue_used(DIM_H, ph)) continue;
 #pragma unroll 1
       for (int i = 0; i < MT / BATCH_TILES * NT; ++i)
-        store_lines(a, tile, group, position0 + i / NT * BATCH, column0 + i % NT * 8, pd, ph, 0);
+        store_lines(a, operands, tile, group, position0 + i / NT * BATCH, column0 + i % NT * 8, pd, ph, 0);
     }
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "arguments/positions.cuh"
+#include "epilogue/operands.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -122,11 +123,19 @@ __device__ __forceinline__ void put(T* at, T v, u32 ok) {
                "r"(ok));
 }
 
+/// Where the epilogue of a thread's own sums reads operands: `channel` is the tile's first, of all groups, and `at` its
+/// element of the first sample in y.
+struct OwnPlace {
+  const config::Operands& operands;
+  int channel;
+  i64 at;
+};
+
 /// Stores the sums of one thread. `out` is the first sample's first channel of the tile. A row here is a position and
 /// its outer phases; of each row the thread stores PIECES elements: its own phases (at once when they are `packed`)
 /// or, staged, elements lane + 32*k of the warp's run, which belong to lane (lane + 32*k) / phases.
 __device__ __forceinline__ void store(const Sums& sums, Element* out, const Element* bias, int channels, const Place& p,
-                                      const PositionsShape& s, float* line) {
+                                      const PositionsShape& s, float* line, const OwnPlace& own) {
   constexpr int PIECES = AxisW::phases, ROWS = U * AxisD::phases * AxisH::phases;
   static_assert(ROWS <= 32, "one bit a row in a mask");
   const int lane = threadIdx.x & 31;
@@ -178,7 +187,21 @@ __device__ __forceinline__ void store(const Sums& sums, Element* out, const Elem
       for (int ew = 0; ew < AxisW::phases; ++ew) {
         float v = sums.v[u][(ed * AxisH::phases + eh) * AxisW::phases + ew][c];
         if constexpr (config::BIAS) v += b;
-        pack.v[ew] = from_float<Element>(config::epilogue(v));
+        if constexpr (config::OPERANDS > 0) {
+          const int od = AxisD::phases * p.ud - config::SHIFT_D + ed;
+          const int oh = AxisH::phases * UH * p.uh - config::SHIFT_H + dh;
+          const int ow = AxisW::phases * p.uw - config::SHIFT_W + dw + ew;
+          const bool inside = p.active && static_cast<u32>(od) < static_cast<u32>(s.out_d) &&
+                              static_cast<u32>(oh) < static_cast<u32>(s.out_h) &&
+                              static_cast<u32>(ow) < static_cast<u32>(s.out_w);
+          const i64 place = (static_cast<i64>(od * s.out_h + oh) * s.out_w + ow) * config::OUT_COLUMN;
+          if (inside)
+            v = config::epilogue(v, own.operands, p.n, own.channel + c,
+                                 own.at + p.n * sample_pitch + c * channel_pitch + place);
+        } else {
+          v = config::epilogue(v, own.operands, 0, 0, 0);
+        }
+        pack.v[ew] = from_float<Element>(v);
       }
       if constexpr (!STAGED) {
 #pragma unroll

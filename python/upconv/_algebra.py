@@ -1,13 +1,16 @@
-# A mean over space of a transposed convolution needs no convolution over that space: every tap adds w times the
-# sum of the x that it reaches inside the output. Called by _fused_chain; docs/fusion.md derives it.
-"""The form without the convolution."""
+# Averages of a transposed convolution need less of it. A mean over space needs no convolution over that space: every
+# tap adds w times the sum of the x that it reaches inside the output. An average in windows of the layer's own stride
+# is a layer of stride 1 whose weights are averages of w. Called by _fused_chain; docs/fusion.md derives both.
+"""The forms with less or no convolution."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from . import _chain
 
@@ -22,6 +25,11 @@ class Reduced:
     layer: _chain.Layer
     chain: _chain.Chain
     dims: tuple[int, ...]
+    passed: tuple[int, ...]  # operands of steps that changed places with the mean
+
+    def holds(self, x: torch.Tensor, w: torch.Tensor, operands) -> bool:
+        """Whether it gives the same for these operands."""
+        return _constant_in_space(operands, self.passed)
 
     def apply(self, x: torch.Tensor, w: torch.Tensor, geometry):
         """(chain, x, w, geometry) of the smaller problem: a channel for each input channel and tap of ``dims``."""
@@ -80,22 +88,19 @@ def _tap_sums(x, dim, kernel, stride, padding, dilation, size):
     return torch.stack([sums[r] for r in ranges], -1)
 
 
-def without_convolution(chain: _chain.Chain) -> Reduced | None:
-    """The smaller form of a chain whose first closing step is a mean over space, after steps that it may
-    change places with; None for any other chain."""
+def without_convolution(chain: _chain.Chain) -> Reduced | Pooled | None:
+    """The smaller form of a chain whose first closing step is a mean over space or an average in windows, after steps
+    that it may change places with; None for any other chain."""
     if chain.prologue or not chain.closing:
         return None
     first = chain.closing[0]
+    passed = _passed(chain.epilogue)
+    if passed is None:
+        return None
+    if isinstance(first, _chain.Pool):
+        return _in_windows(chain, first, passed)
     if not isinstance(first, _chain.Reduce) or first.kind != "mean" or 1 in first.dims:
         return None
-    # Operands of a step may differ in space, which a mean does not pass: only scalars do here.
-    for step in chain.epilogue:
-        if (
-            not isinstance(step, _chain.Arithmetic)
-            or step.op not in _AFFINE
-            or not isinstance(step.other, _chain.Scalar)
-        ):
-            return None
     layer, dims = chain.layer, first.dims
     smaller = _chain.Layer(
         *(
@@ -109,4 +114,81 @@ def without_convolution(chain: _chain.Chain) -> Reduced | None:
     rest = dataclasses.replace(
         chain, layer=smaller, epilogue=(*chain.epilogue, *first.after), closing=chain.closing[1:]
     )
-    return Reduced(layer, rest, dims)
+    return Reduced(layer, rest, dims, passed)
+
+
+def _passed(steps) -> tuple[int, ...] | None:
+    """Operands of steps that an average may change places with where they are constant in space; None where it may
+    not."""
+    numbers = []
+    for step in steps:
+        if not isinstance(step, _chain.Arithmetic) or step.op not in _AFFINE or isinstance(step.other, _chain.Kept):
+            return None
+        if isinstance(step.other, _chain.Operand):
+            numbers.append(step.other.number)
+    return tuple(numbers)
+
+
+def _constant_in_space(operands, numbers) -> bool:
+    return all(operands[i].dim() < 2 or all(n == 1 for n in operands[i].shape[2:]) for i in numbers)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """``chain`` is what follows the layer of stride 1 whose weights are averages of w."""
+
+    layer: _chain.Layer
+    chain: _chain.Chain
+    window: tuple[int, ...]
+    passed: tuple[int, ...]
+
+    def holds(self, x: torch.Tensor, w: torch.Tensor, operands) -> bool:
+        """Whether it gives the same for this kernel and these operands: the outputs must begin and end as those of a
+        layer of stride 1 can."""
+        layer = self.layer
+        for i, window in enumerate(self.window):
+            kernel, stride, padding = w.shape[i + 2], layer.stride[i], layer.padding[i]
+            low, high = _offsets(kernel, stride, padding, window)
+            # Outputs, less those of a layer without padding; the pooling must not leave the convolution's own.
+            outputs = (kernel + layer.output_padding[i] - 2 * padding - window) // stride
+            if high - outputs != -low or (x.shape[i + 2] - 1 + outputs) < 0:
+                return False
+        return _constant_in_space(operands, self.passed)
+
+    def apply(self, x: torch.Tensor, w: torch.Tensor, geometry):
+        """(chain, x, w, geometry) of the smaller problem."""
+        chain, pads = self.smaller(tuple(w.shape[2:]))
+        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[self.layer.rank - 1]
+        w = pool(F.pad(w, pads), self.window, self.layer.stride)
+        return chain, x, w, (*chain.layer.geometry, geometry[-1])
+
+    # Kept: a module's encodings of chains go by their identity.
+    @functools.lru_cache(maxsize=8)  # noqa: B019
+    def smaller(self, kernel: tuple[int, ...]):
+        """The chain over the layer of stride 1, and how w is padded before it is averaged, last dimension first."""
+        layer, paddings, pads = self.layer, [], []
+        for i, window in enumerate(self.window):
+            stride, padding = layer.stride[i], layer.padding[i]
+            low, high = _offsets(kernel[i], stride, padding, window)
+            paddings.append(-low)
+            left = -(stride * low + padding)
+            pads = [left, (high - low) * stride + window - left - kernel[i], *pads]
+        rank = layer.rank
+        smaller = _chain.Layer((1,) * rank, tuple(paddings), (0,) * rank, (1,) * rank, layer.groups)
+        return dataclasses.replace(self.chain, layer=smaller), pads
+
+
+def _offsets(kernel, stride, padding, window) -> tuple[int, int]:
+    """The offsets e at which a window of outputs, stride * q to stride * q + window - 1, reads input q - e: its taps
+    are those in stride * e + padding to stride * e + padding + window - 1."""
+    return -((window + padding - 1) // stride), (kernel - 1 - padding) // stride
+
+
+def _in_windows(chain: _chain.Chain, pool: _chain.Pool, passed) -> Pooled | None:
+    layer = chain.layer
+    if not pool.average or any(pool.padding) or pool.stride != layer.stride or set(layer.dilation) != {1}:
+        return None
+    if all(s == 1 for s in layer.stride):
+        return None  # as many products as before
+    rest = dataclasses.replace(chain, epilogue=(*chain.epilogue, *pool.after), closing=chain.closing[1:])
+    return Pooled(layer, rest, pool.kernel, passed)

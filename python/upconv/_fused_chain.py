@@ -14,7 +14,13 @@ from . import _algebra, _chain, _ops, _precision, _shapes
 from ._call import _watched, run, run_epilogue
 
 _operator = torch.ops.upconv._chain.default
+_running = torch.ops.upconv._update_running.default
 _ops.registrations.impl(_operator, torch.library.fallthrough_kernel, "Autograd")
+
+
+@torch.library.register_fake("upconv::_update_running")
+def _(statistics, mean, variance, batches, momentum, count):
+    return None
 
 
 _CLOSING = 21  # numbers of a closing step before the steps after it
@@ -53,13 +59,17 @@ def _(x, w, b, operands, geometry, numbers):
     return x.new_empty(result), statistics
 
 
-def _update_running(norm: torch_nn.Module, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
+def _update_running(norm: torch_nn.Module, statistics: torch.Tensor, count: int) -> None:
     """What torch's batch norm does to its running averages: the mean, and the unbiased variance."""
+    mean, variance, batches, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
     with torch.no_grad():
-        norm.num_batches_tracked.add_(1)
-        momentum = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-        norm.running_var.lerp_((variance * (count / max(count - 1, 1))).to(norm.running_var.dtype), momentum)
+        if mean.dtype in (torch.float32, torch.float64) or mean.is_cuda:
+            _running(statistics, mean, variance, batches, -1.0 if momentum is None else momentum, count)
+            return
+        batches.add_(1)
+        share = momentum if momentum is not None else 1.0 / float(batches)
+        mean.lerp_(statistics[0].to(mean.dtype), share)
+        variance.lerp_((statistics[1] * (count / max(count - 1, 1))).to(variance.dtype), share)
 
 
 def _fold(norm: torch_nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,7 +127,7 @@ class FusedChain(torch_nn.Module):
         if not self._in_one(x, weight, bias, operands):
             return self._in_parts(chain, norm, x, weight, bias, operands, geometry)
         shorter = self._shorter if chain is self.chain else self._shorter_evaluation
-        if shorter is not None:
+        if shorter is not None and shorter.holds(x, weight, operands):
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         if chain.prologue or chain.closing or chain.epilogue:
             numbers = self._encoded(chain, weight.shape[1] * geometry[-2])
@@ -130,7 +140,7 @@ class FusedChain(torch_nn.Module):
         else:
             y, statistics = run(chain.layer.rank, x, weight, bias, geometry), None
         if norm is not None and norm.running_mean is not None:
-            _update_running(norm, statistics[0], statistics[1], self._count(x, weight, chain))
+            _update_running(norm, statistics, self._count(x, weight, chain))
         return chain.drop(y)
 
     def _aligned(self, operands, dims):
@@ -156,8 +166,10 @@ class FusedChain(torch_nn.Module):
         """Values of a channel that the batch norm sees."""
         layer = chain.layer
         n = layer.rank
-        shape = _shapes.output_shape(x, weight, None, layer.stride, layer.padding, layer.output_padding, layer.dilation,
-                                     layer.groups)  # fmt: skip
+        shape = [x.shape[0], weight.shape[1] * layer.groups]
+        for i in range(n):
+            reach = layer.dilation[i] * (weight.shape[i + 2] - 1) + layer.output_padding[i] + 1
+            shape.append((x.shape[i + 2] - 1) * layer.stride[i] - 2 * layer.padding[i] + reach)
         for step in chain.closing:
             if isinstance(step, _chain.BatchNorm):
                 break
@@ -173,7 +185,9 @@ class FusedChain(torch_nn.Module):
             return False
         if any(t.dtype != x.dtype or t.device != x.device for t in operands):
             return False
-        if x.device.type != "cpu" or _shapes.suggests_channels_last(x) or _shapes.suggests_channels_last(weight):
+        if x.device.type not in ("cpu", "cuda"):
+            return False
+        if _shapes.suggests_channels_last(x) or _shapes.suggests_channels_last(weight):
             return False
         if torch.compiler.is_compiling():
             return not torch.is_autocast_enabled(x.device.type)
@@ -183,7 +197,7 @@ class FusedChain(torch_nn.Module):
         if chain.prologue:
             x = _chain.apply_steps(chain.prologue, x, operands)
         shorter = self._shorter if chain is self.chain else self._shorter_evaluation
-        if shorter is not None:
+        if shorter is not None and shorter.holds(x, weight, operands):
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         rank = chain.layer.rank
         if chain.epilogue and _scalars_only(chain.epilogue) and not self._differentiated(x, weight, bias, operands):

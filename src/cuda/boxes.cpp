@@ -7,6 +7,7 @@
 #include "cuda/boxes_cost.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
+#include "cuda/operands.hpp"
 #include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
 
@@ -15,110 +16,135 @@ namespace {
 
 using Int = std::int64_t;
 
-std::string preamble(const BoxProblem& p, const BoxForm& f, const Request& r) {
-  const Geometry& g = r.geometry;
-  const std::array<BoxAxis, 3> axis = axes_of(p, f);
-  const BoxWork work = box_work(p, f);
-  std::string text = "#include \"types.cuh\"\nnamespace config {\n";
-  const auto constant = [&](const std::string& name, Int value) {
+/// The parts of namespace config.
+class ConfigText {
+ public:
+  void constant(const std::string& name, Int value) {
     text += "constexpr int " + name + " = " + std::to_string(value) + ";\n";
-  };
-  const auto flag = [&](const char* name, bool value) {
+  }
+  void flag(const char* name, bool value) {
     text += std::string("constexpr bool ") + name + (value ? " = true;\n" : " = false;\n");
-  };
-  const auto table = [&](const char* name, const std::vector<int>& values) {
-    text += std::string("__device__ constexpr int ") + name + "[] = {";
+  }
+  void table(const std::string& name, const std::vector<int>& values) {
+    text += "__device__ constexpr int " + name + "[] = {";
     for (std::size_t i = 0; i < values.size(); ++i) text += (i ? ", " : "") + std::to_string(values[i]);
     text += "};\n";
-  };
-  text += std::string("typedef ") + device_type(r.problem.dtype) + " Element;\n";
-  flag("backward", p.backward);
-  flag("tf32", p.tf32);
-  flag("has_bias", r.problem.bias && !p.backward);
-  flag("result_last", (p.backward ? r.problem.x_layout : r.problem.y_layout) == Layout::channels_last);
-  flag("depth_loop", f.depth_loop);
-  flag("RESIDENT", f.resident);
-  flag("SHARED", f.shared);
-  flag("WIDE", f.wide);
-  flag("LINE", f.line);
-  constant("PARTS", p.parts);
-  constant("K", p.k);
-  constant("N", p.n);
-  constant("NB", f.columns);
-  constant("SEGMENTS", f.segments);
-  constant("ROWS", f.rows);
-  constant("MERGE", static_cast<int>(f.merge));
-  constant("LOOP_TAPS", f.depth_loop ? p.depth_taps : 1);
-  constant("LOOP_STRIDE", g.stride[0]);
-  constant("LOOP_PADDING", g.padding[0]);
-  constant("LOOP_DILATION", g.dilation[0]);
+  }
+  std::string text;
+};
+
+/// What the weights are prepared for.
+std::string weights_text(const BoxProblem& p, const BoxForm& f, const BoxWork& work, const Request& r) {
+  ConfigText c;
+  c.text = std::string("#include \"types.cuh\"\nnamespace config {\ntypedef ") + device_type(r.problem.dtype) +
+           " Element;\n";
+  c.flag("tf32", p.tf32);
+  c.constant("PARTS", p.parts);
+  c.constant("K", p.k);
+  c.constant("N", p.n);
+  c.constant("NB", f.columns);
+  c.constant("STEPS_K", f.steps);
+  c.constant("LOOP_TAPS", f.depth_loop ? p.depth_taps : 1);
+  c.constant("SLOTS", work.slots);
+  c.table("slot_of_tap", work.slot_of_tap);
+  return c.text;
+}
+
+/// What else the products need.
+std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& work, const Request& r) {
+  const Geometry& g = r.geometry;
+  const std::array<BoxAxis, 3> axis = axes_of(p, f);
+  ConfigText c;
+  c.flag("backward", p.backward);
+  c.flag("has_bias", r.problem.bias && !p.backward);
+  c.flag("result_last", (p.backward ? r.problem.x_layout : r.problem.y_layout) == Layout::channels_last);
+  c.flag("depth_loop", f.depth_loop);
+  c.flag("RESIDENT", f.resident);
+  c.flag("SHARED", f.shared);
+  c.flag("WIDE", f.wide);
+  c.flag("LINE", f.line);
+  c.flag("DIRECT", f.direct);
+  c.constant("GROUPS", f.warpgroups);
+  c.constant("TOGETHER", f.together);
+  c.constant("SEGMENTS", f.segments);
+  c.constant("ROWS", f.rows);
+  c.constant("MERGE", static_cast<int>(f.merge));
+  c.constant("LOOP_STRIDE", g.stride[0]);
+  c.constant("LOOP_PADDING", g.padding[0]);
+  c.constant("LOOP_DILATION", g.dilation[0]);
   const char names[] = "DHW";
   for (int d = 0; d < 3; ++d) {
     const BoxAxis& a = axis[static_cast<std::size_t>(d)];
     const std::string name(1, names[d]);
-    constant("STEP_" + name, a.step);
-    constant("OFFSET_" + name, a.first);
-    constant("PHASES_" + name, a.phases);
-    constant("USED_" + name, a.used_count);
-    constant("PADDING_" + name, g.padding[static_cast<std::size_t>(d)]);
-    table((std::string("used_") + static_cast<char>(names[d] - 'A' + 'a')).c_str(), a.used);
+    c.constant("STEP_" + name, a.step);
+    c.constant("OFFSET_" + name, a.first);
+    c.constant("PHASES_" + name, a.phases);
+    c.constant("USED_" + name, a.used_count);
+    c.constant("PADDING_" + name, g.padding[static_cast<std::size_t>(d)]);
+    c.table(std::string("used_") + static_cast<char>(names[d] - 'A' + 'a'), a.used);
   }
-  table("slot_of_tap", work.slot_of_tap);
-  table("block_of", work.block_of);
-  constant("SLOTS", work.slots);
-  constant("BLOCKS", work.blocks);
-  constant("FRAGMENTS", static_cast<Int>(work.fragments.size()));
-  constant("STAGES", f.stages);
-  constant("STEPS_K", f.steps);
-  constant("SOURCE_WORDS", f.source_words);
-  // 168 a thread at the launch, shared out anew: producers that only start copies need few.
-  constant("CONSUMER_REGISTERS", f.resident ? 224 : 208);
-  constant("PRODUCER_REGISTERS", f.resident ? 56 : 88);
-  const TensorOperand operand = p.tf32                           ? TensorOperand::tf32
+  c.table("block_of", work.block_of);
+  c.constant("BLOCKS", work.blocks);
+  c.constant("FRAGMENTS", static_cast<Int>(work.fragments.size()));
+  c.constant("STAGES", f.stages);
+  c.constant("SOURCE_WORDS", f.source_words);
+  // 168 or 128 a thread at the launch, shared out anew: producers only start copies.
+  c.constant("CONSUMER_REGISTERS", f.warpgroups == 2 ? 224 : 152);
+  c.constant("PRODUCER_REGISTERS", 56);
+  const TensorOperand operand = p.tf32                          ? TensorOperand::tf32
                                 : r.problem.dtype == DType::f16 ? TensorOperand::f16
                                                                 : TensorOperand::bf16;
   std::set<int> widths;
   for (const Fragment& fragment : work.fragments)
     for (const Product& product : fragment.products) widths.insert(product.columns * f.columns);
-  for (int width : widths) text += wgmma_text(width, operand);
-  text += "}\n" + fragments_text(work);
-  return text + epilogue_text(r.epilogue);
+  for (int width : widths) c.text += wgmma_text(width, operand);
+  return c.text + "}\n" + fragments_text(work) + epilogue_text(r.epilogue, device_type(r.problem.dtype));
 }
 
 class Boxes final : public PassKernel {
  public:
-  Boxes(const Request& r, const BoxProblem& p, const BoxChoice& c)
+  Boxes(const Request& r, const BoxProblem& p, const BoxChoice& c, const BoxWork& work, const std::string& text)
       : device_(r.target.device),
         backward_(p.backward),
         form_(c.form),
         fixed_(c.fixed),
         launch_(c.launch),
-        kernel_({"boxes.cuh", "boxes", preamble(p, c.form, r)}, c.form.shared_bytes),
+        weights_({"boxes_prepare.cuh", "boxes_prepare", text + "}\n"}),
+        products_({"boxes.cuh", "boxes", text + products_text(p, c.form, work, r)}, c.form.shared_bytes),
+        operands_(r),
         predicted_(c.seconds) {}
 
-  Status run(const PassTensors& t, void*, void* stream) const override {
-    Start<1> start(device_, stream, {&kernel_});
-    launch::run(fixed_, launch_, {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y}, nullptr, start);
+  std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
+
+  Status run(const PassTensors& t, void* workspace, void* stream) const override {
+    Start<2> start(device_, stream, {&weights_, &products_});
+    OperandBlock block;
+    launch::run(fixed_, launch_,
+                {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y, operands_.fill(t.operands, block)},
+                workspace, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
-    return cuda::launch_text({kernel_.program()}, "launch/boxes.hpp", "BoxesFixed", fixed_);
+    return cuda::launch_text({weights_.program(), products_.program()}, "launch/boxes.hpp", "BoxesFixed", fixed_);
   }
 
   std::string detail() const override {
     const auto& a = launch_.may_bulk ? launch_.bulk : launch_.plain;
-    char rows[40] = "", text[240];
+    char rows[40] = "", text[280];
     if (form_.merge != Merge::none)
       std::snprintf(rows, sizeof rows, " with %d %s", form_.rows, form_.merge == Merge::depth ? "depths" : "rows");
-    std::snprintf(text, sizeof text,
-                  "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %u KB",
-                  form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
-                  form_.depth_loop ? " in a loop over depths" : "", form_.segments,
-                  form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
-                  launch_.may_bulk ? "in bulk" : "by copies", form_.shared_bytes / 1024);
+    std::snprintf(
+        text, sizeof text,
+        "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
+        "channels stored together, %d warpgroups, %u KB",
+        form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
+        form_.depth_loop ? " in a loop over depths" : "", form_.segments, form_.resident ? "resident" : "streamed",
+        form_.shared ? "shared " : "", form_.stages, launch_.may_bulk ? "in bulk" : "by copies",
+        form_.direct ? "direct " : "", (fixed_.out_last ? 8 : 4) * form_.together, form_.warpgroups,
+        form_.shared_bytes / 1024);
     return text;
   }
-  std::vector<const jit::Kernel*> kernels() const override { return {&kernel_}; }
+  std::vector<const jit::Kernel*> kernels() const override { return {&products_, &weights_}; }
   double predicted_seconds() const override { return predicted_; }
 
  private:
@@ -127,7 +153,8 @@ class Boxes final : public PassKernel {
   BoxForm form_;
   launch::BoxesFixed fixed_;
   launch::BoxesLaunch launch_;
-  jit::Kernel kernel_;
+  jit::Kernel weights_, products_;
+  OperandArguments operands_;
   double predicted_;
 };
 
@@ -149,14 +176,15 @@ Result<std::unique_ptr<PassKernel>> make_boxes(const Request& r) {
     if (g.dilation[d] * (g.kernel[d] - 1) > 240) return unsupported("a reach of more than 240 positions");
   if (g.stride[0] * g.stride[1] * g.stride[2] > 64 || g.stride[2] > 16) return unsupported("more than 64 phases");
   const bool tf32 = p.dtype == DType::f32 && p.precision == Precision::tf32;
-  const BoxProblem box = box_problem(g, backward, tf32, p.dtype == DType::f32 && !tf32 ? 2 : 1,
-                                     static_cast<int>(size_of(p.dtype)));
+  const BoxProblem box =
+      box_problem(g, backward, tf32, p.dtype == DType::f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(p.dtype)));
   if (!r.forced && (box.k < 8 || box.n < 8)) return unsupported("fewer than 8 channels a group");
-  const std::vector<BoxChoice> choices =
-      box_choices(box, p, g, r.target, static_cast<std::size_t>(most_variants) + 36);
+  const std::vector<BoxChoice> choices = box_choices(box, p, g, r.target, static_cast<std::size_t>(most_variants));
   if (choices.empty()) return unsupported("no form fits registers and shared memory");
   if (r.variant >= static_cast<int>(choices.size())) return no_variant(r.variant);
-  return std::unique_ptr<PassKernel>(new Boxes(r, box, choices[static_cast<std::size_t>(r.variant)]));
+  const BoxChoice& choice = choices[static_cast<std::size_t>(r.variant)];
+  const BoxWork work = box_work(box, choice.form);
+  return std::unique_ptr<PassKernel>(new Boxes(r, box, choice, work, weights_text(box, choice.form, work, r)));
 }
 
 }  // namespace upconv::cuda

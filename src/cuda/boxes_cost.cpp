@@ -14,9 +14,13 @@ namespace {
 using Int = std::int64_t;
 
 constexpr double clock_rate = 1.755e9, start_seconds = 5e-6;
-constexpr int most_sums = 128;       ///< Registers of sums a thread.
-constexpr int most_fragments = 240;  ///< Of a stage: they are written out.
-constexpr std::size_t weighed = 64;  ///< Forms whose boxes are looked for.
+/// Whether a thread has registers for its sums, the addresses of its segments and the fragments.
+bool fits_registers(int warpgroups, bool tf32, int sums, int segments) {
+  if (warpgroups == 2) return sums + (tf32 ? 0 : 8 * segments) <= (tf32 ? 128 : 148);
+  return sums + (tf32 ? 4 : 8) * segments <= (tf32 ? 104 : 80);
+}
+constexpr int most_fragments = 240;   ///< Of a stage: they are written out.
+constexpr std::size_t weighed = 400;  ///< Forms whose boxes are looked for.
 
 /// Clocks of a fragment that feeds products of these columns.
 double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns) {
@@ -65,38 +69,66 @@ Int round_down(Int v, Int to) { return v / to * to; }
 /// Words of weights of one chunk and tap of the loop.
 Int weight_words(const BoxProblem& p, int slots, int columns) { return Int{p.parts} * 8 * slots * columns; }
 
-/// Room in shared memory; false when nothing is left for the source.
-bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
-             BoxForm& f) {
+/// Bytes of a step's staging, for all warpgroups.
+Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f, bool result_last) {
   const int row_sets = f.rows * axis[0].used_count * axis[1].used_count;
   const Int positions = 64 * f.segments;
   const Int line_words = row_sets * positions * axis[2].phases;
-  const Int staging = result_last ? 2 * 8 * ((line_words + 7) / 8 * 8 + 4) : 2 * 4 * ((line_words + 15) / 16 * 16 + 8);
-  const Int sets = Int{axis[0].phases} * axis[1].phases * f.rows;
-  const Int places = f.line ? Int{f.columns} * sets * (32 / p.element_bytes) : 2 * 32 * sets;
-  const Int stores = 2 * (staging + places) * 4 + (f.line ? 0 : positions * 16);
+  return 4 * f.warpgroups *
+         (result_last ? 2 * 8 * ((line_words + 7) / 8 * 8 + 4) : 2 * 4 * ((line_words + 15) / 16 * 16 + 8));
+}
+
+/// Room in shared memory; false when nothing is left for the source.
+bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
+             BoxForm& f) {
+  const Int positions = 64 * f.segments, sets = Int{axis[0].phases} * axis[1].phases * f.rows;
+  const Int stores = f.direct ? positions * 16
+                              : f.together * staging_bytes(axis, f, result_last) +
+                                    (f.line ? 0 : f.warpgroups * 2 * 32 * sets * 4) + positions * 16;
   if (!f.line && 2 * f.segments * axis[2].phases > 32) return false;
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
   const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
-  const Int rings = f.shared ? 1 : 2;
+  const Int rings = f.shared ? 1 : f.warpgroups;
   const Int streamed = f.resident ? 0 : (weights + 127) / 128 * 128;
   const Int room = round_down((limit - 2048 - resident - stores) / (rings * f.stages), 128) - streamed;
   if (limit - 2048 - resident - stores < 0 || room < 4096) return false;
-  f.source_words = static_cast<int>(std::min<Int>(room, 96 * 1024) / 128 * 32);
+  if (f.source_words == 0)
+    f.source_words = static_cast<int>(std::min<Int>(room, 96 * 1024) / 128 * 32);
+  else if (room < Int{f.source_words} * 4)
+    return false;
   f.shared_bytes =
       static_cast<unsigned>(resident + stores + rings * f.stages * (streamed + Int{f.source_words} * 4) + 128);
   return true;
 }
 
-launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const Geometry& g, const BoxForm& f,
-                            int slots, double clocks, double store_clocks) {
+/// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
+void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
+  const auto bytes = [&](const arguments::Boxes<void>& a) {
+    return Int{a.box[0]} * a.box[1] * a.box[2] * a.box[3] * p.channels_k() * c.form.steps * p.element_bytes;
+  };
+  const Int need = std::max(bytes(c.launch.plain), c.launch.may_bulk ? bytes(c.launch.bulk) : 0);
+  const int steps = c.form.columns / (result_last ? 8 : 4);
+  const BoxForm before = c.form;
+  if (before.direct) return;
+  for (const int together : {16, 12, 8, 6, 4, 3, 2}) {
+    if (steps % together != 0) continue;
+    c.form.together = together;
+    c.form.source_words = static_cast<int>((need + 127) / 128 * 32);
+    if (lay_out(p, axes_of(p, c.form), slots, result_last, limit, c.form)) return;
+    c.form = before;
+  }
+}
+
+launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const Geometry& g, const BoxForm& f, int slots,
+                            double clocks, double store_clocks) {
   const WeightStrides w = weight_strides(problem, g);
   const std::array<BoxAxis, 3> axis = axes_of(p, f);
   launch::BoxesFixed x;
   x.backward = p.backward;
   x.source_last = (p.backward ? problem.y_layout : problem.x_layout) == Layout::channels_last;
   x.out_last = (p.backward ? problem.x_layout : problem.y_layout) == Layout::channels_last;
-  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line;
+  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line, x.direct = f.direct,
+  x.warpgroups = f.warpgroups;
   x.merge = static_cast<int>(f.merge), x.rows = f.rows, x.segments = f.segments, x.columns = f.columns;
   x.element_bytes = p.element_bytes, x.channels = p.channels_k() * f.steps;
   x.groups = g.groups, x.k = p.k, x.n = p.n;
@@ -114,6 +146,8 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.source_words = f.source_words;
   x.shared_bytes = f.shared_bytes;
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
+  x.share_units = 2 * Int{slots} * f.columns * x.depth_taps * p.chunks(f.steps) * f.steps;
+  x.share_bytes = weight_words(p, slots, f.columns) * 4 * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.clocks = clocks;
   x.store_clocks = store_clocks;
   return x;
@@ -163,48 +197,73 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
         const BoxAxis& along = axis[static_cast<std::size_t>(merge)];
         if (rows > along.q_end - along.q_begin || along.offset.size() == 1) continue;
       }
-      if (per_row * rows * 4 > most_sums) continue;
+      if (!fits_registers(2, p.tf32, static_cast<int>(per_row * rows * 4), 1)) continue;
       for (int columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256}) {
-        if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > most_sums) break;
-        const Arrangement& a = arrangements.try_emplace({static_cast<int>(merge), depth_loop, rows}, Arrangement{})
-                                   .first->second;
+        if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > 128) break;
+        const Arrangement& a =
+            arrangements.try_emplace({static_cast<int>(merge), depth_loop, rows}, Arrangement{}).first->second;
         if (a.slots == 0)
           arrangements[{static_cast<int>(merge), depth_loop, rows}] = arrangement_of(p, merge, depth_loop, rows);
         const double one = clocks_of(p, a, columns);
         for (int segments : {1, 2, 3, 4}) {
-          if (per_row * rows * columns / 2 * segments > most_sums) break;
+          if (per_row * rows * columns / 2 * segments > 128) break;
           if (static_cast<int>(a.runs.size()) * segments > most_fragments) break;
           for (const auto& [resident, shared] : {std::pair{true, false}, {true, true}, {false, true}})
-            for (int stages : {2, 3, 4, 6})
-              for (const auto& [wide, line] : {std::pair{false, false}, {true, false}, {true, true}, {false, true}}) {
-                // Few fragments a stage would be waited for too often, and three cannot overlap (boxes.cuh).
-                f.steps = 1;
-                const int fragments = static_cast<int>(a.runs.size()) * segments;
-                while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
-                f.rows = rows, f.columns = columns, f.segments = segments;
-                f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line;
-                const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
-                if (line && (result_last || (wide && width < 16))) continue;
-                // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
-                const double filled = line ? width / (std::ceil(width / full) * full) : 0.92;
-                if (line && filled < 0.4) continue;
-                if (wide && axis[2].q_end - axis[2].q_begin < 16) continue;
-                if (!wide && segments > 2 && !p.tf32) continue;
-                if (!lay_out(p, axis, a.slots, result_last, target.shared_per_block, f)) continue;
-                const double shares = double(p.groups) * std::ceil(double(p.n) / columns);
-                const double stages_of_box =
-                    double(p.chunks(f.steps)) * (depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
-                const double depths = depth_loop ? double(p.out[0]) / double(p.whole_depth.q_end - p.whole_depth.q_begin) : 1.0;
-                const double streamed = resident ? 0.0 : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 9.0;
-                const double products = stages_of_box * std::max(one * segments * f.steps, streamed / 2.0);
-                // A warp's rounds over the elements of its channels, about 14 clocks each.
-                const double store = double(rows) * axis[0].phases * axis[1].phases * 2.0 * segments * axis[2].phases *
-                                     (columns / 4.0) * (p.element_bytes == 2 ? 9.0 : 14.0);
-                const double box = shared ? products + 0.2 * store : std::max(products, 0.5 * (products + store));
-                const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box *
-                                        (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
-                sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
-              }
+            for (int warpgroups : {2, 3})
+              for (int stages : {2, 3, 4, 6})
+                for (const auto& [wide, line, direct] : {std::tuple{false, false, false},
+                                                         {true, false, false},
+                                                         {true, true, false},
+                                                         {false, true, false},
+                                                         {false, false, true},
+                                                         {true, false, true}}) {
+                  // Few fragments a stage would be waited for too often, and three cannot overlap (boxes.cuh).
+                  f.steps = 1;
+                  const int fragments = static_cast<int>(a.runs.size()) * segments;
+                  while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
+                  if (!fits_registers(warpgroups, p.tf32, static_cast<int>(per_row * rows * columns / 2 * segments),
+                                      segments))
+                    continue;
+                  if (shared && stages < warpgroups) continue;
+                  f.source_words = 0, f.together = 1, f.warpgroups = warpgroups;
+                  f.rows = rows, f.columns = columns, f.segments = segments;
+                  f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line,
+                  f.direct = direct;
+                  if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
+                  const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
+                  if (line && (result_last || (wide && width < 16))) continue;
+                  // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
+                  const double whole = width <= full ? width : full - (p.element_bytes == 2 ? 16 : 8);
+                  const double filled = line ? width / (std::ceil(width / whole) * full) : 0.92;
+                  if (line && filled < 0.4) continue;
+                  if (wide && axis[2].q_end - axis[2].q_begin < 16) continue;
+                  if (!wide && segments > 2 && !p.tf32) continue;
+                  if (!lay_out(p, axis, a.slots, result_last, target.shared_per_block, f)) continue;
+                  const double shares = double(p.groups) * std::ceil(double(p.n) / columns);
+                  const double stages_of_box =
+                      double(p.chunks(f.steps)) *
+                      (depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
+                  const double depths =
+                      depth_loop ? double(p.out[0]) / double(p.whole_depth.q_end - p.whole_depth.q_begin) : 1.0;
+                  const double streamed =
+                      resident ? 0.0
+                               : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 20.0 / double(warpgroups);
+                  const double set = double(warpgroups), stage = one * segments * f.steps;
+                  // Elements of a box, and how many of them a warpgroup writes in a clock.
+                  const double written =
+                      double(rows) * axis[0].phases * axis[1].phases * 64.0 * segments * axis[2].phases * columns;
+                  const double columns_of_line = 64.0 * segments * axis[2].phases;
+                  const double rate = (direct ? 2.3
+                                       : line ? 2.6 * columns_of_line / (columns_of_line + 64.0)
+                                              : 1.6) *
+                                      (p.element_bytes == 2 ? 1.4 : 1.0) * (warpgroups == 2 ? 1.0 : 0.7);
+                  const double store = written / rate, products = stages_of_box * stage;
+                  const double box = std::max({set * products, 2.0 * products + store, set * stages_of_box * streamed,
+                                               set * written * p.element_bytes / 17.0});
+                  const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box /
+                                          set * (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
+                  sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
+                }
         }
       }
     }
@@ -214,13 +273,19 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                     [](const Sketch& a, const Sketch& b) { return a.estimate < b.estimate; });
   std::vector<BoxChoice> choices;
   for (std::size_t i = 0; i < looked_at; ++i) {
-    BoxChoice c{sketches[i].form, fixed_of(p, problem, g, sketches[i].form, sketches[i].slots, sketches[i].clocks,
-                                             sketches[i].store_clocks), {}, 0.0};
+    BoxChoice c{
+        sketches[i].form,
+        fixed_of(p, problem, g, sketches[i].form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks),
+        {},
+        0.0};
+    c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
+    if (c.launch.refusal || c.launch.grid == 0) continue;
+    fit_store(p, result_last, target.shared_per_block, sketches[i].slots, c);
+    c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks);
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
     if (c.launch.refusal || c.launch.grid == 0) continue;
     const BoxForm& f = c.form;
-    const Int words = weight_words(p, sketches[i].slots, f.columns);
-    const double once = f.resident ? double(words) * double(f.depth_loop ? p.depth_taps : 1) * double(p.chunks(1)) / 24.0 : 0.0;
+    const double once = (f.resident ? double(c.fixed.share_bytes) / 24.0 : 0.0) + 2.0e-6 * clock_rate;
     c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) + once) / clock_rate + start_seconds;
     choices.push_back(std::move(c));
   }
@@ -230,17 +295,29 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
   const auto twin = [&](const BoxChoice& c) {
     return !c.form.wide && std::any_of(choices.begin(), choices.end(), [&](const BoxChoice& d) {
       const BoxForm &x = c.form, &y = d.form;
-      const auto &m = c.launch.may_bulk ? c.launch.bulk : c.launch.plain, &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
+      const auto &m = c.launch.may_bulk ? c.launch.bulk : c.launch.plain,
+                 &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
       return y.wide && x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
-             x.depth_loop == y.depth_loop && x.line == y.line && x.resident == y.resident && x.shared == y.shared &&
-             x.stages == y.stages && std::equal(m.extent, m.extent + 4, n.extent);
+             x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.warpgroups == y.warpgroups &&
+             x.resident == y.resident && x.shared == y.shared && x.stages == y.stages &&
+             std::equal(m.extent, m.extent + 4, n.extent);
     });
+  };
+  // Of forms that differ in stages and the shape of boxes alone, two.
+  const auto alike = [](const BoxForm& x, const BoxForm& y) {
+    return x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
+           x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.warpgroups == y.warpgroups &&
+           x.resident == y.resident;
   };
   std::vector<bool> drop;
   for (const BoxChoice& c : choices) drop.push_back(twin(c));
   std::vector<BoxChoice> kept;
-  for (std::size_t i = 0; i < choices.size() && kept.size() < most; ++i)
-    if (!drop[i]) kept.push_back(std::move(choices[i]));
+  for (std::size_t i = 0; i < choices.size() && kept.size() < most; ++i) {
+    if (drop[i]) continue;
+    const auto same =
+        std::count_if(kept.begin(), kept.end(), [&](const BoxChoice& k) { return alike(k.form, choices[i].form); });
+    if (same < 2) kept.push_back(std::move(choices[i]));
+  }
   choices = std::move(kept);
   return choices;
 }

@@ -84,9 +84,9 @@ struct Order {
 
 using Feeds = std::map<std::array<int, 3>, std::vector<std::pair<int, int>>>;  ///< By (w, h, d): (block, slot), sorted.
 
-/// Blocks that one product can serve, as the first of each block's run: neighbours that every fragment feeds together, from
-/// neighbouring slots, at most `most`. The assembler keeps the sums of a product in registers of their own, so runs
-/// that overlap would be copied.
+/// Blocks that one product can serve, as the first of each block's run: neighbours that every fragment feeds together,
+/// from neighbouring slots, at most `most`. The assembler keeps the sums of a product in registers of their own, so
+/// runs that overlap would be copied.
 std::vector<int> joined(const Feeds& feeds, int blocks, int most) {
   std::vector<int> first(static_cast<std::size_t>(blocks));
   std::vector<bool> together(static_cast<std::size_t>(blocks), true);  // with the block before
@@ -155,7 +155,8 @@ BoxWork arranged(const BoxProblem& p, const BoxForm& f, const std::array<int, 3>
         offset[d] = axis[d].offset[tap] + (static_cast<int>(d) == m ? axis[d].step * row : 0);
         used[d] = axis[d].used[static_cast<std::size_t>(axis[d].phase[tap])];
       }
-      feeds[{offset[2], offset[1], offset[0]}].push_back({block(row, used), work.slot_of_tap[static_cast<std::size_t>(t)]});
+      feeds[{offset[2], offset[1], offset[0]}].push_back(
+          {block(row, used), work.slot_of_tap[static_cast<std::size_t>(t)]});
     }
   }
   for (auto& [offset, list] : feeds) std::sort(list.begin(), list.end());
@@ -220,9 +221,8 @@ std::string fragments_text(const BoxWork& work) {
   std::string text = "#define UPCONV_FRAGMENTS \\\n";
   const auto load = [&](std::size_t i) {
     const Fragment& f = work.fragments[i];
-    return "  LOAD(" + std::to_string(i) + ", " + std::to_string(f.segment) + ", " +
-           std::to_string(f.step) + ", " + std::to_string(f.d) + ", " +
-           std::to_string(f.h) + ", " + std::to_string(f.w) + ") \\\n";
+    return "  LOAD(" + std::to_string(i) + ", " + std::to_string(f.segment) + ", " + std::to_string(f.step) + ", " +
+           std::to_string(f.d) + ", " + std::to_string(f.h) + ", " + std::to_string(f.w) + ") \\\n";
   };
   text += load(0);
   for (std::size_t i = 0; i < work.fragments.size(); ++i) {

@@ -24,7 +24,7 @@ struct BoxAxis {
 /// A pass, without its sizes' influence but for the ranges of q.
 struct BoxProblem {
   bool backward = false, tf32 = false;
-  int parts = 1;              ///< 2: high and low bf16.
+  int parts = 1;  ///< 2: high and low bf16.
   int element_bytes = 4;
   std::int64_t k = 0, n = 0;  ///< Channels of source and result, a group.
   std::int64_t batch = 0, groups = 1;
@@ -35,24 +35,25 @@ struct BoxProblem {
 
   [[nodiscard]] int channels_k() const { return tf32 ? 8 : 16; }  ///< Of one product.
   /// Stages of a sum over all channels.
-  [[nodiscard]] std::int64_t chunks(int steps) const {
-    return (k + channels_k() * steps - 1) / (channels_k() * steps);
-  }
+  [[nodiscard]] std::int64_t chunks(int steps) const { return (k + channels_k() * steps - 1) / (channels_k() * steps); }
 };
 
 enum class Merge { none = -1, depth = 0, height = 1 };
 
 /// What is compiled in, but for what follows from the problem.
 struct BoxForm {
-  int columns = 0;  ///< Result channels of a block (NB).
+  int warpgroups = 2;  ///< That multiply.
+  int columns = 0;     ///< Result channels of a block (NB).
   int segments = 1, rows = 1;
   Merge merge = Merge::none;
   bool depth_loop = false;
   bool resident = true, shared = false;
-  bool wide = false;  ///< Boxes are multiples of 16 positions wide.
-  bool line = false;  ///< Boxes are rows of positions.
+  bool wide = false;    ///< Boxes are multiples of 16 positions wide.
+  bool line = false;    ///< Boxes are rows of positions.
+  bool direct = false;  ///< Sums go to the result from registers.
   int stages = 2;
-  int steps = 1;          ///< Products' depths of channels in a stage.
+  int steps = 1;         ///< Products' depths of channels in a stage.
+  int together = 1;      ///< Steps of a store between two meetings of a warpgroup.
   int source_words = 0;  ///< Room of a stage for its source.
   unsigned shared_bytes = 0;
 };

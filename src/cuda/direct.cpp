@@ -4,6 +4,7 @@
 
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
+#include "cuda/operands.hpp"
 #include "cuda/ordered_sum.hpp"
 #include "epilogue/cuda_text.hpp"
 
@@ -35,8 +36,8 @@ launch::DirectFixed fixed_of(const Request& r) {
 }
 
 std::string preamble(DType dtype, bool narrow, const std::string& constants, const Epilogue& epilogue = {}) {
-  return "#include \"types.cuh\"\n" + epilogue_text(epilogue) + "namespace config {\ntypedef " + device_type(dtype) +
-         " Element;\ntypedef " + (narrow ? "int" : "long long") + " Index;\n" + constants + "}\n";
+  return "#include \"types.cuh\"\n" + epilogue_text(epilogue, device_type(dtype)) + "namespace config {\ntypedef " +
+         device_type(dtype) + " Element;\ntypedef " + (narrow ? "int" : "long long") + " Index;\n" + constants + "}\n";
 }
 
 /// Channels a thread, and tiles side by side in a warp.
@@ -93,14 +94,18 @@ class Direct final : public PassKernel {
                                      : "direct_bias",
                  preamble(r.problem.dtype, fixed_.narrow, constants(fixed_.which != 1, tile_),
                           fixed_.which < 2 ? r.epilogue : Epilogue{})}),
-        sum_(r.problem.dtype) {}
+        sum_(r.problem.dtype),
+        operands_(r) {}
 
   std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
 
   Status run(const PassTensors& t, void* workspace, void* stream) const override {
     Start<2> start(device_, stream, {&kernel_, &sum_.kernel()});
-    const launch::Tensors tensors[] = {
-        {t.x, t.w, t.b, t.y}, {t.dy, t.w, t.b, t.dx}, {t.x, t.dy, nullptr, t.dw}, {t.dy, nullptr, nullptr, t.db}};
+    OperandBlock block;
+    const launch::Tensors tensors[] = {{t.x, t.w, t.b, t.y, operands_.fill(t.operands, block)},
+                                       {t.dy, t.w, t.b, t.dx},
+                                       {t.x, t.dy, nullptr, t.dw},
+                                       {t.dy, nullptr, nullptr, t.db}};
     launch::run(fixed_, launch_, tensors[fixed_.which], workspace, start);
     return start.status;
   }
@@ -131,6 +136,7 @@ class Direct final : public PassKernel {
   int device_;
   jit::Kernel kernel_;
   OrderedSum sum_;
+  OperandArguments operands_;
 };
 
 }  // namespace

@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "cuda/candidates.hpp"
+#include "cuda/element.hpp"
 #include "cuda/gather_tile.hpp"
+#include "cuda/operands.hpp"
 #include "epilogue/cuda_text.hpp"
 
 namespace upconv::cuda {
@@ -109,7 +111,7 @@ jit::Program program_of(const Request& q, const GatherShape& s, const GatherTile
        text("KC", t.kc) + flag("RESIDENT", t.resident) + text("LW", t.lw) + text("NPAD", t.npad) +
        text("KPITCH", t.pitch) + text("SKEW", t.skew) + flag("STAGED", t.staged) + flag("RAW_SOURCE", t.raw_source) +
        flag("RAW_WEIGHT", t.raw_weight) + text("BLOCKS", t.blocks) + text("FETCH_REGISTERS", t.fetch);
-  c += "}\n" + epilogue_text(q.epilogue);
+  c += "}\n" + epilogue_text(q.epilogue, device_type(p.dtype));
   return {"gather_mma.cuh", "gather_mma", c};
 }
 
@@ -144,13 +146,17 @@ class GatherMma final : public PassKernel {
         mode_(mode_of(q.problem)),
         fixed_(fixed_of(q, s, t)),
         launch_(launch::launch_of(fixed_, sizes_of(q.geometry), q.target.processors)),
-        kernel_(program_of(q, s, t), static_cast<unsigned>(t.shared_bytes)) {}
+        kernel_(program_of(q, s, t), static_cast<unsigned>(t.shared_bytes)),
+        operands_(q) {}
 
   Status run(const PassTensors& p, void*, void* stream) const override {
     const bool forward = pass_ == Pass::forward;
     Start<1> start(device_, stream, {&kernel_});
-    launch::run(fixed_, launch_, {forward ? p.x : p.dy, p.w, forward ? p.b : nullptr, forward ? p.y : p.dx}, nullptr,
-                start);
+    OperandBlock block;
+    launch::run(
+        fixed_, launch_,
+        {forward ? p.x : p.dy, p.w, forward ? p.b : nullptr, forward ? p.y : p.dx, operands_.fill(p.operands, block)},
+        nullptr, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
@@ -168,6 +174,7 @@ class GatherMma final : public PassKernel {
   launch::GatherMmaFixed fixed_;
   launch::GatherMmaLaunch launch_;
   jit::Kernel kernel_;
+  OperandArguments operands_;
 };
 
 }  // namespace

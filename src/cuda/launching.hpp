@@ -8,7 +8,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "arguments/tensor_map.cuh"
 #include "jit/kernel.hpp"
 #include "jit/tensor_map.hpp"
 #include "launch/sizes.hpp"
@@ -20,10 +19,6 @@ inline launch::Sizes sizes_of(const Geometry& g) {
   return {g.batch, {g.in[0], g.in[1], g.in[2]}, {g.out[0], g.out[1], g.out[2]}};
 }
 
-/// A tensor of five dimensions, the innermost first, for bulk copies of `box` elements; zeros where a box lies outside.
-Status encode_tensor_map(const void* base, launch::Int element_bytes, const launch::Int (&size)[5],
-                         const launch::Int (&stride)[4], const launch::Int (&box)[5], arguments::TensorMap* map);
-
 /// `Start` of kernels/launch: puts the kernel of that number on a stream.
 template <std::size_t count>
 class Start {
@@ -34,13 +29,6 @@ class Start {
   bool operator()(int kernel, const launch::Shape& s, void** arguments) {
     status = kernels_[static_cast<std::size_t>(kernel)]->launch(device_, stream_, {{s.grid}, {s.block}, s.shared_bytes},
                                                                 arguments);
-    return status.ok();
-  }
-
-  /// For launches with bulk copies: `wish` is a launch::TensorMapWish.
-  template <class Wish>
-  bool tensor_map(const Wish& wish, arguments::TensorMap* map) {
-    status = encode_tensor_map(wish.base, wish.element_bytes, wish.size, wish.stride, wish.box, map);
     return status.ok();
   }
 

@@ -11,6 +11,8 @@
 #include <string>
 
 #include "cuda/candidates.hpp"
+#include "cuda/element.hpp"
+#include "cuda/operands.hpp"
 #include "epilogue/cuda_text.hpp"
 
 namespace upconv::cuda {
@@ -55,7 +57,7 @@ class Positions final : public PassKernel {
   static Result<std::unique_ptr<PassKernel>> make(const Request& request);
 
   explicit Positions(const Request& r)
-      : p_(r.problem), g_(r.geometry), target_(r.target), dx_(r.pass == Pass::backward_input) {
+      : p_(r.problem), g_(r.geometry), target_(r.target), operands_(r), dx_(r.pass == Pass::backward_input) {
     for (int d = 0; d < 3; ++d)
       axes_[d] = {int(g_.kernel[d]), int(g_.stride[d]), int(g_.padding[d]), int(g_.dilation[d]), 0, dx_};
     ci_ = int(dx_ ? g_.co : g_.ci);
@@ -77,7 +79,10 @@ class Positions final : public PassKernel {
 
   [[nodiscard]] Status run(const PassTensors& t, void*, void* stream) const override {
     Start<1> start(target_.device, stream, {kernel_.get()});
-    launch::run(fixed_, launch_, {dx_ ? t.dy : t.x, t.w, dx_ ? nullptr : t.b, dx_ ? t.dx : t.y}, nullptr, start);
+    OperandBlock block;
+    launch::run(fixed_, launch_,
+                {dx_ ? t.dy : t.x, t.w, dx_ ? nullptr : t.b, dx_ ? t.dx : t.y, operands_.fill(t.operands, block)},
+                nullptr, start);
     return start.status;
   }
 
@@ -139,6 +144,7 @@ class Positions final : public PassKernel {
   const Problem p_;
   const Geometry g_;
   const CudaTarget& target_;
+  const OperandArguments operands_;
   const bool dx_;
   std::array<Axis, 3> axes_{};
   int ci_ = 1, co_ = 1;  ///< summed and produced channels of a group
@@ -257,9 +263,10 @@ Result<std::unique_ptr<PassKernel>> Positions::make(const Request& r) {
   auto k = std::make_unique<Positions>(r);
   if (Status s = k->choose(r.forced); !s.ok()) return s;
   if (Status s = k->shape_launch(); !s.ok()) return s;
-  k->kernel_ = std::make_unique<jit::Kernel>(
-      jit::Program{"positions.cuh", "upconv_positions", k->preamble(epilogue_text(r.epilogue))},
-      unsigned(launch::positions_shared_bytes(k->fixed_, 2)));
+  k->kernel_ =
+      std::make_unique<jit::Kernel>(jit::Program{"positions.cuh", "upconv_positions",
+                                                 k->preamble(epilogue_text(r.epilogue, device_type(r.problem.dtype)))},
+                                    unsigned(launch::positions_shared_bytes(k->fixed_, 2)));
   return std::unique_ptr<PassKernel>(std::move(k));
 }
 

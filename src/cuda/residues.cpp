@@ -5,6 +5,8 @@
 #include <string>
 
 #include "cuda/candidates.hpp"
+#include "cuda/element.hpp"
+#include "cuda/operands.hpp"
 #include "epilogue/cuda_text.hpp"
 
 namespace upconv::cuda {
@@ -30,7 +32,7 @@ struct Tile {
 
 class Residues final : public PassKernel {
  public:
-  explicit Residues(const Request& r) : p_(r.problem), g_(r.geometry), target_(r.target) {
+  explicit Residues(const Request& r) : p_(r.problem), g_(r.geometry), target_(r.target), operands_(r) {
     products_ = p_.dtype == DType::f32 && p_.precision != Precision::tf32 ? 3 : 1;
   }
 
@@ -41,7 +43,8 @@ class Residues final : public PassKernel {
     const void *x = t.x, *w = t.w, *b = t.b;
     void* y = t.y;
     Shape s = shape_;
-    void* arguments[] = {&x, &w, &b, &y, &s};
+    OperandBlock block;
+    void* arguments[] = {&x, &w, &b, &y, &s, const_cast<void*>(operands_.fill(t.operands, block))};
     return kernel_->launch(target_.device, stream, {{grid_, 1, 1}, {threads, 1, 1}, shared_}, arguments);
   }
   [[nodiscard]] std::string detail() const override {
@@ -75,6 +78,7 @@ class Residues final : public PassKernel {
   const Problem p_;
   const Geometry g_;
   const CudaTarget& target_;
+  const OperandArguments operands_;
   int products_ = 1, residues_ = 1;
   std::int64_t rows_ = 1;  ///< of A: channels times residues
   Tile tile_;
@@ -158,7 +162,8 @@ Status Residues::choose(const Request& r) {
     return unsupported("tiles of " + std::to_string(bytes) + " bytes exceed a block's shared memory");
   shared_ = unsigned(bytes);
   kernel_ = std::make_unique<jit::Kernel>(
-      jit::Program{"residues.cuh", "upconv_residues", preamble(epilogue_text(r.epilogue))}, shared_);
+      jit::Program{"residues.cuh", "upconv_residues", preamble(epilogue_text(r.epilogue, device_type(p_.dtype)))},
+      shared_);
   return {};
 }
 

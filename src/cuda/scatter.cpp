@@ -7,6 +7,8 @@
 #include <string>
 
 #include "cuda/candidates.hpp"
+#include "cuda/element.hpp"
+#include "cuda/operands.hpp"
 #include "epilogue/cuda_text.hpp"
 
 namespace upconv::cuda {
@@ -45,7 +47,7 @@ struct Axis {
 
 class Scatter final : public PassKernel {
  public:
-  explicit Scatter(const Request& r) : p_(r.problem), g_(r.geometry), target_(r.target) {
+  explicit Scatter(const Request& r) : p_(r.problem), g_(r.geometry), target_(r.target), operands_(r) {
     for (std::size_t d = 0; d < 3; ++d) {
       axes_[d] = {int(g_.kernel[d]), int(g_.stride[d]), int(g_.padding[d]), int(g_.dilation[d]), 0};
       if (d < 2) axes_[d].shift = axes_[d].padding % axes_[d].stride;
@@ -68,7 +70,8 @@ class Scatter final : public PassKernel {
     const std::int64_t piece = last ? 8 : 4 * size;  // bytes a lane reads at once, of a line or of a group's channels
     strips.aligned = (last ? g_.ci : g_.in[2]) * size % piece == 0 &&
                      reinterpret_cast<std::uintptr_t>(x) % std::uintptr_t(piece) == 0;
-    void* arguments[] = {&x, &w, &b, &y, &s, &strips};
+    OperandBlock block;
+    void* arguments[] = {&x, &w, &b, &y, &s, &strips, const_cast<void*>(operands_.fill(t.operands, block))};
     return kernel_->launch(target_.device, stream, {{grid_, 1, 1}, {threads, 1, 1}, shared_}, arguments);
   }
   [[nodiscard]] std::string detail() const override {
@@ -97,6 +100,7 @@ class Scatter final : public PassKernel {
   const Problem p_;
   const Geometry g_;
   const CudaTarget& target_;
+  const OperandArguments operands_;
   std::array<Axis, 3> axes_{};
   int products_ = 1;
   int rows_ = 1, tiles_ = 1, mt_ = 1, wc_ = 1, cot_ = 1, blocks_ = 1;
@@ -182,7 +186,8 @@ Status Scatter::choose(const Request& r) {
                          (target_.fp32_flops / (256.0 * target_.processors)) / (blocks_ == 1 ? 0.35 : 0.55);
   seconds_ = std::max(1.25 * bytes, compute) + 5e-6;
   kernel_ = std::make_unique<jit::Kernel>(
-      jit::Program{"scatter.cuh", "upconv_scatter", preamble(epilogue_text(r.epilogue))}, shared_);
+      jit::Program{"scatter.cuh", "upconv_scatter", preamble(epilogue_text(r.epilogue, device_type(p_.dtype)))},
+      shared_);
   return {};
 }
 

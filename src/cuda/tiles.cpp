@@ -12,6 +12,7 @@
 
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
+#include "cuda/operands.hpp"
 #include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
 
@@ -325,7 +326,7 @@ std::string preamble(const Shape& s, const Tile& t, const Request& r) {
   text += wgmma_text(t.columns, operand) + "}\n";
   text += products(s, t);
   text += "namespace config {\nconstexpr int FRAGMENTS = " + std::to_string(fragment_count(s, t)) + ";\n}\n";
-  return text + epilogue_text(r.epilogue);
+  return text + epilogue_text(r.epilogue, device_type(r.problem.dtype));
 }
 
 launch::TilesFixed fixed_of(const Request& r, const Shape& s, const Tile& t) {
@@ -360,11 +361,15 @@ class Tiles final : public PassKernel {
         fixed_(fixed_of(r, s, t)),
         launch_(launch::launch_of(fixed_, sizes_of(r.geometry), r.target.processors)),
         kernel_({"tiles.cuh", "tiles", preamble(s, t, r)}, t.shared_bytes),
+        operands_(r),
         predicted_(std::max(t.seconds, min_bytes(r.problem, r.pass) / r.target.bytes_per_second * 1.2)) {}
 
   Status run(const PassTensors& t, void*, void* stream) const override {
     Start<1> start(device_, stream, {&kernel_});
-    launch::run(fixed_, launch_, {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y}, nullptr, start);
+    OperandBlock block;
+    launch::run(fixed_, launch_,
+                {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y, operands_.fill(t.operands, block)}, nullptr,
+                start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
@@ -390,6 +395,7 @@ class Tiles final : public PassKernel {
   launch::TilesFixed fixed_;
   launch::TilesLaunch launch_;
   jit::Kernel kernel_;
+  OperandArguments operands_;
   double predicted_;
 };
 

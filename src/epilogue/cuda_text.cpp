@@ -102,19 +102,19 @@ std::string call(const char* scope, const EpilogueStep& step, const std::string&
 
 }  // namespace
 
-std::string steps_text(const Epilogue& epilogue) {
+std::string steps_text(const Epilogue& epilogue, const OperandText& operand) {
   std::string s;
   bool kept[max_kept] = {};
-  for (const EpilogueStep& step : epilogue.steps) {
+  for (std::size_t i = 0; i < epilogue.steps.size(); ++i) {
+    const EpilogueStep& step = epilogue.steps[i];
     if (step.arithmetic == Arithmetic::keep) {
       const std::string name = "kept" + std::to_string(step.index);
       s += (kept[step.index] ? "  " : "  S ") + name + " = v;\n";
       kept[step.index] = true;
     } else if (step.arithmetic != Arithmetic::none) {
-      const std::string index = std::to_string(step.index);
       const std::string u = step.source == Source::scalar    ? literal(step.a)
-                            : step.source == Source::operand ? "operand(" + index + ")"
-                                                             : "kept" + index;
+                            : step.source == Source::operand ? operand(step, i)
+                                                             : "kept" + std::to_string(step.index);
       s += "  " + arithmetic(step.arithmetic, u) + "\n";
     } else {
       s += "  v = " + call("activation", step, "v") + ";\n";
@@ -123,13 +123,51 @@ std::string steps_text(const Epilogue& epilogue) {
   return s;
 }
 
-std::string epilogue_text(const Epilogue& epilogue) {
-  std::string s = "#include \"epilogue/activations.cuh\"\nnamespace config {\nconstexpr bool has_epilogue = ";
-  s += epilogue.empty() ? "false" : "true";
-  s += ";\ntemplate <class S>\n__device__ __forceinline__ S epilogue(S v) {\n";
-  s += steps_text(epilogue);
-  s += "  return v;\n}\n}  // namespace config\n";
-  return s;
+std::string operand_text(const EpilogueStep& step, const std::string& element, const std::string& values) {
+  const std::string o = "operands.at[" + std::to_string(step.index) + "]";
+  std::string at;
+  switch (step.spread) {
+    case Spread::any:
+      at = "upconv::operand_place(" + o + ", " + values + ", n, channel, at)";
+      break;
+    case Spread::scalar:
+      at = "0";
+      break;
+    case Spread::channel:
+      at = "channel * " + o + ".c";
+      break;
+    case Spread::plane:
+      at = "n * " + o + ".n + channel * " + o + ".c";
+      break;
+    case Spread::space:
+      at = "at - n * " + values + ".n - channel * " + values + ".c";
+      break;
+    case Spread::image:
+      at = "at - n * " + values + ".n";
+      break;
+    case Spread::whole:
+      at = "at";
+      break;
+  }
+  return "upconv::operand_value<" + element + ">(" + o + ", " + at + ")";
+}
+
+std::string epilogue_text(const Epilogue& epilogue, const std::string& element) {
+  const int operands = epilogue.operands();
+  std::string s = "#include \"epilogue/activations.cuh\"\n#include \"epilogue/operands.cuh\"\nnamespace config {\n";
+  s += "constexpr bool has_epilogue = " + std::string(epilogue.empty() ? "false" : "true") + ";\n";
+  s += "constexpr int OPERANDS = " + std::to_string(operands) + ";\n";
+  s += "typedef upconv::arguments::Operands<OPERANDS> Operands;\n";
+  const std::string steps = steps_text(
+      epilogue, [&](const EpilogueStep& step, std::size_t) { return operand_text(step, element, "operands.values"); });
+  const std::string head = "template <class S>\n__device__ __forceinline__ S epilogue(S v";
+  const std::string place = ", const Operands& operands, int n, int channel, upconv::i64 at) {\n";
+  if (operands > 0)
+    s += head + place + steps + "  return v;\n}\n";
+  else
+    s += head + ") {\n" + steps + "  return v;\n}\n" + head + ", const Operands&, int, int, upconv::i64) {\n" +
+         "  return epilogue<S>(v);\n}\n";
+  return s + "}  // namespace config\n";
 }
 
 std::string epilogue_gradient_text(const Epilogue& epilogue) {

@@ -1,19 +1,27 @@
 // The epilogue list as device text, for the preamble of any CUDA kernel.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "upconv/epilogue.hpp"
 
 namespace upconv {
 
-/// Text that defines `constexpr bool has_epilogue` and `template <class S> S epilogue(S v)` (S float or double) in
-/// namespace config. It brings the include it needs. Equal lists give equal texts.
-/// Of lists without operand tensors only.
-std::string epilogue_text(const Epilogue& epilogue);
+/// Text that defines, in namespace config, `constexpr bool has_epilogue` and the interface of
+/// kernels/epilogue/operands.cuh; `element` is the device's name of the operands' type. It brings the includes it
+/// needs. Equal lists give equal texts.
+std::string epilogue_text(const Epilogue& epilogue, const std::string& element);
 
-/// The statements alone, on a variable `v` of type S; operand number k is the expression `operand(k)`.
-std::string steps_text(const Epilogue& epilogue);
+/// The expression of a step's operand; the number is the step's place in its list.
+using OperandText = std::function<std::string(const EpilogueStep&, std::size_t)>;
+
+/// The statements alone, on a variable `v` of type S.
+std::string steps_text(const Epilogue& epilogue, const OperandText& operand);
+
+/// The value of a step's operand as `operands` of kernels/epilogue/operands.cuh holds it, where n, channel and at are
+/// known. `values` names the arguments::Values.
+std::string operand_text(const EpilogueStep& step, const std::string& element, const std::string& values);
 
 /// `namespace config { template <class S> S epilogue_gradient(S v, S dy); }`: dy times the derivative of the steps at
 /// v.

@@ -1,5 +1,6 @@
 // See cache.hpp. A file is: 8 bytes of magic, SHA-256 of all that follows, the key, four 64-bit little-endian numbers
-// (PTX or not, length of the line about it, length of the code, microseconds of its compile), the line, the code.
+// (PTX or not, length of the line about it, length of the code, microseconds of its compile), the line, the code. The
+// line ends with the image's notes where it has any, behind " | ".
 #include "jit/cache.hpp"
 
 #include <fcntl.h>
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 static_assert(std::endian::native == std::endian::little, "the cache's files are little-endian");
 
 constexpr char magic[8] = {'u', 'p', 'c', 'o', 'n', 'v', 'k', '1'};
+constexpr std::string_view before_notes = " | ";
 constexpr std::string_view entry_suffix = ".kernel", lock_suffix = ".lock", unfinished_prefix = ".unfinished-";
 constexpr std::uint64_t largest_file = 256u << 20;
 constexpr auto unfinished_for_sure = std::chrono::hours(1);
@@ -140,11 +142,17 @@ std::optional<Image> Cache::load(const Digest& key) const {
   Header header;
   std::string rest;
   if (!read_entry(path_of(key, entry_suffix), header, rest) || header.key != key) return std::nullopt;
-  return Image{rest.substr(header.about_bytes), header.ptx != 0, 1e-6 * static_cast<double>(header.microseconds)};
+  Image image{rest.substr(header.about_bytes), header.ptx != 0, 1e-6 * static_cast<double>(header.microseconds), {}};
+  const std::string_view about = std::string_view(rest).substr(0, header.about_bytes);
+  if (const auto at = about.find(before_notes); at != std::string_view::npos)
+    image.notes = about.substr(at + before_notes.size());
+  return image;
 }
 
-bool Cache::store(const Digest& key, const Image& image, std::string_view about) const {
+bool Cache::store(const Digest& key, const Image& image, std::string_view about_image) const {
   if (folder_.empty() || !make_folder(folder_)) return false;
+  std::string about(about_image);
+  if (!image.notes.empty()) about += std::string(before_notes) + image.notes;
   sweep(folder_);
   Header header{};
   std::memcpy(header.magic, magic, sizeof magic);

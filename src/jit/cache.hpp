@@ -47,7 +47,7 @@ class Cache {
   [[nodiscard]] std::optional<Image> load(const Digest& key) const;
 
   /// Stores an image so that a reader sees the whole file or none, whatever happens to this process. `about` is one
-  /// line for people. False: nothing was stored.
+  /// line for people, to which the image's notes are added. False: nothing was stored.
   bool store(const Digest& key, const Image& image, std::string_view about) const;
 
   /// Waits until no other process is making `key`, at most `patience`. Having waited in vain, or being unable to

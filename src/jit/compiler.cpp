@@ -82,6 +82,20 @@ std::string log_of(const Nvrtc& n, NvrtcProgram handle) {
   return log;
 }
 
+/// The assembler's remarks on performance in a log of NVRTC, "(C7510) Potential Performance Loss: ...", as one line.
+std::string notes_in(std::string_view log) {
+  std::string notes;
+  while (!log.empty()) {
+    const auto end = std::min(log.find('\n'), log.size());
+    const std::string_view line = log.substr(0, end);
+    log.remove_prefix(std::min(end + 1, log.size()));
+    const auto at = line.find("(C7");
+    if (at != std::string_view::npos && line.find("ptxas info") != std::string_view::npos)
+      notes += (notes.empty() ? "" : "; ") + std::string(line.substr(at));
+  }
+  return notes;
+}
+
 /// Processor time of this thread: NVRTC compiles on its caller's.
 double thread_seconds() {
   timespec t{};
@@ -174,7 +188,7 @@ Result<Image> compile(const Program& program, const Nvrtc& n, const Aim& aim) {
     return Status(Code::internal, "NVRTC could not begin " + what + ": " + std::string(n.nvrtcGetErrorString(r)));
   const double begin = thread_seconds();
   r = n.nvrtcCompileProgram(handle, static_cast<int>(options.size()), option_pointers.data());
-  Image image{{}, aim.ptx, thread_seconds() - begin};
+  Image image{{}, aim.ptx, thread_seconds() - begin, {}};
   Status status;
   if (r != 0) {
     const std::string saved =
@@ -184,6 +198,7 @@ Result<Image> compile(const Program& program, const Nvrtc& n, const Aim& aim) {
                         " for " + aim.name + ": " + n.nvrtcGetErrorString(r) + "\noptions: " + joined(options) +
                         "\nsource: " + (saved.empty() ? "could not be saved" : saved) + "\n" + log_of(n, handle));
   } else {
+    image.notes = notes_in(log_of(n, handle));
     std::size_t size = 0;
     r = aim.ptx ? n.nvrtcGetPTXSize(handle, &size) : n.nvrtcGetCUBINSize(handle, &size);
     if (r == 0 && size > 0) {

@@ -30,6 +30,7 @@ struct Image {
   std::string code;
   bool ptx = false;
   double seconds = 0.0;  ///< Of one core, that the compiler took.
+  std::string notes{};   ///< What the assembler said of lost performance, in one line; mostly nothing.
 };
 
 /// NVRTC's options for an aim.

@@ -89,6 +89,44 @@ Result<std::vector<Shape5>> chain_shapes(const Problem& problem, const Chain& ch
   return shapes;
 }
 
+Spread spread_of(const OperandTensor& t, const Shape5& shape) {
+  std::array<bool, 5> varies{};
+  bool dense = true;
+  std::int64_t stride = 1;
+  for (int d = 4; d >= 0; --d) {
+    if (t.size[d] != 1 && t.size[d] != shape[d]) return Spread::any;
+    varies[d] = t.size[d] != 1;
+    if (varies[d] && t.stride[d] != stride) dense = false;
+    stride *= t.size[d];
+  }
+  const bool space = varies[2] || varies[3] || varies[4];
+  if (!space) {
+    if (varies[0]) return Spread::plane;
+    return varies[1] ? Spread::channel : Spread::scalar;
+  }
+  if (!dense) return Spread::any;
+  for (int d = 2; d < 5; ++d)
+    if (t.size[d] != shape[d]) return Spread::any;
+  const bool all_samples = t.size[0] == shape[0], all_channels = t.size[1] == shape[1];
+  if (all_samples && all_channels) return Spread::whole;
+  if (varies[0]) return Spread::any;
+  return all_channels ? Spread::image : Spread::space;
+}
+
+void note_spreads(const Problem& problem, Chain& chain, const OperandTensor* operands, int count) {
+  const auto shapes = chain_shapes(problem, chain);
+  if (!shapes.ok() || problem.y_layout != Layout::channels_first) return;
+  const auto note = [&](Epilogue& steps, const Shape5& shape) {
+    for (EpilogueStep& s : steps.steps)
+      if (s.arithmetic > Arithmetic::keep && s.source == Source::operand && s.index < count)
+        s.spread = spread_of(operands[s.index], shape);
+  };
+  const Geometry g = make_geometry(problem);
+  note(chain.prologue, {g.batch, g.in_channels(), g.in[0], g.in[1], g.in[2]});
+  note(chain.epilogue, shapes->front());
+  for (std::size_t i = 0; i < chain.closing.size(); ++i) note(chain.closing[i].after, (*shapes)[i + 1]);
+}
+
 Status resolve(const Epilogue& steps, const Shape5& shape, const ChainArgs& args, Operand* out) {
   for (const EpilogueStep& step : steps.steps) {
     if (step.arithmetic <= Arithmetic::keep || step.source != Source::operand) continue;

@@ -8,6 +8,9 @@ namespace upconv {
 /// Operands of a step list as strides over values of `shape`. `out` has max_operands entries.
 Status resolve(const Epilogue& steps, const Shape5& shape, const ChainArgs& args, Operand* out);
 
+/// How an operand lies over dense values of `shape`; `any` where it does not fit them.
+Spread spread_of(const OperandTensor& operand, const Shape5& shape);
+
 /// A norm's vector operand of `length` elements along dimension `dim` on; null for number -1.
 Status resolve_vector(int number, std::int64_t length, const char* what, const ChainArgs& args, const void** out);
 

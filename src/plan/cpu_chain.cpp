@@ -181,7 +181,7 @@ class CpuChain final : public ChainPlan {
         line = std::max(line, s.in[4]);
       }
     if (!direct) l.values[0] = take(slab_ * std::max(sample_of(first_), largest) * compute_size_);
-    if (halves_[0].size() + halves_[1].size() > 1) l.values[1] = take(slab_ * largest * compute_size_);
+    if (halves_[0].size() + halves_[1].size() > 1 || converts()) l.values[1] = take(slab_ * largest * compute_size_);
     if (converts() && !direct)
       l.storage = take(slab_ * std::max(sample_of(first_), sample_of(result_)) * storage_size_);
     if (!chain_.prologue.empty()) l.x = take(slab_ * problem_.in_channels * in_volume() * storage_size_);
@@ -328,7 +328,8 @@ class CpuChain final : public ChainPlan {
       if (half == 0 && normalises() && i == statistics_at_) measure(r, from, n, count);
       if (i == list.size()) break;
       const Stage& s = list[i];
-      const bool last = i + 1 == list.size(), same = s.in == s.out;
+      // A window reads what its neighbours write.
+      const bool last = i + 1 == list.size(), same = s.in == s.out && s.step.kind != Kind::pool;
       char* other = from == slabs[0] ? slabs[1] : slabs[0];
       char* to = same ? from : other;
       if (last && between) to = between;

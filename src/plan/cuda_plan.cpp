@@ -6,7 +6,6 @@
 
 #include "cuda/candidates.hpp"
 #include "jit/image.hpp"
-#include "plan/chain.hpp"
 #include "plan/cuda_choice.hpp"
 #include "plan/engine_plan.hpp"
 #include "plan/tuned.hpp"
@@ -232,18 +231,11 @@ CudaChoice cuda_choice(const Plan& plan, Pass pass) { return dynamic_cast<const 
 
 Result<std::shared_ptr<const Plan>> make_cuda_plan(const Problem& problem, Device device, const Epilogue& epilogue,
                                                    const std::string& only) {
-  if (epilogue.operands() > 0)
-    return unsupported("the CUDA engine applies operand tensors in a chain's second kernel, not in the convolution's");
   const auto target = device.kind == Device::Kind::cuda ? cuda_target(device.index) : cuda_target_model(device.index);
   if (!target.ok()) return target.status();
   auto plan = std::make_shared<CudaPlan>(problem, epilogue, **target);
   if (Status s = plan->choose(only, user_tuned_choices()); !s.ok()) return s;
   return std::shared_ptr<const Plan>(std::move(plan));
-}
-
-Result<std::shared_ptr<const ChainPlan>> make_cuda_chain(const Problem&, Device, const Chain&,
-                                                         const std::vector<Shape5>&) {
-  return unsupported("chain: the CUDA engine has no closing steps yet");
 }
 
 }  // namespace upconv

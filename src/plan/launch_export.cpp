@@ -40,7 +40,7 @@ Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architec
 }
 
 std::string activation_preamble(const Epilogue& epilogue) {
-  return "#include \"types.cuh\"\nnamespace config {\ntypedef float Element;\n}\n" + epilogue_text(epilogue) +
+  return "#include \"types.cuh\"\nnamespace config {\ntypedef float Element;\n}\n" + epilogue_text(epilogue, "float") +
          epilogue_gradient_text(epilogue);
 }
 

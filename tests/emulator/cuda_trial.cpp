@@ -9,6 +9,7 @@
 #include "emulator/gpu_bound.hpp"
 #include "ops/number.hpp"
 #include "ops/random.hpp"
+#include "problem/geometry.hpp"
 
 namespace upconv::test {
 namespace {
@@ -60,7 +61,53 @@ CudaTrial::CudaTrial(const Problem& problem, const CudaSetting& setting)
         b_ = make_values(random, setting, problem.dtype, size_.b);
         dy_ = make_values(random, setting, problem.dtype, size_.y);
         return Oracle(problem, x_, w_, b_, dy_);
-      }()) {}
+      }()) {
+  if (setting.operands) draw_operands();
+}
+
+void CudaTrial::draw_operands() {
+  const bool last = problem_.y_layout == Layout::channels_last;
+  const struct {
+    Spread spread;
+    std::array<bool, 5> varies;
+  } kinds[] = {
+      {Spread::scalar, {}},
+      {Spread::channel, {false, true}},
+      {Spread::plane, {true, true}},
+      {last ? Spread::any : Spread::space, {false, false, true, true, true}},
+      {last ? Spread::any : Spread::image, {false, true, true, true, true}},
+      {last ? Spread::any : Spread::whole, {true, true, true, true, true}},
+      {Spread::any, {true, false, false, true, false}},
+      {Spread::any, {false, false, false, false, true}},
+  };
+  const Geometry g = make_geometry(problem_);
+  const std::int64_t sizes[] = {g.batch, g.out_channels(), g.out[0], g.out[1], g.out[2]};
+  Random random(setting_.seed ^ 0x0be2);
+  for (const auto& kind : kinds) {
+    EpilogueStep add;
+    add.arithmetic = Arithmetic::add, add.source = Source::operand, add.spread = kind.spread;
+    add.index = static_cast<int>(operands_.size());
+    setting_.epilogue.steps.push_back(add);
+    std::int64_t n = 1;
+    for (int d = 0; d < 5; ++d) n *= kind.varies[d] ? sizes[d] : 1;
+    operands_.push_back({kind.varies, make_values(random, setting_, problem_.dtype, n)});
+  }
+}
+
+double CudaTrial::of_operands(std::int64_t logical) const {
+  const Geometry g = make_geometry(problem_);
+  const std::int64_t sizes[] = {g.batch, g.out_channels(), g.out[0], g.out[1], g.out[2]};
+  std::int64_t at[5];
+  for (int d = 4; d >= 0; --d) at[d] = logical % sizes[d], logical /= sizes[d];
+  double sum = 0.0;
+  for (const DrawnOperand& o : operands_) {
+    std::int64_t i = 0;
+    for (int d = 0; d < 5; ++d)
+      if (o.varies[d]) i = i * sizes[d] + at[d];
+    sum += o.values[static_cast<std::size_t>(i)];
+  }
+  return sum;
+}
 
 void CudaTrial::place(Guarded& buffer, const std::vector<double>& values, std::int64_t channels, std::int64_t volume,
                       Layout layout) const {
@@ -77,7 +124,8 @@ std::string CudaTrial::judge(Pass pass, const Guarded& out, std::int64_t channel
   const Sums& sums = oracle_.of(pass);
   static const Epilogue none;
   const Epilogue& epilogue = pass == Pass::forward ? setting_.epilogue : none;
-  const bool exact = setting_.exact() && epilogue.empty();
+  const bool added = pass == Pass::forward && setting_.operands;
+  const bool exact = setting_.exact() && epilogue.steps.size() == (added ? operands_.size() : 0);
   const auto n = std::int64_t(sums.value.size());
   std::int64_t wrong = 0, unwritten = 0;
   double error = 0.0, norm = 0.0, terms = 1.0;
@@ -85,7 +133,12 @@ std::string CudaTrial::judge(Pass pass, const Guarded& out, std::int64_t channel
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t at = offset(layout, channels, volume, i);
     const double got = load_element(problem_.dtype, out.data(), at);
-    const Want expected = gpu_want(problem_, pass, sums, i, epilogue);
+    Want expected = gpu_want(problem_, pass, sums, i, epilogue);
+    if (added) {
+      const double sum = of_operands(i);
+      expected.value += sum;
+      expected.bound += unit_roundoff(problem_.dtype) * (std::fabs(sum) + 8.0);
+    }
     const double rounded = quantise(problem_.dtype, expected.value);
     const bool never = std::isnan(got) && all_ones(problem_.dtype, out.data(), at);
     const bool good = exact || std::isinf(rounded) ? got == rounded : std::fabs(got - expected.value) <= expected.bound;
@@ -124,7 +177,7 @@ CudaOutcome CudaTrial::run(const std::string& candidate, Pass pass) {
   if (!candidate.empty() && plan.candidate(pass) != candidate.substr(0, candidate.find(':')))
     return {false, "declined this pass"};
 
-  static Guarded x, w, b, dy, out, workspace;
+  static Guarded x, w, b, dy, out, workspace, operand_buffers[8];
   const Problem& p = problem_;
   const std::int64_t group_co = p.out_channels / p.groups;
   const bool forward = pass == Pass::forward, needs_x = forward || pass == Pass::backward_weight,
@@ -133,6 +186,17 @@ CudaOutcome CudaTrial::run(const std::string& candidate, Pass pass) {
   if (needs_w) place(w, w_, group_co, size_.taps, p.w_layout);
   if (needs_b) place(b, b_, 1, 1, Layout::channels_first);
   if (needs_dy) place(dy, dy_, p.out_channels, size_.output, p.y_layout);
+  Operand operands[8];
+  const Geometry g = make_geometry(p);
+  const std::int64_t y_sizes[] = {g.batch, g.out_channels(), g.out[0], g.out[1], g.out[2]};
+  for (std::size_t k = 0; forward && k < operands_.size(); ++k) {
+    const DrawnOperand& o = operands_[k];
+    place(operand_buffers[k], o.values, 1, 1, Layout::channels_first);
+    operands[k].data = operand_buffers[k].data();
+    std::int64_t stride = 1;
+    for (std::size_t d = 5; d-- > 0;)
+      if (o.varies[d]) operands[k].stride[d] = stride, stride *= y_sizes[d];
+  }
   struct Input {
     bool used;
     Guarded* buffer;
@@ -157,11 +221,11 @@ CudaOutcome CudaTrial::run(const std::string& candidate, Pass pass) {
   workspace.reset(need, Flush::back, 0, alignment);
 
   const Launch launch{.workspace = need ? workspace.data() : nullptr, .workspace_bytes = need};
-  const Status status = forward ? plan.forward({x.data(), w.data(), p.bias ? b.data() : nullptr, out.data()}, launch)
-                        : pass == Pass::backward_input ? plan.backward_input({dy.data(), w.data(), out.data()}, launch)
-                        : pass == Pass::backward_weight
-                            ? plan.backward_weight({x.data(), dy.data(), out.data()}, launch)
-                            : plan.backward_bias({dy.data(), out.data()}, launch);
+  const Status status =
+      forward ? plan.forward({x.data(), w.data(), p.bias ? b.data() : nullptr, out.data(), operands}, launch)
+      : pass == Pass::backward_input  ? plan.backward_input({dy.data(), w.data(), out.data()}, launch)
+      : pass == Pass::backward_weight ? plan.backward_weight({x.data(), dy.data(), out.data()}, launch)
+                                      : plan.backward_bias({dy.data(), out.data()}, launch);
   if (!status.ok()) return {true, status.message()};
   if (!out.intact()) return {true, "wrote outside its result"};
   if (need && !workspace.intact()) return {true, "wrote outside the workspace of " + std::to_string(need) + " bytes"};

@@ -2,6 +2,7 @@
 // oracle, with guarded tensors and poisoned outputs and workspaces. Called by emulate.cpp.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace upconv::test {
 struct CudaSetting {
   std::uint64_t seed = 1;  ///< Of the data; also says whether they are small integers and where the tensors lie.
   Epilogue epilogue;
+  bool operands = false;  ///< After the epilogue, operand tensors of every spread are added to y.
 
   /// Integers -3 .. 3, whose sums are exact in every precision, so that results must be equal; else [-1, 1).
   [[nodiscard]] bool exact() const { return seed % 2 == 1; }
@@ -36,6 +38,10 @@ class CudaTrial {
   CudaOutcome run(const std::string& candidate, Pass pass);
 
  private:
+  /// Adds an operand of every spread to the epilogue; channels-last results know no dense spreads.
+  void draw_operands();
+  /// What the operands add to element `logical` of y.
+  [[nodiscard]] double of_operands(std::int64_t logical) const;
   void place(Guarded& buffer, const std::vector<double>& values, std::int64_t channels, std::int64_t volume,
              Layout layout) const;
   [[nodiscard]] std::string judge(Pass pass, const Guarded& out, std::int64_t channels, std::int64_t volume,
@@ -45,6 +51,12 @@ class CudaTrial {
   CudaSetting setting_;
   Sizes size_;
   std::vector<double> x_, w_, b_, dy_;
+  /// Their sizes as flags over (n, channel, d, h, w), and their numbers, dense channels first.
+  struct DrawnOperand {
+    std::array<bool, 5> varies;
+    std::vector<double> values;
+  };
+  std::vector<DrawnOperand> operands_;
   Oracle oracle_;
 };
 

@@ -31,6 +31,7 @@ constexpr const char* usage = R"(usage: emulate [options]
   --seconds S        random problems for S seconds
   --seed N           of data, of the order in which threads run, and of the first random problem (default 1)
   --epilogue N       the activations that N draws (default 0: none)
+  --operands         operand tensors of every spread are added to y
   --candidate NAME   only this one; cuda_tiles:3 is its third tile after the one that the cost model prefers
   --pass NAME        only forward, backward_input, backward_weight or backward_bias
   --device NAME      sm_90 (default) or sm_80
@@ -47,14 +48,14 @@ struct Options {
   int part = 0, parts = 1, sizes = 4;
   double seconds = 0.0, budget = 400000;
   unsigned long long seed = 1, epilogue = 0;
-  bool shrink = false, go_on = false, verbose = false;
+  bool shrink = false, go_on = false, verbose = false, operands = false;
 };
 
 bool read_options(int argc, char** argv, Options& o) {
   for (int i = 1; i < argc; ++i) {
     const std::string key = argv[i];
-    if (key == "--shrink" || key == "--go-on" || key == "--verbose") {
-      (key == "--shrink" ? o.shrink : key == "--go-on" ? o.go_on : o.verbose) = true;
+    if (key == "--shrink" || key == "--go-on" || key == "--verbose" || key == "--operands") {
+      (key == "--shrink" ? o.shrink : key == "--go-on" ? o.go_on : key == "--operands" ? o.operands : o.verbose) = true;
       continue;
     }
     if (++i == argc) return false;
@@ -95,11 +96,13 @@ struct Case {
   unsigned long long seed = 1, epilogue = 0;
   std::string candidate, pass;  ///< Empty: all. "cuda_tiles:3": a family's third tile after the best.
   bool variants = false;        ///< Draw one such tile as well.
+  bool operands = false;
 };
 
 std::string repeat_line(const Options& o, const Case& c) {
   std::string s = "emulate --seed " + std::to_string(c.seed);
   if (c.epilogue) s += " --epilogue " + std::to_string(c.epilogue);
+  if (c.operands) s += " --operands";
   if (!c.candidate.empty()) s += " --candidate " + c.candidate;
   if (!c.pass.empty()) s += " --pass " + c.pass;
   if (o.device != "sm_90") s += " --device " + o.device;
@@ -158,7 +161,7 @@ std::vector<std::pair<Case, std::string>> failures_of(const Options& o, const Ca
   last_words = "while running\n  " + repeat_line(o, c) + "\n";
   on_crash_print(last_words.c_str());
   set_order(c.seed);
-  CudaTrial trial(c.problem, {c.seed, epilogue_of(c.epilogue)});
+  CudaTrial trial(c.problem, {c.seed, epilogue_of(c.epilogue), c.operands});
   for (const Pass pass : passes) {
     if (!c.pass.empty() && to_string(pass) != c.pass) continue;
     for (const std::string& name : names_for(c, pass)) {
@@ -207,7 +210,8 @@ bool check(const Options& o, const Case& c, Counts& counts) {
   return failures.empty();
 }
 
-/// "NAME PASSES PROBLEM": a candidate or "*", letters of f i w b or "*", a problem; "@N" at the end draws activations.
+/// "NAME PASSES PROBLEM": a candidate or "*", letters of f i w b or "*", a problem; "@N" at the end draws activations,
+/// "+" adds operand tensors.
 std::vector<Case> read_table(const Options& o) {
   std::ifstream file(o.table);
   if (!file) {
@@ -225,7 +229,9 @@ std::vector<Case> read_table(const Options& o) {
     if (kept++ % o.parts != o.part) continue;
     Case c;
     while (words >> word) {
-      if (word[0] == '@')
+      if (word == "+")
+        c.operands = true;
+      else if (word[0] == '@')
         c.epilogue = std::strtoull(word.c_str() + 1, nullptr, 10);
       else
         text += (text.empty() ? "" : " ") + word;
@@ -283,7 +289,7 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "emulate: %s\n", status.message().c_str());
       return 2;
     }
-    check(o, {*p, o.seed, o.epilogue, o.candidate, o.pass}, counts);
+    check(o, {*p, o.seed, o.epilogue, o.candidate, o.pass, false, o.operands}, counts);
     if (counts.runs == 0) {
       std::fprintf(stderr, "emulate: no candidate took it\n");
       return 1;
@@ -291,6 +297,7 @@ int main(int argc, char** argv) {
   } else if (!o.table.empty()) {
     std::set<std::string> idle;
     for (Case c : read_table(o)) {
+      c.operands |= o.operands;
       if (!o.candidate.empty()) {
         if (!c.candidate.empty() && c.candidate != o.candidate.substr(0, o.candidate.find(':'))) continue;
         c.candidate = o.candidate;

@@ -28,6 +28,7 @@ inline double gpu_sum_bound(const Problem& p, Pass pass, double magnitude, doubl
 inline Want gpu_want(const Problem& p, Pass pass, const Sums& sums, std::int64_t at, const Epilogue& epilogue) {
   double v = sums.value[at], error = gpu_sum_bound(p, pass, sums.magnitude[at], std::max(1.0, sums.length[at]));
   for (const EpilogueStep& step : epilogue.steps) {
+    if (step.arithmetic != Arithmetic::none) continue;  // operands, which the caller adds
     const double after = activate(step, v);
     error = activation_bound(p.dtype, step, v, after, error);
     v = after;

@@ -18,17 +18,17 @@ TOLERANCE = {torch.float64: 1e-11, torch.float32: 3e-5, torch.bfloat16: 4e-2}
 class Case:
     """A layer with stride 2, and operands of every kind: channel, whole, sample and channel, last dimension, scalar."""
 
-    def __init__(self, rank, dtype=torch.float64, seed=0):
+    def __init__(self, rank, dtype=torch.float64, seed=0, device="cpu"):
         torch.manual_seed(seed)
         space = (17, 9, 12)[:rank]
         self.rank, self.space = rank, tuple(range(2, rank + 2))
         self.layer = C.Layer((2,) * rank, (1,) * rank, (1,) * rank, (1,) * rank, 1)
-        self.x = torch.randn(5, 12, *space, dtype=dtype)
-        self.w = torch.randn(12, 16, *[3] * rank, dtype=dtype) * 0.2
-        self.b = torch.randn(16, dtype=dtype)
+        self.x = torch.randn(5, 12, *space, dtype=dtype).to(device)
+        self.w = (torch.randn(12, 16, *[3] * rank, dtype=dtype) * 0.2).to(device)
+        self.b = torch.randn(16, dtype=dtype).to(device)
         self.shape = (5, 16, *(2 * n for n in space))
         self.operands = tuple(
-            torch.randn(size, dtype=dtype)
+            torch.randn(size, dtype=dtype).to(device)
             for size in (16, self.shape, (5, 16, *[1] * rank), (1, 1, *[1] * (rank - 1), self.shape[-1]), ())
         )
 
@@ -99,15 +99,16 @@ def test_closing_alone(name):
 
 def test_sixteen_bit_values_are_rounded_once():
     case = Case(2, torch.bfloat16)
-    for step in (C.GroupNorm(4, 1e-5), C.Softmax((1,)), C.Reduce("mean", (2,)), C.BatchNorm(1e-5)):
+    pools = (C.Pool(False, (3, 3), (1, 1), (1, 1)), C.Pool(True, (2, 2), (2, 2), (0, 0)))
+    for step in (C.GroupNorm(4, 1e-5), C.Softmax((1,)), C.Reduce("mean", (2,)), C.BatchNorm(1e-5), *pools):
         assert case.error(C.Chain(case.layer, (), (C.Activate(3),), (step,))) < TOLERANCE[torch.bfloat16]
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_random_chains(seed):
+def random_chain(seed, dtypes, device="cpu"):
+    """A case and a chain of up to three closing steps, with steps everywhere."""
     choose = random.Random(seed)
-    dtype = choose.choice((torch.float64, torch.float32))
-    case = Case(choose.choice((1, 2, 3)), dtype, seed)
+    dtype = choose.choice(dtypes)
+    case = Case(choose.choice((1, 2, 3)), dtype, seed, device)
     safe = [s for name, s in ELEMENTWISE.items() if name not in ("exp", "square", "quotients")]
     flat = [
         s
@@ -127,8 +128,13 @@ def test_random_chains(seed):
             break  # nothing after it has the operands' channels
         whole &= not isinstance(step, (C.Reduce, C.Pool))
         closing.append(replace(step, after=steps(safe if whole else flat)))
-    chain = replace(chain, closing=tuple(closing))
-    assert case.error(chain) < 100 * TOLERANCE[dtype], str(chain)
+    return case, replace(chain, closing=tuple(closing))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_chains(seed):
+    case, chain = random_chain(seed, (torch.float64, torch.float32))
+    assert case.error(chain) < 100 * TOLERANCE[case.x.dtype], str(chain)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +157,43 @@ def test_a_mean_over_space_without_the_convolution(rank, stride, padding, output
         z = (transposed(case.x, v, case.b, stride, padding, output_padding, 1, dilation) * 0.5 + 1.0).mean(dims)
         z.square().sum().backward()
         torch.testing.assert_close(w.grad, v.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "output_padding", "window", "taken"),
+    [(3, 2, 1, 0, 2, True), (4, 2, 1, 0, 2, True), (3, 2, 1, 1, 2, False), (2, 2, 0, 0, 2, True), (6, 3, 1, 0, 4, True),
+     (5, 3, 1, 0, 3, True), (7, 2, 3, 1, 3, True), (3, 1, 1, 0, 2, False), (4, 2, 0, 0, 4, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_an_average_in_windows_of_the_stride(rank, kernel, stride, padding, output_padding, window, taken):
+    case = Case(rank)
+    w = torch.randn(12, 16, *[kernel] * rank, dtype=torch.double)
+    layer = C.Layer((stride,) * rank, (padding,) * rank, (output_padding,) * rank, (1,) * rank, 1)
+    steps = (A("multiply", S(0.5)), A("add", C.Operand(0)), A("divide", C.Operand(1)))
+    pool = C.Pool(True, (window,) * rank, (stride,) * rank, (0,) * rank, after=(C.Activate(7),))
+    operands = (case.operands[0], case.operands[4])
+    module = FusedChain(C.Chain(layer, (), steps, (pool,)), vectors=frozenset({0}))
+    transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    assert (module._shorter is not None and module._shorter.holds(case.x, w, operands)) == taken
+
+    def plain(x, v, b):
+        y = transposed(x, v, b, stride, padding, output_padding) * 0.5
+        return pool.torch((y + C.over(operands[0], y.dim())) / operands[1], operands).tanh()
+
+    results, gradients = [], []
+    for run in (lambda *tensors: module(*tensors, *operands), plain):
+        v = w.clone().requires_grad_()
+        with torch.no_grad():
+            results.append(run(case.x, w, case.b))
+        y = run(case.x, v, case.b)
+        y.square().sum().backward()
+        results.append(y.detach())
+        gradients.append(v.grad)
+    for y in results[:-1]:
+        torch.testing.assert_close(y, results[-1], rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
+    if taken:  # an operand that differs in space does not pass
+        assert not module._shorter.holds(case.x, w, (torch.randn(1, 1, *[2] * rank), operands[1]))
 
 
 def test_numbers_that_are_no_chain_are_refused():

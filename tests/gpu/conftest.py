@@ -19,6 +19,28 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures time or memory, so nothing else may run on the GPU")
 
 
+#: Tests that compile for many seconds each.
+LONG = ("test_row_lengths", "test_edges", "test_channels")
+
+
+def pytest_collection_modifyitems(items):
+    """The order in which tests/gpu/run.py's workers take them: those that compile much first, so that no worker is left
+    with one at the end; those of level 1, whose tensors fill gigabytes, apart from one another; the fuzzer last, which
+    draws until the time is over."""
+
+    def place(item):
+        name = item.originalname
+        last = name == "test_fuzz" or item.get_closest_marker("alone") is not None
+        return LONG.index(name) if name in LONG else len(LONG) + last
+
+    big = [i for i in items if i.path.stem == "test_gpu_level1"]
+    others = sorted((i for i in items if i not in set(big)), key=place)
+    before = sum(place(i) <= len(LONG) for i in others)
+    for n, item in reversed(list(enumerate(big))):
+        others.insert(before * n // len(big), item)
+    items[:] = others
+
+
 def pytest_runtest_logreport(report):
     """Keeps each failure as it happens, so that a run that is stopped has told what it found. Under xdist the reports
     of all workers pass through the first process, which writes them."""

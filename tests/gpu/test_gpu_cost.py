@@ -60,13 +60,14 @@ def test_host_time_of_a_tiny_call(what):
 
 TRAINED = [s for s in read_shapes(ROOT / "tests/shapes/kernelbench-l1.txt") if s.id not in ("L1/64", "L1/57")]
 TRAINED += read_shapes(ROOT / "tests/shapes/models.txt")[::5]
+TRACED = [replace(s.problem, bias=False) for s in read_shapes(ROOT / "tests/shapes/models.txt")[::7]]
 
 
 @pytest.fixture(scope="module")
 def compiled():
     """The kernels of all these layers, compiled on all cores at once."""
     lines = set()
-    for p in (s.problem for s in TRAINED):
+    for p in [s.problem for s in TRAINED] + TRACED:
         for name in ("forward", "backward"):
             lines.add(explained(p, precision_of(p, name, "torch")))
         lines.add(str(replace(p, dtype="bf16")))
@@ -117,16 +118,15 @@ def test_memory_comes_from_the_caching_allocator():
     assert taken == torch.cuda.memory_reserved() - reserved
 
 
-def test_only_our_kernels_run():
+def test_only_our_kernels_run(compiled):
     """A trace of forward and backward over many layers has no kernel and no convolution but ours."""
     own = set()
     for file in (ROOT / "kernels").rglob("*.cuh"):
         text = re.sub(r"__launch_bounds__\(.*?\)\s+(?=\w+\()", "", file.read_text(), flags=re.S)
         own |= set(re.findall(r"__global__\s+(?:[\w<>]+\s+)*?(\w+)\s*\(", text))
     assert own and "__launch_bounds__" not in own, own
-    shapes = [s.problem for s in read_shapes(ROOT / "tests/shapes/models.txt")[::7]]
     made = []
-    for p in shapes:
+    for p in TRACED:
         for dtype in (torch.float32, torch.bfloat16):
             x = torch.randn(p.x_shape, device="cuda", dtype=dtype, requires_grad=True)
             w = torch.randn(p.w_shape, device="cuda", dtype=dtype, requires_grad=True)

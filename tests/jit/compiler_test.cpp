@@ -119,6 +119,35 @@ TEST(Compiler, ResourcesTellSharedAndLocalMemory) {
   EXPECT_FALSE(resources_of("no ELF", "k").ok());
 }
 
+TEST(Compiler, LostPerformanceIsNoted) {
+  UPCONV_NEEDS_NVRTC();
+  const Cache cache(cache_folder());
+  const auto notes = [&](const char* between, const char* wait) {
+    const Program p{"types.cuh", "products", std::string(R"(
+  extern "C" __global__ void products(float* out, unsigned a, unsigned long long b) {
+    float s[4] = {0, 0, 0, 0};
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+    for (int i = 0; i < 2; ++i) {
+      asm volatile("wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %4, %4, %4}, %5, 1, 1, 1;"
+        : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]) : "r"(a), "l"(b));
+      )") + between + R"(
+    }
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+    )" + wait + R"(
+    out[threadIdx.x] = s[0] + s[3];
+  })"};
+    const auto built = build(p, "sm_90a", cache);
+    EXPECT_TRUE(built.ok()) << built.status().message();
+    const auto again = build(p, "sm_90a", cache);
+    EXPECT_EQ(built->image.notes, again->image.notes) << "from the disk";
+    return built->image.notes;
+  };
+  const char* wait = "asm volatile(\"wgmma.wait_group.sync.aligned 0;\" ::: \"memory\");";
+  EXPECT_EQ(notes("", wait), "");
+  EXPECT_NE(notes("s[1] *= 2;", wait).find("(C75"), std::string::npos) << "sums changed while products are under way";
+  EXPECT_NE(notes("", "").find("(C75"), std::string::npos) << "sums read that were not waited for";
+}
+
 TEST(Compiler, AFailureSaysEverything) {
   UPCONV_NEEDS_NVRTC();
   Program p = probe("does not compile");

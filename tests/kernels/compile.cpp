@@ -1,13 +1,17 @@
 // Compiles CUDA kernels as a plan for a GPU would, without one: of every family, pass, dtype, precision and rank that
 // the named shapes lead to, the kernel with the most taps (two: and the fewest). Fails when one does not compile, takes
-// longer than a first call may wait, or keeps registers in memory. Kernels already in the cache are not compiled again,
-// only judged.
-//   kernels_compile ARCHITECTURE [--each N]     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group, default 1
+// longer than a first call may wait, keeps registers in memory, or where the assembler says that it lost the overlap
+// that the kernel is written for (wgmma products that wait for one another). Kernels already in the cache are not
+// compiled again, only judged.
+//   kernels_compile ARCHITECTURE [--each N] [--chains]     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group,
+//   default 1;
+//   --chains: those of the level-2 chains alone.
 // UPCONV_VERBOSE=1 prints every kernel, not only what is wrong.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <set>
@@ -16,7 +20,9 @@
 #include "jit/cubin.hpp"
 #include "jit/image.hpp"
 #include "jit/notice.hpp"
+#include "kernels/chain_row.hpp"
 #include "kernels/variants.hpp"
+#include "plan/cuda_chain.hpp"
 #include "plan/cuda_choice.hpp"
 
 namespace upconv::test {
@@ -35,9 +41,10 @@ struct Exception {
 };
 constexpr Exception may_use_local_memory[] = {
     {"direct.cuh", 32, "the last candidate: its tile of sums is sized for fp32 and kept for fp64"},
-    {"gather_mma.cuh", 256,
+    {"gather_mma.cuh", 352,
      "up to 96 with both parts of split operands beside the sums, and the measured times include it; more on sm_100 "
-     "alone, where nothing has been measured"},
+     "alone and on sm_80 where the epilogue of 128 columns reads operands: nothing of that has been measured"},
+    {"positions.cuh", 8, "sm_100 alone, where nothing has been measured"},
     {"scatter.cuh", 32, "sm_100 and sm_120 alone, where nothing has been measured"},
     {"weight_mma.cuh", 320,
      "up to 96 on sm_90a, where sums take 128 to 144 of 255 registers and the measured times include it; on sm_80 the "
@@ -66,7 +73,7 @@ std::map<std::string, std::vector<Item>> kernels_by_group(int architecture) {
       for (const Variant& v : variants) {
         const Problem p = apply(v, row.problem);
         if (v.channels_last && p.rank == 1) continue;
-        if (architecture >= 100 && !stands_for_others(v)) continue;
+        if (architecture != 90 && !stands_for_others(v)) continue;
         const auto plan = Plan::create(p, Device::cuda_model(architecture), epilogue_of(v));
         if (!plan.ok()) {
           std::printf("%s: %s\n", row.id.c_str(), plan.status().message().c_str());
@@ -86,6 +93,42 @@ std::map<std::string, std::vector<Item>> kernels_by_group(int architecture) {
         }
       }
   return groups;
+}
+
+/// The kernels of the level-2 chains (tests/shapes/chains.txt): each in fp32 and bf16; of the other dtypes, and where
+/// nothing can be measured yet, one of a kind. `layers`: the convolutions of all, not only those that read operands.
+void add_chains(int architecture, bool layers, std::map<std::string, std::vector<Item>>& groups) {
+  std::set<std::string> seen;
+  std::ifstream file(std::string(UPCONV_SHAPES) + "/chains.txt");
+  for (std::string line; std::getline(file, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    const ChainRow row = parse_chain(line);
+    for (const Variant& v : variants) {
+      const std::string name = v.name;
+      if (v.epilogue != Variant::plain || v.channels_last || name == "bf16x3" || name == "ieee") continue;
+      const bool all = architecture < 100 && (name == "tf32" || name == "bf16");
+      const Problem p = apply(v, row.problem);
+      Chain chain = row.chain;
+      note_spreads(p, chain, row.operands.data(), static_cast<int>(row.operands.size()));
+      const auto plan = ChainPlan::create(p, Device::cuda_model(architecture), chain);
+      const auto layer = Plan::create(p, Device::cuda_model(architecture), chain.epilogue);
+      if (!plan.ok() || !layer.ok()) {
+        std::printf("%s: %s\n", row.id.c_str(), (plan.ok() ? layer.status() : plan.status()).message().c_str());
+        std::exit(1);
+      }
+      auto kernels = cuda_chain_kernels(**plan);
+      const CudaChoice choice = cuda_choice(**layer, Pass::forward);
+      if (layers || chain.epilogue.operands() > 0)
+        kernels.insert(kernels.end(), choice.kernels.begin(), choice.kernels.end());
+      for (const jit::Kernel* k : kernels) {
+        const jit::Program& program = k->program();
+        if (!seen.insert(program.file + '\0' + program.preamble).second) continue;
+        const std::string group = "chain " + program.entry + ", " + name + (all ? " " + row.id : "");
+        groups[group].push_back(
+            {program, choice.architecture, row.id + " " + name, static_cast<std::int64_t>(program.preamble.size())});
+      }
+    }
+  }
 }
 
 struct Judge {
@@ -108,6 +151,10 @@ struct Judge {
       registers = r->registers;
       if (r->local_bytes > allowed_bytes(item.program))
         wrong = std::to_string(r->local_bytes) + " bytes of local memory a thread";
+      // C7510 to C7519: wgmma products in series, or fences and waits that the assembler had to add; C7508: setmaxnreg
+      // without effect.
+      if (built->image.notes.find("(C75") != std::string::npos)
+        wrong += (wrong.empty() ? "" : "; ") + built->image.notes;
       if (built->image.seconds > slow_machine * longest_compile) {
         char took[64];
         std::snprintf(took, sizeof took, "compiles for %.1f s, and may for %.1f", built->image.seconds,
@@ -136,12 +183,13 @@ struct Judge {
   }
 };
 
-int run(int architecture, int each) {
+int run(int architecture, int each, bool chains_only) {
   if (const auto& n = jit::nvrtc(); !n.ok()) {
     std::printf("skipped: %s\n", n.status().message().c_str());
     return 77;
   }
-  auto groups = kernels_by_group(architecture);
+  auto groups = chains_only ? std::map<std::string, std::vector<Item>>{} : kernels_by_group(architecture);
+  add_chains(architecture, chains_only, groups);
   std::vector<std::pair<std::string, Item>> work;
   std::size_t all = 0;
   for (auto& [group, items] : groups) {
@@ -174,9 +222,19 @@ int run(int architecture, int each) {
 }  // namespace upconv::test
 
 int main(int argc, char** argv) {
-  if (argc != 2 && !(argc == 4 && std::string(argv[2]) == "--each")) {
-    std::fprintf(stderr, "usage: kernels_compile ARCHITECTURE [--each N]\n");
+  int each = 1;
+  bool chains_only = false, understood = argc >= 2;
+  for (int i = 2; i < argc; ++i) {
+    if (std::string(argv[i]) == "--chains")
+      chains_only = true;
+    else if (std::string(argv[i]) == "--each" && i + 1 < argc)
+      each = std::atoi(argv[++i]);
+    else
+      understood = false;
+  }
+  if (!understood) {
+    std::fprintf(stderr, "usage: kernels_compile ARCHITECTURE [--each N] [--chains]\n");
     return 2;
   }
-  return upconv::test::run(std::atoi(argv[1]), argc == 4 ? std::atoi(argv[3]) : 1);
+  return upconv::test::run(std::atoi(argv[1]), each, chains_only);
 }

@@ -253,9 +253,22 @@ _BENCH = {
 }  # fmt: skip
 
 
+#: KernelBench's own sizes.
+_FULL = {
+    2: (128, 64, 128, 128), 3: (32, 32, 16, 32, 32), 5: (32, 64, 256, 256), 10: (128, 64, 256, 256),
+    11: (512, 64, 32, 32), 13: (16, 16, 32, 128, 128), 15: (16, 16, 16, 32, 32), 16: (128, 64, 128, 128),
+    19: (128, 64, 256, 256), 20: (16, 32, 16, 32, 32), 26: (128, 32, 16, 16, 16), 34: (32, 32, 16, 32, 32),
+    36: (16, 64, 128, 128), 38: (32, 32, 32, 64, 64), 42: (16, 64, 512, 512), 44: (16, 64, 128, 128),
+    49: (16, 32, 16, 32, 32), 50: (128, 3, 16, 32, 32), 58: (128, 3, 16, 32, 32), 60: (128, 3, 16, 32, 32),
+    61: (16, 64, 32, 32, 32), 72: (64, 3, 32, 32, 32), 74: (16, 16, 16, 32, 32), 77: (16, 64, 16, 32, 32),
+    78: (16, 32, 32, 32, 32), 89: (128, 3, 16, 32, 32), 91: (128, 64, 64, 64), 93: (128, 64, 64, 64),
+    96: (128, 3, 16, 32, 32), 100: (16, 64, 24, 48, 48),
+}  # fmt: skip
+
+
 def shapes(number: int, size: str = "bench") -> list[tuple[int, ...]]:
-    """Shapes of the inputs, ``size`` "bench" or "test" (about a thousandth of the work)."""
-    n, c, *space = _BENCH[number]
+    """Shapes of the inputs, ``size`` "full", "bench" or "test" (about a thousandth of the work of "bench")."""
+    n, c, *space = (_FULL if size == "full" else _BENCH)[number]
     if size == "test":
         n = min(n, 3)
         space = [max(4, s // 5) for s in space]
@@ -268,26 +281,28 @@ def shapes(number: int, size: str = "bench") -> list[tuple[int, ...]]:
 
 
 class UNet(nn.Module):
-    """A U-Net of three scales: each step up is concatenated with what came down (KernelBench level 3, smaller)."""
+    """A U-Net: each step up is concatenated with what came down. KernelBench's of level 3 has ``channels`` 64,
+    ``scales`` 4, 8 channels in and inputs of (8, 8, 64, 512)."""
 
-    def __init__(self, channels: int = 8, classes: int = 4):
+    def __init__(self, channels: int = 8, classes: int = 4, scales: int = 3, given: int = 3):
         super().__init__()
-        widths = [channels, 2 * channels, 4 * channels]
-        self.down = nn.ModuleList(_double(i, o) for i, o in zip([3, *widths[:2]], widths, strict=True))
+        widths = [channels << i for i in range(scales)]
+        self.down = nn.ModuleList(_double(i, o) for i, o in zip([given, *widths[:-1]], widths, strict=True))
         self.pool = nn.MaxPool2d(2, 2)
-        self.bottom = _double(widths[-1], 8 * channels)
+        self.bottom = _double(widths[-1], 2 * widths[-1])
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, 2) for w in reversed(widths))
         self.join = nn.ModuleList(_double(2 * w, w) for w in reversed(widths))
         self.head = nn.Conv2d(channels, classes, 1)
 
     def forward(self, x):
-        first = self.down[0](x)
-        second = self.down[1](self.pool(first))
-        third = self.down[2](self.pool(second))
-        y = self.bottom(self.pool(third))
-        y = self.join[0](torch.cat((self.up[0](y), third), dim=1))
-        y = self.join[1](torch.cat((self.up[1](y), second), dim=1))
-        y = self.join[2](torch.cat((self.up[2](y), first), dim=1))
+        kept = []
+        for down in self.down:
+            x = down(x)
+            kept.append(x)
+            x = self.pool(x)
+        y = self.bottom(x)
+        for up, join in zip(self.up, self.join, strict=True):
+            y = join(torch.cat((up(y), kept.pop()), dim=1))
         return self.head(y)
 
 

@@ -39,7 +39,8 @@ def groups(results: dict) -> list[tuple[str, list[dict]]]:
     """Rows that are summed up together, with the words for them."""
     out: dict[tuple, list[dict]] = {}
     for row in results["rows"]:
-        kind = "KernelBench level 1" if row["id"].startswith("L1/") else "model layers"
+        level = row["id"][1:2] if row["id"][:1] == "L" and row["id"][2:3] == "/" else ""
+        kind = f"KernelBench level {level}" if level else "model layers"
         out.setdefault((kind, row["dtype"], row.get("asked", "torch"), row["pass"]), []).append(row)
     return [
         (f"{kind}, {name}, {dtype}" + (f", {asked}" if asked != "torch" else ""), rows)

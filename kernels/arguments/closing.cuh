@@ -1,0 +1,41 @@
+// What a launch of the kernels of closing/ passes by value. launch/closing.hpp fills it.
+#pragma once
+
+#include "arguments/operands.cuh"
+
+namespace upconv::arguments {
+
+/// Quotients n / value of 0 <= n < 2^31: (high half of n * magic, plus n) >> shift.
+struct Divisor {
+  long long value;
+  unsigned magic, shift;
+};
+
+/// Values (n, channel, d, h, w) of one shape, dense, channels first.
+struct ClosingShape {
+  Values values;    ///< values.c is the volume of space.
+  long long count;  ///< Of all values.
+  int d;
+  Divisor volume, h, w;
+};
+
+struct Closing {
+  const void* source;
+  void* out;
+  void* parts;            ///< Statistics in pieces: two numbers a unit and share.
+  const void* tables[2];  ///< What items of the value read: three numbers a plane or row.
+  void* table_out;
+  double* statistics;  ///< Of a batch norm: means, then biased variances.
+  const void *weight, *bias;
+  ClosingShape in;                 ///< As the source lies.
+  ClosingShape at;                 ///< After the window.
+  ClosingShape result;             ///< After a reduction.
+  long long row;                   ///< Values of a row that an item of the value divides by.
+  long long units, length, inner;  ///< Ranges: [units][length][inner] values, or units of `length` of them.
+  Divisor inner_by;
+  long long shares, share;  ///< Of a unit, and values of each.
+  long long planes;         ///< norm: planes of a set.
+  int team;                 ///< Threads that work together.
+};
+
+}  // namespace upconv::arguments

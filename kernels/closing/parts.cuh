@@ -1,0 +1,59 @@
+// Statistics of units, runs of `length` neighbouring values each: planes, rows, or what a pooling leaves of a plane.
+// A unit is cut into shares; a team (a warp where units are small, else a block) collects one share and writes two
+// numbers, which closing/norm.cuh or closing/result.cuh put together. Where a unit is one share and a plain reduction
+// is wanted (FINISH), the team writes the result itself. Floor: the values once through memory.
+// Host preamble: COLLECT, FINISH, AS (how a collected number becomes the result).
+#include "closing/collect.cuh"
+
+extern "C" __global__ void __launch_bounds__(256)
+    closing_parts(const upconv::arguments::Closing a, const config::Operands operands) {
+  using namespace upconv;
+  using namespace upconv::closing;
+  typedef Collected<config::COLLECT, S> Collection;
+  constexpr int most = config::POOL ? 4 : 8;
+  const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
+  const i64 index = i64(blockIdx.x) * teams + team;  // of all shares; a warp beyond the last does nothing
+  if (index >= a.units * a.shares) return;
+  const i64 unit = quotient(index, a.shares), share = index - unit * a.shares;
+  const Index from = static_cast<Index>(share * a.share);
+  const Index count = static_cast<Index>(a.length - from < a.share ? a.length - from : a.share);
+  const Run run(a, unit * a.length + from, count);
+  Collection all = Collection::none();
+  for (Index i = lane; i < count; i += most * a.team) {
+    S v[most];
+    int held = 0;
+    if (run.one_plane) {
+      const Spot s = in_plane(run.plane, run.first);
+#pragma unroll
+      for (int k = 0; k < most; ++k) {
+        const bool inside = i + k * a.team < count;
+        v[k] = inside ? value(a, operands, s.n, s.channel, run.first + i + k * a.team) : S(0);
+        held += inside;
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < most; ++k) {
+        const bool inside = i + k * a.team < count;
+        const Spot s = run.at(a, inside ? i + k * a.team : 0);
+        v[k] = inside ? value(a, operands, s.n, s.channel, s.inside) : S(0);
+        held += inside;
+      }
+    }
+    all.take(v, held);
+  }
+  all.merge_team(a.team);
+  if (lane != 0) return;
+  if constexpr (config::FINISH) {
+    if (a.shares == 1) {
+      const i64 plane = quotient(unit, a.result.values.c);
+      const u32 n = static_cast<u32>(plane) / config::RESULT_CHANNELS;
+      const int channel = static_cast<int>(static_cast<u32>(plane) - n * config::RESULT_CHANNELS);
+      static_cast<Out*>(a.out)[unit] = from_float<Out>(
+          config::last(reduced(all, config::AS, a.length), a, operands, static_cast<int>(n), channel, unit));
+      return;
+    }
+  }
+  S* part = static_cast<S*>(a.parts) + 2 * index;
+  part[0] = all.first;
+  part[1] = all.second;
+}

@@ -1,0 +1,117 @@
+// The closing kernels of a chain on CUDA: one pass over stored values that evaluates element-wise items, a pooling
+// window and one collective operation. What a chain needs of them is decided by plan/cuda_closing.cpp; here a pass
+// becomes the text, the launch and the kernel of kernels/closing/.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cuda/operands.hpp"
+#include "jit/kernel.hpp"
+#include "launch/closing.hpp"
+#include "plan/target.hpp"
+#include "upconv/chain.hpp"
+
+namespace upconv::cuda {
+
+/// What is done to each element of the source, in order. Tables are buffers of three numbers a plane or row.
+struct ClosingItem {
+  enum class Kind {
+    steps,
+    plane_table,  ///< (v - r) * s + t, by sample and channel
+    row_table,    ///< the same by row, then a norm's vectors along the row
+    soft_table,   ///< exp(v - r) * s, by row
+  };
+  Kind kind = Kind::steps;
+  Epilogue steps;
+  int table = -1;              ///< Buffer.
+  int first = 4;               ///< First dimension of a row.
+  int weight = -1, bias = -1;  ///< row_table: operand numbers.
+};
+
+struct ClosingWindow {
+  bool average = false, count_include_pad = true;
+  Extent kernel{1, 1, 1}, stride{1, 1, 1}, padding{0, 0, 0};
+};
+
+/// The values that a pass reads.
+struct ClosingValue {
+  int source = 0;  ///< Buffer.
+  DType stored = DType::f32;
+  Shape5 shape{};
+  std::vector<ClosingItem> before;
+  std::optional<ClosingWindow> window;
+  Epilogue after;  ///< Steps after the window.
+
+  [[nodiscard]] Shape5 at() const;  ///< The shape after the window.
+  [[nodiscard]] bool plain() const { return before.empty() && !window && after.empty(); }
+  [[nodiscard]] int tables() const;
+};
+
+struct ClosingPass {
+  enum class Kind { map, parts, norm, result, columns, rows };
+  enum class Collect { moments, sum, largest, smallest, exponentials };
+
+  Kind kind = Kind::map;
+  ClosingValue value;  ///< norm and result: of the parts that they put together.
+  int out = -1;        ///< Buffer of values; -1: none.
+  DType out_type = DType::f32;
+  int first = 2, last = 4;  ///< Dimensions of a unit, column or row.
+  Collect collect = Collect::moments;
+  std::optional<ClosingStep::Reduction> reduce;
+  bool softmax = false;                                    ///< result: makes a softmax's table.
+  bool layer_norm = false;                                 ///< rows
+  bool batch = false, center = false, statistics = false;  ///< norm
+  std::int64_t per = 1;                                    ///< norm: planes that share mean and variance.
+  double eps = 0.0;
+  int weight = -1, bias = -1;                  ///< Operand numbers of a norm's vectors.
+  int parts = -1, table = -1, table_out = -1;  ///< Buffers; `table` is applied to the moments first.
+  Epilogue middle, after_result;               ///< Steps after a softmax or norm, and after a reduction.
+
+  [[nodiscard]] Shape5 result() const;
+  /// Whether it may write where it reads.
+  [[nodiscard]] bool in_place() const;
+  [[nodiscard]] int operands() const;
+};
+
+/// Addresses of a run.
+struct ClosingTensors {
+  const void* source = nullptr;
+  void* out = nullptr;
+  void* parts = nullptr;
+  const void* tables[2] = {nullptr, nullptr};
+  void* table_out = nullptr;
+  double* statistics = nullptr;
+  const void *weight = nullptr, *bias = nullptr;
+  const Operand* operands = nullptr;  ///< By number; the vectors of row tables as data alone.
+};
+
+class ClosingKernel {
+ public:
+  /// Unsupported where sizes exceed what the kernels index.
+  static Result<std::unique_ptr<ClosingKernel>> make(const ClosingPass& pass, DType element, const CudaTarget& target);
+
+  [[nodiscard]] Status run(const ClosingTensors& tensors, void* stream) const;
+  [[nodiscard]] const jit::Kernel& kernel() const { return kernel_; }
+  [[nodiscard]] std::int64_t parts_bytes() const { return launch_.parts_bytes; }
+  /// norm and result: whether the parts kernel has already written what this one would.
+  [[nodiscard]] bool needed() const { return needed_; }
+  [[nodiscard]] double bytes() const { return bytes_; }
+  [[nodiscard]] std::string detail() const { return detail_; }
+
+  ClosingKernel(const ClosingPass& pass, DType element, const CudaTarget& target, const launch::ClosingFixed& fixed,
+                const launch::ClosingLaunch& launch);
+
+ private:
+  int device_, operands_;
+  bool needed_ = true;
+  launch::ClosingFixed fixed_;
+  launch::ClosingLaunch launch_;
+  jit::Kernel kernel_;
+  double bytes_ = 0.0;
+  std::string detail_;
+};
+
+}  // namespace upconv::cuda

@@ -1,0 +1,165 @@
+// See closing_text.hpp.
+#include "cuda/closing_text.hpp"
+
+#include <cstdio>
+
+#include "cuda/element.hpp"
+#include "epilogue/cuda_text.hpp"
+
+namespace upconv::cuda {
+namespace {
+
+using Kind = ClosingPass::Kind;
+
+/// The number of a reduction or table in kernels/closing/collect.cuh.
+int as_number(const ClosingPass& p) { return p.softmax || !p.reduce ? 5 : static_cast<int>(*p.reduce); }
+
+class Text {
+ public:
+  void constant(const char* name, std::int64_t value) {
+    text_ += std::string("constexpr int ") + name + " = " + std::to_string(value) + ";\n";
+  }
+  void flag(const char* name, bool value) {
+    text_ += std::string("constexpr bool ") + name + (value ? " = true;\n" : " = false;\n");
+  }
+  void number(const char* name, double value) {
+    char digits[64];
+    std::snprintf(digits, sizeof digits, "constexpr double %s = %a;\n", name, value);
+    text_ += digits;
+  }
+  void add(const std::string& s) { text_ += s; }
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+/// Steps whose operands lie over the values named `values`, in a scope of their own.
+std::string scoped_steps(const Epilogue& steps, const std::string& values) {
+  if (steps.empty()) return "";
+  return "  {\n" +
+         steps_text(steps,
+                    [&](const EpilogueStep& step, std::size_t) { return operand_text(step, "Element", values); }) +
+         "  }\n";
+}
+
+std::string items(const std::vector<ClosingItem>& list) {
+  std::string s;
+  int table = 0;
+  for (const ClosingItem& item : list) {
+    const std::string t = "static_cast<const S*>(a.tables[" + std::to_string(table) + "])";
+    switch (item.kind) {
+      case ClosingItem::Kind::steps:
+        s += scoped_steps(item.steps, "a.in.values");
+        continue;
+      case ClosingItem::Kind::plane_table:
+        s += "  {\n    const S* t = " + t + " + 3 * (upconv::i64(n) * CHANNELS + channel);\n" +
+             "    v = (v - t[0]) * t[1] + t[2];\n  }\n";
+        break;
+      case ClosingItem::Kind::row_table:
+        s += "  {\n    const upconv::i64 row = upconv::quotient(at, a.row);\n    const S* t = " + t +
+             " + 3 * row;\n    v = (v - t[0]) * t[1] + t[2];\n";
+        for (const auto& [number, op] : {std::pair{item.weight, "v *= "}, {item.bias, "v += "}})
+          if (number >= 0)
+            s += std::string("    ") + op + "upconv::operand_value<Element>(operands.at[" + std::to_string(number) +
+                 "], at - row * a.row);\n";
+        s += "  }\n";
+        break;
+      case ClosingItem::Kind::soft_table:
+        s += "  {\n    const S* t = " + t + " + 3 * upconv::quotient(at, a.row);\n" +
+             "    v = upconv::exponential(v - t[0]) * t[1];\n  }\n";
+        break;
+    }
+    ++table;
+  }
+  return s;
+}
+
+}  // namespace
+
+std::string closing_text(const ClosingPass& p, DType element, const launch::ClosingFixed& fixed, bool finishes) {
+  Text t;
+  t.add("#include \"arguments/closing.cuh\"\n#include \"epilogue/activations.cuh\"\n");
+  t.add("#include \"epilogue/operands.cuh\"\n");
+  // What the items need of closing/value.cuh, which is included after them.
+  t.add("namespace upconv {\n__device__ __forceinline__ i64 quotient(i64 a, i64 b);\n}\nnamespace config {\n");
+  t.add(std::string("typedef ") + device_type(element) + " Element;\n");
+  t.add(std::string("typedef ") + device_type(p.value.stored) + " Stored;\n");
+  t.add(std::string("typedef ") + device_type(p.out_type) + " Out;\n");
+  t.add("typedef upconv::Number<Element>::Sum S;\n");
+  const bool reads = p.kind != Kind::norm && p.kind != Kind::result;
+  const ClosingValue none{};
+  const ClosingValue& value = reads ? p.value : none;
+  t.constant("CHANNELS", p.value.shape[1]);
+  t.constant("RESULT_CHANNELS", p.result()[1]);
+  t.flag("WIDE", fixed.wide);
+  t.constant("OPERANDS", p.operands());
+  t.add("typedef upconv::arguments::Operands<OPERANDS> Operands;\n");
+  t.flag("POOL", value.window.has_value());
+  const ClosingWindow w = value.window.value_or(ClosingWindow{});
+  t.flag("AVERAGE", w.average);
+  t.flag("COUNT_PAD", w.count_include_pad);
+  const char* axes = "DHW";
+  for (int d = 0; d < 3; ++d) {
+    const std::string axis(1, axes[d]);
+    t.constant(("K" + axis).c_str(), w.kernel[d]);
+    t.constant(("S" + axis).c_str(), w.stride[d]);
+    t.constant(("PAD_" + axis).c_str(), w.padding[d]);
+  }
+  switch (p.kind) {
+    case Kind::map:
+      break;
+    case Kind::parts:
+      t.constant("COLLECT", static_cast<int>(p.collect));
+      t.flag("FINISH", finishes);
+      t.constant("AS", as_number(p));
+      break;
+    case Kind::norm:
+      t.flag("BATCH", p.batch);
+      t.constant("PER", p.per);
+      t.flag("TABLE", p.table >= 0);
+      t.flag("CENTER", p.center);
+      t.flag("WEIGHT", p.weight >= 0);
+      t.flag("BIAS", p.bias >= 0);
+      t.number("EPS", p.eps);
+      break;
+    case Kind::result:
+      t.constant("COLLECT", static_cast<int>(p.collect));
+      t.constant("AS", as_number(p));
+      t.flag("TABLE", p.table >= 0);
+      break;
+    case Kind::columns: {
+      const Shape5 at = p.value.at();
+      const bool channels = p.first == 1 && p.last == 1;
+      t.constant("LENGTH", channels && at[1] <= closing_most_held ? at[1] : 0);
+      t.constant("SPLIT", fixed.split);
+      t.constant("EACH", fixed.each);
+      t.flag("SOFTMAX", p.softmax);
+      t.constant("REDUCE", p.reduce ? static_cast<int>(*p.reduce) : -1);
+      t.flag("CHANNEL_RANGE", channels);
+      break;
+    }
+    case Kind::rows:
+      t.flag("NORM", p.layer_norm);
+      t.flag("WEIGHT", p.weight >= 0);
+      t.flag("BIAS", p.bias >= 0);
+      t.number("EPS", p.eps);
+      t.flag("SOFTMAX", p.softmax);
+      t.constant("REDUCE", p.reduce ? static_cast<int>(*p.reduce) : -1);
+      break;
+  }
+  const auto function = [&](const char* name, const std::string& body) {
+    t.add(std::string("__device__ __forceinline__ S ") + name +
+          "(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) "
+          "{\n" +
+          body + "  return v;\n}\n");
+  };
+  function("before", items(value.before));
+  function("after", scoped_steps(value.after, "a.at.values"));
+  function("middle", scoped_steps(p.middle, "a.at.values"));
+  function("last", scoped_steps(p.after_result, "a.result.values"));
+  t.add("}\n");
+  return t.text();
+}
+
+}  // namespace upconv::cuda
