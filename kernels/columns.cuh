@@ -24,7 +24,7 @@ namespace upconv {
 
 /// What a warpgroup that multiplies does.
 template <int kind>
-__device__ __forceinline__ void compute(const Arguments& a, char* shared, const Barriers& b, int rank, int group) {
+__device__ __forceinline__ void compute(const Arguments& a, const Operands& operands, char* shared, const Barriers& b, int rank, int group) {
   const int first = first_tile(), by = tiles_apart();
   const Chunks chunks(rank);
   const int thread = threadIdx.x % warpgroup;
@@ -52,7 +52,7 @@ __device__ __forceinline__ void compute(const Arguments& a, char* shared, const 
     multiply_tile<kind>(a, sums, reader, chunks.count, row0, position0);
     meet(1 + group, warpgroup);
     if constexpr (SPLIT == 1) {
-      store_tile<kind, POSITIONS>(a, sums, bias, buffers, places, list, thread, 1 + group);
+      store_tile<kind, POSITIONS>(a, operands, sums, bias, buffers, places, list, thread, 1 + group);
     } else {
       meet(3, 2 * warpgroup);
       leave_sums(sums, shared);
@@ -61,14 +61,14 @@ __device__ __forceinline__ void compute(const Arguments& a, char* shared, const 
       if (first_8 < POSITIONS / 8) {
         float share[ROW_BLOCKS][held_positions / 2];
         add_up(share, shared_address(shared), first_8);
-        store_tile<kind, held_positions>(a, share, bias, buffers, places + first_8 * 8, list, thread, 1 + group);
+        store_tile<kind, held_positions>(a, operands, share, bias, buffers, places + first_8 * 8, list, thread, 1 + group);
       }
       meet_cluster();  // other blocks read from this one
     }
   }
 }
 
-__device__ __forceinline__ void run(const Arguments& a) {
+__device__ __forceinline__ void run(const Arguments& a, const Operands& operands) {
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long barriers[2 * STAGES + 2 * RAW_SLOTS];
   Barriers b;
@@ -101,22 +101,25 @@ __device__ __forceinline__ void run(const Arguments& a) {
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
     if (KINDS == 2 && group == 1)
-      compute<KINDS - 1>(a, shared, b, rank, group);
+      compute<KINDS - 1>(a, operands, shared, b, rank, group);
     else
-      compute<0>(a, shared, b, rank, group);
+      compute<0>(a, operands, shared, b, rank, group);
   }
 }
 
 // Elsewhere an empty kernel, which nobody launches.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
-extern "C" __global__ void columns(const Arguments) {}
+extern "C" __global__ void columns(const Arguments, const config::Operands) {}
 #elif UPCONV_SPLIT > 1
 extern "C" __global__ void __cluster_dims__(UPCONV_SPLIT, 1, 1) __launch_bounds__(threads, 1)
-    columns(const Arguments a) {
-  run(a);
+    columns(const Arguments a, const config::Operands operands) {
+  run(a, operands);
 }
 #else
-extern "C" __global__ void __launch_bounds__(threads, 1) columns(const Arguments a) { run(a); }
+extern "C" __global__ void __launch_bounds__(threads, 1) columns(const Arguments a,
+                                                                    const config::Operands operands) {
+  run(a, operands);
+}
 #endif
 
 }  // namespace upconv

@@ -31,11 +31,15 @@ static_assert(buffer_bytes % 16 == 0 && slice_elements * element_bytes % 16 == 0
 struct __align__(16) Place {
   int n, d, h, w;
 };
-/// One line of y: where its channel and its phases of D and H begin, in bytes, and these phases.
+/// One line of y: where its channel and its phases of D and H begin, in bytes, and these phases. `d`: its channel in the
+/// bits above, where operands are read.
 struct __align__(16) Line {  // as drain() loads it
   i64 at;
   int d, h;
 };
+constexpr int phase_bits = OPERANDS > 0 ? 9 : 0;
+static_assert(OPERANDS == 0 || (sizeof(Element) == 4 && SD <= 1 << phase_bits),
+              "numbers of y wait in lines for their operands as they were added up");
 constexpr int no_line = -1610612736;  // as a phase of H: outside for every position
 
 constexpr int places_bytes = 16 * places_count, lists_bytes = 16 * teams * lines;
@@ -66,7 +70,8 @@ __device__ __forceinline__ void find_places(const Arguments& a, const Tile& t, i
     i64 offset = (i64(t.group) * CO + channel) * a.y_strides.c;
     if (RANK > 1) offset += h * a.y_strides.h;
     if (RANK > 2) offset += d * a.y_strides.d;
-    list[thread] = {offset * element_bytes, d, real ? h : no_line};
+    const int above = OPERANDS > 0 ? (t.group * CO + channel) << phase_bits : 0;
+    list[thread] = {offset * element_bytes, above | d, real ? h : no_line};
   }
 }
 
@@ -119,7 +124,11 @@ struct Values {
 
   /// Of row block `block`, positions 8 j to 8 j + 7.
   __device__ __forceinline__ float of(int block, int j, int half, int odd) const {
-    return epilogue(sums[block][j * 4 + half * 2 + odd] + bias[half]);
+    const float v = sums[block][j * 4 + half * 2 + odd] + bias[half];
+    if constexpr (OPERANDS > 0)
+      return v;  // finish() follows
+    else
+      return epilogue(v);
   }
 };
 
@@ -233,17 +242,29 @@ struct Unit {
   int d, h;
 };
 
+/// The epilogue that reads operands, on neighbours that lie from element `at` of y on.
+__device__ __forceinline__ void finish(u32& v, const Operands& operands, int n, int channel, i64 at) {
+  v = __float_as_uint(epilogue(__uint_as_float(v), operands, n, channel, at));
+}
+__device__ __forceinline__ void finish(uint2& v, const Operands& operands, int n, int channel, i64 at) {
+  finish(v.x, operands, n, channel, at), finish(v.y, operands, n, channel, at + 1);
+}
+__device__ __forceinline__ void finish(uint4& v, const Operands& operands, int n, int channel, i64 at) {
+  finish(v.x, operands, n, channel, at), finish(v.y, operands, n, channel, at + 1);
+  finish(v.z, operands, n, channel, at + 2), finish(v.w, operands, n, channel, at + 3);
+}
+
 /// Writes a slice's lines to y, `bytes` a lane at once. `warp` is its number in the team.
 template <int bytes>
-__device__ __forceinline__ void drain(const Arguments& a, const Element* from, const Place* places, const Line* list,
-                                      Unit unit, int warp, int lane) {
+__device__ __forceinline__ void drain(const Arguments& a, const Operands& operands, const Element* from,
+                                      const Place* places, const Line* list, Unit unit, int warp, int lane) {
   typedef typename WordsOf<bytes>::Type Words;
   constexpr int each = bytes / element_bytes, of_line = slice_elements / each;
   constexpr bool shares = of_line < 32;  // a warp writes several lines at once
   constexpr int at_once = shares ? 32 / of_line : 1, rounds = shares ? 1 : (of_line + 31) / 32;
   constexpr int turns = (lines + team * at_once - 1) / (team * at_once);
   // Some lines at a time: all is loaded before the first is stored, and nothing branches.
-  constexpr int batch = turns < 4 ? turns : 4;
+  constexpr int batch = OPERANDS > 0 ? 1 : turns < 4 ? turns : 4;
 #pragma unroll 1
   for (int r = 0; r < rounds; ++r) {
     const int piece = shares ? lane % of_line : r * 32 + lane, among = shares ? lane / of_line : 0;
@@ -271,9 +292,14 @@ __device__ __forceinline__ void drain(const Arguments& a, const Element* from, c
       }
 #pragma unroll
       for (int i = 0; i < batch; ++i) {
+        const u32 depth = OPERANDS > 0 ? to[i].z & ((1u << phase_bits) - 1) : to[i].z;
+        const int channel = OPERANDS > 0 ? static_cast<int>(to[i].z >> phase_bits) : 0;
         const bool inside = real && p.h + unit.h + to[i].w < static_cast<u32>(a.out_h) &&
-                            (RANK < 3 || p.d + unit.d + to[i].z < static_cast<u32>(a.out_d));
-        if (inside) *reinterpret_cast<Words*>(base + (u64(to[i].y) << 32 | to[i].x)) = words[i];
+                            (RANK < 3 || p.d + unit.d + depth < static_cast<u32>(a.out_d));
+        if (!inside) continue;
+        const i64 from_base = u64(to[i].y) << 32 | to[i].x;
+        if constexpr (OPERANDS > 0) finish(words[i], operands, p.n, channel, at + from_base / element_bytes);
+        *reinterpret_cast<Words*>(base + from_base) = words[i];
       }
     }
   }
@@ -298,9 +324,10 @@ __device__ __forceinline__ void load_bias(const Arguments& a, const Tile& t, int
 
 /// Everything of a warpgroup's part of a tile. `places` begins with the first position of `sums`.
 template <int kind, int held>
-__device__ __forceinline__ void store_tile(const Arguments& a, const float (&sums)[ROW_BLOCKS][held / 2],
-                                           const float (&bias)[2], char* buffers, const Place* places,
-                                           const Line* list, int thread, int barrier) {
+__device__ __forceinline__ void store_tile(const Arguments& a, const Operands& operands,
+                                           const float (&sums)[ROW_BLOCKS][held / 2], const float (&bias)[2],
+                                           char* buffers, const Place* places, const Line* list, int thread,
+                                           int barrier) {
   const int lane = thread % 32, warp = thread / 32, in_team = team == 1 ? 0 : warp;
   const Values<held> v{sums, bias};
   Element* to = reinterpret_cast<Element*>(buffers + (team == 1 ? warp * buffer_bytes : 0));
@@ -338,11 +365,11 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const float (&sum
       team_meets(barrier);
       const Place* of_slice = places + slice * SLICE;
       if (a.store_bytes == 16)
-        drain<16>(a, to, of_slice, mine, unit, in_team, lane);
+        drain<16>(a, operands, to, of_slice, mine, unit, in_team, lane);
       else if (a.store_bytes == 2 * element_bytes)
-        drain<2 * element_bytes>(a, to, of_slice, mine, unit, in_team, lane);
+        drain<2 * element_bytes>(a, operands, to, of_slice, mine, unit, in_team, lane);
       else
-        drain<element_bytes>(a, to, of_slice, mine, unit, in_team, lane);
+        drain<element_bytes>(a, operands, to, of_slice, mine, unit, in_team, lane);
       team_meets(barrier);
     }
   }

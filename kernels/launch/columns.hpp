@@ -174,7 +174,7 @@ bool run(const ColumnsFixed& f, const ColumnsLaunch& l, const Tensors& t, void*,
     ++a.vector_bits;
   a.row_pieces = divider((f.turned ? Int(a.in_w) : Int(a.row_pitch.divisor)) >> a.vector_bits);
   if (!aligned(a.y, a.store_bytes)) a.store_bytes = static_cast<int>(f.element_bytes);
-  void* list[] = {&a};
+  void* list[] = {&a, operands_of(t)};
   return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
 }
 

@@ -4,6 +4,7 @@
 #include "cuda/candidates.hpp"
 #include "cuda/columns_tile.hpp"
 #include "cuda/element.hpp"
+#include "cuda/operands.hpp"
 #include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
 #include "launch/columns.hpp"
@@ -95,7 +96,7 @@ std::string preamble(const ColumnsShape& s, const ColumnsTile& t, const Request&
   // The product that is not used is declared only.
   text += t.a_shared ? "template <int n>\n__device__ void wgmma(float (&)[n], const unsigned (&)[4], unsigned long long);\n"
                      : "template <int n>\n__device__ void wgmma_shared(float (&)[n], unsigned long long, unsigned long long);\n";
-  return text + "}\n#define UPCONV_SPLIT " + std::to_string(t.split) + "\n" + epilogue_text(r.epilogue);
+  return text + "}\n#define UPCONV_SPLIT " + std::to_string(t.split) + "\n" + epilogue_text(r.epilogue, device_type(r.problem.dtype));
 }
 
 launch::ColumnsFixed fixed_of(const Request& r, const ColumnsShape& s, const ColumnsTile& t) {
@@ -120,11 +121,13 @@ class Columns final : public PassKernel {
         tile_(t),
         fixed_(fixed_of(r, s, t)),
         launch_(launch::launch_of(fixed_, sizes_of(r.geometry), r.target.processors)),
-        kernel_({"columns.cuh", "columns", preamble(s, t, r)}, t.shared_bytes) {}
+        kernel_({"columns.cuh", "columns", preamble(s, t, r)}, t.shared_bytes),
+        operands_(r) {}
 
   Status run(const PassTensors& t, void*, void* stream) const override {
     Start<1> start(device_, stream, {&kernel_});
-    launch::run(fixed_, launch_, {t.x, t.w, t.b, t.y}, nullptr, start);
+    OperandBlock block;
+    launch::run(fixed_, launch_, {t.x, t.w, t.b, t.y, operands_.fill(t.operands, block)}, nullptr, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
@@ -141,6 +144,7 @@ class Columns final : public PassKernel {
   launch::ColumnsFixed fixed_;
   launch::ColumnsLaunch launch_;
   jit::Kernel kernel_;
+  OperandArguments operands_;
 };
 
 }  // namespace
@@ -163,6 +167,10 @@ Result<std::unique_ptr<PassKernel>> make_columns(const Request& r) {
   if (g.ci * g.co * g.taps() >= 1 << 30) return unsupported("2^30 weights a group or more");
   if (!r.forced && g.ci < 32)
     return unsupported(std::to_string(g.ci) + " input channels a group are fewer than 32");
+  if (r.epilogue.operands() > 0 && p.dtype != DType::f32)
+    return unsupported("reads operands of an epilogue in f32 only: 16-bit values are rounded before they are put in order");
+  if (r.epilogue.operands() > 0 && g.out_channels() >= 1 << 22)
+    return unsupported("operands of 2^22 output channels or more");
   const ColumnsShape s = columns_shape(p, g);
   if (s.separate && s.phases > 16) return unsupported("more than 16 phases with different numbers of taps");
   const std::vector<ColumnsTile> tiles = columns_tiles(s, r.target);
