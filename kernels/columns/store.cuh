@@ -128,7 +128,7 @@ struct Values {
     if constexpr (OPERANDS > 0)
       return v;  // finish() follows
     else
-      return epilogue(v);
+      return epilogue(v, Operands{}, 0, 0, 0);
   }
 };
 
