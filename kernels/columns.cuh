@@ -68,6 +68,11 @@ __device__ __forceinline__ void compute(const Arguments& a, const Operands& oper
   }
 }
 
+// More than the block was given would be waited for without end.
+constexpr int launch_registers = 65536 / threads / 8 * 8;
+static_assert(consumers * COMPUTE_REGISTERS + BRING_REGISTERS <= (consumers + 1) * launch_registers,
+              "registers are shared out anew, not made");
+
 __device__ __forceinline__ void run(const Arguments& a, const Operands& operands) {
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long barriers[2 * STAGES + 2 * RAW_SLOTS];
