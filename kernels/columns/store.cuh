@@ -126,7 +126,7 @@ struct Values {
   __device__ __forceinline__ float of(int block, int j, int half, int odd) const {
     const float v = sums[block][j * 4 + half * 2 + odd] + bias[half];
     if constexpr (OPERANDS > 0)
-      return v;  // finish() follows
+      return v;  // drain() does the rest
     else
       return epilogue(v, Operands{}, 0, 0, 0);
   }
@@ -242,18 +242,6 @@ struct Unit {
   int d, h;
 };
 
-/// The epilogue that reads operands, on neighbours that lie from element `at` of y on.
-__device__ __forceinline__ void finish(u32& v, const Operands& operands, int n, int channel, i64 at) {
-  v = __float_as_uint(epilogue(__uint_as_float(v), operands, n, channel, at));
-}
-__device__ __forceinline__ void finish(uint2& v, const Operands& operands, int n, int channel, i64 at) {
-  finish(v.x, operands, n, channel, at), finish(v.y, operands, n, channel, at + 1);
-}
-__device__ __forceinline__ void finish(uint4& v, const Operands& operands, int n, int channel, i64 at) {
-  finish(v.x, operands, n, channel, at), finish(v.y, operands, n, channel, at + 1);
-  finish(v.z, operands, n, channel, at + 2), finish(v.w, operands, n, channel, at + 3);
-}
-
 /// Writes a slice's lines to y, `bytes` a lane at once. `warp` is its number in the team.
 template <int bytes>
 __device__ __forceinline__ void drain(const Arguments& a, const Operands& operands, const Element* from,
@@ -264,7 +252,7 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
   constexpr int at_once = shares ? 32 / of_line : 1, rounds = shares ? 1 : (of_line + 31) / 32;
   constexpr int turns = (lines + team * at_once - 1) / (team * at_once);
   // Some lines at a time: all is loaded before the first is stored, and nothing branches.
-  constexpr int batch = OPERANDS > 0 ? 1 : turns < 4 ? turns : 4;
+  constexpr int batch = OPERANDS > 0 ? turns < 2 ? turns : 2 : turns < 4 ? turns : 4;
 #pragma unroll 1
   for (int r = 0; r < rounds; ++r) {
     const int piece = shares ? lane % of_line : r * 32 + lane, among = shares ? lane / of_line : 0;
@@ -288,7 +276,7 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
         const bool exists = (turns % batch == 0 && lines % (team * at_once) == 0 && 32 % of_line == 0) || line < lines;
         load(lines_at + (exists ? line : 0) * 16, to[i]);
         load(staged + (exists ? line : 0) * (LINE_PITCH * element_bytes), words[i]);
-        if (!exists) to[i].w = no_line;
+        if (!exists) to[i].w = static_cast<u32>(no_line);
       }
 #pragma unroll
       for (int i = 0; i < batch; ++i) {
@@ -298,7 +286,11 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
                             (RANK < 3 || p.d + unit.d + depth < static_cast<u32>(a.out_d));
         if (!inside) continue;
         const i64 from_base = u64(to[i].y) << 32 | to[i].x;
-        if constexpr (OPERANDS > 0) finish(words[i], operands, p.n, channel, at + from_base / element_bytes);
+        if constexpr (OPERANDS > 0) {
+          static_assert(bytes == 4, "a lane has one number at a time");
+          words[i] = __float_as_uint(
+              epilogue(__uint_as_float(words[i]), operands, p.n, channel, at + from_base / element_bytes));
+        }
         *reinterpret_cast<Words*>(base + from_base) = words[i];
       }
     }
@@ -364,7 +356,9 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& o
         if (after < has_8) put(v, block, after, SLICE, true, to, warp, lane);
       team_meets(barrier);
       const Place* of_slice = places + slice * SLICE;
-      if (a.store_bytes == 16)
+      if constexpr (OPERANDS > 0)
+        drain<element_bytes>(a, operands, to, of_slice, mine, unit, in_team, lane);
+      else if (a.store_bytes == 16)
         drain<16>(a, operands, to, of_slice, mine, unit, in_team, lane);
       else if (a.store_bytes == 2 * element_bytes)
         drain<2 * element_bytes>(a, operands, to, of_slice, mine, unit, in_team, lane);

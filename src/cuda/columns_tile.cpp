@@ -419,11 +419,13 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& 
     const Int lead = s.shift[2] + (base.merged_h ? s.shift[1] * row : 0);
     const double positions = columns_positions(s, base);
     const double rows = double(s.groups) * double((s.rows() + base.block_rows - 1) / base.block_rows);
-    const int most = std::min(256, 256 / base.row_blocks / 8 * 8);
+    // Lines of four warps need more registers to be put together, phases apart more to be multiplied.
+    const int most = std::min(team_of(s) == 4 && s.halves() ? 240 : 256, 256 / base.row_blocks / 8 * 8);
     for (int n = 8; n <= most; n += 8) {
       if (n > 8 && n - 8 >= positions + 1) break;  // a smaller one holds all
       ColumnsTile t = base;
       t.positions = n;
+      if (s.separate && n * t.row_blocks > 192) t.compute_registers = 192, t.bring_registers = 120;
       t.staged = round_up(lead + Int{n} * t.across, 32);
       if (t.staged > 640 || lead > 2 * n + 32) continue;
       for (const int split : {1, 2, 4, 8}) {

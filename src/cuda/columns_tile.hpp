@@ -61,7 +61,7 @@ struct ColumnsTile {
   int weight_run = 0, weight_pitch = 0, span = 0, piece = 0;  ///< In elements; `piece` in bytes.
   int fragment_turns = 0;  ///< Of shared memory, for a warpgroup's loads of one step's weights.
   int slice = 32, line_pitch = 0, line_skew = 0;
-  int compute_registers = 192, bring_registers = 120;  ///< Of the 3 * 168 that a launch of 384 threads has.
+  int compute_registers = 184, bring_registers = 136;  ///< Two and one of three parts of 3 * 168 in all.
   std::array<std::vector<ColumnsStep>, 2> steps;
   std::array<std::vector<int>, 2> units;  ///< The phase of the lines of a unit (`separate`).
   unsigned shared_bytes = 0;
