@@ -325,6 +325,8 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& o
   Element* to = reinterpret_cast<Element*>(buffers + (team == 1 ? warp * buffer_bytes : 0));
   const Line* mine = list + (team == 1 ? warp * lines : 0);
   constexpr int units = SEPARATE ? ROW_BLOCKS / SW : 1, blocks_of_8 = stored_positions / 8, has_8 = held / 8;
+  // An epilogue that reads operands is long: it is there once.
+  constexpr bool written_out = OPERANDS == 0;
 #pragma unroll
   for (int u = 0; u < units; ++u) {
     constexpr int phase_blocks = SEPARATE ? SW : 1;
@@ -334,28 +336,32 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& o
     if constexpr (SW == 2 && (SEPARATE || by_pairs))
 #pragma unroll
       for (int s = 0; s < sets; ++s) phases_of(v, block, s, 0, lane, then[s][0], then[s][1]);
+#pragma unroll(written_out ? slices : 1)
+    for (int turn = 0; turn < slices; ++turn) {
 #pragma unroll
-    for (int slice = 0; slice < slices; ++slice) {
+      for (int slice = written_out ? turn : 0; slice < (written_out ? turn + 1 : slices); ++slice) {
+        if (slice != turn) continue;
 #pragma unroll
-      for (int j = slice * (SLICE / 8); j < blocks_of_8 && j < (slice + 1) * (SLICE / 8); ++j) {
-        const int in_slice = j * 8 - slice * SLICE;
-        if constexpr (SW == 2 && (SEPARATE || by_pairs)) {
+        for (int j = slice * (SLICE / 8); j < blocks_of_8 && j < (slice + 1) * (SLICE / 8); ++j) {
+          const int in_slice = j * 8 - slice * SLICE;
+          if constexpr (SW == 2 && (SEPARATE || by_pairs)) {
 #pragma unroll
-          for (int s = 0; s < sets; ++s) {
-            now[s][0] = then[s][0], now[s][1] = then[s][1];
-            if (j + 1 < has_8) phases_of(v, block, s, j + 1, lane, then[s][0], then[s][1]);
-            const int line = SEPARATE ? lane / 4 + 8 * s : pair_of(lane);
-            put_four(now[s], then[s][0], in_slice, to + line * LINE_PITCH, lane);
+            for (int s = 0; s < sets; ++s) {
+              now[s][0] = then[s][0], now[s][1] = then[s][1];
+              if (j + 1 < has_8) phases_of(v, block, s, j + 1, lane, then[s][0], then[s][1]);
+              const int line = SEPARATE ? lane / 4 + 8 * s : pair_of(lane);
+              put_four(now[s], then[s][0], in_slice, to + line * LINE_PITCH, lane);
+            }
+          } else {
+            put(v, block, j, in_slice, false, to, warp, lane);
           }
-        } else {
-          put(v, block, j, in_slice, false, to, warp, lane);
         }
+        const int after = (slice + 1) * (SLICE / 8);
+        if constexpr (rotated > 0 && !(SW == 2 && (SEPARATE || by_pairs)))
+          if (after < has_8) put(v, block, after, SLICE, true, to, warp, lane);
       }
-      const int after = (slice + 1) * (SLICE / 8);
-      if constexpr (rotated > 0 && !(SW == 2 && (SEPARATE || by_pairs)))
-        if (after < has_8) put(v, block, after, SLICE, true, to, warp, lane);
       team_meets(barrier);
-      const Place* of_slice = places + slice * SLICE;
+      const Place* of_slice = places + turn * SLICE;
       if constexpr (OPERANDS > 0)
         drain<element_bytes>(a, operands, to, of_slice, mine, unit, in_team, lane);
       else if (a.store_bytes == 16)
