@@ -171,7 +171,8 @@ Result<std::unique_ptr<PassKernel>> make_columns(const Request& r) {
     return unsupported("reads operands of an epilogue in f32 only: 16-bit values are rounded before they are put in order");
   if (r.epilogue.operands() > 0 && g.out_channels() >= 1 << 22)
     return unsupported("operands of 2^22 output channels or more");
-  const ColumnsShape s = columns_shape(p, g);
+  ColumnsShape s = columns_shape(p, g);
+  s.operands = r.epilogue.operands() > 0;
   if (s.separate && s.phases > 16) return unsupported("more than 16 phases with different numbers of taps");
   const std::vector<ColumnsTile> tiles = columns_tiles(s, r.target);
   if (tiles.empty()) return unsupported("no tile fits registers and shared memory");
