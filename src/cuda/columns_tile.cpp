@@ -421,7 +421,7 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& 
     const double rows = double(s.groups) * double((s.rows() + base.block_rows - 1) / base.block_rows);
     // Lines of four warps need more registers to be put together, phases apart more to be multiplied, operands more beside
     // the sums.
-    const int sums = s.operands ? 192 : team_of(s) == 4 && s.halves() ? 240 : 256;
+    const int sums = s.operands ? 160 : team_of(s) == 4 && s.halves() ? 240 : 256;
     const int most = sums / base.row_blocks / 8 * 8;
     for (int n = 8; n <= most; n += 8) {
       if (n > 8 && n - 8 >= positions + 1) break;  // a smaller one holds all
