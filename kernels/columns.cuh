@@ -11,8 +11,9 @@
 //
 // A block computes BLOCK_ROWS rows x GROUPS_ACROSS * POSITIONS positions. Its sum runs in chunks of CHANNELS channels: two
 // warps bring them (bring.cuh), two turn x where wgmma cannot read it as it lies (turn.cuh; else four bring), two
-// warpgroups multiply (multiply.cuh) and write (store.cuh), one behind the other. Weights are read from memory as they lie there, a contiguous
-// run for every channel of x, and never packed. SPLIT: the blocks of a cluster share the channels (share.cuh).
+// warpgroups multiply (multiply.cuh) and write (store.cuh), one behind the other. Weights are read from memory as they
+// lie there, a contiguous run for every channel of x, and never packed. SPLIT: the blocks of a cluster share the channels
+// (share.cuh).
 //
 // Where phases have different numbers of taps, SEPARATE: rows are channels of y, each phase a row block of its own.
 //
@@ -24,7 +25,8 @@ namespace upconv {
 
 /// What a warpgroup that multiplies does.
 template <int kind>
-__device__ __forceinline__ void compute(const Arguments& a, const Operands& operands, char* shared, const Barriers& b, int rank, int group) {
+__device__ __forceinline__ void compute(const Arguments& a, const Operands& operands, char* shared, const Barriers& b,
+                                        int rank, int group) {
   const int first = first_tile(), by = tiles_apart();
   const Chunks chunks(rank);
   const int thread = threadIdx.x % warpgroup;
