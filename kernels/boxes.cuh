@@ -256,6 +256,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
+      // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
+      if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
       const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1
@@ -269,12 +271,12 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           const u32 w = RESIDENT ? weights0 + (tap * chunks + chunk) * (chunk_words * 4) : at;
           const auto release = [&](int which) {
             __syncwarp();
-            if (lane == 0) barrier_arrive(empty + 8 * which);
+            barrier_arrive_if(lane == 0 && which >= 0, empty + 8 * which);
           };
           multiply(
               a, acc, fragments, lanes, at + streamed_words * 4 + before, w,
               [&] {
-                if (!RESIDENT && held >= 0) release(held);
+                if (!RESIDENT) release(held);
               },
               [&] {
                 if (RESIDENT) release(stage);

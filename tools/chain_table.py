@@ -42,7 +42,7 @@ def lines(number: int) -> list[str]:
         rank = w.dim() - 2
         split = [geometry[i * rank : (i + 1) * rank] for i in range(4)]
         shape = _fused_chain._shapes.output_shape(x, w, b, *split, geometry[-2])
-        return x.new_empty(_fused_chain._shape_after(list(shape), numbers)[0]), None
+        return x.new_empty(_fused_chain.shape_after(list(shape), numbers)[0]), None
 
     before = _fused_chain._operator, _fused_chain._update_running, FusedChain._in_one
     _fused_chain._operator, _fused_chain._update_running = operator, lambda *_: None

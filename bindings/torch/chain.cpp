@@ -59,20 +59,21 @@ int spread_code(const OperandTensor& t) {
 
 /// Plans by key, 512 of them; then all are dropped. (A chain's plan is rebuilt in microseconds on the CPU, and on CUDA
 /// its compiled kernels outlive it.)
-std::shared_ptr<const ChainPlan> plan_of(Key key, const OperandTensor* operands, int count) {
+template <class P, class Make>
+std::shared_ptr<const P> plan_of(const Key& key, const OperandTensor* operands, int count, Make&& make) {
   static std::shared_mutex mutex;
-  static auto* plans = new std::unordered_map<Key, std::shared_ptr<const ChainPlan>, Hash>;
+  static auto* plans = new std::unordered_map<Key, std::shared_ptr<const P>, Hash>;
   {
     std::shared_lock lock(mutex);
     if (const auto it = plans->find(key); it != plans->end()) return it->second;
   }
   Chain chain = make_chain(key.numbers);
   if (key.device.kind != Device::Kind::cpu) note_spreads(key.problem, chain, operands, count);
-  auto made = ChainPlan::create(key.problem, key.device, chain);
+  Result<std::shared_ptr<const P>> made = make(chain);
   if (!made.ok()) throw std::runtime_error(made.status().message());
   std::unique_lock lock(mutex);
   if (plans->size() >= 512) plans->clear();
-  return plans->emplace(std::move(key), *made).first->second;
+  return plans->emplace(key, *made).first->second;
 }
 
 OperandTensor operand_of(const Tensor& t, int rank, DType dtype, std::size_t number) {
@@ -97,63 +98,153 @@ OperandTensor operand_of(const Tensor& t, int rank, DType dtype, std::size_t num
   return o;
 }
 
+/// The tensors of a call, dense, and the key of its plan.
+struct Call {
+  Key key;
+  int rank = 0;
+  Operand x, w;
+  std::optional<Tensor> b;
+  std::array<OperandTensor, max_operands> given;
+  int count = 0;
+
+  Call(const Tensor& x_given, const Tensor& w_given, const std::vector<Tensor>& operands,
+       const std::vector<std::int64_t>& geometry, const std::vector<double>& numbers)
+      : rank(static_cast<int>(w_given.dim()) - 2),
+        x(dense(x_given, Layout::channels_first)),
+        w(dense(w_given, Layout::channels_first)) {
+    const Hyperparameters h = unpack(w_given, geometry);
+    key.problem =
+        make_problem(sizes_of(x_given), sizes_of(w_given), h, common_dtype(rank, x_given, "input", w_given, "weight"));
+    key.device = common_device(rank, x_given, "input", w_given, "weight");
+    key.numbers = numbers;
+    Problem& p = key.problem;
+    p.precision = precision_of(h.precision, p, Pass::forward, key.device);
+    p.x_layout = x.layout;
+    p.w_layout = w.layout;
+    if (operands.size() > max_operands)
+      throw std::runtime_error("upconv::_chain: " + std::to_string(operands.size()) + " operands, but at most " +
+                               std::to_string(max_operands) + " are known");
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      common_device(rank, x_given, "input", operands[i], "an operand");
+      given[i] = operand_of(operands[i], rank, p.dtype, i);
+    }
+    count = static_cast<int>(operands.size());
+    if (key.device.kind != Device::Kind::cpu)
+      for (int i = 0; i < count; ++i) key.spreads.push_back(spread_code(given[static_cast<std::size_t>(i)]));
+  }
+  void bias(const Tensor& x_given, const std::optional<Tensor>& b_given) {
+    if (b_given) {
+      check_bias(key.problem, *b_given);
+      common_device(rank, x_given, "input", *b_given, "bias");
+      b = dense(*b_given, Layout::channels_first).tensor;
+    }
+    key.problem.bias = b_given.has_value();
+    if (Status s = validate(key.problem); !s.ok()) throw std::runtime_error(s.message());
+  }
+  [[nodiscard]] Tensor values(const Shape5& shape) const {
+    std::array<std::int64_t, max_rank + 2> sizes{shape[0], shape[1]};
+    for (int d = 0; d < rank; ++d)
+      sizes[static_cast<std::size_t>(d) + 2] = shape[static_cast<std::size_t>(d + 5 - rank)];
+    return allocate(sizes.data(), rank + 2, Layout::channels_first, key.problem.dtype, key.device);
+  }
+  [[nodiscard]] Tensor statistics(bool normalises) const {
+    const std::array<std::int64_t, 2> size{2, normalises ? key.problem.out_channels : 0};
+    return allocate(size.data(), 2, Layout::channels_first, DType::f64, key.device);
+  }
+  [[nodiscard]] ChainArgs args(const Tensor& y, const Tensor& statistics, bool normalises) const {
+    return {.x = x.tensor.const_data_ptr(),
+            .w = w.tensor.const_data_ptr(),
+            .b = b ? b->const_data_ptr() : nullptr,
+            .y = y.mutable_data_ptr(),
+            .operands = given.data(),
+            .operand_count = count,
+            .statistics = normalises ? static_cast<double*>(statistics.mutable_data_ptr()) : nullptr};
+  }
+  [[nodiscard]] std::shared_ptr<const TrainingChain> training(std::int64_t wanted) {
+    key.spreads.push_back(static_cast<int>(wanted));
+    return plan_of<TrainingChain>(key, given.data(), count, [&](const Chain& c) {
+      std::vector<Shape5> sizes;
+      for (int i = 0; i < count; ++i) sizes.push_back(given[static_cast<std::size_t>(i)].size);
+      return TrainingChain::create(key.problem, key.device, c, sizes, static_cast<unsigned>(wanted));
+    });
+  }
+};
+
 }  // namespace
 
 std::tuple<Tensor, Tensor> chain(const Tensor& x, const Tensor& w, const std::optional<Tensor>& b,
                                  const std::vector<Tensor>& operands, const std::vector<std::int64_t>& geometry,
                                  const std::vector<double>& numbers) {
-  const int rank = static_cast<int>(w.dim()) - 2;
-  const Hyperparameters h = unpack(w, geometry);
-  Key key{make_problem(sizes_of(x), sizes_of(w), h, common_dtype(rank, x, "input", w, "weight")),
-          common_device(rank, x, "input", w, "weight"),
-          numbers,
-          {}};
-  Problem& p = key.problem;
-  if (b) {
-    check_bias(p, *b);
-    common_device(rank, x, "input", *b, "bias");
-  }
-  p.precision = precision_of(h.precision, p, Pass::forward, key.device);
-  p.bias = b.has_value();
-  if (Status s = validate(p); !s.ok()) throw std::runtime_error(s.message());
-  const binding::Operand dense_x = dense(x, Layout::channels_first), dense_w = dense(w, Layout::channels_first);
-  p.x_layout = dense_x.layout;
-  p.w_layout = dense_w.layout;
-  std::optional<Tensor> dense_b;
-  if (b) dense_b = dense(*b, Layout::channels_first).tensor;
-  if (operands.size() > max_operands)
-    throw std::runtime_error("upconv::_chain: " + std::to_string(operands.size()) + " operands, but at most " +
-                             std::to_string(max_operands) + " are known");
-  std::array<OperandTensor, max_operands> given;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    common_device(rank, x, "input", operands[i], "an operand");
-    given[i] = operand_of(operands[i], rank, p.dtype, i);
-  }
-  const Device device = key.device;
-  const DType dtype = p.dtype;
-  const std::int64_t channels = p.out_channels;
-  const int count = static_cast<int>(operands.size());
-  if (device.kind != Device::Kind::cpu)
-    for (int i = 0; i < count; ++i) key.spreads.push_back(spread_code(given[static_cast<std::size_t>(i)]));
-  const auto plan = plan_of(std::move(key), given.data(), count);
-  const Shape5 shape = plan->result_shape();
-  std::array<std::int64_t, max_rank + 2> sizes{shape[0], shape[1]};
-  for (int d = 0; d < rank; ++d) sizes[static_cast<std::size_t>(d) + 2] = shape[static_cast<std::size_t>(d + 5 - rank)];
-  const Tensor y = allocate(sizes.data(), rank + 2, Layout::channels_first, dtype, device);
-  const bool normalises = plan->normalises();
-  const std::array<std::int64_t, 2> statistics_size{2, normalises ? channels : 0};
-  const Tensor statistics = allocate(statistics_size.data(), 2, Layout::channels_first, DType::f64, device);
-  launch(*plan, device, [&](const Launch& l) {
-    return plan->run({.x = dense_x.tensor.const_data_ptr(),
-                      .w = dense_w.tensor.const_data_ptr(),
-                      .b = dense_b ? dense_b->const_data_ptr() : nullptr,
-                      .y = y.mutable_data_ptr(),
-                      .operands = given.data(),
-                      .operand_count = count,
-                      .statistics = normalises ? static_cast<double*>(statistics.mutable_data_ptr()) : nullptr},
-                     l);
+  Call call(x, w, operands, geometry, numbers);
+  call.bias(x, b);
+  const auto plan = plan_of<ChainPlan>(call.key, call.given.data(), call.count, [&](const Chain& c) {
+    return ChainPlan::create(call.key.problem, call.key.device, c);
   });
+  const bool normalises = plan->normalises();
+  const Tensor y = call.values(plan->result_shape()), statistics = call.statistics(normalises);
+  launch(*plan, call.key.device, [&](const Launch& l) { return plan->run(call.args(y, statistics, normalises), l); });
   return {y, statistics};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> chain_training(const Tensor& x, const Tensor& w,
+                                                          const std::optional<Tensor>& b,
+                                                          const std::vector<Tensor>& operands,
+                                                          const std::vector<std::int64_t>& geometry,
+                                                          const std::vector<double>& numbers, std::int64_t wanted) {
+  Call call(x, w, operands, geometry, numbers);
+  call.bias(x, b);
+  const auto plan = call.training(wanted);
+  const bool normalises = plan->normalises();
+  const Tensor y = call.values(plan->result_shape()), z = call.values(plan->layer_shape());
+  const std::int64_t words = static_cast<std::int64_t>((plan->saved_bytes() + 7) / 8);
+  const Tensor saved = allocate(&words, 1, Layout::channels_first, DType::f64, call.key.device);
+  const Tensor statistics = call.statistics(normalises);
+  launch(plan->workspace_bytes(false), call.key.device, [&](const Launch& l) {
+    return plan->forward(call.args(y, statistics, normalises), {z.mutable_data_ptr(), saved.mutable_data_ptr()}, l);
+  });
+  return {y, z, saved, statistics};
+}
+
+std::tuple<Tensor, Tensor, std::vector<Tensor>> chain_gradient(const Tensor& dy, const Tensor& x, const Tensor& w,
+                                                               bool bias, const Tensor& z, const Tensor& saved,
+                                                               const std::vector<Tensor>& operands,
+                                                               const std::vector<std::int64_t>& geometry,
+                                                               const std::vector<double>& numbers,
+                                                               std::int64_t wanted) {
+  Call call(x, w, operands, geometry, numbers);
+  call.key.problem.bias = bias;
+  const auto plan = call.training(wanted);
+  const DType dtype = call.key.problem.dtype;
+  const Device device = call.key.device;
+  const Operand dense_dy = dense(dy, Layout::channels_first);
+  const Tensor like = call.values(plan->result_shape());  // for its sizes
+  const auto sizes = like.sizes();
+  bool same = dy.dim() == like.dim() && dtype_of("upconv::_chain_gradient", "the gradient", dy) == dtype;
+  for (std::size_t d = 0; same && d < sizes.size(); ++d) same = dy.sizes()[d] == sizes[d];
+  if (!same || dense_dy.layout != Layout::channels_first)
+    throw std::runtime_error("upconv::_chain_gradient: the gradient of the result has another shape, dtype or layout");
+  const Tensor dz = call.values(plan->layer_shape());
+  const std::int64_t channels = bias ? call.key.problem.out_channels : 0;
+  const Tensor db = allocate(&channels, 1, Layout::channels_first, dtype, device);
+  std::vector<Tensor> gradients;
+  std::array<void*, max_operands> at{};
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    std::vector<std::int64_t> size(operands[i].sizes().begin(), operands[i].sizes().end());
+    const bool given = (wanted >> i & 1) != 0;
+    if (!given) size.assign(1, 0);
+    gradients.push_back(allocate(size.data(), static_cast<int>(size.size()), Layout::channels_first, dtype, device));
+    at[i] = given ? gradients.back().mutable_data_ptr() : nullptr;
+  }
+  launch(plan->workspace_bytes(true), device, [&](const Launch& l) {
+    return plan->backward({.dy = dense_dy.tensor.const_data_ptr(),
+                           .operands = call.given.data(),
+                           .operand_count = call.count,
+                           .dz = dz.mutable_data_ptr(),
+                           .db = bias ? db.mutable_data_ptr() : nullptr,
+                           .gradients = at.data()},
+                          {z.mutable_data_ptr(), saved.mutable_data_ptr()}, l);
+  });
+  return {dz, db, gradients};
 }
 
 void update_running(const Tensor& statistics, const Tensor& mean, const Tensor& variance, const Tensor& batches,

@@ -23,6 +23,20 @@ std::tuple<torch::stable::Tensor, torch::stable::Tensor> chain(const torch::stab
                                                                const std::vector<std::int64_t>& geometry,
                                                                const std::vector<double>& numbers);
 
+/// The same where gradients are wanted, `wanted` a bit for each operand whose is: also the layer's own result z and
+/// what norms and maxima keep.
+std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor> chain_training(
+    const torch::stable::Tensor& x, const torch::stable::Tensor& w, const std::optional<torch::stable::Tensor>& b,
+    const std::vector<torch::stable::Tensor>& operands, const std::vector<std::int64_t>& geometry,
+    const std::vector<double>& numbers, std::int64_t wanted);
+
+/// dz, the bias's gradient and those of the wanted operands, from that of the result; the others are empty.
+std::tuple<torch::stable::Tensor, torch::stable::Tensor, std::vector<torch::stable::Tensor>> chain_gradient(
+    const torch::stable::Tensor& dy, const torch::stable::Tensor& x, const torch::stable::Tensor& w, bool bias,
+    const torch::stable::Tensor& z, const torch::stable::Tensor& saved,
+    const std::vector<torch::stable::Tensor>& operands, const std::vector<std::int64_t>& geometry,
+    const std::vector<double>& numbers, std::int64_t wanted);
+
 /// Brings a batch norm's running averages up to date; `momentum` below 0 stands for None. Writes to the last three
 /// tensors.
 void update_running(const torch::stable::Tensor& statistics, const torch::stable::Tensor& mean,

@@ -8,6 +8,7 @@
 #include "jit/notice.hpp"
 #include "jit/report.hpp"
 #include "plan/launch_export.hpp"
+#include "plan/program_text.hpp"
 #include "plan/target.hpp"
 #include "plan/tuned.hpp"
 #include "plan_cache.hpp"
@@ -133,12 +134,56 @@ std::string launch_text(const std::string& text, const std::string& pass_text, c
   return all;
 }
 
-std::string activation_text(const std::vector<double>& epilogue) {
-  const Epilogue steps = make_epilogue(epilogue);
-  for (const EpilogueStep& step : steps.steps)
-    if (step.arithmetic != Arithmetic::none || step.activation > Activation::softplus)
-      throw std::runtime_error("upconv: no derivative is written for the step " + to_string(Epilogue{{step}}));
-  return activation_preamble(steps);
+namespace {
+
+/// A chain and its operands as a call would have them, `sizes` five numbers each.
+Chain noted_chain(const Problem& problem, const std::vector<double>& numbers, const std::vector<std::int64_t>& sizes,
+                  std::vector<Shape5>& shapes) {
+  Chain chain = make_chain(numbers);
+  std::vector<OperandTensor> operands(sizes.size() / 5);
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    std::int64_t stride = 1;
+    for (std::size_t d = 5; d-- > 0;) {
+      operands[i].size[d] = sizes[5 * i + d];
+      operands[i].stride[d] = stride;
+      stride *= operands[i].size[d];
+    }
+    shapes.push_back(operands[i].size);
+  }
+  note_spreads(problem, chain, operands.data(), static_cast<int>(operands.size()));
+  return chain;
+}
+
+std::string joined(const std::vector<std::string>& fields, const std::vector<ExportedKernel>& kernels) {
+  std::string all;
+  const auto add = [&](const std::string& field) { all += (all.empty() ? "" : "\x1e") + field; };
+  for (const std::string& f : fields) add(f);
+  for (const ExportedKernel& k : kernels) add(k.file), add(k.entry), add(k.preamble);
+  return all;
+}
+
+}  // namespace
+
+std::string chain_launch_text(const std::string& text, const std::string& device_text,
+                              const std::vector<double>& numbers, const std::vector<std::int64_t>& sizes) {
+  const Problem p = problem_of_text(text);
+  std::vector<Shape5> shapes;
+  const Chain chain = noted_chain(p, numbers, sizes, shapes);
+  const auto e = export_pass(p, Pass::forward, parse_device(device_text).index, chain.epilogue);
+  if (!e.ok()) throw std::runtime_error(e.status().message());
+  return joined({e->candidate, e->detail, e->header, e->type, e->fields}, e->kernels);
+}
+
+std::string chain_program_text(const std::string& text, const std::vector<double>& numbers,
+                               const std::vector<std::int64_t>& sizes, std::int64_t wanted, std::int64_t purpose,
+                               bool layer) {
+  const Problem p = problem_of_text(text);
+  std::vector<Shape5> shapes;
+  const Chain chain = noted_chain(p, numbers, sizes, shapes);
+  const auto e =
+      export_program(p, chain, shapes, static_cast<unsigned>(wanted), static_cast<ProgramPurpose>(purpose), layer);
+  if (!e.ok()) throw std::runtime_error(e.status().message());
+  return joined({e->text}, e->kernels);
 }
 
 std::string kernel_source(const std::string& name) {

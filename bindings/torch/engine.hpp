@@ -25,8 +25,15 @@ void prepare(const std::string& problem, const std::string& pass, const std::str
 std::string launch_text(const std::string& problem, const std::string& pass, const std::string& device,
                         const std::vector<double>& epilogue);
 
-/// What goes before kernels/activation.cuh for an epilogue.
-std::string activation_text(const std::vector<double>& epilogue);
+/// launch_text() of a chain's convolution with its epilogue; `sizes` of the operands, five numbers each.
+std::string chain_launch_text(const std::string& problem, const std::string& device, const std::vector<double>& numbers,
+                              const std::vector<std::int64_t>& sizes);
+
+/// A chain's passes as an exported file runs them (plan/program_text.hpp), separated by \x1e: the statements, then
+/// file, entry and preamble of each kernel. `purpose`: 0 results, 1 training, 2 gradient.
+std::string chain_program_text(const std::string& problem, const std::vector<double>& numbers,
+                               const std::vector<std::int64_t>& sizes, std::int64_t wanted, std::int64_t purpose,
+                               bool layer);
 
 /// A file of kernels/ by its path there.
 std::string kernel_source(const std::string& name);

@@ -85,6 +85,11 @@ void launch(Device device, const std::function<Status(const Launch&)>& run) {
       device, [](int) { return std::size_t{0}; }, run);
 }
 
+void launch(std::size_t bytes, Device device, const std::function<Status(const Launch&)>& run) {
+  launch_with(
+      device, [&](int) { return bytes; }, run);
+}
+
 void launch(const ChainPlan& plan, Device device, const std::function<Status(const Launch&)>& run) {
   launch_with(
       device, [&](int workers) { return plan.workspace_bytes(workers); }, run);

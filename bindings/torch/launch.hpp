@@ -2,6 +2,7 @@
 // allocator. Called by every operator once its tensors are dense.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 
 #include "upconv/chain.hpp"
@@ -14,6 +15,9 @@ void launch(const Plan& plan, Pass pass, Device device, const std::function<Stat
 
 /// The same for what needs no workspace.
 void launch(Device device, const std::function<Status(const Launch&)>& run);
+
+/// The same for what needs `bytes` of workspace.
+void launch(std::size_t bytes, Device device, const std::function<Status(const Launch&)>& run);
 
 /// The same for a chain.
 void launch(const ChainPlan& plan, Device device, const std::function<Status(const Launch&)>& run);

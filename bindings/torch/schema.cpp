@@ -31,6 +31,10 @@ constexpr const char* schemas[] = {
     "_forward_epilogue(Tensor x, Tensor w, Tensor? b, int[] geometry, float[] epilogue) -> Tensor",
     "_backward(Tensor dy, Tensor x, Tensor w, int[] geometry, bool dx, bool dw, bool db) -> (Tensor, Tensor, Tensor)",
     "_chain(Tensor x, Tensor w, Tensor? b, Tensor[] operands, int[] geometry, float[] numbers) -> (Tensor, Tensor)",
+    "_chain_training(Tensor x, Tensor w, Tensor? b, Tensor[] operands, int[] geometry, float[] numbers, int wanted) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
+    "_chain_gradient(Tensor dy, Tensor x, Tensor w, bool bias, Tensor z, Tensor saved, Tensor[] operands, "
+    "int[] geometry, float[] numbers, int wanted) -> (Tensor, Tensor, Tensor[])",
     "_update_running(Tensor statistics, Tensor(a!) mean, Tensor(b!) variance, Tensor(c!) batches, float momentum, int "
     "count) -> ()",
     "_explain_chain(str problem, str device, float[] numbers) -> str",
@@ -40,7 +44,8 @@ constexpr const char* schemas[] = {
     "_kernel_cache(str action) -> str",
     "_prepare(str problem, str pass_, str device, int precision, float[] epilogue) -> ()",
     "_launch_text(str problem, str pass_, str device, float[] epilogue) -> str",
-    "_activation_text(float[] epilogue) -> str",
+    "_chain_launch_text(str problem, str device, float[] numbers, int[] sizes) -> str",
+    "_chain_program_text(str problem, float[] numbers, int[] sizes, int wanted, int purpose, bool layer) -> str",
     "_kernel_source(str name) -> str",
     "_pass_problem(str problem, str pass_, str device, int precision) -> str",
     "_alternatives(str problem, str pass_, str device, float[] epilogue) -> str",
@@ -106,6 +111,25 @@ void launch_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[0] = torch::stable::detail::from<std::string>(launch_text(problem, pass, device, epilogue));
 }
 
+void chain_launch_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  using torch::stable::detail::to;
+  const std::string problem = take_string(stack[0]), device = take_string(stack[1]);
+  const auto numbers = to<std::vector<double>>(stack[2]);
+  const auto sizes = to<std::vector<std::int64_t>>(stack[3]);
+  stack[0] = torch::stable::detail::from<std::string>(chain_launch_text(problem, device, numbers, sizes));
+}
+
+void chain_program_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  using torch::stable::detail::to;
+  const std::string problem = take_string(stack[0]);
+  const auto numbers = to<std::vector<double>>(stack[1]);
+  const auto sizes = to<std::vector<std::int64_t>>(stack[2]);
+  const auto wanted = to<std::int64_t>(stack[3]), purpose = to<std::int64_t>(stack[4]);
+  const bool layer = to<bool>(stack[5]);
+  stack[0] =
+      torch::stable::detail::from<std::string>(chain_program_text(problem, numbers, sizes, wanted, purpose, layer));
+}
+
 void kernel_source_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[0] = torch::stable::detail::from<std::string>(kernel_source(take_string(stack[0])));
 }
@@ -152,6 +176,8 @@ STABLE_TORCH_LIBRARY(upconv, m) {
   m.impl("_forward_epilogue", TORCH_BOX(&upconv::binding::forward_epilogue_packed));                     \
   m.impl("_backward", TORCH_BOX(&upconv::binding::backward_packed));                                     \
   m.impl("_chain", TORCH_BOX(&upconv::binding::chain));                                                  \
+  m.impl("_chain_training", TORCH_BOX(&upconv::binding::chain_training));                                \
+  m.impl("_chain_gradient", TORCH_BOX(&upconv::binding::chain_gradient));                                \
   m.impl("_update_running", TORCH_BOX(&upconv::binding::update_running));                                \
   m.impl("_run", &upconv::binding::run_boxed)
 
@@ -165,7 +191,8 @@ STABLE_TORCH_LIBRARY_IMPL(upconv, CompositeExplicitAutograd, m) {
   m.impl("_kernel_cache", &upconv::binding::kernel_cache_boxed);
   m.impl("_prepare", &upconv::binding::prepare_boxed);
   m.impl("_launch_text", &upconv::binding::launch_text_boxed);
-  m.impl("_activation_text", TORCH_BOX(&upconv::binding::activation_text));
+  m.impl("_chain_launch_text", &upconv::binding::chain_launch_text_boxed);
+  m.impl("_chain_program_text", &upconv::binding::chain_program_text_boxed);
   m.impl("_kernel_source", &upconv::binding::kernel_source_boxed);
   m.impl("_pass_problem", &upconv::binding::pass_problem_boxed);
   m.impl("_alternatives", &upconv::binding::alternatives_boxed);

@@ -12,12 +12,13 @@ namespace {
 /// (arithmetic, scalar or index, source).
 EpilogueStep arithmetic_step(double arithmetic, double value, double source) {
   const auto within = [](double v, int last) { return v >= 1.0 && v <= static_cast<double>(last); };
-  if (!within(arithmetic, static_cast<int>(Arithmetic::load)) || !within(source + 1.0, 3))
+  if (!within(arithmetic, static_cast<int>(Arithmetic::detach)) || !within(source + 1.0, 3))
     throw std::runtime_error("conv_transpose_epilogue: no arithmetic has the numbers " + std::to_string(arithmetic) +
                              ", " + std::to_string(source));
   EpilogueStep step;
   step.arithmetic = static_cast<Arithmetic>(static_cast<int>(arithmetic));
   step.source = static_cast<Source>(static_cast<int>(source));
+  if (step.arithmetic == Arithmetic::detach) return step;
   if (step.arithmetic != Arithmetic::keep && step.source == Source::scalar)
     step.a = value;
   else

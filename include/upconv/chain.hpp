@@ -107,4 +107,40 @@ class UPCONV_API ChainPlan {
   [[nodiscard]] virtual Status run(const ChainArgs& args, const Launch& launch = {}) const = 0;
 };
 
+/// A chain whose gradient is wanted. Forward, the layer stores its own result z, and norms, softmax over long rows and
+/// maxima of windows keep a few numbers; backward, dy becomes dz, the bias's and operands' gradients. dx and dw are
+/// then those of the layer, from dz. On CUDA, without a prologue.
+class UPCONV_API TrainingChain {
+ public:
+  /// What lasts from forward to backward.
+  struct Kept {
+    void* z = nullptr;      ///< of layer_shape(), dense channels first
+    void* saved = nullptr;  ///< saved_bytes()
+  };
+  struct ChainGradients {
+    const void* dy = nullptr;
+    const OperandTensor* operands = nullptr;
+    int operand_count = 0;
+    void* dz = nullptr;
+    void* db = nullptr;                ///< where the problem has a bias
+    void* const* gradients = nullptr;  ///< by number, of every wanted operand: dense, of its size
+  };
+
+  /// Of a chain that note_spreads() has seen. `sizes` of the operands; `wanted`: a bit for each whose gradient is
+  /// wanted.
+  static Result<std::shared_ptr<const TrainingChain>> create(const Problem& problem, Device device, const Chain& chain,
+                                                             const std::vector<Shape5>& sizes, unsigned wanted);
+  virtual ~TrainingChain() = default;
+  [[nodiscard]] virtual Shape5 result_shape() const = 0;
+  [[nodiscard]] virtual Shape5 layer_shape() const = 0;
+  [[nodiscard]] virtual bool normalises() const = 0;
+  [[nodiscard]] virtual std::size_t saved_bytes() const = 0;
+  [[nodiscard]] virtual std::size_t workspace_bytes(bool gradient) const = 0;
+  [[nodiscard]] virtual std::string explain() const = 0;
+  [[nodiscard]] virtual Status prepare() const = 0;
+  [[nodiscard]] virtual Status forward(const ChainArgs& args, const Kept& kept, const Launch& launch = {}) const = 0;
+  [[nodiscard]] virtual Status backward(const ChainGradients& gradients, const Kept& kept,
+                                        const Launch& launch = {}) const = 0;
+};
+
 }  // namespace upconv

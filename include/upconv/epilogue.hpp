@@ -44,7 +44,8 @@ enum class Arithmetic {
   reverse_divide,  ///< u / v
   minimum,         ///< NaN in either stays NaN, as torch.minimum has it
   maximum,
-  load,  ///< u
+  load,    ///< u
+  detach,  ///< v, without a gradient further back
 };
 
 /// Where u comes from.

@@ -23,8 +23,10 @@ struct Closing {
   const void* source;
   void* out;
   void* parts;            ///< Statistics in pieces: two numbers a unit and share.
-  const void* tables[2];  ///< What items of the value read: three numbers a plane or row.
+  const void* tables[4];  ///< What items of the value read: numbers of a plane, row or set.
   void* table_out;
+  void* argmax;        ///< Where in its window the largest value lies, kept for the gradient.
+  void* saved;         ///< norm: mean and scale of every set, kept for the gradient.
   double* statistics;  ///< Of a batch norm: means, then biased variances.
   const void *weight, *bias;
   ClosingShape in;                 ///< As the source lies.

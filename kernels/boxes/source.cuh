@@ -3,6 +3,8 @@
 // element. Part of boxes.cuh.
 #pragma once
 
+#include "boxes/weights.cuh"
+
 namespace upconv {
 
 /// One box of the work: its sample, its corner in the phase grid (the dimension of a depth loop: in the result), its

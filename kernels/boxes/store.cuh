@@ -5,6 +5,9 @@
 // channel those columns are written that make whole sectors. Part of boxes.cuh.
 #pragma once
 
+#include "boxes/source.cuh"
+#include "boxes/weights.cuh"
+
 namespace upconv {
 
 constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.

@@ -2,6 +2,8 @@
 // store of a warp writes 8 neighbouring positions, a sector of 32 bytes, of four channels. Part of boxes.cuh.
 #pragma once
 
+#include "boxes/store.cuh"
+
 namespace upconv {
 
 /// All sums of a place.

@@ -6,64 +6,16 @@
 // else, since a value is read last by the thread that overwrites it. Floor: the source once, the result once.
 // Host preamble: LENGTH (0: known at run time), SPLIT, EACH, SOFTMAX, REDUCE (-1: none), CHANNEL_RANGE (columns run
 // over the channels alone).
-#include "closing/collect.cuh"
+#include "closing/column.cuh"
 
 namespace upconv::closing {
 
-using config::EACH;
-using config::LENGTH;
 using config::REDUCE;
 using config::SOFTMAX;
-using config::SPLIT;
-constexpr int GROUPS = THREADS / 32 / SPLIT;                         ///< of warps that share columns
-constexpr int HELD = LENGTH > 0 ? (LENGTH + SPLIT - 1) / SPLIT : 1;  ///< values of a column in a thread
 constexpr int COLLECT = REDUCE == AS_MAXIMUM     ? LARGEST
                         : REDUCE == AS_MINIMUM   ? SMALLEST
                         : REDUCE == AS_LOGSUMEXP ? EXPONENTIALS
                                                  : SUM;
-constexpr int SHARED_COLUMNS = GROUPS * 32 * EACH;
-
-/// Merges the SPLIT parts of every column; all of its threads have the whole afterwards.
-template <int collect>
-__device__ __forceinline__ void merge_split(Collected<collect, S> (&c)[EACH]) {
-  if constexpr (SPLIT > 1) {
-    struct Parts {
-      S first[SPLIT][SHARED_COLUMNS], second[SPLIT][SHARED_COLUMNS];
-    };
-    __shared__ Parts parts;
-    const int warp = threadIdx.x / 32, part = warp % SPLIT, at = warp / SPLIT * (32 * EACH) + threadIdx.x % 32;
-    __syncthreads();  // what an earlier merge left here has been read
-#pragma unroll
-    for (int e = 0; e < EACH; ++e) {
-      parts.first[part][at + 32 * e] = c[e].first;
-      if constexpr (collect == EXPONENTIALS) parts.second[part][at + 32 * e] = c[e].second;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int e = 0; e < EACH; ++e) {
-      c[e] = {S(0), parts.first[0][at + 32 * e], S(0)};
-      if constexpr (collect == EXPONENTIALS) c[e].second = parts.second[0][at + 32 * e];
-#pragma unroll
-      for (int p = 1; p < SPLIT; ++p)
-        c[e].merge({S(0), parts.first[p][at + 32 * e], collect == EXPONENTIALS ? parts.second[p][at + 32 * e] : S(0)});
-    }
-  }
-}
-
-/// Where a thread's columns lie.
-struct Columns {
-  i64 base[EACH];  ///< number of the first value among all
-  i64 column[EACH];
-  int unit[EACH];
-  Index inside[EACH];
-  bool exists[EACH];
-};
-
-/// The value `l` of column e, and where it is.
-__device__ __forceinline__ Spot place(const Closing& a, const Columns& c, int e, i64 l) {
-  if constexpr (config::CHANNEL_RANGE) return {c.unit[e], static_cast<int>(l), c.inside[e]};
-  return spot(a, c.base[e] + l * a.inner);
-}
 
 }  // namespace upconv::closing
 
@@ -72,17 +24,7 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace upconv;
   using namespace upconv::closing;
   const int warp = threadIdx.x / 32, part = warp % SPLIT;
-  Columns c;
-#pragma unroll
-  for (int e = 0; e < EACH; ++e) {
-    const i64 column = i64(blockIdx.x) * SHARED_COLUMNS + warp / SPLIT * (32 * EACH) + threadIdx.x % 32 + 32 * e;
-    c.exists[e] = column < a.units * a.inner;
-    c.column[e] = c.exists[e] ? column : 0;
-    const i64 unit = quotient(c.column[e], a.inner);
-    c.unit[e] = static_cast<int>(unit);
-    c.inside[e] = static_cast<Index>(c.column[e] - unit * a.inner);
-    c.base[e] = unit * a.length * a.inner + c.inside[e];
-  }
+  const Columns c(a);
   const auto read = [&](int e, i64 l) {
     const Spot s = place(a, c, e, l);
     return value(a, operands, s.n, s.channel, s.inside);

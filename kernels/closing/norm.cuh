@@ -41,6 +41,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) closing_norm(const upconv::
     mean = both[0], variance = both[1];
   }
   const double inverse = config::CENTER ? 1.0 : 1.0 / sqrt(variance + config::EPS);
+  if (a.saved && lane == 0)
+    static_cast<S*>(a.saved)[2 * set] = S(mean), static_cast<S*>(a.saved)[2 * set + 1] = S(inverse);
   if (a.statistics && lane == 0) a.statistics[set] = mean, a.statistics[a.units + set] = variance;
   for (i64 k = lane; k < planes; k += a.team) {
     const i64 plane = plane_of(k), channel = plane % CHANNELS;

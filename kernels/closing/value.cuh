@@ -3,7 +3,8 @@
 // is stored but what more than one element is needed for.
 //
 // Host preamble (src/cuda/closing_text.cpp), namespace config: Stored (the source), Out (the result), Element (operands
-// and a norm's vectors), CHANNELS (of the values), WIDE (offsets in a plane need 64 bits), POOL and the window, and
+// and a norm's vectors), CHANNELS (of the values), WIDE (offsets in a plane need 64 bits), POOL and the window, ARGMAX
+// (bytes in which a window's place of its maximum is kept, 0: not at all), and
 //   S before(S v, const Closing& a, const Operands& operands, int n, int channel, i64 at)   items on the source
 //   S after(...)                                                                            steps after the window
 //   S middle(...), S last(...)                                 steps after a softmax or norm, and after a reduction
@@ -20,6 +21,13 @@ namespace upconv {
 __device__ __forceinline__ i64 quotient(i64 a, i64 b) {
   if (((a | b) >> 32) == 0) return static_cast<u32>(a) / static_cast<u32>(b);
   return a / b;
+}
+/// The number of what a reduction of [units][length][inner] values leaves of the value `at`.
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at) {
+  const i64 unit = quotient(at, length * inner);
+  if (inner == 1) return unit;
+  const i64 rest = at - unit * (length * inner);
+  return unit * inner + rest - quotient(rest, inner) * inner;
 }
 __device__ __forceinline__ int quotient(int n, const arguments::Divisor& by) {
   return static_cast<int>((__umulhi(static_cast<u32>(n), by.magic) + static_cast<u32>(n)) >> by.shift);
@@ -82,6 +90,7 @@ __device__ __forceinline__ S window(const Closing& a, const Operands& operands, 
   const Index in_d = a.in.d, in_h = a.in.values.h, in_w = a.in.values.w;
   const i64 corner = n * a.in.values.n + channel * a.in.values.c + (i64(d0) * in_h + h0) * in_w + w0;
   S v = AVERAGE ? S(0) : S(-infinity());
+  int largest = 0;
 #pragma unroll(unrolled ? KD : 1)
   for (int kd = 0; kd < KD; ++kd)
 #pragma unroll(unrolled ? KH : 1)
@@ -93,8 +102,16 @@ __device__ __forceinline__ S window(const Closing& a, const Operands& operands, 
           continue;
         const i64 at = corner + (i64(kd) * in_h + kh) * in_w + kw;
         const S u = before(stored(a, at), a, operands, n, channel, at);
+        if (ARGMAX > 0 && (u > v || u != u)) largest = (kd * KH + kh) * KW + kw;
         v = AVERAGE ? v + u : larger(v, u);
       }
+  if constexpr (ARGMAX > 0) {
+    const i64 place = n * a.at.values.n + channel * a.at.values.c + (i64(d) * a.at.values.h + h) * a.at.values.w + w;
+    if constexpr (ARGMAX == 1)
+      static_cast<unsigned char*>(a.argmax)[place] = static_cast<unsigned char>(largest);
+    else
+      static_cast<int*>(a.argmax)[place] = largest;
+  }
   if constexpr (AVERAGE && !padded) v = v / S(KD * KH * KW);
   if constexpr (AVERAGE && padded) {
     const auto count = [](Index from, int kernel, int padding, Index size) {

@@ -1,10 +1,13 @@
-// The derivatives of the activations of epilogue/activations.cuh, for the kernels of activation.cuh: d f(v) / dv at v,
-// as torch's backward takes it where the function has a corner.
+// The derivatives of the activations of epilogue/activations.cuh, for the kernels of closing/pull*.cuh: d f(v) / dv at
+// v, as torch's backward takes it where the function has a corner.
 #pragma once
 
 #include "epilogue/activations.cuh"
 
 namespace upconv::slope {
+
+__device__ __forceinline__ float cosine_of(float v) { return cosf(v); }
+__device__ __forceinline__ double cosine_of(double v) { return cos(v); }
 
 template <class S>
 __device__ __forceinline__ S relu(S v) {
@@ -16,11 +19,11 @@ __device__ __forceinline__ S leaky_relu(S v, S negative_slope) {
 }
 template <class S>
 __device__ __forceinline__ S elu(S v, S alpha) {
-  return v > S(0) ? S(1) : alpha * exponential(v);
+  return v > S(0) ? S(1) : alpha * upconv::exponential(v);
 }
 template <class S>
 __device__ __forceinline__ S gelu(S v) {
-  const S density = S(0.39894228040143267794) * exponential(S(-0.5) * v * v);
+  const S density = S(0.39894228040143267794) * upconv::exponential(S(-0.5) * v * v);
   return S(0.5) * complementary_error(v * S(-0.70710678118654752440)) + v * density;
 }
 /// Of v * s with s = 1 / (1 + exp(-2u)).
@@ -37,7 +40,7 @@ __device__ __forceinline__ S silu(S v) {
 /// With t = tanh(log(1 + e)): t + v * (1 - t * t) * sigmoid(v).
 template <class S>
 __device__ __forceinline__ S mish(S v) {
-  const S e = exponential(v > S(20) ? S(20) : v), n = e * (e + S(2)), t = n / (n + S(2));
+  const S e = upconv::exponential(v > S(20) ? S(20) : v), n = e * (e + S(2)), t = n / (n + S(2));
   return v > S(20) ? S(1) : t + v * (S(4) * (n + S(1)) / ((n + S(2)) * (n + S(2)))) * activation::sigmoid(v);
 }
 template <class S>
@@ -65,6 +68,19 @@ __device__ __forceinline__ S hardswish(S v) {
 template <class S>
 __device__ __forceinline__ S softplus(S v, S beta, S threshold) {
   return v * beta > threshold ? S(1) : activation::sigmoid(v * beta);
+}
+
+template <class S>
+__device__ __forceinline__ S sine(S v) {
+  return cosine_of(v);
+}
+template <class S>
+__device__ __forceinline__ S square(S v) {
+  return S(2) * v;
+}
+template <class S>
+__device__ __forceinline__ S exponential(S v) {
+  return upconv::exponential(v);
 }
 
 }  // namespace upconv::slope

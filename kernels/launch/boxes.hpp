@@ -167,7 +167,8 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
                       double(f.streamed_bytes) * stages / 20.0;
   const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
   double longest = tensor;
-  for (const double other : {chain, load, store}) longest = other > longest ? other : longest;
+  const double others[] = {chain, load, store};
+  for (const double other : others) longest = other > longest ? other : longest;
   const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
   b.clocks = one * double(ceil_div(b.tiles, workers)) *
              (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);

@@ -36,6 +36,7 @@ struct ClosingLaunch {
   const char* refusal = nullptr;
   arguments::Closing arguments{};
   Int result[5] = {1, 1, 1, 1, 1};  ///< Shape of what the kernel writes, where it writes values.
+  Int at[5] = {1, 1, 1, 1, 1};      ///< After the window.
   Int blocks = 0;
   Int parts_bytes = 0;  ///< Of the statistics that `parts` writes and norm and result read.
 };
@@ -91,6 +92,7 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
     }
   }
   for (int d = 0; d < 5; ++d) {
+    l.at[d] = at[d];
     l.result[d] = f.reduces && d >= f.first && d <= f.last ? 1 : at[d];
     if (source[d] > Int(1) << 30) l.refusal = "a dimension above 2^30";
   }

@@ -16,6 +16,13 @@ __device__ __forceinline__ void barriers_ready() { asm volatile("fence.mbarrier_
 __device__ __forceinline__ void barrier_arrive(u32 b) {
   asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(b) : "memory");
 }
+/// Without a branch: the assembler makes products wait for one another where one lies between them.
+__device__ __forceinline__ void barrier_arrive_if(bool arrives, u32 b) {
+  asm volatile(
+      "{.reg .pred arrives; setp.ne.b32 arrives, %1, 0;\n@arrives mbarrier.arrive.shared.b64 _, [%0];}" ::"r"(b),
+      "r"(static_cast<int>(arrives))
+      : "memory");
+}
 /// Arrives, and has the barrier wait for `bytes` of bulk copies too.
 __device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(b), "r"(bytes) : "memory");

@@ -90,6 +90,7 @@ ARITHMETIC: dict[str, Callable] = {
     "load": lambda v, u: u,
 }
 _CODE = {name: 101 + i for i, name in enumerate(ARITHMETIC)}
+_DETACH = 101 + len(ARITHMETIC)
 MOST_STEPS, MOST_KEPT, MOST_OPERANDS = 24, 4, 16
 
 
@@ -98,13 +99,17 @@ def _step_numbers(step: Step) -> tuple[float, float, float]:
         return (step.number, step.a, step.b)
     if isinstance(step, Keep):
         return (_CODE["keep"], step.number, 0)
+    if isinstance(step, Detach):
+        return (_DETACH, 0, 0)
     other = step.other
     value = other.value if isinstance(other, Scalar) else other.number
     return (_CODE[step.op], value, _SOURCE[type(other)])
 
 
-def steps_numbers(steps: Sequence[Step]) -> list[float]:
-    steps = [step for step in steps if not isinstance(step, Detach)]
+def steps_numbers(steps: Sequence[Step], gradient: bool = False) -> list[float]:
+    """``gradient``: where gradients stop is part of it."""
+    if not gradient:
+        steps = [step for step in steps if not isinstance(step, Detach)]
     return [float(len(steps)), *(float(v) for step in steps for v in _step_numbers(step))]
 
 
@@ -343,13 +348,14 @@ class Chain:
     dropped: tuple[int, ...] = ()  # canonical dimensions that the result no longer has
     operands: tuple[str, ...] = field(default=(), compare=False)  # what each operand is, for people
 
-    def numbers(self, channels: int) -> list[float]:
-        """The encoding of everything but the layer."""
+    def numbers(self, channels: int, gradient: bool = False) -> list[float]:
+        """The encoding of everything but the layer; ``gradient``: for the operators that know of gradients."""
         rank = self.layer.rank
-        out = [*steps_numbers(self.prologue), *steps_numbers(self.epilogue), float(len(self.closing))]
+        out = [*steps_numbers(self.prologue, gradient), *steps_numbers(self.epilogue, gradient)]
+        out.append(float(len(self.closing)))
         for step in self.closing:
             own = step.numbers(rank, channels) if isinstance(step, (GroupNorm, Center)) else step.numbers(rank)
-            out += [float(v) for v in own] + steps_numbers(step.after)
+            out += [float(v) for v in own] + steps_numbers(step.after, gradient)
         return out
 
     def close(self, y: torch.Tensor, operands: Sequence[torch.Tensor]) -> torch.Tensor:

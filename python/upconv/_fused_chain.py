@@ -1,5 +1,6 @@
 # The module that _fusion puts into a model for a convolution and its surroundings, and the operator under it.
-# Where no gradient is wanted the whole chain is one operator; elsewhere its parts run in turn, as torch means them.
+# Where no gradient is wanted the whole chain is one operator; on CUDA with gradients it is one forward and one backward
+# (_training_chain); elsewhere its parts run in turn, as torch means them.
 """Running a chain."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from torch import nn as torch_nn
 from torch.autograd import forward_ad
 
-from . import _algebra, _chain, _ops, _precision, _shapes
+from . import _algebra, _chain, _ops, _precision, _shapes, _training_chain
 from ._call import _watched, run, run_epilogue
 
 _operator = torch.ops.upconv._chain.default
@@ -26,7 +27,7 @@ def _(statistics, mean, variance, batches, momentum, count):
 _CLOSING = 21  # numbers of a closing step before the steps after it
 
 
-def _shape_after(shape: list, numbers) -> tuple[list, bool]:
+def shape_after(shape: list, numbers) -> tuple[list, bool]:
     """What the chain makes of the convolution's result shape, and whether it has a batch norm: read off the encoding,
     which is all that tracing sees."""
     rank = len(shape) - 2
@@ -54,7 +55,7 @@ def _(x, w, b, operands, geometry, numbers):
     n = w.dim() - 2
     split = [geometry[i * n : (i + 1) * n] for i in range(4)]
     shape = _shapes.output_shape(x, w, b, *split, geometry[-2])
-    result, normalises = _shape_after(shape, numbers)
+    result, normalises = shape_after(shape, numbers)
     statistics = torch.empty((2, shape[1] if normalises else 0), dtype=torch.float64, device=x.device)
     return x.new_empty(result), statistics
 
@@ -102,6 +103,10 @@ class FusedChain(torch_nn.Module):
         self._norm = (norm,)  # in a tuple: not a child of this module
         self._numbers: dict[tuple, list[float]] = {}
         self._evaluation = _without_batch_norm(chain) if norm is not None else chain
+        self._bare = dataclasses.replace(chain, prologue=()) if chain.prologue else chain
+        self._bare_evaluation = (
+            dataclasses.replace(self._evaluation, prologue=()) if chain.prologue else self._evaluation
+        )
         self._shorter = _algebra.without_convolution(chain)
         self._shorter_evaluation = _algebra.without_convolution(self._evaluation)
 
@@ -125,6 +130,8 @@ class FusedChain(torch_nn.Module):
                 norm = None
         geometry = (*chain.layer.geometry, _precision.code(self.precision, x))
         if not self._in_one(x, weight, bias, operands):
+            if self._trains(x, weight, bias, operands):
+                return self._in_training(chain, norm, x, weight, bias, operands, geometry)
             return self._in_parts(chain, norm, x, weight, bias, operands, geometry)
         shorter = self._shorter if chain is self.chain else self._shorter_evaluation
         if shorter is not None and shorter.holds(x, weight, operands):
@@ -150,12 +157,12 @@ class FusedChain(torch_nn.Module):
             for i, t in enumerate(operands)
         )
 
-    def _encoded(self, chain, channels) -> list[float]:
+    def _encoded(self, chain, channels, gradient=False) -> list[float]:
         if torch.compiler.is_compiling():
-            return chain.numbers(channels)
-        key = (id(chain), channels)
+            return chain.numbers(channels, gradient)
+        key = (id(chain), channels, gradient)
         if key not in self._numbers:
-            self._numbers[key] = chain.numbers(channels)
+            self._numbers[key] = chain.numbers(channels, gradient)
         return self._numbers[key]
 
     def __getstate__(self):
@@ -181,7 +188,17 @@ class FusedChain(torch_nn.Module):
 
     def _in_one(self, x, weight, bias, operands) -> bool:
         """Whether one operator may do it all."""
-        if x.is_complex() or _wants_grad(x, weight, bias, operands):
+        return not _wants_grad(x, weight, bias, operands) and self._plain(x, weight, bias, operands)
+
+    def _trains(self, x, weight, bias, operands) -> bool:
+        """Whether one operator may do it forward and one backward."""
+        if x.device.type not in _training_chain.DEVICES or torch.compiler.is_compiling():
+            return False
+        return _wants_grad(x, weight, bias, operands) and self._plain(x, weight, bias, operands)
+
+    @staticmethod
+    def _plain(x, weight, bias, operands) -> bool:
+        if x.is_complex() or x.dtype != weight.dtype or (bias is not None and bias.dtype != x.dtype):
             return False
         if any(t.dtype != x.dtype or t.device != x.device for t in operands):
             return False
@@ -192,6 +209,26 @@ class FusedChain(torch_nn.Module):
         if torch.compiler.is_compiling():
             return not torch.is_autocast_enabled(x.device.type)
         return forward_ad._current_level < 0 and not _watched(x, weight, bias)
+
+    def _in_training(self, chain, norm, x, weight, bias, operands, geometry):
+        shorter = self._shorter if chain is self.chain else self._shorter_evaluation
+        if chain.prologue:
+            x = _chain.apply_steps(chain.prologue, x, operands)
+            chain = self._bare if chain is self.chain else self._bare_evaluation
+        if shorter is not None and shorter.holds(x, weight, operands):
+            chain, x, weight, geometry = shorter.apply(x, weight, geometry)
+        if not (chain.closing or chain.epilogue):
+            return chain.drop(run(chain.layer.rank, x, weight, bias, geometry))
+        numbers = self._encoded(chain, weight.shape[1] * geometry[-2], gradient=True)
+        try:
+            y, statistics = _training_chain.apply(x, weight, bias, geometry, chain, numbers, *operands)
+        except RuntimeError as error:
+            if "does not broadcast" in str(error):
+                raise NotThisChain from error
+            raise
+        if norm is not None and norm.running_mean is not None:
+            _update_running(norm, statistics, self._count(x, weight, chain))
+        return chain.drop(y)
 
     def _in_parts(self, chain, norm, x, weight, bias, operands, geometry):
         if chain.prologue:

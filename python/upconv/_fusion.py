@@ -76,6 +76,7 @@ class Outcome:
     already: set[str] = field(default_factory=set)  # convolutions that an earlier pass put into a chain
     undo: list[tuple] = field(default_factory=list)
     added: list[tuple] = field(default_factory=list)  # (owner, module)
+    exporting: bool = False  # the model lies on torch's meta device, and every activation is a chain's
 
     @property
     def convolutions(self) -> set[str]:
@@ -92,9 +93,9 @@ def _hooked(module) -> bool:
     return any(getattr(module, name, None) for name in _HOOKS)
 
 
-def fuse(model: torch_nn.Module, inputs: tuple | None) -> Outcome:
+def fuse(model: torch_nn.Module, inputs: tuple | None, exporting: bool = False) -> Outcome:
     """Rewrites the owners in ``model``; ``inputs`` (of the model) give shapes where there are any."""
-    outcome = Outcome()
+    outcome = Outcome(exporting=exporting)
     handled: set[int] = set()
     owners = [(name, m) for name, m in model.named_modules() if _owns(m)]
     calls = _arguments_of(model, [m for _, m in owners], inputs) if inputs is not None else {}
@@ -182,13 +183,13 @@ def _rewrite(model, name, owner, graph, call, outcome):
     uses = Counter(n.target for n in graph.nodes if n.op == "call_module")
     added = {}
     for node in list(graph.nodes):
-        layer = _layer_of(node, modules)
+        layer = _layer_of(node, modules, outcome.exporting)
         if layer is None:
             continue
         what = prefix + node.target if node.op == "call_module" else f"{name or '(model)'}: {node.target.__name__}"
         if node.op == "call_module" and uses[node.target] > 1:
             continue  # _pairs says so
-        finder = _Finder(graph, modules, node, layer)
+        finder = _Finder(graph, modules, node, layer, pairs=not outcome.exporting)
         found = finder.find()
         if found is None:
             if finder.ended:
@@ -275,7 +276,7 @@ def _erase_dead(graph):
             graph.erase_node(node)
 
 
-def _layer_of(node, modules):
+def _layer_of(node, modules, meta=False):
     """(Layer, x, weight, bias) of a transposed convolution, weight and bias as nodes or attribute names; or None."""
     if node.op == "call_module":
         module = modules.get(node.target)
@@ -285,7 +286,7 @@ def _layer_of(node, modules):
             return None
         if not isinstance(module.weight, torch.Tensor) or module.weight.dtype not in _ops.DTYPES:
             return None
-        if module.weight.device.type not in ("cpu", "cuda"):
+        if module.weight.device.type not in ("cpu", "cuda", *(("meta",) if meta else ())):
             return None
         layer = Layer(module.stride, module.padding, module.output_padding, module.dilation, module.groups)
         bias = f"{node.target}.bias" if module.bias is not None else None
@@ -305,7 +306,8 @@ def _layer_of(node, modules):
 class _Finder:
     """The longest chain around one convolution."""
 
-    def __init__(self, graph, modules, node, layer):
+    def __init__(self, graph, modules, node, layer, pairs=True):
+        self.pairs = pairs
         self.graph, self.modules, self.node = graph, modules, node
         self.layer, self.x, self.weight, self.bias = layer
         self.rank = self.layer.rank
@@ -363,7 +365,7 @@ class _Finder:
         if not (prologue or epilogue or closing):
             return None
         alone = not prologue and not closing and len(epilogue) == 1 and isinstance(epilogue[0], Activate)
-        if alone and len(self.inside) == 2 and all(n.op == "call_module" for n in self.inside):
+        if self.pairs and alone and len(self.inside) == 2 and all(n.op == "call_module" for n in self.inside):
             self.ended = ""
             return None  # a pair: one module takes the activation in (_pairs)
         self.end = value

@@ -10,7 +10,7 @@ namespace upconv::cuda {
 std::span<const Candidate> candidates(Pass pass);
 
 /// How many tiles a family with a cost model lets tuning try (plan/tuned.hpp).
-inline constexpr int most_variants = 12;
+inline constexpr int most_variants = 8;
 
 /// Few output channels, kernel a multiple of the stride: phases as rows of a product on the tensor cores
 /// (kernels/residues.cuh): forward.

@@ -21,12 +21,6 @@ Int product(const Shape5& s, int first, int last) {
   return n;
 }
 
-int operands_of_items(const ClosingValue& value) {
-  int n = value.after.operands();
-  for (const ClosingItem& item : value.before) n = std::max({n, item.steps.operands(), item.weight + 1, item.bias + 1});
-  return n;
-}
-
 /// Columns of a thread and warps that share one: 32 registers of values a thread, runs of neighbours as long as that
 /// allows.
 void share_columns(const ClosingPass& p, launch::ClosingFixed& f) {
@@ -43,7 +37,17 @@ void share_columns(const ClosingPass& p, launch::ClosingFixed& f) {
   f.each = 4 * held <= most ? 4 : 2 * held <= most ? 2 : 1;
 }
 
-launch::ClosingFixed fixed_of(const ClosingPass& p, DType element) {
+}  // namespace
+
+int argmax_bytes(const ClosingWindow& w) { return w.kernel[0] * w.kernel[1] * w.kernel[2] <= 256 ? 1 : 4; }
+
+int operands_of(const ClosingValue& value) {
+  int n = value.after.operands();
+  for (const ClosingItem& item : value.before) n = std::max({n, item.steps.operands(), item.weight + 1, item.bias + 1});
+  return n;
+}
+
+launch::ClosingFixed closing_fixed(const ClosingPass& p, DType element) {
   launch::ClosingFixed f;
   f.kind = static_cast<Int>(p.kind);
   const bool reads = p.kind != Kind::norm && p.kind != Kind::result;
@@ -65,6 +69,8 @@ launch::ClosingFixed fixed_of(const ClosingPass& p, DType element) {
   if (p.kind == Kind::columns) share_columns(p, f);
   return f;
 }
+
+namespace {
 
 const char* file_of(Kind kind) {
   static const char* const names[] = {"map", "parts", "norm", "result", "columns", "rows"};
@@ -117,12 +123,12 @@ bool ClosingPass::in_place() const {
 
 int ClosingPass::operands() const {
   const bool reads = kind != Kind::norm && kind != Kind::result;
-  return std::max({reads ? operands_of_items(value) : 0, middle.operands(), after_result.operands()});
+  return std::max({reads ? operands_of(value) : 0, middle.operands(), after_result.operands()});
 }
 
 Result<std::unique_ptr<ClosingKernel>> ClosingKernel::make(const ClosingPass& pass, DType element,
                                                            const CudaTarget& target) {
-  const launch::ClosingFixed fixed = fixed_of(pass, element);
+  const launch::ClosingFixed fixed = closing_fixed(pass, element);
   const bool reads = pass.kind != Kind::norm && pass.kind != Kind::result;
   const Shape5 shape = reads ? pass.value.shape : pass.value.at();
   launch::Int source[5];
@@ -162,7 +168,9 @@ Status ClosingKernel::run(const ClosingTensors& t, void* stream) const {
   if (!needed_ || launch_.blocks == 0) return {};
   arguments::Closing a = launch_.arguments;
   a.source = t.source, a.out = t.out, a.parts = t.parts;
-  a.tables[0] = t.tables[0], a.tables[1] = t.tables[1], a.table_out = t.table_out;
+  std::copy_n(t.tables, 4, a.tables);
+  a.table_out = t.table_out;
+  a.argmax = t.argmax, a.saved = t.saved;
   a.statistics = t.statistics;
   a.weight = t.weight, a.bias = t.bias;
   OperandBlock block;

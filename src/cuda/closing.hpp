@@ -23,12 +23,17 @@ struct ClosingItem {
     plane_table,  ///< (v - r) * s + t, by sample and channel
     row_table,    ///< the same by row, then a norm's vectors along the row
     soft_table,   ///< exp(v - r) * s, by row
+    set_norm,     ///< (v - mean) * scale by the set of planes, then a norm's vectors by channel
+    equals,       ///< 1 where v is what a reduction over it gave, else 0
   };
   Kind kind = Kind::steps;
   Epilogue steps;
-  int table = -1;              ///< Buffer.
-  int first = 4;               ///< First dimension of a row.
-  int weight = -1, bias = -1;  ///< row_table: operand numbers.
+  int table = -1;                      ///< Buffer.
+  int first = 4;                       ///< First dimension of a row.
+  int weight = -1, bias = -1;          ///< row_table, set_norm: operand numbers.
+  bool batch = false, center = false;  ///< set_norm: a set is a channel of all samples; there is no scale.
+  std::int64_t per = 1;                ///< set_norm: else this many planes.
+  double eps = 0.0;                    ///< set_norm and row_table
 };
 
 struct ClosingWindow {
@@ -44,6 +49,8 @@ struct ClosingValue {
   std::vector<ClosingItem> before;
   std::optional<ClosingWindow> window;
   Epilogue after;  ///< Steps after the window.
+
+  int argmax = -1;  ///< Buffer: where the window's largest value lies is kept there.
 
   [[nodiscard]] Shape5 at() const;  ///< The shape after the window.
   [[nodiscard]] bool plain() const { return before.empty() && !window && after.empty(); }
@@ -68,6 +75,7 @@ struct ClosingPass {
   double eps = 0.0;
   int weight = -1, bias = -1;                  ///< Operand numbers of a norm's vectors.
   int parts = -1, table = -1, table_out = -1;  ///< Buffers; `table` is applied to the moments first.
+  int saved = -1;                              ///< norm: mean and scale of every set, for the gradient.
   Epilogue middle, after_result;               ///< Steps after a softmax or norm, and after a reduction.
 
   [[nodiscard]] Shape5 result() const;
@@ -81,12 +89,20 @@ struct ClosingTensors {
   const void* source = nullptr;
   void* out = nullptr;
   void* parts = nullptr;
-  const void* tables[2] = {nullptr, nullptr};
+  const void* tables[4] = {nullptr, nullptr, nullptr, nullptr};
   void* table_out = nullptr;
+  void *argmax = nullptr, *saved = nullptr;
   double* statistics = nullptr;
   const void *weight = nullptr, *bias = nullptr;
   const Operand* operands = nullptr;  ///< By number; the vectors of row tables as data alone.
 };
+
+/// Bytes in which the place of a window's largest value is kept.
+int argmax_bytes(const ClosingWindow& window);
+
+/// How a value is read, of both kinds of kernels: the launch's part of it, and how many operands there are.
+launch::ClosingFixed closing_fixed(const ClosingPass& pass, DType element);
+int operands_of(const ClosingValue& value);
 
 class ClosingKernel {
  public:
@@ -95,6 +111,7 @@ class ClosingKernel {
 
   [[nodiscard]] Status run(const ClosingTensors& tensors, void* stream) const;
   [[nodiscard]] const jit::Kernel& kernel() const { return kernel_; }
+  [[nodiscard]] const launch::ClosingFixed& fixed() const { return fixed_; }
   [[nodiscard]] std::int64_t parts_bytes() const { return launch_.parts_bytes; }
   /// norm and result: whether the parts kernel has already written what this one would.
   [[nodiscard]] bool needed() const { return needed_; }

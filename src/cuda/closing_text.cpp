@@ -14,36 +14,18 @@ using Kind = ClosingPass::Kind;
 /// The number of a reduction or table in kernels/closing/collect.cuh.
 int as_number(const ClosingPass& p) { return p.softmax || !p.reduce ? 5 : static_cast<int>(*p.reduce); }
 
-class Text {
- public:
-  void constant(const char* name, std::int64_t value) {
-    text_ += std::string("constexpr int ") + name + " = " + std::to_string(value) + ";\n";
-  }
-  void flag(const char* name, bool value) {
-    text_ += std::string("constexpr bool ") + name + (value ? " = true;\n" : " = false;\n");
-  }
-  void number(const char* name, double value) {
-    char digits[64];
-    std::snprintf(digits, sizeof digits, "constexpr double %s = %a;\n", name, value);
-    text_ += digits;
-  }
-  void add(const std::string& s) { text_ += s; }
-  [[nodiscard]] const std::string& text() const { return text_; }
+}  // namespace
 
- private:
-  std::string text_;
-};
-
-/// Steps whose operands lie over the values named `values`, in a scope of their own.
-std::string scoped_steps(const Epilogue& steps, const std::string& values) {
-  if (steps.empty()) return "";
-  return "  {\n" +
-         steps_text(steps,
-                    [&](const EpilogueStep& step, std::size_t) { return operand_text(step, "Element", values); }) +
-         "  }\n";
+std::string set_of(const ClosingItem& item) {
+  if (item.batch) return "channel";
+  return "((upconv::i64(n) * CHANNELS + channel) / " + std::to_string(item.per) + ")";
 }
 
-std::string items(const std::vector<ClosingItem>& list) {
+std::string channel_operand(int number) {
+  return "upconv::operand_value<Element>(operands.at[" + std::to_string(number) + "], channel)";
+}
+
+std::string items_text(const std::vector<ClosingItem>& list) {
   std::string s;
   int table = 0;
   for (const ClosingItem& item : list) {
@@ -69,20 +51,52 @@ std::string items(const std::vector<ClosingItem>& list) {
         s += "  {\n    const S* t = " + t + " + 3 * upconv::quotient(at, a.row);\n" +
              "    v = upconv::exponential(v - t[0]) * t[1];\n  }\n";
         break;
+      case ClosingItem::Kind::set_norm:
+        s += "  {\n    const S* t = " + t + " + 2 * " + set_of(item) + ";\n    v = (v - t[0]) * t[1];\n";
+        for (const auto& [number, op] : {std::pair{item.weight, "v *= "}, {item.bias, "v += "}})
+          if (number >= 0) s += std::string("    ") + op + channel_operand(number) + ";\n";
+        s += "  }\n";
+        break;
+      case ClosingItem::Kind::equals:
+        s += "  v = v == " + t + "[upconv::reduced_place(a.length, a.inner, at)] ? S(1) : S(0);\n";
+        break;
     }
     ++table;
   }
   return s;
 }
 
-}  // namespace
+std::string scoped_steps(const Epilogue& steps, const std::string& values) {
+  if (steps.empty()) return "";
+  return "  {\n" +
+         steps_text(steps,
+                    [&](const EpilogueStep& step, std::size_t) { return operand_text(step, "Element", values); }) +
+         "  }\n";
+}
 
-std::string closing_text(const ClosingPass& p, DType element, const launch::ClosingFixed& fixed, bool finishes) {
-  Text t;
-  t.add("#include \"arguments/closing.cuh\"\n#include \"epilogue/activations.cuh\"\n");
+void begin_config(PreambleText& t, bool gradient) {
+  t.add(gradient ? "#include \"arguments/pull.cuh\"\n#include \"epilogue/slopes.cuh\"\n"
+                 : "#include \"arguments/closing.cuh\"\n#include \"epilogue/activations.cuh\"\n");
   t.add("#include \"epilogue/operands.cuh\"\n");
   // What the items need of closing/value.cuh, which is included after them.
-  t.add("namespace upconv {\n__device__ __forceinline__ i64 quotient(i64 a, i64 b);\n}\nnamespace config {\n");
+  t.add("namespace upconv {\n__device__ __forceinline__ i64 quotient(i64 a, i64 b);\n");
+  t.add("__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);\n}\nnamespace config {\n");
+}
+
+void add_window(PreambleText& t, const std::string& prefix, const ClosingWindow& w) {
+  t.flag((prefix + "COUNT_PAD").c_str(), w.count_include_pad);
+  const char* axes = "DHW";
+  for (int d = 0; d < 3; ++d) {
+    const std::string axis(1, axes[d]);
+    t.constant((prefix + "K" + axis).c_str(), w.kernel[d]);
+    t.constant((prefix + "S" + axis).c_str(), w.stride[d]);
+    t.constant((prefix + "PAD_" + axis).c_str(), w.padding[d]);
+  }
+}
+
+std::string closing_text(const ClosingPass& p, DType element, const launch::ClosingFixed& fixed, bool finishes) {
+  PreambleText t;
+  begin_config(t, false);
   t.add(std::string("typedef ") + device_type(element) + " Element;\n");
   t.add(std::string("typedef ") + device_type(p.value.stored) + " Stored;\n");
   t.add(std::string("typedef ") + device_type(p.out_type) + " Out;\n");
@@ -98,14 +112,8 @@ std::string closing_text(const ClosingPass& p, DType element, const launch::Clos
   t.flag("POOL", value.window.has_value());
   const ClosingWindow w = value.window.value_or(ClosingWindow{});
   t.flag("AVERAGE", w.average);
-  t.flag("COUNT_PAD", w.count_include_pad);
-  const char* axes = "DHW";
-  for (int d = 0; d < 3; ++d) {
-    const std::string axis(1, axes[d]);
-    t.constant(("K" + axis).c_str(), w.kernel[d]);
-    t.constant(("S" + axis).c_str(), w.stride[d]);
-    t.constant(("PAD_" + axis).c_str(), w.padding[d]);
-  }
+  t.constant("ARGMAX", value.window && value.argmax >= 0 ? argmax_bytes(w) : 0);
+  add_window(t, "", w);
   switch (p.kind) {
     case Kind::map:
       break;
@@ -154,7 +162,7 @@ std::string closing_text(const ClosingPass& p, DType element, const launch::Clos
           "{\n" +
           body + "  return v;\n}\n");
   };
-  function("before", items(value.before));
+  function("before", items_text(value.before));
   function("after", scoped_steps(value.after, "a.at.values"));
   function("middle", scoped_steps(p.middle, "a.at.values"));
   function("last", scoped_steps(p.after_result, "a.result.values"));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
 #include "cuda/gather_tile.hpp"
@@ -147,7 +148,8 @@ class GatherMma final : public PassKernel {
         fixed_(fixed_of(q, s, t)),
         launch_(launch::launch_of(fixed_, sizes_of(q.geometry), q.target.processors)),
         kernel_(program_of(q, s, t), static_cast<unsigned>(t.shared_bytes)),
-        operands_(q) {}
+        operands_(q),
+        predicted_(calibrated("cuda_gather_mma", q.problem, q.pass, t.seconds)) {}
 
   Status run(const PassTensors& p, void*, void* stream) const override {
     const bool forward = pass_ == Pass::forward;
@@ -164,7 +166,7 @@ class GatherMma final : public PassKernel {
   }
   std::string detail() const override { return std::string(mode_) + ", " + to_string(tile_); }
   std::vector<const jit::Kernel*> kernels() const override { return {&kernel_}; }
-  double predicted_seconds() const override { return tile_.seconds; }
+  double predicted_seconds() const override { return predicted_; }
 
  private:
   Pass pass_;
@@ -175,6 +177,7 @@ class GatherMma final : public PassKernel {
   launch::GatherMmaLaunch launch_;
   jit::Kernel kernel_;
   OperandArguments operands_;
+  double predicted_;
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ struct Request : upconv::Request {
 class PassKernel {
  public:
   virtual ~PassKernel() = default;
-  /// Device scratch, from the caller. 0 for forward and dx; at most 64 MiB for dw and db.
+  /// Device scratch, from the caller. Forward and dx: what prepared weights take, else 0; dw and db: at most 64 MiB.
   [[nodiscard]] virtual std::size_t workspace_bytes() const { return 0; }
   /// Launches on `stream` (a CUstream) of the request's device. Never synchronises, never allocates on the device.
   [[nodiscard]] virtual Status run(const PassTensors& tensors, void* workspace, void* stream) const = 0;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
 #include "cuda/operands.hpp"
@@ -362,7 +363,8 @@ class Tiles final : public PassKernel {
         launch_(launch::launch_of(fixed_, sizes_of(r.geometry), r.target.processors)),
         kernel_({"tiles.cuh", "tiles", preamble(s, t, r)}, t.shared_bytes),
         operands_(r),
-        predicted_(std::max(t.seconds, min_bytes(r.problem, r.pass) / r.target.bytes_per_second * 1.2)) {}
+        predicted_(calibrated("cuda_tiles", r.problem, r.pass,
+                              std::max(t.seconds, min_bytes(r.problem, r.pass) / r.target.bytes_per_second * 1.2))) {}
 
   Status run(const PassTensors& t, void*, void* stream) const override {
     Start<1> start(device_, stream, {&kernel_});

@@ -9,16 +9,6 @@
 namespace upconv {
 namespace {
 
-/// Exactly `v` as a value of type S. Infinities and NaN, which no literal writes, go by their bits.
-std::string literal(double v) {
-  char text[64];
-  if (std::isfinite(v))
-    std::snprintf(text, sizeof text, "S(%a)", v);
-  else
-    std::snprintf(text, sizeof text, "S(__longlong_as_double(0x%016" PRIx64 "ll))", std::bit_cast<std::uint64_t>(v));
-  return text;
-}
-
 /// The device function of a step and how many of the step's parameters it takes.
 struct Function {
   const char* name;
@@ -68,6 +58,7 @@ std::string arithmetic(Arithmetic a, const std::string& u) {
   switch (a) {
     case Arithmetic::none:
     case Arithmetic::keep:
+    case Arithmetic::detach:
       return "";
     case Arithmetic::add:
       return "v = v + " + u + ";";
@@ -91,16 +82,24 @@ std::string arithmetic(Arithmetic a, const std::string& u) {
   return "";
 }
 
-/// A step applied to `argument`, by the function of that name in upconv::`scope`.
-std::string call(const char* scope, const EpilogueStep& step, const std::string& argument) {
-  const Function f = function_of(step.activation);
-  std::string s = std::string("upconv::") + scope + "::" + f.name + "<S>(" + argument;
-  if (f.parameters > 0) s += ", " + literal(step.a);
-  if (f.parameters > 1) s += ", " + literal(step.b);
-  return s + ")";
+}  // namespace
+
+std::string literal_text(double v) {
+  char text[64];
+  if (std::isfinite(v))
+    std::snprintf(text, sizeof text, "S(%a)", v);
+  else
+    std::snprintf(text, sizeof text, "S(__longlong_as_double(0x%016" PRIx64 "ll))", std::bit_cast<std::uint64_t>(v));
+  return text;
 }
 
-}  // namespace
+std::string call_text(const char* scope, const EpilogueStep& step, const std::string& argument) {
+  const Function f = function_of(step.activation);
+  std::string s = std::string("upconv::") + scope + "::" + f.name + "<S>(" + argument;
+  if (f.parameters > 0) s += ", " + literal_text(step.a);
+  if (f.parameters > 1) s += ", " + literal_text(step.b);
+  return s + ")";
+}
 
 std::string steps_text(const Epilogue& epilogue, const OperandText& operand) {
   std::string s;
@@ -111,13 +110,15 @@ std::string steps_text(const Epilogue& epilogue, const OperandText& operand) {
       const std::string name = "kept" + std::to_string(step.index);
       s += (kept[step.index] ? "  " : "  S ") + name + " = v;\n";
       kept[step.index] = true;
+    } else if (step.arithmetic == Arithmetic::detach) {
+      continue;
     } else if (step.arithmetic != Arithmetic::none) {
-      const std::string u = step.source == Source::scalar    ? literal(step.a)
+      const std::string u = step.source == Source::scalar    ? literal_text(step.a)
                             : step.source == Source::operand ? operand(step, i)
                                                              : "kept" + std::to_string(step.index);
       s += "  " + arithmetic(step.arithmetic, u) + "\n";
     } else {
-      s += "  v = " + call("activation", step, "v") + ";\n";
+      s += "  v = " + call_text("activation", step, "v") + ";\n";
     }
   }
   return s;
@@ -168,18 +169,6 @@ std::string epilogue_text(const Epilogue& epilogue, const std::string& element) 
     s += head + ") {\n" + steps + "  return v;\n}\n" + head + ", const Operands&, int, int, upconv::i64) {\n" +
          "  return epilogue<S>(v);\n}\n";
   return s + "}  // namespace config\n";
-}
-
-std::string epilogue_gradient_text(const Epilogue& epilogue) {
-  std::string s = "#include \"epilogue/slopes.cuh\"\nnamespace config {\ntemplate <class S>\n";
-  s += "__device__ __forceinline__ S epilogue_gradient(S v0, S dy) {\n";
-  const std::size_t count = epilogue.steps.size();
-  const auto value = [](std::size_t i) { return "v" + std::to_string(i); };
-  for (std::size_t i = 0; i + 1 < count; ++i)
-    s += "  const S " + value(i + 1) + " = " + call("activation", epilogue.steps[i], value(i)) + ";\n";
-  for (std::size_t i = count; i-- > 0;) s += "  dy *= " + call("slope", epilogue.steps[i], value(i)) + ";\n";
-  s += "  return dy;\n}\n}  // namespace config\n";
-  return s;
 }
 
 }  // namespace upconv

@@ -13,6 +13,12 @@ namespace upconv {
 /// needs. Equal lists give equal texts.
 std::string epilogue_text(const Epilogue& epilogue, const std::string& element);
 
+/// Exactly `v` as a value of type S.
+std::string literal_text(double v);
+
+/// An activation, or (scope "slope") its derivative, at `argument`.
+std::string call_text(const char* scope, const EpilogueStep& step, const std::string& argument);
+
 /// The expression of a step's operand; the number is the step's place in its list.
 using OperandText = std::function<std::string(const EpilogueStep&, std::size_t)>;
 
@@ -22,9 +28,5 @@ std::string steps_text(const Epilogue& epilogue, const OperandText& operand);
 /// The value of a step's operand as `operands` of kernels/epilogue/operands.cuh holds it, where n, channel and at are
 /// known. `values` names the arguments::Values.
 std::string operand_text(const EpilogueStep& step, const std::string& element, const std::string& values);
-
-/// `namespace config { template <class S> S epilogue_gradient(S v, S dy); }`: dy times the derivative of the steps at
-/// v.
-std::string epilogue_gradient_text(const Epilogue& epilogue);
 
 }  // namespace upconv

@@ -48,13 +48,14 @@ const char* name(Activation a) {
 
 const char* name(Arithmetic a) {
   static const char* const names[] = {
-      "none",           "keep",    "add",     "subtract", "reverse_subtract", "multiply", "divide",
-      "reverse_divide", "minimum", "maximum", "load"};
+      "none",    "keep",    "add",  "subtract", "reverse_subtract", "multiply", "divide", "reverse_divide",
+      "minimum", "maximum", "load", "detach"};
   return names[static_cast<int>(a)];
 }
 
 Status validate_arithmetic(const EpilogueStep& step, bool (&kept)[max_kept]) {
   const std::string number = std::to_string(step.index);
+  if (step.arithmetic == Arithmetic::detach) return {};
   if (step.arithmetic == Arithmetic::keep || step.source == Source::kept) {
     if (step.index < 0 || step.index >= max_kept)
       return invalid_argument("epilogue: at most " + std::to_string(max_kept) + " kept values, but got number " +
@@ -103,6 +104,10 @@ std::string to_string(const Epilogue& epilogue) {
   std::string s;
   for (const EpilogueStep& step : epilogue.steps) {
     if (!s.empty()) s += ", ";
+    if (step.arithmetic == Arithmetic::detach) {
+      s += name(step.arithmetic);
+      continue;
+    }
     if (step.arithmetic != Arithmetic::none) {
       s += std::string(name(step.arithmetic)) + "(";
       if (step.arithmetic != Arithmetic::keep && step.source == Source::scalar)

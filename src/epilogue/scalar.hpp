@@ -51,6 +51,7 @@ inline double combine(Arithmetic arithmetic, double v, double u) {
   switch (arithmetic) {
     case Arithmetic::none:
     case Arithmetic::keep:
+    case Arithmetic::detach:
       return v;
     case Arithmetic::add:
       return v + u;

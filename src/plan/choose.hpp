@@ -1,9 +1,11 @@
 // The walk that every engine's plan makes: of a pass's candidates, keep the first that accepts, and every reason
-// before it.
+// before it. Candidates with a cost model are compared: where the first that accepts has one, the others with one are
+// asked too, and the shortest predicted time is kept.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,6 +35,32 @@ struct Choice {
 template <class Kernel>
 using Choices = std::array<Choice<Kernel>, passes.size()>;
 
+/// Whether a candidate's predictions stand beside those of others.
+template <class Candidate>
+bool is_compared(const Candidate& c) {
+  if constexpr (requires { c.variants; })
+    return c.variants > 1;
+  else
+    return false;
+}
+
+/// Keeps the faster of the choice so far and `other`, and says what the other was predicted to take.
+template <class Kernel>
+void keep_faster(Choice<Kernel>& choice, std::string_view name, std::unique_ptr<Kernel> other) {
+  if constexpr (requires { other->predicted_seconds(); }) {
+    std::string loser(name);
+    double best = choice.kernel->predicted_seconds(), rest = other->predicted_seconds();
+    if (rest < best) {
+      std::swap(best, rest);
+      std::swap(loser, choice.name);
+      choice.kernel = std::move(other);
+    }
+    char text[80];
+    std::snprintf(text, sizeof text, "predicted %.1f us against %.1f us", rest * 1e6, best * 1e6);
+    choice.declined.push_back({std::move(loser), text});
+  }
+}
+
 /// Fills `choices`. `candidates(pass)` lists a pass's candidates, `request(pass, forced)` is what they are asked.
 /// `only` names one candidate to be used for every pass that has it; empty lets the list decide. With `may_decline` a
 /// pass that `only` declines stays without a kernel, as long as it takes another one.
@@ -51,19 +79,24 @@ Status choose(const Problem& problem, const std::string& only, Candidates candid
     bool forced = false;
     for (const auto& c : list) forced |= c.name == only;
     const auto question = request(pass, forced);
+    bool compares = false;
     for (const auto& c : list) {
+      if (choice.kernel && !(compares && is_compared(c))) continue;
       if (forced && c.name != only) {
         choice.declined.push_back({std::string(c.name), "only " + only + " was asked for"});
         continue;
       }
       Status bounds = &c == &list.back() ? Status{} : within_bounds(question.geometry);
       auto made = bounds.ok() ? c.make(question) : Result<std::unique_ptr<Kernel>>(std::move(bounds));
-      if (made.ok()) {
+      if (!made.ok()) {
+        choice.declined.push_back({std::string(c.name), made.status().message()});
+      } else if (choice.kernel) {
+        keep_faster(choice, c.name, std::move(made).value());
+      } else {
         choice.name = c.name;
         choice.kernel = std::move(made).value();
-        break;
+        compares = is_compared(c);
       }
-      choice.declined.push_back({std::string(c.name), made.status().message()});
     }
     used |= forced && choice.kernel;
     if (choice.kernel) continue;

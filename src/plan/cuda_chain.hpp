@@ -10,5 +10,7 @@ namespace upconv {
 
 /// The closing kernels of a chain's plan on CUDA, owned by it.
 std::vector<const jit::Kernel*> cuda_chain_kernels(const ChainPlan& plan);
+/// The same of its training, forward and backward.
+std::vector<const jit::Kernel*> cuda_chain_kernels(const TrainingChain& plan);
 
 }  // namespace upconv

@@ -39,11 +39,6 @@ Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architec
   return unsupported("no candidate for " + std::string(to_string(pass)) + " of " + to_string(problem) + reasons);
 }
 
-std::string activation_preamble(const Epilogue& epilogue) {
-  return "#include \"types.cuh\"\nnamespace config {\ntypedef float Element;\n}\n" + epilogue_text(epilogue, "float") +
-         epilogue_gradient_text(epilogue);
-}
-
 std::string_view kernel_text(std::string_view name) {
   for (const jit::Source& s : jit::sources())
     if (s.name == name) return s.text;

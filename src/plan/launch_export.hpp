@@ -29,9 +29,6 @@ struct ExportedPass {
 /// launch can be repeated for other sizes.
 Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architecture, const Epilogue& epilogue);
 
-/// activation.cuh specialised for an epilogue of fp32: its kernels activation_forward and activation_backward.
-std::string activation_preamble(const Epilogue& epilogue);
-
 /// A file of kernels/ by its path there; empty when there is none.
 std::string_view kernel_text(std::string_view name);
 

@@ -27,7 +27,8 @@ constexpr unsigned most_ranks = 16;
 
 /// A loaded text. Kernels of one text share the places of their `__shared__` variables.
 struct Module {
-  unsigned static_bytes = 0;
+  unsigned static_bytes = 0;                    ///< Of all its kernels' `__shared__` variables.
+  std::map<const Kernel*, unsigned> static_of;  ///< Of each kernel's own.
 };
 Module& module_of(const void* function) {
   static auto* all = new std::map<const void*, Module>;
@@ -362,7 +363,7 @@ void run_cluster(const dim3& grid, const dim3& size, const dim3& shape, const di
 }
 
 /// Why there is no such launch, or nothing.
-std::string refusal(const Kernel& kernel, const Module& module, const dim3& grid, const dim3& size, const dim3& shape,
+std::string refusal(const Kernel& kernel, Module& module, const dim3& grid, const dim3& size, const dim3& shape,
                     const dim3& asked, std::size_t shared_bytes) {
   const std::uint64_t threads = std::uint64_t{size.x} * size.y * size.z,
                       blocks = std::uint64_t{shape.x} * shape.y * shape.z;
@@ -372,7 +373,7 @@ std::string refusal(const Kernel& kernel, const Module& module, const dim3& grid
   if (shared_bytes > kernel.allowed)
     return std::to_string(shared_bytes) + " bytes of dynamic shared memory, of which it was allowed " +
            std::to_string(kernel.allowed);
-  if (shared_bytes + module.static_bytes > most_shared) return "more shared memory than a block has";
+  if (shared_bytes + module.static_of[&kernel] > most_shared) return "more shared memory than a block has";
   if (kernel.cluster.x && asked.x &&
       (kernel.cluster.x != asked.x || kernel.cluster.y != asked.y || kernel.cluster.z != asked.z))
     return "a launch with clusters other than those of __cluster_dims__";
@@ -559,8 +560,11 @@ void* emu_map_pointer(const void* p, unsigned rank) {
 unsigned emu_static_shared_reserve(unsigned bytes, unsigned alignment) {
   unsigned& used = cluster.module->static_bytes;
   const unsigned at = (used + alignment - 1) / alignment * alignment;
-  if (emu_shared_bytes + at + bytes > most_shared) fail("more shared memory than a block has");
+  if (at + bytes > most_shared) fail("more __shared__ variables in one text than there is room for");
   used = at + bytes;
+  unsigned& own = cluster.module->static_of[cluster.kernel];
+  own = (own + alignment - 1) / alignment * alignment + bytes;
+  if (emu_shared_bytes + own > most_shared) fail("more shared memory than a block has");
   for (unsigned rank = 0; rank < cluster.size; ++rank) {
     const Memory& m = memory_of(rank);
     std::memset(m.statics.memory + at, 0xff, bytes + 2048);  // and what is checked behind it

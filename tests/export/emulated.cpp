@@ -24,35 +24,105 @@ extern "C" __attribute__((visibility("default"))) const char* exported_run(int l
   return "no such step";
 }
 
-#ifdef EXPORTED_ACTIVATION
-extern "C" __attribute__((visibility("default"))) const char* exported_activation(int layer, int gradient,
-                                                                                  const void* z, const void* dy,
-                                                                                  void* result, long long count) {
-  const cudaError_t error = exported::run_activation(layer, gradient != 0, z, dy, result, count, nullptr);
+#ifdef EXPORTED_CHAINS
+/// A chain's program for the sizes `z` of the layer's result, operands dense, five sizes each.
+struct ExportedCall {
+  const exported::Chain& chain;
+  const exported::Passes& passes;
+  exported::Program* program = new exported::Program;
+  exported::ProgramPlan* plan = new exported::ProgramPlan;
+  exported::ProgramOperand operands[16];
+  long long z[5];
+  const char* wrong = nullptr;
+
+  ExportedCall(int number, int which, int processors, const long long* sizes, const void* const* given,
+               const long long* given_sizes)
+      : chain(exported::chains[number]),
+        passes(which == 0   ? chain.results
+               : which == 1 ? chain.training
+                            : chain.gradient) {
+    for (int d = 0; d < 5; ++d) z[d] = sizes[d];
+    for (int i = 0; i < chain.operand_count; ++i) {
+      operands[i].data = given[i];
+      for (int d = 0; d < 5; ++d) operands[i].size[d] = given_sizes[5 * i + d];
+      if (!exported::fits(chain, i, operands[i].size, z)) wrong = "an operand does not fit";
+    }
+    passes.fill(*program);
+    upconv::launch::plan_program(*program, z, operands, processors, *plan);
+    if (plan->refusal) wrong = plan->refusal;
+  }
+  ~ExportedCall() { delete program, delete plan; }
+};
+
+/// How many passes there are; sizes of y, and bytes of what is kept.
+extern "C" __attribute__((visibility("default"))) int exported_chain_sizes(int number, int which, int processors,
+                                                                           const long long* z, const void* const* given,
+                                                                           const long long* given_sizes, long long* y,
+                                                                           long long* saved, int* saved_count) {
+  ExportedCall call(number, which, processors, z, given, given_sizes);
+  long long shape[5] = {z[0], z[1], z[2], z[3], z[4]};
+  exported::sizes_after(call.chain, call.chain.rule_count, shape);
+  for (int d = 0; d < 5; ++d) y[d] = shape[d];
+  *saved_count = call.program->saved_count;
+  for (int b = 0; b < call.program->buffer_count; ++b)
+    if (call.program->buffers[b].place == upconv::launch::IN_SAVED)
+      saved[call.program->buffers[b].number] = call.plan->bytes[b];
+  return call.program->pass_count;
+}
+
+/// The layer's convolution with the chain's epilogue.
+extern "C" __attribute__((visibility("default"))) const char* exported_chain_layer(
+    int number, int tf32, int hopper, int processors, long long batch, const long long* in, const long long* out,
+    const void* a, const void* b, const void* bias, void* result, const void* const* given,
+    const long long* given_sizes) {
+  using namespace exported;
+  const long long z[5] = {batch, chains[number].channels, out[0], out[1], out[2]};
+  ExportedCall call(number, 0, processors, z, given, given_sizes);
+  if (call.wrong) return call.wrong;
+  const long long volume = out[0] * out[1] * out[2];
+  const auto block = upconv::launch::operand_block(call.operands, call.chain.operand_count,
+                                                   {call.chain.channels * volume, volume, 1, int(out[1]), int(out[2])});
+  const Sizes sizes{batch, {in[0], in[1], in[2]}, {out[0], out[1], out[2]}};
+  for (const Step& s : steps) {
+    if (s.layer != number || s.which != FORWARD_CHAIN || s.tf32 != tf32 || s.hopper != (hopper != 0)) continue;
+    long long bytes = 0;
+    if (const char* refusal = s.plan(sizes, processors, &bytes)) return refusal;
+    void* workspace = bytes ? std::aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
+    const cudaError_t error = s.run(sizes, {a, b, bias, result, &block}, workspace, processors, nullptr);
+    std::free(workspace);
+    return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  }
+  return "no such step";
+}
+
+extern "C" __attribute__((visibility("default"))) const char* exported_chain_run(
+    int number, int which, int processors, const long long* sizes, const void* const* given,
+    const long long* given_sizes, const void* z, const void* dy, void* y, void* dz, void* db, void* const* saved,
+    void* const* gradients, double* statistics) {
+  ExportedCall call(number, which, processors, sizes, given, given_sizes);
+  if (call.wrong) return call.wrong;
+  exported::ProgramTensors t;
+  t.z = z, t.dy = dy, t.y = y, t.dz = dz, t.db = db, t.saved = saved, t.gradients = gradients;
+  t.statistics = statistics;
+  const long long bytes = call.plan->workspace_bytes;
+  t.workspace = bytes ? std::aligned_alloc(256, bytes) : nullptr;
+  if (bytes) std::memset(t.workspace, 0xff, bytes);  // NaN everywhere
+  t.operands = call.operands, t.operand_count = call.chain.operand_count;
+  const cudaError_t error = exported::run_passes(call.passes, *call.program, *call.plan, t, nullptr);
+  std::free(t.workspace);
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 #endif
 
-#ifdef EXPORTED_NORM
-extern "C" __attribute__((visibility("default"))) const char* exported_norm(const void* x, const void* weight,
-                                                                            const void* bias, float eps,
-                                                                            long long samples, long long channels,
-                                                                            long long groups, long long volume,
-                                                                            void* statistics, void* y) {
-  void* parts = std::malloc(exported::norm_scratch(samples, channels, groups, volume));
-  const cudaError_t error =
-      exported::run_norm(x, weight, bias, eps, samples, channels, groups, volume, parts, statistics, y, nullptr);
-  std::free(parts);
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
-}
-
-extern "C" __attribute__((visibility("default"))) const char* exported_norm_gradient(
-    const void* x, const void* dy, const void* weight, const void* statistics, long long samples, long long channels,
-    long long groups, long long volume, void* dx, void* dweight, void* dbias) {
-  void* sums = std::malloc(samples * channels * 2 * sizeof(float));
-  const cudaError_t error = exported::run_norm_gradient(x, dy, weight, statistics, samples, channels, groups, volume,
-                                                        sums, dx, dweight, dbias, nullptr);
-  std::free(sums);
+#ifdef EXPORTED_RUNNING
+extern "C" __attribute__((visibility("default"))) const char* exported_running(const void* statistics, void* mean,
+                                                                               void* variance, void* batches,
+                                                                               double momentum, int chain,
+                                                                               const long long* z, int channels) {
+  long long seen[5] = {z[0], z[1], z[2], z[3], z[4]};
+  exported::sizes_after(exported::chains[chain], exported::chains[chain].norm_level, seen);
+  const cudaError_t error = exported::run_running(statistics, mean, variance, batches, momentum,
+                                                  seen[0] * seen[2] * seen[3] * seen[4], channels, nullptr);
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 #endif

@@ -24,7 +24,7 @@ FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-fno-threadsafe-statics
          "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"]  # fmt: skip
 #: Multiprocessors: few, so that persistent grids take turns.
 PROCESSORS = 3
-FORWARD, FORWARD_ACTIVATED, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT = range(5)
+FORWARD, FORWARD_CHAIN, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT = range(5)
 
 needs_emulator = pytest.mark.skipif(
     not (TRANSLATOR.exists() and LIBRARY.exists() and HEADER.exists()), reason=f"the emulator is not built in {BUILD}"
@@ -54,8 +54,8 @@ def compiled(module, hopper: bool, folder: Path) -> Emulated:
         f"-DUPCONV_HOPPER={int(hopper)}",
         f"-DUPCONV_BASE={int(not hopper)}",
     ]
-    defined += ["-DEXPORTED_ACTIVATION"] if module.ACTIVATED else []
-    defined += ["-DEXPORTED_NORM"] if hasattr(module, "_GroupNorm") else []
+    defined += ["-DEXPORTED_CHAINS"] if hasattr(module, "CHAINS") else []
+    defined += ["-DEXPORTED_RUNNING"] if "upconv_update_running" in module.FUNCTIONS else []
     library = folder / f"source{next(_loaded)}.so"
     command = ["g++", *FLAGS, *defined, "-I", ROOT / "tests", "-I", ROOT / "tests/emulator/include", "-include", HEADER,
                translated, LIBRARY, f"-Wl,-rpath,{BUILD}", "-o", library]  # fmt: skip
@@ -70,15 +70,16 @@ class Emulated:
     def __init__(self, module, library, hopper: bool):
         self.layers, self.hopper, self.library = module.LAYERS, hopper, library
         self.calls: list[tuple] = []
-        for name in ("exported_run", "exported_activation", "exported_norm", "exported_norm_gradient"):
+        self.module = module
+        for name in ("exported_run", "exported_chain_layer", "exported_chain_run", "exported_running"):
             if hasattr(library, name):
                 getattr(library, name).restype = ctypes.c_char_p
 
-    def upconv_forward(self, x, w, b, layer, tf32, activated):
+    def upconv_forward(self, x, w, b, layer, tf32):
         out = self._out(layer, x.shape)
         y = torch.full((x.shape[0], self.layers[layer][2], *out), float("nan"))
         bias = b.contiguous() if self.layers[layer][9] else None
-        self._run(layer, FORWARD_ACTIVATED if activated else FORWARD, tf32, x.shape, x, w, bias, y)
+        self._run(layer, FORWARD, tf32, x.shape, x, w, bias, y)
         return y
 
     def upconv_input_gradient(self, dy, w, size, layer, tf32):
@@ -97,26 +98,41 @@ class Emulated:
         self._run(layer, BIAS_GRADIENT, False, size, dy, None, None, db)
         return db
 
-    def upconv_activation(self, z, dy, layer, gradient):
-        result = torch.full_like(z, float("nan"))
-        error = self.library.exported_activation(layer, int(gradient), _at(z), _at(dy.contiguous()), _at(result),
-                                                 ctypes.c_longlong(z.numel()))  # fmt: skip
-        assert error is None, error
-        return result
+    def upconv_chain(self, x, w, b, operands, chain, tf32, training):
+        layer = self.module.CHAINS[chain][0]
+        x = x.contiguous()
+        z_shape = x.shape if layer < 0 else (x.shape[0], self.layers[layer][2], *self._out(layer, x.shape))
+        call = _ChainCall(self, chain, 1 if training else 0, z_shape, operands)
+        y, saved, passes = call.sizes()
+        z, statistics = x, torch.full((2, z_shape[1]), float("nan"), dtype=torch.float64)
+        if layer >= 0:
+            bias = b.contiguous() if self.layers[layer][9] else None
+            z = y if passes == 0 else torch.full(z_shape, float("nan"))
+            applied = not training and f"({chain}, FORWARD_CHAIN, " in self.module.STEPS
+            self.calls.append((layer, FORWARD_CHAIN if applied else FORWARD, tf32))
+            if applied:
+                call.layer(tf32, x, w.contiguous(), bias, z)
+            else:
+                self._run(layer, FORWARD, tf32, x.shape, x, w, bias, z)
+        call.run(z=z, y=y, saved=saved, statistics=statistics)
+        return [y, *([z, *saved] if training else []), statistics]
 
-    def upconv_group_norm(self, x, weight, bias, groups, eps):
-        y, statistics = torch.full(x.shape, float("nan")), torch.full((x.shape[0] * groups, 2), float("nan"))
-        error = self.library.exported_norm(_at(x), _at(weight), _at(bias), ctypes.c_float(eps), *_planes(x, groups),
-                                           _at(statistics), _at(y))  # fmt: skip
-        assert error is None, error
-        return y, statistics
+    def upconv_chain_gradient(self, dy, z, size, saved, operands, chain):
+        _, biased, wanted = self.module.CHAINS[chain]
+        call = _ChainCall(self, chain, 2, z.shape, operands)
+        dz, db = torch.full_like(z, float("nan")), torch.full((z.shape[1] if biased else 0,), float("nan"))
+        gradients = [torch.full(t.shape if wanted >> i & 1 else (0,), float("nan")) for i, t in enumerate(operands)]
+        before = z.clone()
+        call.run(z=z, dy=dy.contiguous(), dz=dz, db=db, saved=saved, gradients=gradients)
+        assert torch.equal(before, z)
+        return [dz, db, *gradients]
 
-    def upconv_group_norm_gradient(self, x, dy, weight, statistics, groups):
-        dx, dweight, dbias = (torch.full_like(t, float("nan")) for t in (x, weight, weight))
-        error = self.library.exported_norm_gradient(_at(x), _at(dy.contiguous()), _at(weight), _at(statistics),
-                                                    *_planes(x, groups), _at(dx), _at(dweight), _at(dbias))  # fmt: skip
+    def upconv_update_running(self, statistics, mean, variance, batches, momentum, size, chain):
+        layer = self.module.CHAINS[chain][0]
+        shape = (size[0], mean.numel(), *self._out(layer, size))
+        averages = (_at(statistics), _at(mean), _at(variance), _at(batches), ctypes.c_double(momentum))
+        error = self.library.exported_running(*averages, chain, _sizes([shape]), mean.numel())
         assert error is None, error
-        return dx, dweight, dbias
 
     def _out(self, layer, size):
         _, _, _, kernel, stride, padding, output_padding, dilation, _, _ = self.layers[layer]
@@ -145,6 +161,51 @@ def _at(tensor):
     return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
 
 
-def _planes(x, groups):
-    volume = x[0, 0].numel()
-    return (ctypes.c_longlong(n) for n in (x.shape[0], x.shape[1], groups, volume))
+def _five(shape):
+    shape = tuple(shape)
+    return (*shape[:2], *[1] * (5 - len(shape)), *shape[2:])
+
+
+def _sizes(shapes):
+    flat = [n for s in shapes for n in _five(s)]
+    return (ctypes.c_longlong * max(len(flat), 1))(*flat)
+
+
+class _ChainCall:
+    """One program of a chain, as the file's own glue prepares it."""
+
+    def __init__(self, emulated, chain, which, z, operands):
+        self.library, self.emulated, self.chain, self.which, self.z = emulated.library, emulated, chain, which, z
+        rows = emulated.module.STEPS.split(f"chain_{chain}_operands[] = {{")[1].split("};")[0]
+        vectors = [row.rstrip("}").split(", ")[2] != "0" for row in rows.split("{")[1:] if row.strip("}, ")]
+        shapes, rank = [], len(z) - 2
+        for t, vector in zip(operands, vectors, strict=False):
+            own = (1, t.numel()) if vector else (*(1,) * (rank + 2 - t.dim()), *t.shape)
+            shapes.append(own)
+        self.operands = [t.contiguous() for t in operands]
+        self.given = (ctypes.c_void_p * max(len(operands), 1))(*(t.data_ptr() for t in self.operands))
+        self.given_sizes = _sizes(shapes)
+
+    def sizes(self):
+        y, saved, count = (ctypes.c_longlong * 5)(), (ctypes.c_longlong * 16)(), ctypes.c_int()
+        passes = self.library.exported_chain_sizes(self.chain, self.which, PROCESSORS, _sizes([self.z]), self.given,
+                                                   self.given_sizes, y, saved, ctypes.byref(count))  # fmt: skip
+        shape = [y[0], y[1], *list(y)[7 - len(self.z) :]]
+        kept = [torch.full((saved[i],), 255, dtype=torch.uint8) for i in range(count.value)]
+        return torch.full(shape, float("nan")), kept, passes
+
+    def layer(self, tf32, x, w, bias, z):
+        rank = len(self.z) - 2
+        inputs = (ctypes.c_longlong * 3)(*[1] * (3 - rank), *x.shape[2:])
+        outputs = (ctypes.c_longlong * 3)(*[1] * (3 - rank), *self.z[2:])
+        error = self.library.exported_chain_layer(
+            self.chain, int(tf32), int(self.emulated.hopper), PROCESSORS, ctypes.c_longlong(x.shape[0]), inputs,
+            outputs, _at(x), _at(w), _at(bias), _at(z), self.given, self.given_sizes)  # fmt: skip
+        assert error is None, error
+
+    def run(self, z, y=None, dy=None, dz=None, db=None, saved=(), gradients=(), statistics=None):
+        addresses = lambda many: (ctypes.c_void_p * max(len(many), 1))(*(t.data_ptr() for t in many))  # noqa: E731
+        error = self.library.exported_chain_run(
+            self.chain, self.which, PROCESSORS, _sizes([self.z]), self.given, self.given_sizes, _at(z), _at(dy), _at(y),
+            _at(dz), _at(db), addresses(saved), addresses(gradients), _at(statistics))  # fmt: skip
+        assert error is None, error

@@ -3,7 +3,11 @@ with the sizes of real layers where kernels are chosen."""
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from pathlib import Path
+
+from upconv.cli.bench.chains.models import CHAINS, UNet, _double, shapes
 
 _TEMPLATE = '''import torch
 import torch.nn as nn
@@ -41,6 +45,11 @@ def text(rank, batch, channels, out, size, kernel, options="", more="", forward=
 #: name: (problem text, batches and sizes to run it with)
 PROBLEMS = {
     "dense_2d": (text(2, 8, 16, 16, (256, 256), 3), [(1, 5, 9), (2, 17, 3)]),
+    "wide_2d": (text(2, 8, 64, 64, (1024, 1024), 3, "bias=False"), [(2, 6, 16), (1, 3, 9)]),
+    "wide_far_2d": (text(2, 16, 32, 64, (64, 128), 3, "stride=5, padding=1, dilation=2, bias=False"),
+                    [(2, 3, 8), (1, 4, 5)]),
+    "wide_3d": (text(3, 4, 32, 32, (32, 64, 128), 3, "stride=2, padding=1, groups=4, bias=False"),
+                [(1, 2, 3, 8), (2, 3, 2, 5)]),
     "strided_1d": (text(1, 16, 16, 24, (65536,), 4, "stride=2, padding=1, bias=True"), [(1, 33), (3, 70)]),
     "dilated_1d": (text(1, 16, 32, 16, (65536,), 3, "stride=2, padding=1, dilation=2, bias=False"),
                    [(2, 19), (1, 1)]),
@@ -60,7 +69,61 @@ PROBLEMS = {
 }  # fmt: skip
 
 
+def level_2(number: int) -> str:
+    """A chain of KernelBench level 2 as a problem file, at its own sizes."""
+    model = CHAINS[number]()
+    lines = []
+    for name, module in model.named_children():
+        lines.append(f"        self.{name} = nn.{module!r}")
+    for name, parameter in model.named_parameters(recurse=False):
+        size = ", ".join(map(str, parameter.shape))
+        made = f"torch.randn({size}) * 0.5" if size else f"torch.tensor({parameter.item()})"
+        lines.append(f"        self.{name} = nn.Parameter({made})")
+    forward = textwrap.dedent(inspect.getsource(type(model).forward)).replace("def ", "    def ", 1)
+    forward = forward.replace("\n    ", "\n        ").rstrip()
+    inputs = ", ".join(f"torch.rand({', '.join(map(str, shape))})" for shape in shapes(number, "full"))
+    return f"""import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Model(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+{chr(10).join(lines)}
+
+{forward}
+
+
+def get_inputs():
+    return [{inputs}]
+
+
+def get_init_inputs():
+    return [{model.conv.in_channels}]
+"""
+
+
+def u_net() -> str:
+    """The U-Net of KernelBench level 3."""
+    parts = "\n\n".join(inspect.getsource(part) for part in (UNet, _double))
+    return f"""import torch
+import torch.nn as nn
+
+
+{parts.replace("class UNet", "class Model")}
+
+def get_inputs():
+    return [torch.rand(8, 8, 64, 512)]
+
+
+def get_init_inputs():
+    return [64, 4, 4, 8]
+"""
+
+
 def write(name: str, folder: Path) -> Path:
-    path = folder / f"{name}.py"
-    path.write_text(PROBLEMS[name][0])
+    path = folder / f"{name.replace('/', '_')}.py"
+    text_of = {"L2": lambda: level_2(int(name[3:])), "L3": u_net}.get(name[:2], lambda: PROBLEMS[name][0])
+    path.write_text(text_of())
     return path

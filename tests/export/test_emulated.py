@@ -11,11 +11,15 @@ import torch
 from emulation import compiled, load, needs_emulator
 from problems import PROBLEMS, write
 
+from upconv.cli.bench.chains.models import CHAINS, shapes
 from upconv.export import export
 
 ALL = os.environ.get("UPCONV_EXPORT_ALL") == "1"
 #: In every run; the others, and what is built for compute capability 8.0 alone, with UPCONV_EXPORT_ALL=1.
-QUICK = [("dense_2d", True), ("few_3d", True), ("activated_2d", True), ("normed_2d", False)]
+QUICK = [
+    ("dense_2d", True), ("wide_2d", True), ("wide_far_2d", True), ("wide_3d", True), ("few_3d", True),
+    ("activated_2d", True), ("normed_2d", True), ("normed_2d", False),
+]  # fmt: skip
 CASES = [(name, hopper) for name in PROBLEMS for hopper in (True, False)] if ALL else QUICK
 
 
@@ -60,6 +64,55 @@ def test_values_and_gradients(name, hopper, tmp_path):
         assert kernels.run(0, which, 1, huge, None, None, None, None)
     settings = {tf32 for _, which, tf32 in kernels.calls if which == 0}
     assert settings == {True, False}
+
+
+LEVEL_2 = list(CHAINS) if ALL else [3, 15, 26, 38, 72, 89]
+
+
+@needs_emulator
+@pytest.mark.parametrize("number", LEVEL_2)
+def test_level_2(number, tmp_path):
+    """The chains of KernelBench level 2, small: results without gradients and with them, every gradient, and the
+    averages of a batch norm; in evaluation too where there is one."""
+    problem = write(f"L2/{number}", tmp_path)
+    exported = tmp_path / "model_new.py"
+    exported.write_text(export(problem))
+    old, new = load(problem), load(exported)
+    kernels = compiled(new, True, tmp_path)
+    new._extension = lambda x: kernels
+    new._permits_tf32 = lambda: False
+    torch.manual_seed(3)
+    model = old.Model(*old.get_init_inputs())
+    torch.manual_seed(3)
+    fast = new.ModelNew(*new.get_init_inputs())
+    assert list(model.state_dict()) == list(fast.state_dict())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, fast.state_dict()[key]), key
+    exact = copy.deepcopy(model).double()
+    for mode in (True, False) if any("running" in n for n, _ in model.named_buffers()) else (True,):
+        for m in (fast, exact):
+            m.train(mode)
+        inputs = [torch.randn(s) for s in shapes(number, "test")]
+        with torch.no_grad():
+            want, got = exact(*(x.double() for x in inputs)), fast(*inputs)
+            assert got.shape == want.shape
+            assert _error(got, want) < 2e-5
+        leaves = [[x.clone().to(d).requires_grad_() for x in inputs] for d in (torch.double, torch.float)]
+        y = []
+        for m, given in zip((exact, fast), leaves, strict=True):
+            m.zero_grad(set_to_none=True)
+            y.append(m(*given))
+            torch.manual_seed(1)
+            y[-1].backward(torch.randn(y[-1].shape).to(y[-1].dtype))
+        assert _error(y[1], y[0]) < 2e-5
+        pairs = [(f"x{i}", a.grad, b.grad) for i, (a, b) in enumerate(zip(*leaves, strict=True))]
+        pairs += [(n, p.grad, q.grad) for (n, p), q in zip(exact.named_parameters(), fast.parameters(), strict=True)]
+        largest = max(g.abs().max().item() for _, g, _ in pairs)
+        for name, want, got in pairs:
+            scale = max(want.abs().max().item(), 0.01 * largest)
+            assert (got.double() - want).abs().max().item() < 2e-4 * scale, name
+        for name, buffer in fast.named_buffers():
+            torch.testing.assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-4, atol=1e-6)
 
 
 @needs_emulator

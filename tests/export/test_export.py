@@ -11,6 +11,7 @@ from emulation import ROOT, load
 from problems import PROBLEMS, text, write
 
 from upconv.cli import main
+from upconv.cli.bench.chains.models import CHAINS
 from upconv.cli.check.rules import findings
 from upconv.cli.problem import Problem, parse_problem
 from upconv.export import Refusal, export
@@ -34,6 +35,24 @@ def test_every_kind_follows_the_rules(name, tmp_path):
     assert imported <= {"torch", "math"}
     for source in ("types.cuh", "launch/sizes.hpp"):  # every source once
         assert written.count(f'"{source}": r"""') == 1
+
+
+@pytest.mark.parametrize("number", CHAINS)
+def test_level_2_of_kernelbench(number, tmp_path):
+    """Nothing is left to torch; batch norms and pooling in front of the layer included."""
+    written = export(write(f"L2/{number}", tmp_path))
+    assert findings(written) == []
+    assert "constexpr Chain chains[]" in written
+
+
+def test_level_3_of_kernelbench(tmp_path):
+    """The U-Net: its transposed convolutions are the file's, its ordinary ones torch's."""
+    path = write("L3/unet", tmp_path)
+    with pytest.raises(Refusal, match="comes before"):
+        export(path)
+    written = export(path, keep_torch=True)
+    assert findings(written, keep_torch=True) == []
+    assert written.count(", ConvTranspose2d ") >= 0 and "ConvTranspose2d(" in written
 
 
 def level_1() -> dict[str, Problem]:
@@ -90,13 +109,11 @@ def _next(seed, module):
 @pytest.mark.parametrize(
     "more, forward, named",
     [
-        ("        self.soft = nn.Softmax(dim=1)\n", "self.soft(self.conv_transpose(x))", r"soft \(Softmax\(dim=1\)\)"),
-        ("", "torch.logsumexp(self.conv_transpose(x), dim=1)", "logsumexp"),
+        ("        self.drop = nn.Dropout(0.5)\n", "self.drop(self.conv_transpose(x))", r"drop \(Dropout\(p=0.5"),
+        ("", "torch.cumsum(self.conv_transpose(x), dim=1)", "cumsum"),
         ("", "self.conv_transpose(x) + x.mean()", "mean"),
-        ("        self.norm = nn.BatchNorm2d(16)\n", "self.norm(self.conv_transpose(x))", r"norm \(BatchNorm2d"),
-        ("        self.pre = nn.ReLU()\n", "self.conv_transpose(self.pre(x))", r"pre \(ReLU\(\)\) comes before"),
-        ("        self.second = nn.ConvTranspose2d(16, 16, 3)\n", "self.second(self.conv_transpose(x))",
-         "conv_transpose, second"),
+        ("        self.pre = nn.Conv2d(16, 16, 1)\n", "self.conv_transpose(self.pre(x))",
+         r"pre \(Conv2d.* comes before"),
         ("", "self.conv_transpose(x, output_size=(258, 258))", "output_size"),
         ("        self.conv_transpose = nn.Conv2d(16, 16, 3)\n", "self.conv_transpose(x)", "no transposed convolution"),
     ],
@@ -148,9 +165,9 @@ def test_command_line(tmp_path, capsys):
     assert out.read_text() == (ROOT / "examples" / "exported" / "dense_2d.py").read_text()
     assert main(["export", "no_such_model"]) == 2
     problem = tmp_path / "soft.py"
-    problem.write_text(text(2, 8, 16, 16, (256, 256), 3, "", "", "self.conv_transpose(x).softmax(1)"))
+    problem.write_text(text(2, 8, 16, 16, (256, 256), 3, "", "", "self.conv_transpose(x).cumsum(1)"))
     assert main(["export", str(problem)]) == 1
-    assert "softmax" in capsys.readouterr().err
+    assert "cumsum" in capsys.readouterr().err
     assert main(["check", "dense_2d", str(out), "--static"]) == 0
     if not torch.cuda.is_available():
         assert main(["check", "dense_2d", str(out)]) == 3

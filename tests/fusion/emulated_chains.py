@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from upconv import _fused_chain, _shapes
+from upconv import _fused_chain, _shapes, _training_chain
 
 BUILD = Path(__file__).resolve().parents[2] / os.environ.get("UPCONV_BUILD", "build") / "tests"
 LIBRARY, EMULATOR = BUILD / "libupconv_chain_runner.so", BUILD / "libupconv_emulator.so"
@@ -33,6 +33,15 @@ class _Call(ctypes.Structure):
     ]  # fmt: skip
 
 
+class _Training(ctypes.Structure):
+    _fields_ = [
+        ("chain", _Call), ("wanted", ctypes.c_int64), ("gradient", ctypes.c_int64), ("z", ctypes.c_void_p),
+        ("saved", ctypes.c_void_p), ("z_count", ctypes.c_int64), ("saved_bytes", ctypes.c_int64),
+        ("dy", ctypes.c_void_p), ("dz", ctypes.c_void_p), ("db", ctypes.c_void_p),
+        ("gradients", ctypes.POINTER(ctypes.c_void_p)),
+    ]  # fmt: skip
+
+
 def _loaded():
     global _library
     if _library is None:
@@ -41,6 +50,8 @@ def _loaded():
         os.environ.setdefault("UPCONV_CACHE_DIR", str(BUILD / "emulator-cache"))
         _library = ctypes.CDLL(str(LIBRARY))
         _library.upconv_run_chain.restype = _library.upconv_explain_chain.restype = ctypes.c_char_p
+        _library.upconv_train_chain.restype = ctypes.c_char_p
+        _library.upconv_saved_bytes.restype = ctypes.c_int64
     return _library
 
 
@@ -71,7 +82,7 @@ def call(x, w, b, operands, geometry, numbers, precision=""):
     rank = w.dim() - 2
     split = [geometry[i * rank : (i + 1) * rank] for i in range(4)]
     shape = _shapes.output_shape(x, w, b, *split, geometry[-2])
-    result, normalises = _fused_chain._shape_after(list(shape), numbers)
+    result, normalises = _fused_chain.shape_after(list(shape), numbers)
     x, w = x.contiguous(), w.contiguous()
     b = None if b is None else b.contiguous()
     operands = [t.contiguous() for t in operands]
@@ -103,11 +114,54 @@ def explain(x, w, b, geometry, numbers, precision="") -> str:
     return _loaded().upconv_explain_chain(ctypes.byref(made)).decode()
 
 
+def _at(t):
+    return None if t is None else t.data_ptr()
+
+
+def _layer_shape(x, w, b, geometry):
+    rank = w.dim() - 2
+    return _shapes.output_shape(x, w, b, *(geometry[i * rank : (i + 1) * rank] for i in range(4)), geometry[-2])
+
+
+def training(x, w, b, operands, geometry, numbers, wanted):
+    """As torch.ops.upconv._chain_training."""
+    made, y, statistics = call(x, w, b, operands, tuple(geometry), list(numbers))
+    z = torch.full(_layer_shape(x, w, b, geometry), float("nan"), dtype=x.dtype)
+    t = _Training(chain=made, wanted=wanted, z=_at(z), z_count=z.numel())
+    t.saved_bytes = _loaded().upconv_saved_bytes(ctypes.byref(t))
+    saved = torch.full((max(t.saved_bytes, 0) // 8,), float("nan"), dtype=torch.float64)
+    t.saved = _at(saved)
+    error = _loaded().upconv_train_chain(ctypes.byref(t))
+    if error is not None:
+        raise RuntimeError(error.decode())
+    return y, z, saved, statistics
+
+
+def gradient(dy, x, w, bias, z, saved, operands, geometry, numbers, wanted):
+    """As torch.ops.upconv._chain_gradient."""
+    b = torch.empty(z.shape[1], dtype=x.dtype) if bias else None
+    made, *_ = call(x, w, b, operands, tuple(geometry), list(numbers))
+    dy = dy.contiguous()
+    dz, db = torch.full_like(z, float("nan")), torch.full((z.shape[1] if bias else 0,), float("nan"), dtype=x.dtype)
+    gradients = [torch.full(t.shape if wanted >> i & 1 else (0,), float("nan"), dtype=x.dtype)
+                 for i, t in enumerate(operands)]  # fmt: skip
+    t = _Training(chain=made, wanted=wanted, gradient=1, z=_at(z), z_count=z.numel(), saved=_at(saved), dy=_at(dy),
+                  saved_bytes=saved.numel() * 8, dz=_at(dz), db=_at(db) if bias else None,
+                  gradients=(ctypes.c_void_p * max(len(gradients), 1))(*(_at(g) for g in gradients)))  # fmt: skip
+    error = _loaded().upconv_train_chain(ctypes.byref(t))
+    if error is not None:
+        raise RuntimeError(error.decode())
+    return dz, db, gradients
+
+
 @contextlib.contextmanager
 def installed():
-    """Chains on CPU tensors run on the emulated GPU meanwhile."""
-    before, _fused_chain._operator = _fused_chain._operator, operator
+    """Chains on CPU tensors run on the emulated GPU meanwhile; the layer's own gradients stay the CPU engine's."""
+    before = _fused_chain._operator, _training_chain._training, _training_chain._gradient
+    _fused_chain._operator, _training_chain._training, _training_chain._gradient = operator, training, gradient
+    _training_chain.DEVICES.add("cpu")
     try:
         yield
     finally:
-        _fused_chain._operator = before
+        _fused_chain._operator, _training_chain._training, _training_chain._gradient = before
+        _training_chain.DEVICES.discard("cpu")

@@ -10,11 +10,13 @@ import torch
 from gpu_cases import DEVICE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fusion"))
+from gradient_cases import gradients_of
 from test_level2 import CHAINS, inputs_of, relative
 from test_steps import CLOSINGS, ELEMENTWISE, TOLERANCE, Case, closings, random_chain
 
 import upconv
 from upconv import _chain as C
+from upconv._fused_chain import FusedChain
 from upconv.cli.bench.cuda.measure import tf32
 
 HALF = {**TOLERANCE, torch.float16: 6e-3}
@@ -153,13 +155,99 @@ def test_compiled(cuda):
             torch.testing.assert_close(compiled(*inputs), eager(*inputs), rtol=1e-4, atol=1e-5)
 
 
-def test_gradients_are_torchs(cuda):
-    inputs, _, wide, fast, _ = models(19)
-    fast(*inputs).square().sum().backward()
-    wide(*[x.double() for x in inputs]).square().sum().backward()
-    for name, p in fast.named_parameters():
-        exact = wide.get_parameter(name).grad
-        assert relative(p.grad, exact) < 1e-4, name
+@pytest.mark.parametrize("number", CHAINS)
+def test_level2_gradients(number):
+    """Of inputs, parameters and norms, in training mode; two runs are the same bits."""
+    inputs, _, wide, fast, eager = models(number)
+    found = []
+    for m, dtype in ((wide, torch.double), (eager, torch.float), (fast, torch.float), (fast, torch.float)):
+        m.zero_grad(set_to_none=True)
+        given = [x.to(dtype).clone().requires_grad_() for x in inputs]
+        y = m(*given)
+        torch.manual_seed(1)
+        y.backward(torch.randn(y.shape).to(y))
+        found.append({**{f"x{i}": t.grad for i, t in enumerate(given)},
+                      **{n: p.grad for n, p in m.named_parameters() if p.grad is not None}})  # fmt: skip
+    exact, torchs, got, again = found
+    largest = max(g.abs().max().item() for g in exact.values())
+    for name, want in exact.items():
+        # What cancels to nothing (a bias in front of a norm) is held against the largest gradient.
+        scale = max(want.abs().max().item(), 0.01 * largest)
+        error, of_torch = ((g[name].double() - want).abs().max().item() / scale for g in (got, torchs))
+        assert error < max(4 * of_torch, 2e-5), (name, error, of_torch)
+        assert torch.equal(got[name], again[name]), f"two runs differ in {name}"
+
+
+def gradients(case, chain, factor=1.0):
+    errors = gradients_of(case, chain)
+    bound = factor * {torch.double: 1e-10, torch.float: 1e-4, torch.bfloat16: 5e-2}[case.x.dtype]
+    if "hard" in str(chain):
+        bound = max(bound, 1e-6)  # torch's own slope of it is a float's 1/6 in float64 too
+    assert all(e < bound for e in errors.values()), (str(chain), errors)
+
+
+@pytest.mark.parametrize("steps", ELEMENTWISE.values(), ids=ELEMENTWISE)
+def test_elementwise_gradients(steps):
+    for dtype in (torch.double, torch.float):
+        case = Case(2, dtype, device=DEVICE)
+        gradients(case, C.Chain(case.layer, (), steps))
+    case = Case(1, device=DEVICE)
+    gradients(case, C.Chain(case.layer, (), (), (C.Softmax((1,), after=steps),)))
+
+
+@pytest.mark.parametrize("name", CLOSINGS)
+def test_closing_gradients(name):
+    for rank, dtype in ((1, torch.double), (2, torch.double), (3, torch.double), (2, torch.float)):
+        case = Case(rank, dtype, device=DEVICE)
+        gradients(case, C.Chain(case.layer, closing=(closings(case)[name],)))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_gradients(seed):
+    case, chain = random_chain(seed, (torch.double, torch.double, torch.float), DEVICE)
+    gradients(case, chain, 200)
+
+
+def test_gradcheck(cuda):
+    """torch's own check by differences, in float64."""
+    case = Case(1, device=DEVICE)
+    x, w = case.x[:2, :, :5].contiguous().requires_grad_(), case.w[:, :8].contiguous().requires_grad_()
+    b, gamma = case.b[:8].clone().requires_grad_(), case.operands[0][:8].clone().requires_grad_()
+    steps = (C.Activate(5), C.Arithmetic("multiply", C.Operand(0)))
+    for closing in (
+        C.GroupNorm(2, 1e-5, 0, 0, (C.Activate(7),)),
+        C.Softmax((1,)),
+        C.BatchNorm(1e-5, 0),
+        C.LayerNorm((10,), 1e-5),
+    ):
+        module = FusedChain(C.Chain(case.layer, (), steps, (closing,)), vectors=frozenset({0}))
+        assert torch.autograd.gradcheck(module, (x, w, b, gamma))
+
+
+def test_training_in_a_graph(cuda):
+    """Forward and backward of a chain captured once and replayed with other values."""
+    inputs, _, _, fast, _ = models(11)
+    x = inputs[0].clone().requires_grad_()
+    parameters = [x, *fast.parameters()]
+
+    def step():
+        return torch.autograd.grad(fast(x).square().sum(), parameters)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        x.mul_(0.5)
+    graph.replay()
+    torch.cuda.synchronize()
+    for a, b in zip(captured, step(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_inputs_stay_and_a_wrong_operand_is_named(cuda):

@@ -3,9 +3,8 @@
 // longer than a first call may wait, keeps registers in memory, or where the assembler says that it lost the overlap
 // that the kernel is written for (wgmma products that wait for one another). Kernels already in the cache are not
 // compiled again, only judged.
-//   kernels_compile ARCHITECTURE [--each N] [--chains]     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group,
-//   default 1;
-//   --chains: those of the level-2 chains alone.
+//   kernels_compile ARCHITECTURE [--each N] [--chains]
+//     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group, default 1; --chains: those of the level-2 chains alone
 // UPCONV_VERBOSE=1 prints every kernel, not only what is wrong.
 #include <algorithm>
 #include <atomic>
@@ -44,11 +43,17 @@ constexpr Exception may_use_local_memory[] = {
     {"gather_mma.cuh", 352,
      "up to 96 with both parts of split operands beside the sums, and the measured times include it; more on sm_100 "
      "alone and on sm_80 where the epilogue of 128 columns reads operands: nothing of that has been measured"},
+    {"boxes.cuh", 168,
+     "three multiplying warpgroups have 152 registers a thread: 8 bytes over that for one input gradient (L1/65), up "
+     "to "
+     "96 in 16 bits with 105 taps (L1/58), the rest where an epilogue reads operands; the measured times include it, "
+     "and two warpgroups with 224 registers and no local memory were slower on the level-1 shapes"},
     {"positions.cuh", 8, "sm_100 alone, where nothing has been measured"},
     {"scatter.cuh", 32, "sm_100 and sm_120 alone, where nothing has been measured"},
     {"weight_mma.cuh", 320,
      "up to 96 on sm_90a, where sums take 128 to 144 of 255 registers and the measured times include it; on sm_80 the "
      "window of dy at a stride of 10, where nothing has been measured"},
+    {"closing/columns.cuh", 8, "sm_80 alone, where a minimum of what an epilogue would give is looked for in training"},
     {"ordered_sum.cuh", 8, "fp64 only, where ptxas stops at 40 registers of its own accord"},
 };
 
@@ -124,6 +129,21 @@ void add_chains(int architecture, bool layers, std::map<std::string, std::vector
         const jit::Program& program = k->program();
         if (!seen.insert(program.file + '\0' + program.preamble).second) continue;
         const std::string group = "chain " + program.entry + ", " + name + (all ? " " + row.id : "");
+        groups[group].push_back(
+            {program, choice.architecture, row.id + " " + name, static_cast<std::int64_t>(program.preamble.size())});
+      }
+      std::vector<Shape5> sizes;
+      for (const OperandTensor& o : row.operands) sizes.push_back(o.size);
+      const auto training = TrainingChain::create(p, Device::cuda_model(architecture), chain, sizes, 0xffff);
+      if (!training.ok()) {
+        std::printf("%s: %s\n", row.id.c_str(), training.status().message().c_str());
+        std::exit(1);
+      }
+      for (const jit::Kernel* k : cuda_chain_kernels(**training)) {
+        const jit::Program& program = k->program();
+        if (!seen.insert(program.file + '\0' + program.preamble).second) continue;
+        const std::string group =
+            "training " + program.entry + ", " + name + (all && name == "tf32" ? " " + row.id : "");
         groups[group].push_back(
             {program, choice.architecture, row.id + " " + name, static_cast<std::int64_t>(program.preamble.size())});
       }

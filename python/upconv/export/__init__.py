@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from .. import _ops
+from ._chains import HOLDERS, Forward, forward_of
 from ._kernels import Kernels, text_of
-from ._layers import Chain, Layer, chain_of, find
+from ._layers import Layer, find
 from ._model import model_text
 from ._problem_file import ProblemFile, import_text, load
 from ._refusal import Refusal
@@ -41,33 +42,34 @@ def export(path: str | Path, *, base: str = "sm_80", keep_torch: bool = False) -
         model = problem.module.Model(*arguments)
         inputs = problem.module.get_inputs()
         layers = find(model, inputs)
-    chain = None
-    if keep_torch:
-        layers = list({layer.key: layer for layer in reversed(layers)}.values())[::-1]
-    else:
-        if len(layers) > 1:
-            names = ", ".join(layer.name for layer in layers)
-            raise Refusal(f"the model has {len(layers)} transposed convolutions ({names}) and what lies between them; "
-                          "--keep-torch leaves that to torch")  # fmt: skip
-        chain = chain_of(model, layers)
-        layers = [chain.layer]
+    forward = None
+    if not keep_torch:
+        forward = forward_of(model, inputs, layers)
+    layers = _different(layers) if keep_torch else layers
     kernels = Kernels(base)
     for index, layer in enumerate(layers):
         kernels.add(index, layer)
-    if chain and chain.norm:
-        kernels.add_norm()
-    return _Writing(problem, model, arguments, inputs, layers, chain, kernels).text()
+    if forward:
+        for index, entry in enumerate(forward.entries):
+            kernels.add_chain(index, entry, layers)
+        if forward.normed:
+            kernels.add_running()
+    return _Writing(problem, model, arguments, inputs, layers, forward, kernels).text()
+
+
+def _different(layers: list[Layer]) -> list[Layer]:
+    """Layers whose kernels differ, the first of each."""
+    return list({layer.key: layer for layer in reversed(layers)}.values())[::-1]
 
 
 class _Writing:
     """The parts of the file, in order."""
 
     def __init__(
-        self, problem: ProblemFile, model, arguments, inputs, layers: list[Layer], chain: Chain | None, kernels
+        self, problem: ProblemFile, model, arguments, inputs, layers: list[Layer], forward: Forward | None, kernels
     ):
         self.problem, self.model, self.arguments, self.inputs = problem, model, arguments, inputs
-        self.layers, self.chain, self.kernels = layers, chain, kernels
-        self.activated = [i for i, layer in enumerate(layers) if layer.steps]
+        self.layers, self.forward, self.kernels = layers, forward, kernels
 
     def text(self) -> str:
         body = "\n\n\n".join(part.strip("\n") for part in self._parts())
@@ -83,13 +85,12 @@ class _Writing:
         )
         made = "\n".join(f"    {_words(layer)}" for layer in self.layers)
         shapes = ", ".join(str(tuple(t.shape)) for t in self.inputs if isinstance(t, torch.Tensor))
-        after = ""
-        if self.chain and self.chain.layer.activation:
-            after += f" Its activation, {self.chain.layer.activation}, is applied before y is stored."
-        if self.chain and self.chain.norm:
-            after += f" {self.chain.norm} normalises the result in kernels of its own."
-        if self.chain is None:
-            after += " What else the model does is torch's own."
+        if self.forward is None:
+            after = " What else the model does is torch's own."
+        elif self.forward.entries:
+            after = f"\nWhat follows a layer runs with it, forward and backward:\n    {self.forward.words}"
+        else:
+            after = ""
         return f'''"""ModelNew: the Model of {self.problem.path.name}, computed by CUDA kernels in this file.
 
 Written by `upconv export`, upconv {_ops.version()}. It needs PyTorch 2.0 or later with CUDA 11.8 or later, nvcc for the
@@ -131,7 +132,7 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     def _needed(self) -> list[ast.AST]:
         """Statements of the problem file that the functions, and the constructor and forward of ModelNew, lead to."""
         roots = self._roots()
-        model = ast.parse(model_text(self.problem, self.model, self.chain))
+        model = ast.parse(model_text(self.problem, self.model, self.forward))
         return [n for n in self.problem.needed([*roots, model]) if n is not self.problem.node("Model")]
 
     def _parts(self):
@@ -148,38 +149,49 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
         )
         yield ("# What each kernel is specialised for: where it is compiled, its source, and the text before it.\n"
                f"KERNELS = {{\n{entries}}}")  # fmt: skip
-        normalised = bool(self.chain and self.chain.norm)
-        norm = f"\n{text_of('group_norm.cu')}" if normalised else ""
+        chains = bool(self.forward and self.forward.entries)
+        normed = chains and self.forward.normed
         headers = "".join(f'    "{name}",\n' for name in kernels.headers)
         yield f"LAUNCH_HEADERS = [\n{headers}]"
         maps = text_of("tensor_map.cu") if "launch/tensor_map.hpp" in kernels.sources() else ""
         yield f"LAUNCH = {_raw(text_of('launch.cu') + maps)}"
         about = "# The layers, and every step of them on every GPU with what its launch depends on."
-        yield f"{about}\nSTEPS = {_raw(kernels.table(self.layers) + norm)}"
+        steps = kernels.table(self.layers)
+        if chains:
+            about += " The chains, and their passes."
+            steps += f"\n{text_of('chain.cu')}\n{kernels.chain_table()}"
+        if normed:
+            steps += f"\n{text_of('running.cu')}"
+        yield f"{about}\nSTEPS = {_raw(steps)}"
         yield f"DEFINITIONS = {_raw(_DEFINITIONS)}"
-        glue = text_of("glue.cpp") + (f"\n{text_of('activation.cpp')}" if self.activated else "")
-        glue += f"\n{text_of('group_norm.cpp')}" if normalised else ""
+        parts = (("glue", True), ("chain", chains), ("running", normed))
+        glue = "\n".join(text_of(f"{n}.cpp") for n, used in parts if used)
         yield f"GLUE = {_raw(glue)}"
         yield f"PROTOTYPES = {_raw(_prototypes(glue))}"
         yield "FUNCTIONS = [\n" + "".join(f'    "{name}",\n' for name in _functions(glue)) + "]"
         keys = "".join(f"    {layer.key!r},  # {layer.name}\n" for layer in self.layers)
         about = "#: Rank, channels in and out, kernel, stride, padding, output padding, dilation, groups, bias."
         yield f"{about}\nLAYERS = [\n{keys}]"
-        yield f"#: Layers that an activation follows.\nACTIVATED = {self.activated!r}"
+        if chains:
+            rows = "".join(f"    ({e.layer}, {e.bias}, {e.wanted}),\n" for e in self.forward.entries)
+            about = "#: Of every chain its layer, whether it has a bias, and its operands with a gradient, a bit each."
+            yield f"{about}\nCHAINS = [\n{rows}]"
         yield text_of("runtime.py.in")
-        if self.activated:
-            yield text_of("activation.py.in")
-        else:
-            yield "def _activated(z, layer):\n    return z"
-        if normalised:
-            yield text_of("group_norm.py.in")
-        if self.chain:
+        if chains:
+            yield text_of("chain.py.in")
+        if self.forward and self.forward.held:
+            kinds = {HOLDERS[type(self.model.get_submodule(n))] for n in self.forward.held}
+            if "_BatchNorm" in kinds:
+                yield text_of("batch_norm.py.in")
+            if kinds - {"_BatchNorm"}:
+                yield text_of("vectors.py.in")
+        if self.forward:
             yield f"#: Of the constructor, as get_init_inputs() gives them.\nARGUMENTS = {self._bound()!r}"
             yield text_of("arguments.py.in")
-        classes = {n for n in self._needed() if isinstance(n, ast.ClassDef)} if self.chain is None else set()
+        classes = {n for n in self._needed() if isinstance(n, ast.ClassDef)} if self.forward is None else set()
         others = [n for n in self._needed() if n not in classes and not isinstance(n, (ast.Import, ast.ImportFrom))]
         yield from (self.problem.source(n) for n in others if n not in self._roots())
-        yield model_text(self.problem, self.model, self.chain)
+        yield model_text(self.problem, self.model, self.forward)
         yield from (self.problem.source(n) for n in self._roots())
 
     def _bound(self) -> dict:
@@ -234,9 +246,9 @@ def _prototypes(glue: str) -> str:
     """Declarations of the functions that torch's own part of the extension binds."""
     found = []
     for block in glue.split("\n}\n"):
-        at = max(block.find("at::Tensor upconv_"), block.find("std::vector<at::Tensor> upconv_"))
+        at = max(block.find(kind) for kind in ("at::Tensor upconv_", "std::vector<at::Tensor> upconv_", "void upconv_"))
         if at >= 0:
-            found.append(" ".join(block[at : block.index(") {")].split()) + ");")
+            found.append(" ".join(block[at : block.index(") {", at)].split()) + ");")
     return "#include <ATen/ATen.h>\n" + "\n".join(found) + "\n"
 
 

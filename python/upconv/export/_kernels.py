@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from .. import _ops  # noqa: F401  (loads the library)
+from .. import _chain, _ops  # noqa: F401  (loads the library)
+from ._chains import Entry
 from ._layers import Layer
 
 __all__ = ["Kernels", "text_of"]
@@ -61,34 +62,76 @@ class Kernels:
         self.specials: dict[str, str] = {}  #: text of a struct: its name
         self.steps: list[tuple[str, str]] = []  #: (guard, entry of the table)
         self.rows: list[Row] = []
-        self.activations: list[tuple[int, str]] = []  #: (layer, namespace)
+        self.chains: list[str] = []  #: texts of the chains' structs and tables
+        self.entries: list[str] = []  #: rows of the table of chains
 
     def add(self, index: int, layer: Layer) -> None:
         forward = layer.as_torch_with_tf32()
-        flat = [number for step in layer.steps for number in step]
-        self._step(index, layer, "FORWARD", "forward", forward, [])
-        if flat:
-            self._step(index, layer, "FORWARD_ACTIVATED", "forward", forward, flat)
-            name = self._kernel("activation.cuh", "activation", torch.ops.upconv._activation_text(flat), "base").name
-            self._kernel("activation.cuh", "activation", torch.ops.upconv._activation_text(flat), "hopper")
-            self.activations.append((index, name))
-        self._step(index, layer, "INPUT_GRADIENT", "backward_input", "tf32", [])
-        self._step(index, layer, "WEIGHT_GRADIENT", "backward_weight", "tf32", [])
+        self._step(index, layer, "FORWARD", "forward", forward)
+        self._step(index, layer, "INPUT_GRADIENT", "backward_input", "tf32")
+        self._step(index, layer, "WEIGHT_GRADIENT", "backward_weight", "tf32")
         if layer.bias:
-            self._step(index, layer, "BIAS_GRADIENT", "backward_bias", None, [])
+            self._step(index, layer, "BIAS_GRADIENT", "backward_bias", None)
 
-    def add_norm(self) -> None:
+    def add_chain(self, index: int, entry: Entry, layers: list[Layer]) -> None:
+        """A chain: its convolution with the epilogue, and the passes of its three programs."""
+        if "launch/program.hpp" not in self.headers:
+            self.headers.append("launch/program.hpp")
+        flat = [n for size in entry.sizes for n in size]
+        if entry.layer >= 0 and entry.chain.epilogue:
+            layer = layers[entry.layer]
+            self._step(index, layer, "FORWARD_CHAIN", "forward", layer.as_torch_with_tf32(), (entry.numbers, flat))
+        text, names = "", {}
+        for purpose, name in enumerate(("results", "training", "gradient")):
+            numbers = entry.numbers if purpose == 0 else entry.gradient_numbers
+            answer = torch.ops.upconv._chain_program_text(
+                entry.problem, numbers, flat, entry.wanted, purpose, entry.layer >= 0
+            )
+            statements, *rest = answer.split("\x1e")
+            addresses = []
+            for at in range(0, len(rest), 3):
+                file, kernel, preamble = rest[at : at + 3]
+                for target, _ in TARGETS:
+                    space = self._kernel(file, kernel, preamble, target).name
+                addresses.append(f"address({space}::{kernel})")
+            names[name] = f"chain_{index}_{name}"
+            lines = "".join(f"    {line}\n" for line in statements.splitlines())
+            at = f"    const void* const at[] = {{{', '.join(addresses)}}};\n    return at[i];\n"
+            text += f"struct {names[name]} {{\n  static void fill(Program& p) {{\n{lines}  }}\n"
+            text += "  static const void* kernel(int i) {\n"
+            text += f"{at if addresses else '    return nullptr;' + chr(10)}  }}\n}};\n\n"
+        rules = [rule for step in entry.chain.closing if (rule := _shape_rule(step, entry.rank))]
+        level = [i for i, s in enumerate(entry.chain.closing) if isinstance(s, _chain.BatchNorm)]
+        text += f"constexpr ShapeRule chain_{index}_rules[] = {{{', '.join(rules) or '{}'}}};\n"
+        operands, levels = [], entry.levels()
+        for i, size in enumerate(entry.sizes):
+            present = sum(1 << d for d, n in enumerate(size) if n != 1)
+            operands.append(f"{{{_level(entry, levels.get(i, 0))}, {present}, {entry.vectors.get(i, 0)}}}")
+        text += f"constexpr OperandRule chain_{index}_operands[] = {{{', '.join(operands) or '{}'}}};\n\n"
+        self.chains.append(text)
+        truths = ", ".join(map(_truth, (bool(entry.chain.epilogue), entry.bias, entry.normalises, entry.keeps_layout)))
+        programs = ", ".join(f"passes<{names[n]}>()" for n in ("results", "training", "gradient"))
+        self.entries.append(
+            f"    {{{entry.layer}, {entry.rank}, {entry.channels}, {truths}, {len(rules)}, {len(operands)}, "
+            f"{_level(entry, level[0]) if level else 0}, {entry.wanted}u, chain_{index}_rules, chain_{index}_operands, "
+            f"{programs}}},\n"
+        )
+
+    def add_running(self) -> None:
+        text = '#include "types.cuh"\nnamespace config {\ntypedef float Element;\n}\n'
         for target, _ in TARGETS:
-            self._kernel("group_norm.cuh", "group_norm", "", target)
+            self._kernel("closing/running.cuh", "closing_running", text, target)
 
-    def _step(self, index, layer, which, step, permitted, epilogue):
+    def _step(self, index, layer, which, step, permitted, chain=None):
         """One step in both settings of TF32 (one where `permitted` is None) and for both targets."""
         for target, macro in TARGETS:
             settings = ((1, permitted), (0, "ieee")) if permitted else ((-1, "ieee"),)
             for tf32, precision in settings:
-                answer = torch.ops.upconv._launch_text(
-                    layer.problem(precision), step, self.architecture[target], [float(v) for v in epilogue]
-                )
+                problem, model = layer.problem(precision), self.architecture[target]
+                if chain is not None:
+                    answer = torch.ops.upconv._chain_launch_text(problem, model, *chain)
+                else:
+                    answer = torch.ops.upconv._launch_text(problem, step, model, [])
                 candidate, detail, header, struct, fields, *rest = answer.split("\x1e")
                 if header not in self.headers:
                     self.headers.append(header)
@@ -164,28 +207,27 @@ class Kernels:
                 + "#endif\n"
             )
         text += "};\n"
-        if self.activations:
-            text += _ACTIVATION_HEAD
-            for index, name in self.activations:
-                text += f"  if (layer == {index})\n    kernel = gradient ? address({name}::activation_backward) : "
-                text += f"address({name}::activation_forward);\n"
-            text += _ACTIVATION_TAIL
         return text + "\n}  // namespace exported\n"
 
+    def chain_table(self) -> str:
+        """The chains, after the text that says what one is."""
+        table = "".join(self.entries)
+        text = f"namespace exported {{\n\n{''.join(self.chains)}constexpr Chain chains[] = {{\n{table}}};\n\n"
+        return text + "}  // namespace exported\n"
 
-_ACTIVATION_HEAD = """
-/// y = f(z), or dz = dy * f'(z), of the activation after a layer.
-inline cudaError_t run_activation(int layer, bool gradient, const void* z, const void* dy, void* result,
-                                  long long count, cudaStream_t stream) {
-  const void* kernel = nullptr;
-"""
-_ACTIVATION_TAIL = """  void* forward[] = {&z, &result, &count};
-  void* backward[] = {&z, &dy, &result, &count};
-  const long long blocks = (count + 1023) / 1024;
-  const unsigned grid = static_cast<unsigned>(blocks < 65536 ? blocks : 65536);
-  return cudaLaunchKernel(kernel, dim3(grid), dim3(256), gradient ? backward : forward, 0, stream);
-}
-"""
+
+def _shape_rule(step, rank) -> str | None:
+    """What a closing step does to sizes, as a ShapeRule."""
+    if not isinstance(step, (_chain.Reduce, _chain.Pool)):
+        return None
+    numbers = step.numbers(rank)
+    boxes = ", ".join("{" + ", ".join(map(str, numbers[k : k + 3])) + "}" for k in (6, 9, 12))
+    return f"{{{_truth(isinstance(step, _chain.Pool))}, {numbers[2]}, {numbers[3]}, {boxes}}}"
+
+
+def _level(entry, steps) -> int:
+    """Closing steps that change sizes, of the first so many."""
+    return sum(isinstance(s, (_chain.Reduce, _chain.Pool)) for s in entry.chain.closing[:steps])
 
 
 def pad(values: tuple[int, ...], default: int) -> tuple[int, ...]:

@@ -1,20 +1,18 @@
-# The transposed convolutions of a model and what follows them. Asked by upconv.export; the model lies on torch's meta
-# device, so only structure is looked at.
-"""From a Model to layers and the chain of operations its forward is."""
+# The transposed convolutions of a model. Asked by upconv.export; the model lies on torch's meta device, so only
+# structure is looked at.
+"""From a Model to its layers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from torch import fx
 from torch import nn as torch_nn
-from torch.nn import functional as F
 
-from .. import _activations, _ops, _precision
+from .. import _ops, _precision
 from ._refusal import Refusal
 
-__all__ = ["Chain", "Layer", "chain_of", "find"]
+__all__ = ["Layer", "find"]
 
 _KINDS = {torch_nn.ConvTranspose1d: 1, torch_nn.ConvTranspose2d: 2, torch_nn.ConvTranspose3d: 3}
 
@@ -36,8 +34,6 @@ class Layer:
     bias: bool
     batch: int = 1
     size: tuple[int, ...] = ()
-    steps: list[tuple[float, float, float]] = field(default_factory=list)  #: of the activations after it
-    activation: str = ""  #: in words
 
     @property
     def key(self):
@@ -63,15 +59,6 @@ class Layer:
         """The precision of the forward pass where torch permits TF32."""
         line = _ops.pass_problem(self.problem("ieee"), "forward", "sm_90", _precision._AS_TORCH_WITH_TF32)
         return next((word for word in ("tf32", "bf16x3") if word in line.split()), "ieee")
-
-
-@dataclass
-class Chain:
-    """A forward that is one transposed convolution and what the kernels do after it."""
-
-    layer: Layer
-    norm: str = ""  #: name of the GroupNorm at the end
-    absorbed: list[str] = field(default_factory=list)  #: names of the modules whose work is in the kernels
 
 
 def find(model: torch_nn.Module, inputs: list) -> list[Layer]:
@@ -120,100 +107,3 @@ def _layer(name, module, x):
         batch=x.shape[0],
         size=tuple(x.shape[2:]),
     )
-
-
-class _Opaque(fx.Tracer):
-    def is_leaf_module(self, module, name):
-        return type(module).__module__.startswith("torch.nn") and not isinstance(module, torch_nn.Sequential)
-
-
-#: Functions and methods as the module that computes the same: (arguments after the input) -> module.
-_AS_MODULE = {
-    torch.relu: torch_nn.ReLU,
-    "relu": torch_nn.ReLU,
-    F.relu: torch_nn.ReLU,
-    torch.tanh: torch_nn.Tanh,
-    "tanh": torch_nn.Tanh,
-    torch.sigmoid: torch_nn.Sigmoid,
-    "sigmoid": torch_nn.Sigmoid,
-    F.gelu: torch_nn.GELU,
-    F.leaky_relu: torch_nn.LeakyReLU,
-    F.elu: torch_nn.ELU,
-    F.silu: torch_nn.SiLU,
-    F.mish: torch_nn.Mish,
-    F.hardtanh: torch_nn.Hardtanh,
-    F.hardswish: torch_nn.Hardswish,
-    F.hardsigmoid: torch_nn.Hardsigmoid,
-    F.softplus: torch_nn.Softplus,
-}
-
-
-def chain_of(model: torch_nn.Module, layers: list[Layer]) -> Chain:
-    """The model's forward as a chain that the kernels compute whole. Raises Refusal that names what they do not."""
-    try:
-        graph = _Opaque().trace(model)
-    except Exception as error:  # tracing runs the model's own code
-        raise Refusal(f"torch.fx cannot trace the model's forward ({type(error).__name__}: {error})") from None
-    modules = dict(model.named_modules())
-    chain, at = None, None
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            if at is not None:
-                raise Refusal("the model takes more than one input")
-            at = node
-            continue
-        if node.op == "output":
-            if node.args != (at,):
-                raise Refusal("the model returns something else than the last operation's result")
-            continue
-        what = _words(node, modules)
-        if [n for n in node.all_input_nodes if n is not at] or at not in node.all_input_nodes:
-            raise Refusal(f"{what} takes something else than the result before it")
-        module = modules.get(node.target) if node.op == "call_module" else None
-        if type(module) in _KINDS:
-            if chain is not None:
-                raise Refusal(f"{what} follows {chain.layer.name}: a chain has one transposed convolution")
-            chain = Chain(next(layer for layer in layers if modules[layer.name] is module))
-        elif chain is None:
-            raise Refusal(f"{what} comes before the transposed convolution, and the kernels begin with it")
-        elif chain.norm:
-            raise Refusal(f"{what} follows {chain.norm}, and the kernels end with the normalisation")
-        elif type(module) is torch_nn.GroupNorm:
-            _check_norm(node.target, module)
-            chain.norm = node.target
-        else:
-            step = _step(node, module)
-            if step is None or len(chain.layer.steps) == 8:
-                raise Refusal(f"{what} is not among the operations that the kernels take after {chain.layer.name}")
-            chain.layer.steps.append(step)
-            chain.layer.activation += (", " if chain.layer.activation else "") + what
-            if module is not None:
-                chain.absorbed.append(node.target)
-        at = node
-    return chain
-
-
-def _check_norm(name, module):
-    if not module.affine:
-        raise Refusal(f"{name} is a GroupNorm without weight and bias")
-
-
-def _step(node, module):
-    if module is None:
-        make = _AS_MODULE.get(node.target)
-        if make is None:
-            return None
-        named = {key: value for key, value in node.kwargs.items() if key != "inplace"}
-        try:
-            module = make(*node.args[1:], **named)
-        except TypeError:
-            return None
-    return _activations.step_of(module)
-
-
-def _words(node, modules):
-    if node.op == "call_module":
-        return f"{node.target} ({modules[node.target]!r})"
-    if node.op == "call_function":
-        return getattr(node.target, "__name__", str(node.target))
-    return f"{node.target} ({node.op.replace('_', ' ')})"

@@ -8,7 +8,7 @@ import ast
 
 from torch import nn as torch_nn
 
-from ._layers import Chain
+from ._chains import HOLDERS, Forward
 from ._problem_file import ProblemFile
 from ._refusal import Refusal
 
@@ -17,21 +17,24 @@ __all__ = ["model_text"]
 _REPLACED = {f"ConvTranspose{n}d": f"_ConvTranspose{n}d" for n in (1, 2, 3)}
 
 
-def model_text(problem: ProblemFile, model: torch_nn.Module, chain: Chain | None) -> str:
-    """The classes that ModelNew needs, last ModelNew itself. Without a chain every forward stays as it is."""
+def model_text(problem: ProblemFile, model: torch_nn.Module, forward: Forward | None) -> str:
+    """The classes that ModelNew needs, last ModelNew itself. Without ``forward`` every forward stays as it is."""
     node = problem.node("Model")
     if not isinstance(node, ast.ClassDef):
         raise Refusal(f"Model of {problem.path.name} is not defined by a class statement")
-    classes = [n for n in problem.needed([node]) if isinstance(n, ast.ClassDef)] if chain is None else []
-    texts = [_Rewriting(problem, c, chain, model).text() for c in classes]
-    return "\n\n\n".join([*texts, _Rewriting(problem, node, chain, model).text("ModelNew")])
+    classes = [n for n in problem.needed([node]) if isinstance(n, ast.ClassDef)] if forward is None else []
+    texts = [_Rewriting(problem, c, forward, model).text() for c in classes]
+    return "\n\n\n".join([*texts, _Rewriting(problem, node, forward, model).text("ModelNew")])
 
 
 class _Rewriting:
     """Edits of one class's text, each a span and what takes its place."""
 
-    def __init__(self, problem, node, chain, model):
-        self.problem, self.node, self.chain, self.model = problem, node, chain, model
+    def __init__(self, problem, node, forward, model):
+        self.problem, self.node, self.forward, self.model = problem, node, forward, model
+        if forward is not None:
+            self.held = {type(model.get_submodule(n)) for n in forward.held}
+            self.absorbed = {type(model.get_submodule(n)).__name__ for n in forward.absorbed}
         self.lines = problem.text.splitlines(keepends=True)
         self.edits = []
 
@@ -51,11 +54,9 @@ class _Rewriting:
         kind = _nn_class(node.func)
         if kind in _REPLACED:
             self._replace(node.func, _REPLACED[kind])
-        elif self.chain is not None and kind == "GroupNorm":
-            self._replace(node.func, "_GroupNorm")
-        elif self.chain is not None and kind in {
-            type(self.model.get_submodule(n)).__name__ for n in self.chain.absorbed
-        }:
+        elif self.forward is not None and kind in {k.__name__ for k in self.held}:
+            self._replace(node.func, HOLDERS[getattr(torch_nn, kind)])
+        elif self.forward is not None and kind in self.absorbed:
             self._replace(node.func, "nn.Identity")  # its work is in the kernels
 
     def _replace(self, node, text):
@@ -75,19 +76,13 @@ class _Rewriting:
         """The class under its new name; of a chain, its constructor and a forward that calls the kernels."""
         lines = source.splitlines()
         lines[0] = lines[0].replace(f"class {self.node.name}", f"class {name}", 1)
-        if self.chain is None:
+        if self.forward is None:
             return "\n".join(lines)
         methods = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
         if "__init__" not in methods or "forward" not in methods:
             raise Refusal("Model has no __init__ and forward of its own")
 
         arguments = methods["forward"].args
-        x = arguments.args[1].arg
-        call = f"self.{self.chain.layer.name}({x})"
-        if not all(part.isidentifier() for part in self.chain.layer.name.split(".")):
-            call = f'self.get_submodule("{self.chain.layer.name}")({x})'
-        if self.chain.norm:
-            call = f"self.{self.chain.norm}({call})"
         start = min([tree.body[0].lineno, *(d.lineno for d in getattr(tree.body[0], "decorator_list", []))])
         head = [line for line in lines[: start - 1] if line.strip()]
         document = ast.get_docstring(tree)
@@ -106,7 +101,8 @@ class _Rewriting:
         made += [check, *lines[first.lineno - 1 : constructor.end_lineno]]
         signature = ast.unparse(arguments)
         returns = f" -> {ast.unparse(methods['forward'].returns)}" if methods["forward"].returns else ""
-        forward = [f"    def forward({signature}){returns}:", f"        return {call}"]
+        body = [f"        {line}" for line in self.forward.text.splitlines()]
+        forward = [f"    def forward({signature}){returns}:", *body]
         return "\n".join([*head, *kept, *made, "", *forward])
 
 

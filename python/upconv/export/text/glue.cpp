@@ -76,8 +76,7 @@ const Layer& layer_of(int64_t index) {
 }  // namespace exported
 
 /// y of x, w and b; b is empty where the layer has none.
-at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32,
-                          bool activated) {
+at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, int64_t layer, bool tf32) {
   using namespace exported;
   const Layer& l = layer_of(layer);
   check(x, "the input", x);
@@ -93,7 +92,7 @@ at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Te
   const at::Tensor y = at::empty(shape_of(l, sizes.batch, l.out_channels, sizes.out), x.options());
   if (y.numel() == 0) return y;
   const at::Tensor dense_x = x.contiguous(), dense_w = w.contiguous(), dense_b = b.contiguous();
-  run(layer, activated ? FORWARD_ACTIVATED : FORWARD, tf32, sizes,
+  run(layer, FORWARD, tf32, sizes,
       {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, y.data_ptr()}, x);
   return y.contiguous(x.suggest_memory_format());
 }

@@ -23,7 +23,8 @@ struct Start {
   }
 };
 
-enum Which { FORWARD, FORWARD_ACTIVATED, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
+/// FORWARD_CHAIN: with the steps that follow it in a chain, whose number `layer` then is.
+enum Which { FORWARD, FORWARD_CHAIN, INPUT_GRADIENT, WEIGHT_GRADIENT, BIAS_GRADIENT };
 
 struct Step {
   int layer;

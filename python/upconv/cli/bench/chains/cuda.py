@@ -268,7 +268,10 @@ def explained(x, w, b, geometry, numbers) -> str:
         + (" b" if b is not None else "")
         + (" tf32" if geometry[-1] in (1, 3) and geometry[-2] == 1 else "")
     )
-    text = torch.ops.upconv._explain_chain(problem, str(x.device), list(numbers))
+    # A model of the GPU: explaining the one that is there would compile the backward passes too.
+    major, minor = torch.cuda.get_device_capability(x.device) if x.is_cuda else (9, 0)
+    device = "sm_89" if (major, minor) == (8, 9) else f"sm_{10 * major}"
+    text = torch.ops.upconv._explain_chain(problem, device, list(numbers))
     layer = next((t.split("forward: ")[1].split(",")[0] for t in text.splitlines() if "forward: " in t), "?")
     closing = [t.strip().split(" (")[0] for t in text.splitlines() if t.startswith("  ") and " MB moved, " in t]
     return ", ".join([layer, *closing])
