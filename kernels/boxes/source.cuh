@@ -81,16 +81,6 @@ __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u
            at.place.n * a.groups + at.place.group);
 }
 
-template <int bytes>
-__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
-  if constexpr (bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
-                 "n"(bytes)
-                 : "memory");
-}
-
 /// `elements` at a time, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
 /// through registers.
 template <int elements>

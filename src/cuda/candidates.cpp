@@ -9,6 +9,7 @@ std::span<const Candidate> candidates(Pass pass) {
       {{"cuda_residues", make_residues}},
       {{"cuda_positions", make_positions}},
       {{"cuda_boxes", make_boxes}, most_variants},
+      {{"cuda_columns", make_columns}, most_variants},
       {{"cuda_tiles", make_tiles}, most_variants},
       {{"cuda_gather_mma", make_gather_mma}, most_variants},
       {{"cuda_direct", make_direct}},

@@ -10,6 +10,10 @@ enum class TensorOperand { tf32, bf16, f16 };
 /// Defines `__device__ void wgmma(float (&sum)[n / 2], const unsigned (&a)[4], unsigned long long b)`: 64 x n sums of
 /// a from registers times b from shared memory (K-major for TF32; see descriptor() in kernels/tiles.cuh), added to
 /// `sum`. n is a multiple of 8 up to 256.
-std::string wgmma_text(int n, TensorOperand operand);
+/// `rows_contiguous`: b has its rows contiguous (16-bit types; descriptor() in kernels/ptx/warpgroup.cuh).
+std::string wgmma_text(int n, TensorOperand operand, bool rows_contiguous = false);
+
+/// `wgmma_shared(sum, unsigned long long a, unsigned long long b)`, a in shared memory too, its rows contiguous. 16-bit types.
+std::string wgmma_shared_text(int n, TensorOperand operand, bool rows_contiguous);
 
 }  // namespace upconv::cuda

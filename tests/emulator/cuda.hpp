@@ -135,7 +135,7 @@ void emu_ldmatrix(int count, int transposed, unsigned* const* d, unsigned addres
 void emu_stmatrix(int count, int transposed, unsigned address, const unsigned* d);
 /// a_at[i], where not null, is where a[i] will be read when the products are carried out; a null: by a descriptor.
 void emu_wgmma(int n, int type, float* const* d, const unsigned* const* a_at, const unsigned* a,
-               unsigned long long a_descriptor, unsigned long long descriptor, int keep);
+               unsigned long long a_descriptor, unsigned long long descriptor, int keep, int turned);
 void emu_wgmma_fence();
 void emu_wgmma_commit();
 void emu_wgmma_wait(int pending);

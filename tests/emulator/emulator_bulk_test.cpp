@@ -620,6 +620,47 @@ extern "C" __global__ void kernel(const __grid_constant__ TensorMap map_a, const
   }
 }
 
+/// 64 x 16 f16 of a and 16 x 16 of b with rows contiguous (trans-a, trans-b), no swizzle, blocks of eight rows apart.
+TEST(EmulatorBulk, ProductsReadContiguousRows) {
+  Toy toy(prelude + R"(__device__ __forceinline__ unsigned long long descriptor(u32 address, u32 stride) {
+  return static_cast<unsigned long long>(address & 0x3ffff) >> 4 | static_cast<unsigned long long>(128 >> 4) << 16 | static_cast<unsigned long long>(stride >> 4) << 32;
+}
+extern "C" __global__ void kernel(const unsigned short* a, const unsigned short* b, float* out) {
+  extern __shared__ __align__(128) unsigned short shared[];
+  const int block = 272;  // bytes of eight rows at sixteen depths, and 16 more
+  for (int i = threadIdx.x; i < 80 * 16; i += 128) {
+    const int row = i / 16, k = i % 16;
+    shared[row / 8 * (block / 2) + k * 8 + row % 8] = row < 64 ? a[row * 16 + k] : b[(row - 64) * 16 + k];
+  }
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+  float s[8] = {};
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %10, 0;\n"
+    "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, keep, 1, 1, 1, 1;}"
+    : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]), "+f"(s[4]), "+f"(s[5]), "+f"(s[6]), "+f"(s[7])
+    : "l"(descriptor(at(shared), block)), "l"(descriptor(at(shared) + 8 * block, block)), "r"(0));
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+  for (int i = 0; i < 8; ++i) out[(row + i / 2 % 2 * 8) * 16 + column + i / 4 * 8 + i % 2] = s[i];
+})");
+  const unsigned short numbers[] = {0x0000, 0x3c00, 0x4000, 0x4200, 0x4400, 0xbc00, 0xc000, 0xc200};
+  const float values[] = {0, 1, 2, 3, 4, -1, -2, -3};
+  std::vector<unsigned short> a(64 * 16), b(16 * 16);
+  std::vector<float> out(64 * 16), want(64 * 16);
+  Random random(5);
+  std::vector<int> which_a, which_b;
+  for (auto& v : a) which_a.push_back(int(random.between(0, 7))), v = numbers[which_a.back()];
+  for (auto& v : b) which_b.push_back(int(random.between(0, 7))), v = numbers[which_b.back()];
+  for (std::size_t r = 0; r < 64; ++r)
+    for (std::size_t c = 0; c < 16; ++c)
+      for (std::size_t k = 0; k < 16; ++k) want[r * 16 + c] += values[which_a[r * 16 + k]] * values[which_b[c * 16 + k]];
+  const unsigned short *pa = a.data(), *pb = b.data();
+  float* o = out.data();
+  EXPECT_GOOD(tried(toy, 128, {&pa, &pb, &o}, 10 * 272, [&] { return out == want; }));
+}
+
 // ---- clusters -----------------------------------------------------------------------------------------------------
 
 /// Each of four blocks writes to its right neighbour.

@@ -186,6 +186,24 @@ void row_of(unsigned long long descriptor, int row, int half, unsigned (&words)[
   std::memcpy(words, from, 16);
 }
 
+/// The 16-bit number of row `row` and depth `k` of an operand in shared memory with its rows contiguous: eight rows of
+/// eight depths are 128 bytes, `stride` bytes to the next eight rows, `leading` to the next eight depths.
+unsigned short turned_at(unsigned long long descriptor, int row, int k) {
+  if (descriptor >> 49) fail("wgmma: the emulator knows operands with contiguous rows without swizzle only");
+  const unsigned start = static_cast<unsigned>(descriptor & 0x3fff) << 4,
+                 leading = static_cast<unsigned>(descriptor >> 16 & 0x3fff) << 4,
+                 stride = static_cast<unsigned>(descriptor >> 32 & 0x3fff) << 4;
+  const auto r = static_cast<unsigned>(row), d = static_cast<unsigned>(k);
+  const unsigned at = start + r / 8 * stride + d / 8 * leading + d % 8 * 16 + r % 8 * 2;
+  const char* from = view_at(at | emu_self->rank << rank_shift, 2);
+  if (!from)
+    fail("wgmma: an operand outside shared memory, at byte " +
+         std::to_string(static_cast<long long>(at) - shared_start) + " of " + std::to_string(emu_shared_bytes));
+  unsigned short number;
+  std::memcpy(&number, from, 2);
+  return number;
+}
+
 /// One warp's rows of one wgmma: what its 32 lanes began.
 void multiply(Products* const (&lanes)[32]) {
   const Products& first = *lanes[0];
@@ -193,7 +211,13 @@ void multiply(Products* const (&lanes)[32]) {
   float a[16][16];
   static float b[16][256];
   static double sum[16][256];
-  const auto numbers_at = [&](unsigned long long descriptor, int row, auto&& to) {
+  const auto numbers_at = [&](unsigned long long descriptor, int row, bool turned, auto&& to) {
+    for (int k = 0; turned && k < depth; ++k) {
+      float two[2];
+      numbers_of(type, turned_at(descriptor, row, k), two);
+      to(k) = two[0];
+    }
+    if (turned) return;
     for (int half = 0; half < 2; ++half) {
       unsigned words[4];
       row_of(descriptor, row, half, words);
@@ -207,15 +231,16 @@ void multiply(Products* const (&lanes)[32]) {
   for (int lane = 0; lane < 32; ++lane) {
     const Products& p = *lanes[lane];
     if (p.n != n || p.type != type || p.descriptor != first.descriptor || p.keep != first.keep ||
-        p.a_in_memory != first.a_in_memory || p.a_descriptor != first.a_descriptor)
+        p.a_in_memory != first.a_in_memory || p.a_descriptor != first.a_descriptor || p.turned != first.turned)
       fail("wgmma: the lanes of a warp have different operands");
     for (int i = 0; i < 4 && !p.a_in_memory; ++i)
       numbers_of(type, p.a_at[i] ? *p.a_at[i] : p.a[i], &a[lane / 4 + i % 2 * 8][(lane % 4 + i / 2 * 4) * numbers]);
   }
   for (int row = 0; row < 16 && first.a_in_memory; ++row)
-    numbers_at(first.a_descriptor, emu_self->warp % 4 * 16 + row, [&](int k) -> float& { return a[row][k]; });
+    numbers_at(first.a_descriptor, emu_self->warp % 4 * 16 + row, (first.turned & 2) != 0,
+               [&](int k) -> float& { return a[row][k]; });
   for (int column = 0; column < n; ++column)
-    numbers_at(first.descriptor, column, [&](int k) -> float& { return b[k][column]; });
+    numbers_at(first.descriptor, column, (first.turned & 1) != 0, [&](int k) -> float& { return b[k][column]; });
   for (int r = 0; r < 16; ++r) {
     std::fill(sum[r], sum[r] + n, 0.0);
     for (int k = 0; k < depth; ++k) {
@@ -296,8 +321,8 @@ void emu_registers(unsigned count) {
 }
 
 void emu_wgmma(int n, int type, float* const* d, const unsigned* const* a_at, const unsigned* a,
-               unsigned long long a_descriptor, unsigned long long descriptor, int keep) {
-  Products p{n, type, keep, a == nullptr, {d, d + n / 2}, {}, {}, a_descriptor, descriptor};
+               unsigned long long a_descriptor, unsigned long long descriptor, int keep, int turned) {
+  Products p{n, type, keep, a == nullptr, {d, d + n / 2}, {}, {}, a_descriptor, descriptor, turned};
   for (int i = 0; i < 4 && a; ++i) p.a_at[i] = a_at[i], p.a[i] = a[i];
   self().products.back().push_back(std::move(p));
   if (!late()) meet(~0u, carry_out_wgmma, -1, nullptr, "wgmma");

@@ -70,11 +70,15 @@ std::string wgmma(const Words& op, const Words& arguments, std::string_view whol
   if ((a.size() != 4 && a.size() != 1) || d.size() != static_cast<std::size_t>(n / 2) || a[0][0] != '_' ||
       arguments.size() != 6 + flags)
     return unknown(whole);
-  for (std::size_t i = 6; i < arguments.size(); ++i)
-    if (arguments[i] != "0") return unknown(whole);
+  // The last flag is that of b, the one before it that of a.
+  int turned = 0;
+  for (std::size_t i = 6; i < arguments.size(); ++i) {
+    if (arguments[i] != "0" && arguments[i] != "1") return unknown(whole);
+    if (arguments[i] == "1") turned |= i + 1 == arguments.size() ? 1 : 2;
+  }
   const std::string sums = "{ float* const d_[] = {" + listed(d, "&") + "}; ",
                     call = "emu_wgmma(" + std::to_string(n) + ", " + std::to_string(type) + ", d_, ",
-                    rest = operand(arguments[2]) + ", " + operand(arguments[3]) + "); }";
+                    rest = operand(arguments[2]) + ", " + operand(arguments[3]) + ", " + std::to_string(turned) + "); }";
   if (a.size() == 1) return sums + call + "nullptr, nullptr, " + a[0] + ", " + rest;
   Words places;
   for (const std::string& w : a) places.push_back("_at" + w);

@@ -35,6 +35,7 @@ struct Products {
   const unsigned* a_at[4];
   unsigned a[4];
   unsigned long long a_descriptor, descriptor;
+  int turned;  ///< 1: the operand of `descriptor` has its rows contiguous, not its depth; 2: that of `a_descriptor`.
 };
 
 /// One device thread.

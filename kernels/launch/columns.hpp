@@ -1,0 +1,181 @@
+// Launch of columns.cuh for any batch and spatial size; the tile is fixed.
+#pragma once
+
+#include "arguments/columns.cuh"
+#include "launch/divider.hpp"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct ColumnsFixed {
+  bool turned = true, merged_h = false;
+  Int element_bytes = 4;
+  Int groups = 1, k = 1, n = 1;  ///< Channels of x and y, a group.
+  Int stride_d = 1, stride_h = 1, stride_w = 1, padding_d = 0, padding_h = 0, padding_w = 0;
+  Int shift_d = 0, shift_h = 0, shift_w = 0;        ///< The largest.
+  Int rows = 1, block_rows = 1;                     ///< Of a group; of a block.
+  Int positions = 8, across = 1, staged = 32;       ///< Of a warpgroup; side by side; of x.
+  Int split = 1;                                    ///< Blocks of a cluster.
+  Int piece = 0;                                    ///< Bytes of a copy of weights; 0: they are not copied.
+  Int threads = 384, shared_bytes = 0;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("turned", turned), field("merged_h", merged_h), field("element_bytes", element_bytes);
+    field("groups", groups), field("k", k), field("n", n);
+    field("stride_d", stride_d), field("stride_h", stride_h), field("stride_w", stride_w);
+    field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
+    field("shift_d", shift_d), field("shift_h", shift_h), field("shift_w", shift_w);
+    field("rows", rows), field("block_rows", block_rows);
+    field("positions", positions), field("across", across), field("staged", staged);
+    field("split", split), field("piece", piece);
+    field("threads", threads), field("shared_bytes", shared_bytes);
+  }
+};
+
+struct ColumnsLaunch {
+  const char* refusal = nullptr;  ///< Why the kernel cannot take these sizes.
+  arguments::Columns<void> arguments{};
+  unsigned grid = 0;  ///< 0: nothing to do.
+  static constexpr Int workspace_bytes = 0;
+};
+
+inline Int greatest_divisor(Int a, Int b) { return b == 0 ? a : greatest_divisor(b, a % b); }
+inline Int round_to(Int v, Int to) { return ceil_div(v, to) * to; }
+
+/// Where positions of W lie, and how many of them a warpgroup writes.
+struct ColumnsRow {
+  Int positions = 0;  ///< From row to row.
+  Int first = 0, own = 0, lead = 0;
+  Int store_bytes = 0;  ///< That a lane writes at once; 0: no tile of these sizes fits.
+};
+
+/// The rows of which `store_bytes` may be written at once; `least_row` positions are needed, a multiple of `unit`.
+inline ColumnsRow columns_row_of(const ColumnsFixed& f, Int out_w, Int least_row, Int unit, Int store_bytes) {
+  const Int bytes = f.stride_w * f.element_bytes, rotated = f.padding_w % f.stride_w;
+  const Int aligned_to = store_bytes / greatest_divisor(store_bytes, bytes);
+  ColumnsRow r;
+  if (out_w * f.element_bytes % store_bytes != 0) return r;
+  r.positions = round_to(least_row, unit * aligned_to / greatest_divisor(unit, aligned_to));
+  r.lead = f.shift_w + (f.merged_h ? f.shift_h * r.positions : 0);
+  r.first = unit == 1 ? f.padding_w / f.stride_w : 0;
+  if ((f.padding_w / f.stride_w - r.first) % aligned_to != 0) return r;
+  // As many as there are, as the x of a tile allows, in whole sectors of 32 bytes if that costs little.
+  const Int room = (f.staged - r.lead - (rotated > 0 ? 1 : 0)) / f.across;
+  const Int most_own = least(room, f.positions - (rotated > 0 ? 1 : 0));
+  const Int sector = 32 / greatest_divisor(32, bytes);
+  for (const Int to : {sector, aligned_to}) {
+    const Int step = to * unit / greatest_divisor(to, unit);
+    r.own = most_own > 0 ? most_own / step * step : 0;
+    if (10 * r.own >= 9 * most_own) break;
+  }
+  if (r.own > 0) r.store_bytes = store_bytes;
+  return r;
+}
+
+inline ColumnsLaunch launch_of(const ColumnsFixed& f, const Sizes& s, int processors) {
+  ColumnsLaunch l;
+  for (int d = 0; d < 3; ++d)
+    if (s.in[d] > 1 << 30 || s.out[d] > 1 << 30) l.refusal = "a side longer than 2^30";
+  if (l.refusal || s.batch == 0 || volume(s.out) == 0) return l;
+  // The grid: in D and H the positions of which some phase lies in y; rows of W whole, with zeros behind x.
+  const Int first_d = f.padding_d / f.stride_d, first_h = f.merged_h ? 0 : f.padding_h / f.stride_h;
+  const Int grid_d = (s.out[0] - 1 + f.padding_d) / f.stride_d + 1 - first_d;
+  Int grid_h = (s.out[1] - 1 + f.padding_h) / f.stride_h + 1 - first_h;
+  if (f.merged_h) grid_h = most(grid_h, s.in[1] + f.shift_h);
+  const Int least_w = most(s.in[2] + f.shift_w, (s.out[2] - 1 + f.padding_w) / f.stride_w + 1);
+  // Without shifts all rows of a sample are one.
+  const bool linear = f.shift_d == 0 && f.shift_h == 0 && f.shift_w == 0 && first_d == 0 && first_h == 0 &&
+                      grid_d == s.in[0] && grid_h == s.in[1] && least_w == s.in[2];
+  const Int unit = f.turned || linear ? 1 : 8;
+  ColumnsRow row;
+  for (const Int bytes : {Int(16), 2 * f.element_bytes, f.element_bytes}) {
+    const ColumnsRow r = columns_row_of(f, s.out[2], least_w, unit, bytes);
+    if (r.store_bytes == 0 || (linear && r.positions != least_w)) continue;
+    if (bytes > f.element_bytes && 100 * r.positions > 108 * round_to(least_w, unit)) continue;
+    row = r;
+    break;
+  }
+  if (row.store_bytes == 0) {
+    l.refusal = "rows of x longer than this tile takes";
+    return l;
+  }
+  if (!f.turned) row.own = row.own / 8 * 8;
+  if (!f.turned && (row.own == 0 || row.first % 8 != 0)) {
+    l.refusal = "a tile of fewer than 8 positions";
+    return l;
+  }
+  Int sample = grid_d * grid_h * row.positions;
+  if (!f.turned) sample = round_to(sample, 8);
+  const Int row_pitch = linear ? sample : row.positions;
+  const Int step = row.own * f.across, ahead = row.lead / row_pitch + 1;
+  if (double(s.batch) * double(sample) + double(ahead + 2) * double(row_pitch) >= 2147483648.0 - 65536.0) {
+    l.refusal = "2^31 positions or more";
+    return l;
+  }
+  arguments::Columns<void>& a = l.arguments;
+  a.x_strides = dense_strides(false, f.k * f.groups, s.in);
+  a.y_strides = dense_strides(false, f.n * f.groups, s.out);
+  a.in_d = linear ? 1 : static_cast<int>(s.in[0]);
+  a.in_h = linear ? 1 : static_cast<int>(s.in[1]);
+  a.in_w = static_cast<int>(linear ? volume(s.in) : s.in[2]);
+  a.row_pitch = divider(row_pitch);
+  a.rows = divider(linear ? 1 : grid_d * grid_h);
+  a.rows_h = divider(linear ? 1 : grid_h);
+  a.first_d = static_cast<int>(first_d), a.first_h = static_cast<int>(first_h);
+  a.lead = static_cast<int>(row.lead), a.ahead = static_cast<int>(ahead);
+  a.used = static_cast<int>(row.lead + step + (f.padding_w % f.stride_w > 0 ? 1 : 0));
+  a.sample = divider(sample), a.grid_w = divider(row.positions), a.grid_h = divider(grid_h);
+  a.out_d = static_cast<int>(s.out[0]), a.out_h = static_cast<int>(s.out[1]), a.out_w = static_cast<int>(s.out[2]);
+  a.batch = static_cast<int>(s.batch);
+  const Int positions = s.batch * sample;
+  a.positions = static_cast<int>(positions);
+  a.first = static_cast<int>(row.first), a.own = static_cast<int>(row.own), a.step = static_cast<int>(step);
+  a.store_bytes = static_cast<int>(row.store_bytes);
+  const Int position_tiles = most(1, ceil_div(positions - row.first, step));
+  const Int row_tiles = f.groups * ceil_div(f.rows, f.block_rows);
+  // Offsets inside a tile have 32 bits, of elements.
+  const double samples = double(f.staged) / double(sample) + 2.0;
+  if (samples * double(a.x_strides.n) >= 4294967295.0) {
+    l.refusal = "x of one tile spans 2^32 elements or more";
+    return l;
+  }
+  if (double(position_tiles) * double(row_tiles) * double(f.split) >= 2147483648.0) {
+    l.refusal = "2^31 tiles or more";
+    return l;
+  }
+  a.position_tiles = static_cast<int>(position_tiles), a.row_tiles = static_cast<int>(row_tiles);
+  // Blocks that run at the same time share rows and positions; so many of each that they read the least.
+  const double row_bytes = double(f.block_rows) * double(f.k), position_bytes = double(step) * double(f.k);
+  Int band = 1;
+  double fewest = 1e300;
+  for (Int rows = 1; rows <= least(row_tiles, processors); ++rows) {
+    const double across = double(ceil_div(processors, rows));
+    const double bytes = double(rows) * row_bytes + (across < double(position_tiles) ? across : double(position_tiles)) *
+                                                       position_bytes;
+    if (bytes < fewest) fewest = bytes, band = rows;
+  }
+  a.band = static_cast<int>(band);
+  a.tiles = static_cast<int>(position_tiles * row_tiles);
+  l.grid = static_cast<unsigned>(f.split > 1 ? a.tiles * f.split : least(a.tiles, processors));
+  return l;
+}
+
+template <class Start>
+bool run(const ColumnsFixed& f, const ColumnsLaunch& l, const Tensors& t, void*, Start&& start) {
+  if (l.grid == 0) return true;
+  arguments::Columns<void> a = l.arguments;
+  a.x = t.a, a.w = t.b, a.bias = t.bias, a.y = t.out;
+  a.copy_weights = f.piece > 0 && aligned(a.w, f.piece);
+  // The widest copies that all rows of x allow; then the widest stores that y does.
+  while (f.element_bytes << a.vector_bits < 16 && a.in_w % (2 << a.vector_bits) == 0 &&
+         aligned(a.x, f.element_bytes * (2 << a.vector_bits)))
+    ++a.vector_bits;
+  a.row_pieces = divider((f.turned ? Int(a.in_w) : Int(a.row_pitch.divisor)) >> a.vector_bits);
+  if (!aligned(a.y, a.store_bytes)) a.store_bytes = static_cast<int>(f.element_bytes);
+  void* list[] = {&a, operands_of(t)};
+  return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
+}
+
+}  // namespace upconv::launch
