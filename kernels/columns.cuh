@@ -4,16 +4,16 @@
 //   sum[row][position] = sum over channels ci and shifts q of w[ci][channel, tap][row] * x[ci][position - q]
 //
 // A row is a channel of y and a phase of every dimension (phase r of a dimension are the outputs o with (o + padding)
-// mod stride = r), tap t = q * stride + r. Sums are finished outputs: nothing overlaps. Positions of all samples are one
-// axis, whatever the rank: rows of W + (shifts of W - 1) columns, the last of which are zeros, so that a shift of W is
-// another first position of the same columns; where rows are short, a shift of H (MERGED_H) is too. Shifts that are not
-// are segments of x of their own.
+// mod stride = r), tap t = q * stride + r. Sums are finished outputs: nothing overlaps. Positions of all samples are
+// one axis, whatever the rank: rows of W + (shifts of W - 1) columns, the last of which are zeros, so that a shift of W
+// is another first position of the same columns; where rows are short, a shift of H (MERGED_H) is too. Shifts that are
+// not are segments of x of their own.
 //
-// A block computes BLOCK_ROWS rows x GROUPS_ACROSS * POSITIONS positions. Its sum runs in chunks of CHANNELS channels: two
-// warps bring them (bring.cuh), two turn x where wgmma cannot read it as it lies (turn.cuh; else four bring), two
+// A block computes BLOCK_ROWS rows x GROUPS_ACROSS * POSITIONS positions. Its sum runs in chunks of CHANNELS channels:
+// two warps bring them (bring.cuh), two turn x where wgmma cannot read it as it lies (turn.cuh; else four bring), two
 // warpgroups multiply (multiply.cuh) and write (store.cuh), one behind the other. Weights are read from memory as they
-// lie there, a contiguous run for every channel of x, and never packed. SPLIT: the blocks of a cluster share the channels
-// (share.cuh).
+// lie there, a contiguous run for every channel of x, and never packed. SPLIT: the blocks of a cluster share the
+// channels (share.cuh).
 //
 // Where phases have different numbers of taps, SEPARATE: rows are channels of y, each phase a row block of its own.
 //
@@ -63,7 +63,8 @@ __device__ __forceinline__ void compute(const Arguments& a, const Operands& oper
       if (first_8 < POSITIONS / 8) {
         float share[ROW_BLOCKS][held_positions / 2];
         add_up(share, shared_address(shared), first_8);
-        store_tile<kind, held_positions>(a, operands, share, bias, buffers, places + first_8 * 8, list, thread, 1 + group);
+        store_tile<kind, held_positions>(a, operands, share, bias, buffers, places + first_8 * 8, list, thread,
+                                         1 + group);
       }
       meet_cluster();  // other blocks read from this one
     }
@@ -123,8 +124,7 @@ extern "C" __global__ void __cluster_dims__(UPCONV_SPLIT, 1, 1) __launch_bounds_
   run(a, operands);
 }
 #else
-extern "C" __global__ void __launch_bounds__(threads, 1) columns(const Arguments a,
-                                                                    const config::Operands operands) {
+extern "C" __global__ void __launch_bounds__(threads, 1) columns(const Arguments a, const config::Operands operands) {
   run(a, operands);
 }
 #endif

@@ -24,17 +24,17 @@ struct Columns {
   int vector_bits;                  // copies bring 2^vector_bits elements of x
   Divider row_pieces;               // of a row of x: so many copies
   // y
-  Divider sample, grid_w, grid_h;   // positions of a sample, of a row, rows of a depth
+  Divider sample, grid_w, grid_h;  // positions of a sample, of a row, rows of a depth
   int out_d, out_h, out_w;
   int batch, positions;
-  int first;                        // of the first tile
-  int own;                          // positions that a warpgroup writes
-  int step;                         // from tile to tile
+  int first;  // of the first tile
+  int own;    // positions that a warpgroup writes
+  int step;   // from tile to tile
   int position_tiles, row_tiles;
-  int band;                         // row tiles that share a band: its tiles follow each other, rows first
+  int band;  // row tiles that share a band: its tiles follow each other, rows first
   int tiles;
-  int copy_weights;                 // whether w begins at a multiple of the pieces that are copied
-  int store_bytes;                  // that a lane writes at once
+  int copy_weights;  // whether w begins at a multiple of the pieces that are copied
+  int store_bytes;   // that a lane writes at once
 };
 
 }  // namespace upconv::arguments

@@ -103,8 +103,8 @@ __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32
 
 // ---- weights ------------------------------------------------------------------------------------------------------
 
-/// Where the i-th weight that a tile takes of one channel of x lies in a stage, in bytes; they are counted as they lie in
-/// memory, by channel of y, then tap.
+/// Where the i-th weight that a tile takes of one channel of x lies in a stage, in bytes; they are counted as they lie
+/// in memory, by channel of y, then tap.
 __device__ __forceinline__ constexpr int place_of(int i) {
   int shift = 0, row = i;
   if (PARTED) {

@@ -1,5 +1,6 @@
-// The products of a tile of columns.cuh. Weights are A: read by lanes from a stage as they lie in memory, into registers,
-// those of the next products before a product begins; or, of 16-bit types, by wgmma itself (A_SHARED). x is B.
+// The products of a tile of columns.cuh. Weights are A: read by lanes from a stage as they lie in memory, into
+// registers, those of the next products before a product begins; or, of 16-bit types, by wgmma itself (A_SHARED). x is
+// B.
 #pragma once
 
 #include "columns/bring.cuh"
@@ -175,7 +176,8 @@ __device__ __forceinline__ void multiply_tile(const Arguments& a, Sums& sums, Re
     int row[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half)
-      row[half] = row_place(row0 + warp * 16 + lane / 4 * row_g + half * row_half) + lane % 4 * (lane_channels * W_PITCH);
+      row[half] =
+          row_place(row0 + warp * 16 + lane / 4 * row_g + half * row_half) + lane % 4 * (lane_channels * W_PITCH);
     u32 raw[raw_words], fragment[2][together][PARTS][4];
     const char* at = reader.wait();
     load_weights(raw, at, row, step_of<kind>(0).weight, 0);
@@ -187,8 +189,8 @@ __device__ __forceinline__ void multiply_tile(const Arguments& a, Sums& sums, Re
       for (int l = 0; l < loads; ++l) {
         const int k = l * together / each, s = l * together % each;
         // Registers are used by turns: the products before these may run on. (Of an odd number of loads the last has
-        // used those of the first.) No branch may lie between a fragment and its product, else ptxas serialises them all
-        // (C7513).
+        // used those of the first.) No branch may lie between a fragment and its product, else ptxas serialises them
+        // all (C7513).
         if (loads % 2 == 1 && l == 0)
           mma_wait<0>();
         else

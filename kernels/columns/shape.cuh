@@ -46,7 +46,7 @@ static_assert(weight_bytes % 16 == 0 && STAGED % 8 == 0, "descriptors count in 1
 
 // Behind the stages, x as it lies in memory before it is turned: RAW_SLOTS times [segment][channel][RAW_PITCH]. The
 // element after the last that copies write is zero (4-byte types): what lies beyond rows of x is read there.
-constexpr int widest = 16 / element_bytes;                    // elements of a copy
+constexpr int widest = 16 / element_bytes;  // elements of a copy
 constexpr int raw_zero = STAGED + widest;
 constexpr int RAW_PITCH = STAGED + (halves ? 8 : 2 * widest);  // of 16-bit types an odd multiple of 16 bytes
 static_assert(!halves || STAGED % 16 == 0, "rows that ldmatrix reads meet no bank twice");
@@ -81,8 +81,8 @@ struct Tile {
   }
 };
 
-/// The tiles of this block: the first, and how far they lie apart. (Read by every role itself: a value that all need from
-/// the start on costs the warps that multiply a register.)
+/// The tiles of this block: the first, and how far they lie apart. (Read by every role itself: a value that all need
+/// from the start on costs the warps that multiply a register.)
 __device__ __forceinline__ int first_tile() {
   u32 block;
   asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));

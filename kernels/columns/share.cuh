@@ -1,5 +1,5 @@
-// Few positions: the blocks of a cluster share the channels of x of one tile. Each leaves its sums in its own shared memory;
-// then each adds up those of some positions, always in the order of the blocks, and stores them.
+// Few positions: the blocks of a cluster share the channels of x of one tile. Each leaves its sums in its own shared
+// memory; then each adds up those of some positions, always in the order of the blocks, and stores them.
 #pragma once
 
 #include "columns/store.cuh"
@@ -24,7 +24,8 @@ __device__ __forceinline__ void add_up(float (&sums)[ROW_BLOCKS][held_positions 
 #pragma unroll
     for (int j = 0; j < held_positions / 8; ++j) {
       const bool real = first + j < POSITIONS / 8;
-      const u32 at = address + ((b * (POSITIONS / 8) + (real ? first + j : 0)) * (consumers * warpgroup) + threadIdx.x) * 16;
+      const u32 at =
+          address + ((b * (POSITIONS / 8) + (real ? first + j : 0)) * (consumers * warpgroup) + threadIdx.x) * 16;
       float4 sum = load_quad_in_cluster(address_in(0, at));
 #pragma unroll
       for (int rank = 1; rank < SPLIT; ++rank) {

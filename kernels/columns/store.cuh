@@ -1,9 +1,9 @@
 // From the sums of columns.cuh to y: bias and epilogue, then some positions at a time go into lines in shared memory,
-// every line what they write of one channel and row of y, which leaves it 16 bytes a lane where y allows. Where an element
-// lies relative to a position, and a line's channel relative to the first, is worked out once a tile.
+// every line what they write of one channel and row of y, which leaves it 16 bytes a lane where y allows. Where an
+// element lies relative to a position, and a line's channel relative to the first, is worked out once a tile.
 //
-// Phases that padding splits: of the phases of W the first `rotated` belong to the position before, so that what a position
-// writes begins at a multiple of SW in y.
+// Phases that padding splits: of the phases of W the first `rotated` belong to the position before, so that what a
+// position writes begins at a multiple of SW in y.
 #pragma once
 
 #include "columns/multiply.cuh"
@@ -12,7 +12,8 @@ namespace upconv {
 
 constexpr int rotated = PW % SW;
 
-/// Positions that a warpgroup stores: all that it computes, or its block's share of a cluster; and those it has sums of.
+/// Positions that a warpgroup stores: all that it computes, or its block's share of a cluster; and those it has sums
+/// of.
 constexpr int share_positions = (POSITIONS / 8 + SPLIT - 1) / SPLIT * 8;
 constexpr int stored_positions = SPLIT > 1 ? share_positions : POSITIONS;
 constexpr int held_positions = stored_positions + (SPLIT > 1 && rotated > 0 ? 8 : 0);
@@ -31,8 +32,8 @@ static_assert(buffer_bytes % 16 == 0 && slice_elements * element_bytes % 16 == 0
 struct __align__(16) Place {
   int n, d, h, w;
 };
-/// One line of y: where its channel and its phases of D and H begin, in bytes, and these phases. `d`: its channel in the
-/// bits above, where operands are read.
+/// One line of y: where its channel and its phases of D and H begin, in bytes, and these phases. `d`: its channel in
+/// the bits above, where operands are read.
 struct __align__(16) Line {  // as drain() loads it
   i64 at;
   int d, h;
@@ -44,7 +45,7 @@ constexpr int no_line = -1610612736;  // as a phase of H: outside for every posi
 
 constexpr int places_bytes = 16 * places_count, lists_bytes = 16 * teams * lines;
 constexpr int group_bytes = 2 * (places_bytes + lists_bytes) + teams * buffer_bytes;
-constexpr int partial_bytes = SPLIT > 1 ? ROW_BLOCKS * (POSITIONS / 8) * consumers * warpgroup * 16 : 0;
+constexpr int partial_bytes = SPLIT > 1 ? ROW_BLOCKS*(POSITIONS / 8) * consumers* warpgroup * 16 : 0;
 static_assert(partial_bytes <= STAGES * stage_bytes, "sums to be added up lie where the stages were");
 static_assert(tables_end + consumers * group_bytes <= SHARED_BYTES, "the host reserves what is used");
 
@@ -78,7 +79,8 @@ __device__ __forceinline__ void find_places(const Arguments& a, const Tile& t, i
 /// Element i of a line, whose words are skewed so that a warp's stores meet no bank twice.
 __device__ __forceinline__ constexpr int in_line(int i) { return i + i * element_bytes / 128 * LINE_SKEW; }
 
-// ---- two neighbours as they lie in memory -----------------------------------------------------------------------------
+// ---- two neighbours as they lie in memory
+// -----------------------------------------------------------------------------
 
 template <class T>
 struct TwoOf {
@@ -114,7 +116,8 @@ __device__ __forceinline__ void write_four(Half* to, u32 a, u32 b) {
   *reinterpret_cast<uint2*>(to) = make_uint2(a, b);
 }
 
-// ---- sums to lines ------------------------------------------------------------------------------------------------------
+// ---- sums to lines
+// ------------------------------------------------------------------------------------------------------
 
 /// The sums of a lane as numbers of y.
 template <int held>
@@ -150,7 +153,8 @@ __device__ __forceinline__ void exchange(float2, float2, int, float2&, float2&) 
 
 /// Two neighbouring phases of positions p and p + 1, of row pair pair_of(lane).
 template <int held>
-__device__ __forceinline__ void phases_of(const Values<held>& v, int block, int set, int j, int lane, Two& p, Two& next) {
+__device__ __forceinline__ void phases_of(const Values<held>& v, int block, int set, int j, int lane, Two& p,
+                                          Two& next) {
   if constexpr (SEPARATE) {
     p = two<Element>(v.of(block, j, set, 0), v.of(block + 1, j, set, 0));
     next = two<Element>(v.of(block, j, set, 1), v.of(block + 1, j, set, 1));
@@ -218,7 +222,8 @@ __device__ __forceinline__ void put_four(const Two (&now)[2], Two then, int in_s
   }
 }
 
-// ---- lines to y ---------------------------------------------------------------------------------------------------------
+// ---- lines to y
+// ---------------------------------------------------------------------------------------------------------
 
 template <int bytes>
 struct WordsOf {
@@ -242,10 +247,11 @@ struct Unit {
   int d, h;
 };
 
-/// Writes a slice's lines to y, `bytes` a lane at once. `warp` is its number in the team.
+/// Writes a slice's lines to y, `bytes` a lane at once: of its first `count` positions, as those after them may be
+/// another block's. `warp` is its number in the team.
 template <int bytes>
 __device__ __forceinline__ void drain(const Arguments& a, const Operands& operands, const Element* from,
-                                      const Place* places, const Line* list, Unit unit, int warp, int lane) {
+                                      const Place* places, int count, const Line* list, Unit unit, int warp, int lane) {
   typedef typename WordsOf<bytes>::Type Words;
   constexpr int each = bytes / element_bytes, of_line = slice_elements / each;
   constexpr bool shares = of_line < 32;  // a warp writes several lines at once
@@ -261,6 +267,7 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
     const Place p = places[element / SW];
     const int w = p.w + element % SW;
     real = real && p.n >= 0 && w >= 0 && w < a.out_w;
+    if (SPLIT > 1 && stored_positions % SLICE != 0) real = real && element / SW < count;
     i64 at = p.n * a.y_strides.n + w;
     if (RANK > 1) at += (p.h + unit.h) * a.y_strides.h;
     if (RANK > 2) at += (p.d + unit.d) * a.y_strides.d;
@@ -356,20 +363,21 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& o
             put(v, block, j, in_slice, false, to, warp, lane);
           }
         }
-        const int after = (slice + 1) * (SLICE / 8);
+        const int next = (slice + 1) * (SLICE / 8), after = next < blocks_of_8 ? next : blocks_of_8;
         if constexpr (rotated > 0 && !(SW == 2 && (SEPARATE || by_pairs)))
-          if (after < has_8) put(v, block, after, SLICE, true, to, warp, lane);
+          if (after < has_8) put(v, block, after, after * 8 - slice * SLICE, true, to, warp, lane);
       }
       team_meets(barrier);
       const Place* of_slice = places + turn * SLICE;
+      const int count = stored_positions - turn * SLICE;
       if constexpr (OPERANDS > 0)
-        drain<element_bytes>(a, operands, to, of_slice, mine, unit, in_team, lane);
+        drain<element_bytes>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
       else if (a.store_bytes == 16)
-        drain<16>(a, operands, to, of_slice, mine, unit, in_team, lane);
+        drain<16>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
       else if (a.store_bytes == 2 * element_bytes)
-        drain<2 * element_bytes>(a, operands, to, of_slice, mine, unit, in_team, lane);
+        drain<2 * element_bytes>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
       else
-        drain<element_bytes>(a, operands, to, of_slice, mine, unit, in_team, lane);
+        drain<element_bytes>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
       team_meets(barrier);
     }
   }

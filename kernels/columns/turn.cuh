@@ -67,8 +67,8 @@ struct Words {
         const int i = (first + j) % positions_each, u = (first + j) / positions_each % units_each;
         const int s = (first + j) / (positions_each * units_each);
         if (STAGED % turn_columns != 0 && column + i * turn_columns >= STAGED) continue;
-        uint4* place =
-            reinterpret_cast<uint4*>(to + u * turn_shares * unit_bytes + (s * segment_positions + i * turn_columns) * 16);
+        uint4* place = reinterpret_cast<uint4*>(to + u * turn_shares * unit_bytes +
+                                                (s * segment_positions + i * turn_columns) * 16);
         if constexpr (tf32) {
           *place = make_uint4(round_tf32(v[j][0]), round_tf32(v[j][1]), round_tf32(v[j][2]), round_tf32(v[j][3]));
         } else {
@@ -184,7 +184,7 @@ struct WorkOf<true> {
 typedef WorkOf<halves>::Type Work;
 
 __device__ __forceinline__ void turn_all(const Arguments& a, char* shared, const Barriers& b, Chunks chunks,
-                                          int thread) {
+                                         int thread) {
   char* slots = shared + STAGES * stage_bytes;
   Work::prepare(slots, thread);
   Ring<STAGES> stage;

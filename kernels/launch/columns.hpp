@@ -13,11 +13,11 @@ struct ColumnsFixed {
   Int element_bytes = 4;
   Int groups = 1, k = 1, n = 1;  ///< Channels of x and y, a group.
   Int stride_d = 1, stride_h = 1, stride_w = 1, padding_d = 0, padding_h = 0, padding_w = 0;
-  Int shift_d = 0, shift_h = 0, shift_w = 0;        ///< The largest.
-  Int rows = 1, block_rows = 1;                     ///< Of a group; of a block.
-  Int positions = 8, across = 1, staged = 32;       ///< Of a warpgroup; side by side; of x.
-  Int split = 1;                                    ///< Blocks of a cluster.
-  Int piece = 0;                                    ///< Bytes of a copy of weights; 0: they are not copied.
+  Int shift_d = 0, shift_h = 0, shift_w = 0;   ///< The largest.
+  Int rows = 1, block_rows = 1;                ///< Of a group; of a block.
+  Int positions = 8, across = 1, staged = 32;  ///< Of a warpgroup; side by side; of x.
+  Int split = 1;                               ///< Blocks of a cluster.
+  Int piece = 0;                               ///< Bytes of a copy of weights; 0: they are not copied.
   Int threads = 384, shared_bytes = 0;
 
   template <class Visit>
@@ -65,7 +65,8 @@ inline ColumnsRow columns_row_of(const ColumnsFixed& f, Int out_w, Int least_row
   const Int room = (f.staged - r.lead - (rotated > 0 ? 1 : 0)) / f.across;
   const Int most_own = least(room, f.positions - (rotated > 0 ? 1 : 0));
   const Int sector = 32 / greatest_divisor(32, bytes);
-  for (const Int to : {sector, aligned_to}) {
+  const Int starts[] = {sector, aligned_to};
+  for (const Int to : starts) {
     const Int step = to * unit / greatest_divisor(to, unit);
     r.own = most_own > 0 ? most_own / step * step : 0;
     if (10 * r.own >= 9 * most_own) break;
@@ -90,7 +91,8 @@ inline ColumnsLaunch launch_of(const ColumnsFixed& f, const Sizes& s, int proces
                       grid_d == s.in[0] && grid_h == s.in[1] && least_w == s.in[2];
   const Int unit = f.turned || linear ? 1 : 8;
   ColumnsRow row;
-  for (const Int bytes : {Int(16), 2 * f.element_bytes, f.element_bytes}) {
+  const Int widths[] = {16, 2 * f.element_bytes, f.element_bytes};
+  for (const Int bytes : widths) {
     const ColumnsRow r = columns_row_of(f, s.out[2], least_w, unit, bytes);
     if (r.store_bytes == 0 || (linear && r.positions != least_w)) continue;
     if (bytes > f.element_bytes && 100 * r.positions > 108 * round_to(least_w, unit)) continue;
@@ -152,8 +154,8 @@ inline ColumnsLaunch launch_of(const ColumnsFixed& f, const Sizes& s, int proces
   double fewest = 1e300;
   for (Int rows = 1; rows <= least(row_tiles, processors); ++rows) {
     const double across = double(ceil_div(processors, rows));
-    const double bytes = double(rows) * row_bytes + (across < double(position_tiles) ? across : double(position_tiles)) *
-                                                       position_bytes;
+    const double bytes =
+        double(rows) * row_bytes + (across < double(position_tiles) ? across : double(position_tiles)) * position_bytes;
     if (bytes < fewest) fewest = bytes, band = rows;
   }
   a.band = static_cast<int>(band);

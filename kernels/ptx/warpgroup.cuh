@@ -104,9 +104,9 @@ __device__ __forceinline__ void hold(u32 (&words)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+r"(words[i])::"memory");
 }
 
-/// An operand of a product without swizzle. With its depth contiguous: core matrices of 8 rows x 16 bytes, `depth` bytes
-/// between neighbours in depth, `rows` between neighbours in rows. With its rows contiguous (16-bit types): core matrices
-/// of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
+/// An operand of a product without swizzle. With its depth contiguous: core matrices of 8 rows x 16 bytes, `depth`
+/// bytes between neighbours in depth, `rows` between neighbours in rows. With its rows contiguous (16-bit types): core
+/// matrices of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
 __device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
   return u64(rows >> 4) << 32 | (depth >> 4) << 16;
 }

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cuda/boxes_cost.hpp"
+#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
 #include "cuda/operands.hpp"
@@ -112,7 +113,7 @@ class Boxes final : public PassKernel {
         weights_({"boxes_prepare.cuh", "boxes_prepare", text + "}\n"}),
         products_({"boxes.cuh", "boxes", text + products_text(p, c.form, work, r)}, c.form.shared_bytes),
         operands_(r),
-        predicted_(c.seconds) {}
+        predicted_(calibrated("cuda_boxes", r.problem, r.pass, c.seconds)) {}
 
   std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
 

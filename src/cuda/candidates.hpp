@@ -26,7 +26,8 @@ Result<std::unique_ptr<PassKernel>> make_positions(const Request& request);
 /// Few channels a group, by fp32 multiply-adds (kernels/positions_weight.cuh): dw.
 Result<std::unique_ptr<PassKernel>> make_positions_weight(const Request& request);
 
-/// Many channels on the warpgroup tensor cores of sm_90a, weights as rows of the product (kernels/columns.cuh): forward.
+/// Many channels on the warpgroup tensor cores of sm_90a, weights as rows of the product (kernels/columns.cuh):
+/// forward.
 Result<std::unique_ptr<PassKernel>> make_columns(const Request& request);
 
 /// Forward and dx of dense and grouped layers on the warpgroup tensor cores of sm_90a (kernels/tiles.cuh).

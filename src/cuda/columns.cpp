@@ -1,4 +1,6 @@
 // Forward of dense and grouped layers with many channels on sm_90a: host side of kernels/columns.cuh.
+#include "launch/columns.hpp"
+
 #include <algorithm>
 
 #include "cuda/calibration.hpp"
@@ -8,7 +10,6 @@
 #include "cuda/operands.hpp"
 #include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
-#include "launch/columns.hpp"
 
 namespace upconv::cuda {
 namespace {
@@ -92,12 +93,14 @@ std::string preamble(const ColumnsShape& s, const ColumnsTile& t, const Request&
   const TensorOperand operand = s.tf32                          ? TensorOperand::tf32
                                 : r.problem.dtype == DType::f16 ? TensorOperand::f16
                                                                 : TensorOperand::bf16;
-  text += t.a_shared ? wgmma_shared_text(t.positions, operand, !t.turned)
-                     : wgmma_text(t.positions, operand, !t.turned);
+  text += t.a_shared ? wgmma_shared_text(t.positions, operand, !t.turned) : wgmma_text(t.positions, operand, !t.turned);
   // The product that is not used is declared only.
-  text += t.a_shared ? "template <int n>\n__device__ void wgmma(float (&)[n], const unsigned (&)[4], unsigned long long);\n"
-                     : "template <int n>\n__device__ void wgmma_shared(float (&)[n], unsigned long long, unsigned long long);\n";
-  return text + "}\n#define UPCONV_SPLIT " + std::to_string(t.split) + "\n" + epilogue_text(r.epilogue, device_type(r.problem.dtype));
+  text +=
+      t.a_shared
+          ? "template <int n>\n__device__ void wgmma(float (&)[n], const unsigned (&)[4], unsigned long long);\n"
+          : "template <int n>\n__device__ void wgmma_shared(float (&)[n], unsigned long long, unsigned long long);\n";
+  return text + "}\n#define UPCONV_SPLIT " + std::to_string(t.split) + "\n" +
+         epilogue_text(r.epilogue, device_type(r.problem.dtype));
 }
 
 launch::ColumnsFixed fixed_of(const Request& r, const ColumnsShape& s, const ColumnsTile& t) {
@@ -168,11 +171,10 @@ Result<std::unique_ptr<PassKernel>> make_columns(const Request& r) {
     if (g.in[d] > 1 << 30 || g.out[d] > 1 << 30) return unsupported("a side longer than 2^30");
   if (g.taps() > 256) return unsupported(std::to_string(g.taps()) + " taps exceed 256");
   if (g.ci * g.co * g.taps() >= 1 << 30) return unsupported("2^30 weights a group or more");
-  if (!r.forced) return unsupported("not timed since it was rewritten: by name and by tuning only");
-  if (!r.forced && g.ci < 32)
-    return unsupported(std::to_string(g.ci) + " input channels a group are fewer than 32");
+  if (!r.forced && g.ci < 32) return unsupported(std::to_string(g.ci) + " input channels a group are fewer than 32");
   if (r.epilogue.operands() > 0 && p.dtype != DType::f32)
-    return unsupported("reads operands of an epilogue in f32 only: 16-bit values are rounded before they are put in order");
+    return unsupported(
+        "reads operands of an epilogue in f32 only: 16-bit values are rounded before they are put in order");
   if (r.epilogue.operands() > 0 && g.out_channels() >= 1 << 22)
     return unsupported("operands of 2^22 output channels or more");
   ColumnsShape s = columns_shape(p, g);

@@ -23,7 +23,8 @@ std::pair<int, int> shift_and_row(const ColumnsShape& s, const ColumnsTile& t, i
   const int channel = i / s.all_taps, tap = i % s.all_taps;
   const int kh = s.kernel[1], kw = s.kernel[2], sd = s.stride[0], sh = s.stride[1], sw = s.stride[2];
   const int d = tap / (kh * kw), h = tap / kw % kh, w = tap % kw;
-  return {(d / sd * (kh / sh) + h / sh) * (kw / sw) + w / sw, channel * s.phases + (d % sd * sh + h % sh) * sw + w % sw};
+  return {(d / sd * (kh / sh) + h / sh) * (kw / sw) + w / sw,
+          channel * s.phases + (d % sd * sh + h % sh) * sw + w % sw};
 }
 /// row_place() of kernels/columns/multiply.cuh.
 int row_place(const ColumnsShape& s, const ColumnsTile& t, int row) {
@@ -419,8 +420,8 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& 
     const Int lead = s.shift[2] + (base.merged_h ? s.shift[1] * row : 0);
     const double positions = columns_positions(s, base);
     const double rows = double(s.groups) * double((s.rows() + base.block_rows - 1) / base.block_rows);
-    // Lines of four warps need more registers to be put together, phases apart more to be multiplied, operands more beside
-    // the sums.
+    // Lines of four warps need more registers to be put together, phases apart more to be multiplied, operands more
+    // beside the sums.
     const int sums = s.operands ? 160 : team_of(s) == 4 && s.halves() ? 240 : 256;
     const int most = sums / base.row_blocks / 8 * 8;
     for (int n = 8; n <= most; n += 8) {
@@ -457,10 +458,12 @@ std::string to_string(const ColumnsTile& t) {
   std::snprintf(text, sizeof text,
                 "tiles of %d rows x %d positions%s%s%s%s, %d channels a stage, %d stages, copies of %d bytes, %u KB",
                 t.block_rows, t.tile_positions(),
-                t.kinds == 2 ? ", warpgroups by phases" : t.across == 2 ? ", warpgroups side by side" : "",
+                t.kinds == 2    ? ", warpgroups by phases"
+                : t.across == 2 ? ", warpgroups side by side"
+                                : "",
                 t.split > 1 ? (", channels shared by " + std::to_string(t.split) + " blocks").c_str() : "",
-                t.turned ? "" : ", x as it lies", t.a_shared ? ", weights from shared memory" : "", t.channels, t.stages,
-                t.piece, t.shared_bytes / 1024);
+                t.turned ? "" : ", x as it lies", t.a_shared ? ", weights from shared memory" : "", t.channels,
+                t.stages, t.piece, t.shared_bytes / 1024);
   return text;
 }
 

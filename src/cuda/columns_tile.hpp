@@ -45,17 +45,17 @@ struct ColumnsStep {
 
 struct ColumnsTile {
   // How weights and x lie in shared memory.
-  bool turned = true;    ///< x with its channels side by side, else its positions.
-  bool a_shared = false; ///< wgmma reads the weights from shared memory.
-  bool parted = false;   ///< Weights lie by shift, rows side by side.
-  bool pairs = false;    ///< Rows of a lane's fragment are neighbours.
-  bool quads = false;    ///< And both shifts of W beside them.
-  bool merged_h = false; ///< A shift of H is another first position.
+  bool turned = true;                         ///< x with its channels side by side, else its positions.
+  bool a_shared = false;                      ///< wgmma reads the weights from shared memory.
+  bool parted = false;                        ///< Weights lie by shift, rows side by side.
+  bool pairs = false;                         ///< Rows of a lane's fragment are neighbours.
+  bool quads = false;                         ///< And both shifts of W beside them.
+  bool merged_h = false;                      ///< A shift of H is another first position.
   std::vector<std::pair<int, int>> segments;  ///< Shifts of D and H that are held apart.
   // Who does what.
-  int down = 2, across = 1;  ///< Warpgroups that share out rows, positions.
-  int kinds = 1;             ///< 2: the warpgroups have different phases.
-  int split = 1;             ///< Blocks that share the channels.
+  int down = 2, across = 1;           ///< Warpgroups that share out rows, positions.
+  int kinds = 1;                      ///< 2: the warpgroups have different phases.
+  int split = 1;                      ///< Blocks that share the channels.
   int staged = 256, positions = 256;  ///< `positions` of one warpgroup.
   int group_rows = 64, block_rows = 128, row_blocks = 1;
   int channels = 8, stages = 4, raw_slots = 3;

@@ -13,7 +13,8 @@ enum class TensorOperand { tf32, bf16, f16 };
 /// `rows_contiguous`: b has its rows contiguous (16-bit types; descriptor() in kernels/ptx/warpgroup.cuh).
 std::string wgmma_text(int n, TensorOperand operand, bool rows_contiguous = false);
 
-/// `wgmma_shared(sum, unsigned long long a, unsigned long long b)`, a in shared memory too, its rows contiguous. 16-bit types.
+/// `wgmma_shared(sum, unsigned long long a, unsigned long long b)`, a in shared memory too, its rows contiguous. 16-bit
+/// types.
 std::string wgmma_shared_text(int n, TensorOperand operand, bool rows_contiguous);
 
 }  // namespace upconv::cuda

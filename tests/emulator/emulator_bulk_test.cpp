@@ -655,7 +655,8 @@ extern "C" __global__ void kernel(const unsigned short* a, const unsigned short*
   for (auto& v : b) which_b.push_back(int(random.between(0, 7))), v = numbers[which_b.back()];
   for (std::size_t r = 0; r < 64; ++r)
     for (std::size_t c = 0; c < 16; ++c)
-      for (std::size_t k = 0; k < 16; ++k) want[r * 16 + c] += values[which_a[r * 16 + k]] * values[which_b[c * 16 + k]];
+      for (std::size_t k = 0; k < 16; ++k)
+        want[r * 16 + c] += values[which_a[r * 16 + k]] * values[which_b[c * 16 + k]];
   const unsigned short *pa = a.data(), *pb = b.data();
   float* o = out.data();
   EXPECT_GOOD(tried(toy, 128, {&pa, &pb, &o}, 10 * 272, [&] { return out == want; }));

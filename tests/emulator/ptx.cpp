@@ -78,7 +78,8 @@ std::string wgmma(const Words& op, const Words& arguments, std::string_view whol
   }
   const std::string sums = "{ float* const d_[] = {" + listed(d, "&") + "}; ",
                     call = "emu_wgmma(" + std::to_string(n) + ", " + std::to_string(type) + ", d_, ",
-                    rest = operand(arguments[2]) + ", " + operand(arguments[3]) + ", " + std::to_string(turned) + "); }";
+                    rest =
+                        operand(arguments[2]) + ", " + operand(arguments[3]) + ", " + std::to_string(turned) + "); }";
   if (a.size() == 1) return sums + call + "nullptr, nullptr, " + a[0] + ", " + rest;
   Words places;
   for (const std::string& w : a) places.push_back("_at" + w);
