@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_11009cad8f99"
+NAME = "upconv_58038f8e8aca"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1638,10 +1638,21 @@ __device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
 __device__ __forceinline__ void barrier_expect_only(u32 b, int bytes) {
   asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
 }
+/// 4, 8 or 16 bytes to shared memory in the background, zeros where `inside` is false (nothing is read then).
+template <int bytes>
+__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
+                 "n"(bytes)
+                 : "memory");
+}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
 }
+__device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 __device__ __forceinline__ void barrier_wait(u32 b, int parity) {
   asm volatile(
       "{.reg .pred done;\n"
@@ -1655,6 +1666,10 @@ __device__ __forceinline__ void barrier_wait(u32 b, int parity) {
 /// The named barrier `id` of `threads` threads.
 __device__ __forceinline__ void meet(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+/// Counts as this thread's arrival at a named barrier, without waiting.
+__device__ __forceinline__ void arrive_only(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 /// Orders plain writes to shared memory before reads by products and bulk copies.
 __device__ __forceinline__ void fence_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
@@ -1689,6 +1704,22 @@ __device__ __forceinline__ void hold(float (&sums)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
+/// Keeps what a product reads from being worked out between it and the products before.
+template <int count>
+__device__ __forceinline__ void hold(u32 (&words)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+r"(words[i])::"memory");
+}
+
+/// An operand of a product without swizzle. With its depth contiguous: core matrices of 8 rows x 16 bytes, `depth`
+/// bytes between neighbours in depth, `rows` between neighbours in rows. With its rows contiguous (16-bit types): core
+/// matrices of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
+__device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
+  return u64(rows >> 4) << 32 | (depth >> 4) << 16;
+}
+/// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
+__device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
+
 /// B of a product: core matrices of 8 x 16 bytes without swizzle, `step_k` bytes between neighbours in k, 128 between
 /// neighbours in n. `units` is its address in units of 16 bytes.
 template <u32 step_k>
@@ -1711,6 +1742,46 @@ __device__ __forceinline__ u32 pack_rest(float first, float second, u32 high) {
   return pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
 }
 
+/// Four matrices of 8 x 8 16-bit numbers, turned: lane i has the address of row i % 8 of matrix i / 8; of each matrix a
+/// lane gets rows 2 * (i % 4) and the next, column i / 4.
+__device__ __forceinline__ void load_turned(u32 address, u32 (&v)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+               : "r"(address)
+               : "memory");
+}
+/// The same numbers as rows: lane i has the address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void store_matrices(u32 address, const u32 (&v)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v[0]), "r"(v[1]),
+               "r"(v[2]), "r"(v[3])
+               : "memory");
+}
+
+/// Of this block among those of its cluster, and the address of what lies at `address` of block `rank`.
+__device__ __forceinline__ int rank_in_cluster() {
+  u32 r;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+  return static_cast<int>(r);
+}
+__device__ __forceinline__ u32 address_in(int rank, u32 address) {
+  u32 r;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(address), "r"(rank));
+  return r;
+}
+__device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
+  float4 v;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen.
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 __device__ __forceinline__ u32 load_word(u32 address) {
   u32 v;
   asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
@@ -1720,6 +1791,21 @@ __device__ __forceinline__ u32 load_half(u32 address) {
   u16 v;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address));
   return v;
+}
+__device__ __forceinline__ void load(u32 address, u16& v) {
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, u32& v) {
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, uint2& v) {
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, uint4& v) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
 }
 
 }  // namespace upconv
@@ -1936,16 +2022,6 @@ struct Walk {
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
   copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
            at.place.n * a.groups + at.place.group);
-}
-
-template <int bytes>
-__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
-  if constexpr (bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
-                 "n"(bytes)
-                 : "memory");
 }
 
 /// `elements` at a time, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes

@@ -22,7 +22,7 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, forward, ieee          sm_90: cuda_gather_mma
     conv, input gradient, tf32   other: cuda_gather_mma
     conv, input gradient, ieee   other: cuda_gather_mma
-    conv, input gradient, tf32   sm_90: cuda_boxes
+    conv, input gradient, tf32   sm_90: cuda_gather_mma
     conv, input gradient, ieee   sm_90: cuda_gather_mma
     conv, weight gradient, tf32  other: cuda_weight_mma
     conv, weight gradient, ieee  other: cuda_weight_mma
@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_ba2aa71796de"
+NAME = "upconv_2501b9ea8df9"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1638,10 +1638,21 @@ __device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
 __device__ __forceinline__ void barrier_expect_only(u32 b, int bytes) {
   asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
 }
+/// 4, 8 or 16 bytes to shared memory in the background, zeros where `inside` is false (nothing is read then).
+template <int bytes>
+__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
+                 "n"(bytes)
+                 : "memory");
+}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
 }
+__device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 __device__ __forceinline__ void barrier_wait(u32 b, int parity) {
   asm volatile(
       "{.reg .pred done;\n"
@@ -1655,6 +1666,10 @@ __device__ __forceinline__ void barrier_wait(u32 b, int parity) {
 /// The named barrier `id` of `threads` threads.
 __device__ __forceinline__ void meet(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+/// Counts as this thread's arrival at a named barrier, without waiting.
+__device__ __forceinline__ void arrive_only(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 /// Orders plain writes to shared memory before reads by products and bulk copies.
 __device__ __forceinline__ void fence_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
@@ -1689,6 +1704,22 @@ __device__ __forceinline__ void hold(float (&sums)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
+/// Keeps what a product reads from being worked out between it and the products before.
+template <int count>
+__device__ __forceinline__ void hold(u32 (&words)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+r"(words[i])::"memory");
+}
+
+/// An operand of a product without swizzle. With its depth contiguous: core matrices of 8 rows x 16 bytes, `depth`
+/// bytes between neighbours in depth, `rows` between neighbours in rows. With its rows contiguous (16-bit types): core
+/// matrices of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
+__device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
+  return u64(rows >> 4) << 32 | (depth >> 4) << 16;
+}
+/// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
+__device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
+
 /// B of a product: core matrices of 8 x 16 bytes without swizzle, `step_k` bytes between neighbours in k, 128 between
 /// neighbours in n. `units` is its address in units of 16 bytes.
 template <u32 step_k>
@@ -1711,6 +1742,46 @@ __device__ __forceinline__ u32 pack_rest(float first, float second, u32 high) {
   return pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
 }
 
+/// Four matrices of 8 x 8 16-bit numbers, turned: lane i has the address of row i % 8 of matrix i / 8; of each matrix a
+/// lane gets rows 2 * (i % 4) and the next, column i / 4.
+__device__ __forceinline__ void load_turned(u32 address, u32 (&v)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+               : "r"(address)
+               : "memory");
+}
+/// The same numbers as rows: lane i has the address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void store_matrices(u32 address, const u32 (&v)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v[0]), "r"(v[1]),
+               "r"(v[2]), "r"(v[3])
+               : "memory");
+}
+
+/// Of this block among those of its cluster, and the address of what lies at `address` of block `rank`.
+__device__ __forceinline__ int rank_in_cluster() {
+  u32 r;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+  return static_cast<int>(r);
+}
+__device__ __forceinline__ u32 address_in(int rank, u32 address) {
+  u32 r;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(address), "r"(rank));
+  return r;
+}
+__device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
+  float4 v;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen.
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 __device__ __forceinline__ u32 load_word(u32 address) {
   u32 v;
   asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
@@ -1720,6 +1791,21 @@ __device__ __forceinline__ u32 load_half(u32 address) {
   u16 v;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address));
   return v;
+}
+__device__ __forceinline__ void load(u32 address, u16& v) {
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, u32& v) {
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, uint2& v) {
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, uint4& v) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
 }
 
 }  // namespace upconv
@@ -1936,16 +2022,6 @@ struct Walk {
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
   copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
            at.place.n * a.groups + at.place.group);
-}
-
-template <int bytes>
-__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
-  if constexpr (bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
-                 "n"(bytes)
-                 : "memory");
 }
 
 /// `elements` at a time, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
@@ -4503,101 +4579,49 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 }
 }  // namespace config
 """),
-    "boxes_prepare_1": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
+    "gather_mma_4": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
 namespace config {
 typedef float Element;
-constexpr bool tf32 = true;
-constexpr int PARTS = 1;
-constexpr int K = 64;
-constexpr int N = 32;
-constexpr int NB = 32;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 1;
-constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
-}
-"""),
-    "boxes_1": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
-constexpr bool tf32 = true;
-constexpr int PARTS = 1;
-constexpr int K = 64;
-constexpr int N = 32;
-constexpr int NB = 32;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 1;
-constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
-constexpr bool backward = true;
-constexpr bool has_bias = false;
-constexpr bool result_last = false;
-constexpr bool depth_loop = false;
+constexpr upconv::Mode MODE = upconv::Mode::tf32;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 5, 2, false};
+constexpr upconv::Dimension DIM_W = {3, 5, 2, false};
+constexpr int DEPTH = 64;
+constexpr int COLUMNS = 32;
+constexpr int LOOP = 0;
+constexpr int W_DEEP = 9;
+constexpr int W_WIDE = 576;
+constexpr int W_D = 9;
+constexpr int W_H = 3;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 1;
+constexpr int TH = 2;
+constexpr int TW = 128;
+constexpr int MT = 2;
+constexpr int NT = 4;
+constexpr int WARPS_M = 8;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 4;
+constexpr int KC = 8;
 constexpr bool RESIDENT = true;
-constexpr bool SHARED = false;
-constexpr bool WIDE = true;
-constexpr bool LINE = false;
-constexpr bool DIRECT = true;
-constexpr int GROUPS = 3;
-constexpr int TOGETHER = 1;
-constexpr int SEGMENTS = 1;
-constexpr int ROWS = 1;
-constexpr int MERGE = -1;
-constexpr int LOOP_STRIDE = 1;
-constexpr int LOOP_PADDING = 0;
-constexpr int LOOP_DILATION = 1;
-constexpr int STEP_D = 1;
-constexpr int OFFSET_D = 0;
-constexpr int PHASES_D = 1;
-constexpr int USED_D = 1;
-constexpr int PADDING_D = 0;
-__device__ constexpr int used_d[] = {0};
-constexpr int STEP_H = 5;
-constexpr int OFFSET_H = -1;
-constexpr int PHASES_H = 1;
-constexpr int USED_H = 1;
-constexpr int PADDING_H = 1;
-__device__ constexpr int used_h[] = {0};
-constexpr int STEP_W = 5;
-constexpr int OFFSET_W = -1;
-constexpr int PHASES_W = 1;
-constexpr int USED_W = 1;
-constexpr int PADDING_W = 1;
-__device__ constexpr int used_w[] = {0};
-__device__ constexpr int block_of[] = {0};
+constexpr int LW = 128;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 2305;
+constexpr int SKEW = 0;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
 constexpr int BLOCKS = 1;
-constexpr int FRAGMENTS = 9;
-constexpr int STAGES = 3;
-constexpr int SOURCE_WORDS = 4320;
-constexpr int CONSUMER_REGISTERS = 152;
-constexpr int PRODUCER_REGISTERS = 56;
-__device__ __forceinline__ void wgmma(float (&sum)[16], const unsigned (&a)[4], unsigned long long b) {
-  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %21, 0;\n"
-    "wgmma.mma_async.sync.aligned.m64n32k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, {%16, %17, %18, %19}, %20, keep, 1, 1;}"
-    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]), "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15])
-    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+constexpr int FETCH_REGISTERS = 16;
 }
-}
-#define UPCONV_FRAGMENTS \
-  LOAD(0, 0, 0, 0, 0, 0) \
-  LOAD(1, 0, 0, 0, 2, 0) \
-  USE(0) PRODUCT(0, 0, 1, 0, 0) DONE \
-  LOAD(2, 0, 0, 0, 4, 0) \
-  USE(1) PRODUCT(1, 0, 1, 0, 3) DONE \
-  LOAD(3, 0, 0, 0, 0, 2) \
-  USE(2) PRODUCT(2, 0, 1, 0, 6) DONE \
-  LOAD(4, 0, 0, 0, 2, 2) \
-  USE(3) PRODUCT(3, 0, 1, 0, 1) DONE \
-  LOAD(5, 0, 0, 0, 4, 2) \
-  USE(4) PRODUCT(4, 0, 1, 0, 4) DONE \
-  LOAD(6, 0, 0, 0, 0, 4) \
-  USE(5) PRODUCT(5, 0, 1, 0, 7) DONE \
-  LOAD(7, 0, 0, 0, 2, 4) \
-  USE(6) PRODUCT(6, 0, 1, 0, 2) DONE \
-  LOAD(8, 0, 0, 0, 4, 4) \
-  USE(7) PRODUCT(7, 0, 1, 0, 5) DONE \
-  USE(8) PRODUCT(8, 0, 1, 0, 8) DONE \
-
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace config {
@@ -4614,7 +4638,7 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 }
 }  // namespace config
 """),
-    "gather_mma_4": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+    "gather_mma_5": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
 #include "mma/taps.cuh"
 namespace config {
 typedef float Element;
@@ -5196,38 +5220,26 @@ struct input_gradient_ieee_base_5 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, input gradient, tf32, hopper: cuda_boxes, boxes of 1x1x1x16 positions x 32 channels, 1 segments, weights resident, 3 stages, source by copies, direct 4 channels stored together, 3 warpgroups, 225 KB
+// conv, input gradient, tf32, hopper: cuda_gather_mma, tf32, 1x1x2x128 positions x 32 columns, warps 8x1x1 of 32x32, depth 8 (weights resident), runs of 4, 1 blocks of 231648 bytes shared
 struct input_gradient_tf32_hopper_6 {
-  static upconv::launch::BoxesFixed fixed() {
-    upconv::launch::BoxesFixed f;
-    f.backward = true;
-    f.wide = true;
-    f.direct = true;
-    f.warpgroups = 3;
-    f.columns = 32;
-    f.k = 64;
-    f.n = 32;
-    f.w_k = 9;
-    f.w_n = 576;
-    f.w_tap = 1;
-    f.w_group = 18432;
-    f.step_h = 5;
-    f.step_w = 5;
-    f.offset_h = -1;
-    f.offset_w = -1;
-    f.span_h = 4;
-    f.span_w = 4;
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
+    f.source_channels = 64;
+    f.out_channels = 32;
+    f.weight_group = 18432;
+    f.stride_h = 5;
+    f.stride_w = 5;
     f.padding_h = 1;
     f.padding_w = 1;
-    f.source_words = 4320;
-    f.shared_bytes = 230400;
-    f.clocks = 301.67999999999989;
-    f.store_clocks = 1272.0496894409939;
-    f.share_bytes = 73728;
-    f.share_units = 4608;
+    f.columns = 32;
+    f.block_columns = 32;
+    f.tile_h = 2;
+    f.tile_w = 128;
+    f.shared_bytes = 231648;
     return f;
   }
-  static Kernels kernels() { return {{address(boxes_prepare_1::boxes_prepare), address(boxes_1::boxes)}}; }
+  static Kernels kernels() { return {{address(gather_mma_4::gather_mma)}}; }
 };
 #endif
 
@@ -5250,7 +5262,7 @@ struct input_gradient_ieee_hopper_7 {
     f.shared_bytes = 191616;
     return f;
   }
-  static Kernels kernels() { return {{address(gather_mma_4::gather_mma)}}; }
+  static Kernels kernels() { return {{address(gather_mma_5::gather_mma)}}; }
 };
 #endif
 

@@ -20,7 +20,7 @@ rounded to TF32 (of pairs of bfloat16 in the forward of a grouped layer); not pe
 Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or later; other: from 8.0 on):
     conv, forward, tf32          other: cuda_gather_mma
     conv, forward, ieee          other: cuda_positions
-    conv, forward, tf32          sm_90: cuda_boxes
+    conv, forward, tf32          sm_90: cuda_tiles
     conv, forward, ieee          sm_90: cuda_positions
     conv, input gradient, tf32   other: cuda_gather_mma
     conv, input gradient, ieee   other: cuda_positions
@@ -34,7 +34,7 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, bias gradient          sm_90: cuda_bias_sum
     conv, forward chain, tf32    other: cuda_gather_mma
     conv, forward chain, ieee    other: cuda_positions
-    conv, forward chain, tf32    sm_90: cuda_boxes
+    conv, forward chain, tf32    sm_90: cuda_tiles
     conv, forward chain, ieee    sm_90: cuda_positions
 """
 
@@ -46,7 +46,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_0e783c6f452b"
+NAME = "upconv_9379007a9c8f"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2110,6 +2110,665 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   }
 }
 """,
+    "arguments/strides.cuh": r"""// Element strides of a tensor (N, C, D, H, W), as launches pass them by value.
+#pragma once
+
+namespace upconv::arguments {
+
+struct Strides {
+  long long n, c;
+  long long d, h, w;
+};
+
+}  // namespace upconv::arguments
+""",
+    "arguments/tiles.cuh": r"""// What a launch of tiles.cuh passes by value. launch/tiles.hpp fills it, with void for Element.
+#pragma once
+
+#include "arguments/strides.cuh"
+
+namespace upconv::arguments {
+
+template <class Element>
+struct Tiles {
+  const Element* src;
+  const Element* w;
+  const Element* bias;
+  Element* out;
+  Strides src_strides, out_strides;
+  long long w_k, w_n, w_tap, w_group;  // of source channel, result channel, tap and group
+  int groups;
+  int src_d, src_h, src_w;
+  int out_d, out_h, out_w;
+  int first_row, first_column;  // the first q of each dimension
+  int tiles_row, tiles_column;  // tiles a plane of outputs
+  int tiles;                    // work items: batch * out_d * tiles, times groups * blocks unless resident
+  int vector;                   // words of src that may be copied at once: 4, 2 or 1
+  int pairs;                    // whether lines of fp32 may be written two words at a time
+};
+
+}  // namespace upconv::arguments
+""",
+    "tiles.cuh": r"""// Dense gathers on Hopper's warpgroup tensor cores (sm_90a) with weights streamed beside the source: forward and dx of
+// any kernel, stride and dilation.
+//
+//   out[n, c, position] = sum over source channels k and taps t of src[n, k, source(position, t)] * B[t][k][c]
+//
+// A block computes a tile of the phase grid: TILE_ROWS x TILE_COLUMNS positions q, all their phases, NB channels. The
+// sum runs in chunks of 8 words of channels (8 channels in TF32, 16 in 16-bit types) times one depth tap. Producer
+// warps bring a chunk into shared memory, rounded or split on the way: the source as words [k][plane][row][column],
+// where a plane holds the positions of one residue of the stride (dx; forward has one plane), and the weights in the
+// layout that wgmma reads. Positions are the M operand: a warp reads 16 columns into registers, which is why plain
+// NCHW needs no transpose, and each fragment feeds every accumulator that UPCONV_PRODUCTS lists for it. Consumer
+// warpgroups keep all accumulators in registers and write them through bias and epilogue. They share a tile, or, with
+// TURNS, each computes every other tile alone, so that one writes while the other multiplies.
+//
+// The host (src/cuda/tiles.cpp) writes namespace config, wgmma() and UPCONV_PRODUCTS.
+#include "arguments/tiles.cuh"
+#include "epilogue/operands.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+using namespace config;
+
+constexpr int warpgroup = 128;
+constexpr int words_k = 8;                   // of a chunk
+constexpr int channels_k = tf32 ? 8 : 16;    // of a chunk
+constexpr int tap_words = NB * words_k + 4;  // 4: neighbouring taps start in other banks
+constexpr int weight_words = TAPS_HW * PARTS * tap_words;
+constexpr int source_words = PARTS * words_k * PLANE_PITCH;  // PLANE_PITCH: all planes of one word, 8 or 24 mod 32
+constexpr int chunks_k = (K + channels_k - 1) / channels_k;
+// Resident weights lie before the stages, all chunks of them; streamed ones in every stage before its source.
+constexpr int resident_words = RESIDENT ? KD * chunks_k * weight_words : 0;
+constexpr int stage_words = (RESIDENT ? 0 : weight_words) + source_words;
+// Where a warp turns a row of sums into lines of the result: 8 channels of all its columns.
+constexpr int line = (WARPS_DOWN ? SEGMENTS : 1) * 16 * PHASES_W;
+constexpr int line_pitch = line + (PHASES_W % 2 == 1 ? 4 : 8);
+constexpr int blocks = (N + NB - 1) / NB;  // of result channels
+
+using arguments::Strides;
+typedef arguments::Tiles<Element> Arguments;
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+/// Core matrices of 8 x 16 bytes without swizzle: NB * 16 bytes between neighbours in k, 128 between neighbours in n.
+__device__ __forceinline__ unsigned long long descriptor(u32 address) {
+  constexpr unsigned long long leading = NB * 16, stride = 128;
+  return static_cast<unsigned long long>((address & 0x3ffff) >> 4) | (leading >> 4) << 16 | (stride >> 4) << 32;
+}
+__device__ __forceinline__ void mma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void mma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int pending>
+__device__ __forceinline__ void mma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+
+__device__ __forceinline__ void barrier_init(u32 b, int count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(b), "r"(count) : "memory");
+}
+__device__ __forceinline__ void barrier_arrive(u32 b) {
+  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(b) : "memory");
+}
+__device__ __forceinline__ void barrier_wait(u32 b, int parity) {
+  asm volatile(
+      "{.reg .pred done;\n"
+      "again: mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
+      "@done bra over;\n"
+      "bra again;\n"
+      "over:}" ::"r"(b),
+      "r"(parity)
+      : "memory");
+}
+
+__device__ __forceinline__ u32 round_tf32(float v) {
+  u32 r;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
+  return r;
+}
+__device__ __forceinline__ u32 pack_bf16(float first, float second) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
+  return r;
+}
+
+/// What a word holds before it is written to shared memory: one channel in TF32, else two.
+struct Raw {
+  Element first, second;
+};
+__device__ __forceinline__ void clear(float& v) { v = 0.f; }
+template <class Half>
+__device__ __forceinline__ void clear(Half& v) {
+  v.bits = 0;
+}
+
+/// Writes a word (and its low part, `low` words further) the way the tensor cores want it.
+__device__ __forceinline__ void write_word(u32* to, int low, float first, float second) {
+  if constexpr (tf32) {
+    *to = round_tf32(first);
+  } else {
+    const u32 high = pack_bf16(first, second);
+    to[0] = high;
+    to[low] = pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
+  }
+}
+template <class Half>
+__device__ __forceinline__ void write_word(u32* to, int, Half first, Half second) {
+  *to = u32(first.bits) | u32(second.bits) << 16;
+}
+
+/// One tile of the work: which sample, group, block of result channels, output depth and corner of the phase grid.
+struct Tile {
+  int n, group, column0, od, q_row, q_column;
+
+  __device__ __forceinline__ Tile(const Arguments& a, int index) {
+    // Blocks of channels first, so that those which read the same source run at the same time.
+    const int share = RESIDENT ? blockIdx.x % (a.groups * blocks) : index % (a.groups * blocks);
+    if constexpr (!RESIDENT) index /= a.groups * blocks;
+    column0 = share % blocks * NB;
+    group = share / blocks;
+    q_column = a.first_column + index % a.tiles_column * TILE_COLUMNS;
+    index /= a.tiles_column;
+    q_row = a.first_row + index % a.tiles_row * TILE_ROWS;
+    index /= a.tiles_row;
+    od = index % a.out_d;
+    n = index / a.out_d;
+  }
+};
+
+/// Source depth of an output depth and a depth tap; false when the tap does not reach it.
+__device__ __forceinline__ bool source_depth(const Arguments& a, int od, int kd, int& depth) {
+  if constexpr (backward) {
+    depth = od * SD - PD + kd * DD;
+  } else {
+    const int at = od + PD - kd * DD;
+    depth = at / SD;
+    if (at < 0 || depth * SD != at) return false;
+  }
+  return depth >= 0 && depth < a.src_d;
+}
+
+/// The tiles of this block: first_tile, then every tile_step-th.
+__device__ __forceinline__ int first_tile(const Arguments& a) {
+  return RESIDENT ? blockIdx.x / (a.groups * blocks) : blockIdx.x;
+}
+__device__ __forceinline__ int tile_step(const Arguments& a) {
+  return RESIDENT ? gridDim.x / (a.groups * blocks) : gridDim.x;
+}
+
+/// Where the producers are: a tile, a depth tap that reaches it, a chunk of channels.
+struct Cursor {
+  int index, kd = -1, chunk = chunks_k - 1, depth = 0;
+  Tile tile;
+
+  __device__ __forceinline__ explicit Cursor(const Arguments& a) : index(first_tile(a)), tile(a, index) {}
+  /// To the next chunk; false when the work is over.
+  __device__ __forceinline__ bool next(const Arguments& a) {
+    if (++chunk < chunks_k) return true;
+    chunk = 0;
+    for (;;) {
+      if (++kd == KD) {
+        kd = 0;
+        index += tile_step(a);
+        if (index < a.tiles) tile = Tile(a, index);
+      }
+      if (index >= a.tiles) return false;
+      if (source_depth(a, tile.od, kd, depth)) return true;
+    }
+  }
+};
+
+__device__ __forceinline__ void copy_word(u32 to, const Element* from, bool inside) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(inside ? 4 : 0) : "memory");
+}
+
+/// Entry `plane` of a table of residues, without a memory access: the table is known to the compiler.
+template <int count>
+__device__ __forceinline__ int residue(const int (&table)[count], int plane) {
+  int r = table[0];
+#pragma unroll
+  for (int i = 1; i < count; ++i) r = plane == i ? table[i] : r;
+  return r;
+}
+
+/// The source of one chunk by copies of several words; its rows are contiguous in memory and start aligned.
+template <int words>
+__device__ __forceinline__ void produce_source_by(const Arguments& a, const Cursor& at, u32* shared, int thread) {
+  constexpr int pieces = PLANE_COLUMNS / words, count = PLANES_H * PLANE_ROWS * pieces;
+  const Tile& t = at.tile;
+  const int k0 = at.chunk * channels_k;
+  const Element* base =
+      a.src + t.n * a.src_strides.n + (i64(t.group) * K + k0) * a.src_strides.c + at.depth * a.src_strides.d;
+#pragma unroll 2
+  for (int piece = thread; piece < count; piece += PRODUCERS) {
+    const int line = piece / pieces, column = piece % pieces * words;
+    const int h = (t.q_row + FIRST_H + line % PLANE_ROWS) * SOURCE_SH + residue(residue_h, line / PLANE_ROWS);
+    const int w = t.q_column + FIRST_W + column;
+    const bool inside = h >= 0 && h < a.src_h && w >= 0 && w < a.src_w;
+    const Element* from = inside ? base + h * a.src_strides.h + w : a.src;
+    const i64 step = inside ? a.src_strides.c : 0;
+    const u32 to = shared_address(shared + line * PLANE_COLUMNS + column);
+#pragma unroll
+    for (int c = 0; c < channels_k; ++c) {
+      const int word = tf32 ? c : c / 2 + (c & 1) * words_k;
+      const bool take = inside && (K % channels_k == 0 || k0 + c < K);
+      if constexpr (words == 4)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + word * PLANE_PITCH * 4),
+                     "l"(from + c * step), "r"(take ? 16 : 0)
+                     : "memory");
+      else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to + word * PLANE_PITCH * 4),
+                     "l"(from + c * step), "r"(take ? 8 : 0)
+                     : "memory");
+    }
+  }
+}
+
+/// Starts bringing the source of one chunk: words [k][plane][row][column], zero outside. fp32 is copied as it is, two
+/// channels of a split word to the places of its high and low part; 16-bit words are complete when this returns.
+__device__ __forceinline__ void produce_source(const Arguments& a, const Cursor& at, u32* shared, int thread) {
+  constexpr int plane = PLANE_ROWS * PLANE_COLUMNS, positions = PLANES_H * PLANES_W * plane;
+  const Tile& t = at.tile;
+  const int k0 = at.chunk * channels_k;
+  if constexpr (source_vectors) {
+    if (a.vector == 4) return produce_source_by<4>(a, at, shared, thread);
+    if (a.vector == 2) return produce_source_by<2>(a, at, shared, thread);
+  }
+  const Element* base =
+      a.src + t.n * a.src_strides.n + (i64(t.group) * K + k0) * a.src_strides.c + at.depth * a.src_strides.d;
+#pragma unroll 2
+  for (int position = thread; position < positions; position += PRODUCERS) {
+    const int p = position / plane, row = position % plane / PLANE_COLUMNS, column = position % PLANE_COLUMNS;
+    const int h = (t.q_row + FIRST_H + row) * SOURCE_SH + residue(residue_h, p / PLANES_W);
+    const int w = (t.q_column + FIRST_W + column) * SOURCE_SW + residue(residue_w, p % PLANES_W);
+    const bool inside = h >= 0 && h < a.src_h && w >= 0 && w < a.src_w;
+    const Element* from = inside ? base + h * a.src_strides.h + w * a.src_strides.w : a.src;
+    const i64 step = inside ? a.src_strides.c : 0;
+    if constexpr (sizeof(Element) == 4) {
+      const u32 to = shared_address(shared + position);
+#pragma unroll
+      for (int c = 0; c < channels_k; ++c) {
+        const int word = tf32 ? c : c / 2 + (c & 1) * words_k;  // second channels lie where low parts will
+        copy_word(to + word * PLANE_PITCH * 4, from + c * step, inside && (K % channels_k == 0 || k0 + c < K));
+      }
+    } else {
+      Element v[channels_k];
+#pragma unroll
+      for (int c = 0; c < channels_k; ++c) {
+        clear(v[c]);
+        if (inside && (K % channels_k == 0 || k0 + c < K)) v[c] = from[c * step];
+      }
+#pragma unroll
+      for (int word = 0; word < words_k; ++word)
+        write_word(shared + word * PLANE_PITCH + position, 0, v[2 * word], v[2 * word + (tf32 ? 0 : 1)]);
+    }
+  }
+}
+
+/// Starts bringing the weights of one chunk and depth tap, by tap, to the places where wgmma reads them; as above.
+__device__ __forceinline__ void produce_weights(const Arguments& a, const Cursor& at, u32* shared, int thread) {
+  constexpr int columns = NB * TAPS_HW;
+  const Tile& t = at.tile;
+  const int k0 = at.chunk * channels_k;
+  const Element* base = a.w + t.group * a.w_group + i64(at.kd) * TAPS_HW * a.w_tap + k0 * a.w_k;
+#pragma unroll 2
+  for (int column = thread; column < columns; column += PRODUCERS) {
+    const int n = column / TAPS_HW, tap = column % TAPS_HW;
+    const bool inside = N % NB == 0 || t.column0 + n < N;
+    const Element* from = inside ? base + (t.column0 + n) * a.w_n + tap * a.w_tap : a.w;
+    const i64 step = inside ? a.w_k : 0;
+    u32* to = shared + tap * (PARTS * tap_words) + n / 8 * 32 + n % 8 * 4;
+    if constexpr (sizeof(Element) == 4) {
+#pragma unroll
+      for (int c = 0; c < channels_k; ++c) {
+        const int word = tf32 ? c : c / 2;
+        copy_word(shared_address(to) + (word / 4 * (NB / 8) * 32 + word % 4 + (tf32 ? 0 : (c & 1) * tap_words)) * 4,
+                  from + c * step, inside && (K % channels_k == 0 || k0 + c < K));
+      }
+    } else {
+      Element v[channels_k];
+#pragma unroll
+      for (int c = 0; c < channels_k; ++c) {
+        clear(v[c]);
+        if (inside && (K % channels_k == 0 || k0 + c < K)) v[c] = from[c * step];
+      }
+#pragma unroll
+      for (int word = 0; word < words_k; ++word)
+        write_word(to + word / 4 * (NB / 8) * 32 + word % 4, 0, v[2 * word], v[2 * word + (tf32 ? 0 : 1)]);
+    }
+  }
+}
+
+/// Rounds fp32 words in place, or turns pairs of channels into high and low parts; `low` words lie between the two.
+__device__ __forceinline__ void convert(u32* words, int low) {
+  float4* first = reinterpret_cast<float4*>(words);
+  const float4 a = *first;
+  uint4 high;
+  if constexpr (tf32) {
+    high = make_uint4(round_tf32(a.x), round_tf32(a.y), round_tf32(a.z), round_tf32(a.w));
+  } else {
+    float4* second = reinterpret_cast<float4*>(words + low);
+    const float4 b = *second;
+    const auto rest = [](float x, float y, u32 h) {
+      return pack_bf16(x - __uint_as_float(h << 16), y - __uint_as_float(h & 0xffff0000u));
+    };
+    high = make_uint4(pack_bf16(a.x, b.x), pack_bf16(a.y, b.y), pack_bf16(a.z, b.z), pack_bf16(a.w, b.w));
+    *reinterpret_cast<uint4*>(second) =
+        make_uint4(rest(a.x, b.x, high.x), rest(a.y, b.y, high.y), rest(a.z, b.z, high.z), rest(a.w, b.w, high.w));
+  }
+  *reinterpret_cast<uint4*>(first) = high;
+}
+
+/// What is left to do to a chunk of fp32 once its copies have arrived. (TF32 sources are rounded by the consumers.)
+__device__ __forceinline__ void convert_source(u32* source, int thread) {
+  if constexpr (sizeof(Element) == 4 && !tf32) {
+#pragma unroll 4
+    for (int i = thread; i < words_k * PLANE_PITCH / 4; i += PRODUCERS) convert(source + 4 * i, words_k * PLANE_PITCH);
+  }
+}
+__device__ __forceinline__ void convert_weights(u32* weights, int count, int thread) {
+  if constexpr (sizeof(Element) == 4) {
+#pragma unroll 4
+    for (int i = thread; i < count * TAPS_HW * (tap_words / 4); i += PRODUCERS)
+      convert(weights + i / (tap_words / 4) * (PARTS * tap_words) + i % (tap_words / 4) * 4, tap_words);
+  }
+}
+
+/// TF32 sources are rounded here; the other kinds of words lie ready in shared memory.
+__device__ __forceinline__ u32 as_operand(u32 word) {
+  if constexpr (tf32) return round_tf32(__uint_as_float(word));
+  return word;
+}
+
+/// The fragment of 16 columns x one chunk of channels that starts at `at`: four words a lane.
+__device__ __forceinline__ void load_fragment(u32 (&f)[PARTS][4], const u32* at) {
+#pragma unroll
+  for (int part = 0; part < PARTS; ++part) {
+    const u32* p = at + part * (words_k * PLANE_PITCH);
+    f[part][0] = as_operand(p[0]);
+    f[part][1] = as_operand(p[8]);
+    f[part][2] = as_operand(p[4 * PLANE_PITCH]);
+    f[part][3] = as_operand(p[4 * PLANE_PITCH + 8]);
+  }
+}
+
+__device__ __forceinline__ void product(float (&sum)[NB / 2], const u32 (&f)[PARTS][4], u32 weights, int tap) {
+  const u32 b = weights + tap * (PARTS * tap_words * 4);
+  wgmma(sum, f[0], descriptor(b));
+  if constexpr (PARTS == 2) {
+    wgmma(sum, f[0], descriptor(b + tap_words * 4));
+    wgmma(sum, f[PARTS - 1], descriptor(b));
+  }
+}
+
+/// All products of one chunk. `lane_source` is the first word of this lane's fragments. Products of the chunk before
+/// may still run when this begins; `release` is called once they have ended, and this chunk's run on when it returns.
+template <class Release>
+__device__ __forceinline__ void multiply(float (&acc)[ACCUMULATORS][NB / 2], u32 (&fragment)[3][PARTS][4],
+                                         const u32* lane_source, u32 weights, Release&& release) {
+  // pending: how many groups of products may run on while the fragment's registers are written.
+#define FRAGMENT(index, offset, pending)                      \
+  if (index > 0) mma_commit();                                \
+  mma_wait<pending>();                                        \
+  if (index == 2) release();                                  \
+  load_fragment(fragment[index % 3], lane_source + (offset)); \
+  mma_fence();
+#define PRODUCT(index, sum, tap) product(acc[sum], fragment[index % 3], weights, tap);
+  UPCONV_PRODUCTS
+  mma_commit();
+  if constexpr (FRAGMENTS < 3) {
+    mma_wait<0>();
+    release();
+  }
+#undef FRAGMENT
+#undef PRODUCT
+}
+
+/// The value for column w of the line at `corner`.
+__device__ __forceinline__ float with_bias(const Arguments& a, const Operands& operands, const Tile& t, int channel,
+                                           float sum, const Element* corner, int w) {
+  return epilogue(sum + (has_bias ? to_float(a.bias[i64(t.group) * N + channel]) : 0.f), operands, t.n,
+                  t.group * N + channel, corner - a.out + channel * a.out_strides.c + w * a.out_strides.w);
+}
+
+/// Eight channels of a line of the result, from `lines` of this warp.
+__device__ __forceinline__ void write_lines(const Arguments& a, const Operands& operands, const Tile& t,
+                                            Element* corner, const float* lines, int channel0, int w0, int lane) {
+  if constexpr (sizeof(Element) == 4 && !result_last && line % 2 == 0) {
+    if (a.pairs && (w0 & 1) == 0) {
+#pragma unroll
+      for (int i = lane; i < 4 * line; i += 32) {
+        const int c = i / (line / 2), column = i % (line / 2) * 2, channel = channel0 + c, w = w0 + column;
+        if (channel >= N || w < 0 || w >= a.out_w) continue;
+        const float2 v = *reinterpret_cast<const float2*>(lines + c * line_pitch + column);
+        *reinterpret_cast<float2*>(corner + channel * a.out_strides.c + w) = make_float2(
+            with_bias(a, operands, t, channel, v.x, corner, w), with_bias(a, operands, t, channel, v.y, corner, w + 1));
+      }
+      return;
+    }
+  }
+#pragma unroll
+  for (int i = lane; i < 8 * line; i += 32) {
+    const int c = result_last ? i % 8 : i / line, column = result_last ? i / 8 : i % line;
+    const int channel = channel0 + c, w = w0 + column;
+    if (channel >= N || w < 0 || w >= a.out_w) continue;
+    corner[channel * a.out_strides.c + w * a.out_strides.w] =
+        from_float<Element>(with_bias(a, operands, t, channel, lines[c * line_pitch + column], corner, w));
+  }
+}
+
+/// Whether any phase of a row has taps.
+__device__ __forceinline__ constexpr bool row_has_sums(int ph) {
+  for (int pw = 0; pw < PHASES_W; ++pw)
+    if (accumulator[ph * PHASES_W + pw] >= 0) return true;
+  return false;
+}
+
+/// A line of the result that no tap reaches, all channels of the block.
+__device__ __forceinline__ void fill_line(const Arguments& a, const Operands& operands, const Tile& t, Element* corner,
+                                          int w0, int lane) {
+#pragma unroll 8
+  for (int i = lane; i < NB * line; i += 32) {
+    const int c = result_last ? i % NB : i / line, column = result_last ? i / NB : i % line;
+    const int channel = t.column0 + c, w = w0 + column;
+    if (channel >= N || w < 0 || w >= a.out_w) continue;
+    corner[channel * a.out_strides.c + w * a.out_strides.w] =
+        from_float<Element>(with_bias(a, operands, t, channel, 0.f, corner, w));
+  }
+}
+
+/// Every phase of this warp's part of the tile. Phases without taps have no accumulator: they are bias alone. Sums go
+/// through `lines` of this warp, so that neighbouring lanes write neighbouring columns.
+__device__ __forceinline__ void store_tile(const Arguments& a, const Operands& operands, const Tile& t,
+                                           const float (&acc)[ACCUMULATORS][NB / 2], float* lines, int row0,
+                                           int column0, int lane) {
+  constexpr int together = WARPS_DOWN ? SEGMENTS : 1;  // segments of one line
+#pragma unroll
+  for (int row = 0; row < ROWS; ++row)
+#pragma unroll
+    for (int ph = 0; ph < PHASES_H; ++ph) {
+      const int h = (t.q_row + row0 + row) * PHASES_H + ph - (backward ? 0 : PH);
+      if (h < 0 || h >= a.out_h) continue;
+#pragma unroll
+      for (int first = 0; first < SEGMENTS; first += together) {
+        const int w0 = (t.q_column + column0 + first * SEGMENT_STEP) * PHASES_W - (backward ? 0 : PW);
+        if (w0 >= a.out_w) continue;
+        Element* corner = a.out + t.n * a.out_strides.n + i64(t.group) * N * a.out_strides.c + t.od * a.out_strides.d +
+                          h * a.out_strides.h;
+        if (!row_has_sums(ph)) {
+          fill_line(a, operands, t, corner, w0, lane);
+          continue;
+        }
+        // Lines of 8 channels, by turns in two places: while one is written out the next is put together.
+        const auto put = [&](int j) {
+#pragma unroll
+          for (int segment = 0; segment < together; ++segment)
+#pragma unroll
+            for (int half = 0; half < 2; ++half)
+#pragma unroll
+              for (int odd = 0; odd < 2; ++odd)
+#pragma unroll
+                for (int pw = 0; pw < PHASES_W; ++pw) {
+                  const int at = accumulator[ph * PHASES_W + pw];
+                  const int sum = ((first + segment) * ROWS + row) * USED_PHASES + (at < 0 ? 0 : at);
+                  lines[((j & 1) * 8 + lane % 4 * 2 + odd) * line_pitch +
+                        (segment * 16 + lane / 4 + half * 8) * PHASES_W + pw] =
+                      at < 0 ? 0.f : acc[sum][j * 4 + half * 2 + odd];
+                }
+          __syncwarp();
+        };
+        put(0);
+#pragma unroll
+        for (int j = 0; j < NB / 8; ++j) {
+          if (j + 1 < NB / 8) put(j + 1);
+          write_lines(a, operands, t, corner, lines + (j & 1) * 8 * line_pitch, t.column0 + j * 8, w0, lane);
+          __syncwarp();
+        }
+      }
+    }
+}
+
+/// Moves on over the stages of a tile that the other warpgroup computes.
+__device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, int& stage, int& parity) {
+  for (int kd = 0; kd < KD; ++kd) {
+    int depth;
+    if (!source_depth(a, t.od, kd, depth)) continue;
+    stage += chunks_k;
+    parity ^= stage / STAGES & 1;
+    stage %= STAGES;
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1)
+    tiles(const Arguments a, const Operands operands) {
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
+  extern __shared__ __align__(1024) u32 shared[];
+  __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
+  const u32 full = shared_address(barriers), empty = full + 8 * STAGES, turns = empty + 8 * STAGES;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; ++s) {
+      barrier_init(full + 8 * s, PRODUCERS);
+      barrier_init(empty + 8 * s, (TURNS ? 1 : CONSUMERS) * warpgroup);
+    }
+    if (TURNS)
+      for (int g = 0; g < CONSUMERS; ++g) barrier_init(turns + 8 * g, warpgroup);
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+
+  int stage = 0, parity = 0;
+  const auto next_stage = [&] {
+    if (++stage == STAGES) stage = 0, parity ^= 1;
+  };
+  if (threadIdx.x >= CONSUMERS * warpgroup) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(PRODUCER_REGISTERS));
+    const int thread = threadIdx.x - CONSUMERS * warpgroup;
+    Cursor ahead(a);
+    if constexpr (RESIDENT) {
+      Cursor all(a);
+      for (all.kd = 0; all.kd < KD; ++all.kd)
+        for (all.chunk = 0; all.chunk < chunks_k; ++all.chunk)
+          produce_weights(a, all, shared + (all.kd * chunks_k + all.chunk) * weight_words, thread);
+      asm volatile("cp.async.commit_group;" ::: "memory");
+    }
+    // Copies run STAGES - 1 chunks ahead of the conversion that completes a chunk.
+    bool more = true;
+    int filled = 0, filled_parity = 0;
+    const auto fill = [&] {
+      more = more && ahead.next(a);
+      if (more) {
+        barrier_wait(empty + 8 * filled, filled_parity ^ 1);
+        u32* to = shared + resident_words + filled * stage_words;
+        if constexpr (!RESIDENT) {
+          produce_weights(a, ahead, to, thread);
+          to += weight_words;
+        }
+        produce_source(a, ahead, to, thread);
+        if (++filled == STAGES) filled = 0, filled_parity ^= 1;
+      }
+      asm volatile("cp.async.commit_group;" ::: "memory");
+      return more;
+    };
+    int pending = 0;
+    for (int s = 0; s < STAGES - 1; ++s) pending += fill();
+    if constexpr (RESIDENT) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 1) : "memory");
+      asm volatile("bar.sync 1, %0;" ::"n"(PRODUCERS) : "memory");
+      convert_weights(shared, KD * chunks_k, thread);
+    }
+    while (pending > 0) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
+      asm volatile("bar.sync 1, %0;" ::"n"(PRODUCERS) : "memory");
+      u32* words = shared + resident_words + stage * stage_words;
+      if constexpr (!RESIDENT) {
+        convert_weights(words, 1, thread);
+        words += weight_words;
+      }
+      convert_source(words, thread);
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+      barrier_arrive(full + 8 * stage);
+      next_stage();
+      --pending;
+      pending += fill();
+    }
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
+    const int group = threadIdx.x / warpgroup, warp = threadIdx.x % warpgroup / 32, lane = threadIdx.x % 32;
+    const int wg = TURNS ? 0 : group;
+    const int row0 = wg / GROUPS_ACROSS * (WARPS_DOWN ? 4 * ROWS : ROWS) + (WARPS_DOWN ? warp * ROWS : 0);
+    const int column0 = wg % GROUPS_ACROSS * GROUP_COLUMNS + (WARPS_DOWN ? 0 : warp * 16);
+    const int lane_offset =
+        (RESIDENT ? 0 : weight_words) + lane % 4 * PLANE_PITCH + row0 * PLANE_COLUMNS + column0 + lane / 4;
+    float* lines =
+        reinterpret_cast<float*>(shared + resident_words + STAGES * stage_words) + threadIdx.x / 32 * (16 * line_pitch);
+    // Whose tile it is. A warpgroup begins when the one before it has seen all its stages filled: a parity tells only
+    // one filling of a stage from the next. The first begins at once.
+    int turn = 0, turn_parity = group == 0 ? 1 : 0;
+    for (int index = first_tile(a); index < a.tiles; index += tile_step(a)) {
+      const Tile t(a, index);
+      if (TURNS) {
+        const bool mine = turn == group;
+        if (++turn == CONSUMERS) turn = 0;
+        if (!mine) {
+          skip_stages(a, t, stage, parity);
+          continue;
+        }
+        barrier_wait(turns + 8 * group, turn_parity);
+        turn_parity ^= 1;
+      }
+      float acc[ACCUMULATORS][NB / 2];
+      u32 fragment[3][PARTS][4];
+      int held = -1;  // the stage whose products may still run
+#pragma unroll
+      for (int i = 0; i < ACCUMULATORS; ++i)
+#pragma unroll
+        for (int j = 0; j < NB / 2; ++j) acc[i][j] = 0.f;
+      for (int kd = 0; kd < KD; ++kd) {
+        int depth;
+        if (!source_depth(a, t.od, kd, depth)) continue;
+        for (int chunk = 0; chunk < chunks_k; ++chunk) {
+          barrier_wait(full + 8 * stage, parity);
+          const u32* from = shared + resident_words + stage * stage_words;
+          multiply(acc, fragment, from + lane_offset,
+                   shared_address(RESIDENT ? shared + (kd * chunks_k + chunk) * weight_words : from), [&] {
+                     if (held >= 0) barrier_arrive(empty + 8 * held);
+                     held = FRAGMENTS < 3 ? -1 : stage;
+                     if constexpr (FRAGMENTS < 3) barrier_arrive(empty + 8 * stage);
+                   });
+          next_stage();
+        }
+      }
+      if (TURNS) barrier_arrive(turns + 8 * (group + 1 == CONSUMERS ? 0 : group + 1));
+      mma_wait<0>();
+      if (held >= 0) barrier_arrive(empty + 8 * held);
+      store_tile(a, operands, t, acc, lines, row0, column0, lane);
+    }
+  }
+#endif
+}
+
+}  // namespace upconv
+""",
     "arguments/tensor_map.cuh": r"""// What a bulk copy of a tensor is told of it: the driver's 128 bytes. A kernel takes one by value, alone or in a
 // struct, as a `const __grid_constant__` parameter, and gives its address to the instruction. launch/tensor_map.hpp
 // describes what they are made from.
@@ -2156,10 +2815,21 @@ __device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
 __device__ __forceinline__ void barrier_expect_only(u32 b, int bytes) {
   asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
 }
+/// 4, 8 or 16 bytes to shared memory in the background, zeros where `inside` is false (nothing is read then).
+template <int bytes>
+__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
+                 "n"(bytes)
+                 : "memory");
+}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
 }
+__device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 __device__ __forceinline__ void barrier_wait(u32 b, int parity) {
   asm volatile(
       "{.reg .pred done;\n"
@@ -2173,6 +2843,10 @@ __device__ __forceinline__ void barrier_wait(u32 b, int parity) {
 /// The named barrier `id` of `threads` threads.
 __device__ __forceinline__ void meet(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+/// Counts as this thread's arrival at a named barrier, without waiting.
+__device__ __forceinline__ void arrive_only(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 /// Orders plain writes to shared memory before reads by products and bulk copies.
 __device__ __forceinline__ void fence_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
@@ -2207,6 +2881,22 @@ __device__ __forceinline__ void hold(float (&sums)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
+/// Keeps what a product reads from being worked out between it and the products before.
+template <int count>
+__device__ __forceinline__ void hold(u32 (&words)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+r"(words[i])::"memory");
+}
+
+/// An operand of a product without swizzle. With its depth contiguous: core matrices of 8 rows x 16 bytes, `depth`
+/// bytes between neighbours in depth, `rows` between neighbours in rows. With its rows contiguous (16-bit types): core
+/// matrices of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
+__device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
+  return u64(rows >> 4) << 32 | (depth >> 4) << 16;
+}
+/// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
+__device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
+
 /// B of a product: core matrices of 8 x 16 bytes without swizzle, `step_k` bytes between neighbours in k, 128 between
 /// neighbours in n. `units` is its address in units of 16 bytes.
 template <u32 step_k>
@@ -2229,6 +2919,46 @@ __device__ __forceinline__ u32 pack_rest(float first, float second, u32 high) {
   return pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
 }
 
+/// Four matrices of 8 x 8 16-bit numbers, turned: lane i has the address of row i % 8 of matrix i / 8; of each matrix a
+/// lane gets rows 2 * (i % 4) and the next, column i / 4.
+__device__ __forceinline__ void load_turned(u32 address, u32 (&v)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+               : "r"(address)
+               : "memory");
+}
+/// The same numbers as rows: lane i has the address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void store_matrices(u32 address, const u32 (&v)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v[0]), "r"(v[1]),
+               "r"(v[2]), "r"(v[3])
+               : "memory");
+}
+
+/// Of this block among those of its cluster, and the address of what lies at `address` of block `rank`.
+__device__ __forceinline__ int rank_in_cluster() {
+  u32 r;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+  return static_cast<int>(r);
+}
+__device__ __forceinline__ u32 address_in(int rank, u32 address) {
+  u32 r;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(address), "r"(rank));
+  return r;
+}
+__device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
+  float4 v;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen.
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 __device__ __forceinline__ u32 load_word(u32 address) {
   u32 v;
   asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
@@ -2238,6 +2968,21 @@ __device__ __forceinline__ u32 load_half(u32 address) {
   u16 v;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address));
   return v;
+}
+__device__ __forceinline__ void load(u32 address, u16& v) {
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, u32& v) {
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, uint2& v) {
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, uint4& v) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
 }
 
 }  // namespace upconv
@@ -2326,18 +3071,6 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 }  // namespace upconv
-""",
-    "arguments/strides.cuh": r"""// Element strides of a tensor (N, C, D, H, W), as launches pass them by value.
-#pragma once
-
-namespace upconv::arguments {
-
-struct Strides {
-  long long n, c;
-  long long d, h, w;
-};
-
-}  // namespace upconv::arguments
 """,
     "arguments/boxes.cuh": r"""// What a launch of boxes.cuh passes by value. launch/boxes.hpp fills it, with void for Element.
 #pragma once
@@ -2454,16 +3187,6 @@ struct Walk {
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
   copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
            at.place.n * a.groups + at.place.group);
-}
-
-template <int bytes>
-__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
-  if constexpr (bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
-                 "n"(bytes)
-                 : "memory");
 }
 
 /// `elements` at a time, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
@@ -4786,6 +5509,94 @@ bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, vo
 
 }  // namespace upconv::launch
 """,
+    "launch/tiles.hpp": r"""// Launch of tiles.cuh for any batch and spatial size; the tile is fixed.
+#pragma once
+
+#include "arguments/tiles.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// What the kernel was specialised for, as far as a launch depends on it.
+struct TilesFixed {
+  bool backward = false, source_last = false, out_last = false, resident = false;
+  bool vectors = false;                          ///< Rows of the source may be copied several words at a time.
+  Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
+  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
+  Int stride_h = 1, stride_w = 1, padding_h = 0, padding_w = 0;
+  Int tile_rows = 1, tile_columns = 1, columns = 8;  ///< Positions of a block and its result channels.
+  Int threads = 384, shared_bytes = 0;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("backward", backward), field("source_last", source_last), field("out_last", out_last);
+    field("resident", resident), field("vectors", vectors);
+    field("groups", groups), field("k", k), field("n", n);
+    field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
+    field("stride_h", stride_h), field("stride_w", stride_w);
+    field("padding_h", padding_h), field("padding_w", padding_w);
+    field("tile_rows", tile_rows), field("tile_columns", tile_columns), field("columns", columns);
+    field("threads", threads), field("shared_bytes", shared_bytes);
+  }
+};
+
+struct TilesLaunch {
+  const char* refusal = nullptr;
+  arguments::Tiles<void> arguments{};
+  unsigned grid = 0;  ///< 0: nothing to do.
+  static constexpr Int workspace_bytes = 0;
+};
+
+inline TilesLaunch launch_of(const TilesFixed& f, const Sizes& s, int processors) {
+  TilesLaunch l;
+  const Int(&source)[3] = f.backward ? s.out : s.in;
+  const Int(&out)[3] = f.backward ? s.in : s.out;
+  for (int d = 0; d < 3; ++d)
+    if (source[d] > 1 << 30 || out[d] > 1 << 30) l.refusal = "a side longer than 2^30";
+  // Positions q of the phase grid: all of the result (dx), or those of which some phase is inside it.
+  const Int row_begin = f.backward ? 0 : f.padding_h / f.stride_h;
+  const Int row_end = f.backward ? s.in[1] : (s.out[1] - 1 + f.padding_h) / f.stride_h + 1;
+  const Int column_begin = f.backward ? 0 : f.padding_w / f.stride_w;
+  const Int column_end = f.backward ? s.in[2] : (s.out[2] - 1 + f.padding_w) / f.stride_w + 1;
+  const Int tiles_row = ceil_div(row_end - row_begin, f.tile_rows);
+  const Int tiles_column = ceil_div(column_end - column_begin, f.tile_columns);
+  const Int shares = f.groups * ceil_div(f.n, f.columns);
+  if (double(s.batch) * double(out[0]) * double(tiles_row) * double(tiles_column) * double(shares) >= 2147483648.0)
+    l.refusal = "2^31 tiles or more";
+  if (f.resident && shares > processors) l.refusal = "more blocks of weights than multiprocessors";
+  if (l.refusal) return l;
+
+  arguments::Tiles<void>& a = l.arguments;
+  a.src_strides = dense_strides(f.source_last, f.k * f.groups, source);
+  a.out_strides = dense_strides(f.out_last, f.n * f.groups, out);
+  a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
+  a.groups = static_cast<int>(f.groups);
+  a.src_d = static_cast<int>(source[0]), a.src_h = static_cast<int>(source[1]), a.src_w = static_cast<int>(source[2]);
+  a.out_d = static_cast<int>(out[0]), a.out_h = static_cast<int>(out[1]), a.out_w = static_cast<int>(out[2]);
+  a.first_row = static_cast<int>(row_begin);
+  a.first_column = static_cast<int>(column_begin);
+  a.tiles_row = static_cast<int>(tiles_row);
+  a.tiles_column = static_cast<int>(tiles_column);
+  const Int tiles = s.batch * out[0] * tiles_row * tiles_column;
+  a.tiles = static_cast<int>(f.resident ? tiles : tiles * shares);
+  l.grid = static_cast<unsigned>(f.resident ? shares * least(tiles, processors / shares) : least(a.tiles, processors));
+  return l;
+}
+
+template <class Start>
+bool run(const TilesFixed& f, const TilesLaunch& l, const Tensors& t, void*, Start&& start) {
+  if (l.grid == 0) return true;
+  arguments::Tiles<void> a = l.arguments;
+  a.src = t.a, a.w = t.b, a.bias = t.bias, a.out = t.out;
+  const auto may_copy = [&](int words) { return f.vectors && a.src_w % words == 0 && aligned(a.src, 4 * words); };
+  a.vector = may_copy(4) ? 4 : may_copy(2) ? 2 : 1;
+  a.pairs = a.out_w % 2 == 0 && aligned(a.out, 8);
+  void* list[] = {&a, operands_of(t)};
+  return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
+}
+
+}  // namespace upconv::launch
+""",
     "launch/tensor_map.hpp": r"""// What a tensor map is made from: a tensor in global memory and the box of it that one bulk copy moves. A launch fills
 // a TensorBoxes for its tensors and gives it to `encode_map(start, map, boxes)`, which whoever starts kernels defines
 // beside its Start (src/cuda/launching.hpp; exported files, export/text/tensor_map.cu).
@@ -6050,74 +6861,57 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 }
 }  // namespace config
 """),
-    "boxes_prepare_0": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
+    "tiles_0": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
-constexpr bool tf32 = true;
-constexpr int PARTS = 1;
-constexpr int K = 8;
-constexpr int N = 8;
-constexpr int NB = 8;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 1;
-constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {6, 3, 0, 7, 4, 1, 8, 5, 2};
-}
-"""),
-    "boxes_0": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
-constexpr bool tf32 = true;
-constexpr int PARTS = 1;
-constexpr int K = 8;
-constexpr int N = 8;
-constexpr int NB = 8;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 1;
-constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {6, 3, 0, 7, 4, 1, 8, 5, 2};
 constexpr bool backward = false;
+constexpr bool tf32 = true;
 constexpr bool has_bias = true;
+constexpr bool source_last = false;
 constexpr bool result_last = false;
-constexpr bool depth_loop = false;
+constexpr bool source_vectors = true;
 constexpr bool RESIDENT = true;
-constexpr bool SHARED = false;
-constexpr bool WIDE = false;
-constexpr bool LINE = false;
-constexpr bool DIRECT = true;
-constexpr int GROUPS = 3;
-constexpr int TOGETHER = 1;
-constexpr int SEGMENTS = 1;
-constexpr int ROWS = 6;
-constexpr int MERGE = 1;
-constexpr int LOOP_STRIDE = 1;
-constexpr int LOOP_PADDING = 0;
-constexpr int LOOP_DILATION = 1;
-constexpr int STEP_D = 1;
-constexpr int OFFSET_D = 0;
-constexpr int PHASES_D = 1;
-constexpr int USED_D = 1;
-constexpr int PADDING_D = 0;
-__device__ constexpr int used_d[] = {0};
-constexpr int STEP_H = 1;
-constexpr int OFFSET_H = -2;
+constexpr int PARTS = 1;
+constexpr int K = 8;
+constexpr int N = 8;
+constexpr int NB = 8;
+constexpr int TAPS_HW = 9;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int PH = 0;
+constexpr int PW = 0;
+constexpr int FIRST_H = -2;
+constexpr int FIRST_W = -4;
+constexpr int SOURCE_SH = 1;
+constexpr int SOURCE_SW = 1;
+constexpr int PLANES_H = 1;
+constexpr int PLANES_W = 1;
+__device__ constexpr int residue_h[] = {0};
+__device__ constexpr int residue_w[] = {0};
 constexpr int PHASES_H = 1;
-constexpr int USED_H = 1;
-constexpr int PADDING_H = 0;
-__device__ constexpr int used_h[] = {0};
-constexpr int STEP_W = 1;
-constexpr int OFFSET_W = -2;
 constexpr int PHASES_W = 1;
-constexpr int USED_W = 1;
-constexpr int PADDING_W = 0;
-__device__ constexpr int used_w[] = {0};
-__device__ constexpr int block_of[] = {0, 1, 2, 3, 4, 5};
-constexpr int BLOCKS = 6;
-constexpr int FRAGMENTS = 24;
-constexpr int STAGES = 3;
-constexpr int SOURCE_WORDS = 6304;
-constexpr int CONSUMER_REGISTERS = 152;
-constexpr int PRODUCER_REGISTERS = 56;
+__device__ constexpr int accumulator[] = {0};
+constexpr int USED_PHASES = 1;
+constexpr int ACCUMULATORS = 9;
+constexpr int SEGMENTS = 3;
+constexpr int SEGMENT_STEP = 16;
+constexpr int ROWS = 3;
+constexpr bool WARPS_DOWN = true;
+constexpr int GROUPS_ACROSS = 1;
+constexpr int GROUP_COLUMNS = 48;
+constexpr int TILE_ROWS = 24;
+constexpr int TILE_COLUMNS = 48;
+constexpr int PLANE_ROWS = 26;
+constexpr int PLANE_COLUMNS = 52;
+constexpr int PLANE_PITCH = 1352;
+constexpr int STAGES = 4;
+constexpr bool TURNS = false;
+constexpr int CONSUMERS = 2;
+constexpr int PRODUCERS = 128;
+constexpr int CONSUMER_REGISTERS = 208;
+constexpr int PRODUCER_REGISTERS = 80;
 __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
   asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
     "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
@@ -6125,56 +6919,56 @@ __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], u
     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 }
 }
-#define UPCONV_FRAGMENTS \
-  LOAD(0, 0, 0, 0, 0, 0) \
-  LOAD(1, 0, 0, 0, 1, 0) \
-  USE(0) PRODUCT(0, 0, 1, 0, 2) DONE \
-  LOAD(2, 0, 0, 0, 2, 0) \
-  USE(1) PRODUCT(1, 0, 1, 0, 1) PRODUCT(1, 1, 1, 0, 2) DONE \
-  LOAD(3, 0, 0, 0, 3, 0) \
-  USE(2) PRODUCT(2, 0, 1, 0, 0) PRODUCT(2, 1, 1, 0, 1) PRODUCT(2, 2, 1, 0, 2) DONE \
-  LOAD(4, 0, 0, 0, 4, 0) \
-  USE(3) PRODUCT(3, 1, 1, 0, 0) PRODUCT(3, 2, 1, 0, 1) PRODUCT(3, 3, 1, 0, 2) DONE \
-  LOAD(5, 0, 0, 0, 5, 0) \
-  USE(4) PRODUCT(4, 2, 1, 0, 0) PRODUCT(4, 3, 1, 0, 1) PRODUCT(4, 4, 1, 0, 2) DONE \
-  LOAD(6, 0, 0, 0, 6, 0) \
-  USE(5) PRODUCT(5, 3, 1, 0, 0) PRODUCT(5, 4, 1, 0, 1) PRODUCT(5, 5, 1, 0, 2) DONE \
-  LOAD(7, 0, 0, 0, 7, 0) \
-  USE(6) PRODUCT(6, 4, 1, 0, 0) PRODUCT(6, 5, 1, 0, 1) DONE \
-  LOAD(8, 0, 0, 0, 0, 1) \
-  USE(7) PRODUCT(7, 5, 1, 0, 0) DONE \
-  LOAD(9, 0, 0, 0, 1, 1) \
-  USE(8) PRODUCT(8, 0, 1, 0, 5) DONE \
-  LOAD(10, 0, 0, 0, 2, 1) \
-  USE(9) PRODUCT(9, 0, 1, 0, 4) PRODUCT(9, 1, 1, 0, 5) DONE \
-  LOAD(11, 0, 0, 0, 3, 1) \
-  USE(10) PRODUCT(10, 0, 1, 0, 3) PRODUCT(10, 1, 1, 0, 4) PRODUCT(10, 2, 1, 0, 5) DONE \
-  LOAD(12, 0, 0, 0, 4, 1) \
-  USE(11) PRODUCT(11, 1, 1, 0, 3) PRODUCT(11, 2, 1, 0, 4) PRODUCT(11, 3, 1, 0, 5) DONE \
-  LOAD(13, 0, 0, 0, 5, 1) \
-  USE(12) PRODUCT(12, 2, 1, 0, 3) PRODUCT(12, 3, 1, 0, 4) PRODUCT(12, 4, 1, 0, 5) DONE \
-  LOAD(14, 0, 0, 0, 6, 1) \
-  USE(13) PRODUCT(13, 3, 1, 0, 3) PRODUCT(13, 4, 1, 0, 4) PRODUCT(13, 5, 1, 0, 5) DONE \
-  LOAD(15, 0, 0, 0, 7, 1) \
-  USE(14) PRODUCT(14, 4, 1, 0, 3) PRODUCT(14, 5, 1, 0, 4) DONE \
-  LOAD(16, 0, 0, 0, 0, 2) \
-  USE(15) PRODUCT(15, 5, 1, 0, 3) DONE \
-  LOAD(17, 0, 0, 0, 1, 2) \
-  USE(16) PRODUCT(16, 0, 1, 0, 8) DONE \
-  LOAD(18, 0, 0, 0, 2, 2) \
-  USE(17) PRODUCT(17, 0, 1, 0, 7) PRODUCT(17, 1, 1, 0, 8) DONE \
-  LOAD(19, 0, 0, 0, 3, 2) \
-  USE(18) PRODUCT(18, 0, 1, 0, 6) PRODUCT(18, 1, 1, 0, 7) PRODUCT(18, 2, 1, 0, 8) DONE \
-  LOAD(20, 0, 0, 0, 4, 2) \
-  USE(19) PRODUCT(19, 1, 1, 0, 6) PRODUCT(19, 2, 1, 0, 7) PRODUCT(19, 3, 1, 0, 8) DONE \
-  LOAD(21, 0, 0, 0, 5, 2) \
-  USE(20) PRODUCT(20, 2, 1, 0, 6) PRODUCT(20, 3, 1, 0, 7) PRODUCT(20, 4, 1, 0, 8) DONE \
-  LOAD(22, 0, 0, 0, 6, 2) \
-  USE(21) PRODUCT(21, 3, 1, 0, 6) PRODUCT(21, 4, 1, 0, 7) PRODUCT(21, 5, 1, 0, 8) DONE \
-  LOAD(23, 0, 0, 0, 7, 2) \
-  USE(22) PRODUCT(22, 4, 1, 0, 6) PRODUCT(22, 5, 1, 0, 7) DONE \
-  USE(23) PRODUCT(23, 5, 1, 0, 6) DONE \
+#define UPCONV_PRODUCTS \
+  FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
+  FRAGMENT(1, 18, 2) PRODUCT(1, 3, 8) \
+  FRAGMENT(2, 34, 2) PRODUCT(2, 6, 8) \
+  FRAGMENT(3, 54, 2) PRODUCT(3, 0, 5) PRODUCT(3, 1, 8) \
+  FRAGMENT(4, 70, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
+  FRAGMENT(5, 86, 2) PRODUCT(5, 6, 5) PRODUCT(5, 7, 8) \
+  FRAGMENT(6, 106, 2) PRODUCT(6, 0, 2) PRODUCT(6, 1, 5) PRODUCT(6, 2, 8) \
+  FRAGMENT(7, 122, 2) PRODUCT(7, 3, 2) PRODUCT(7, 4, 5) PRODUCT(7, 5, 8) \
+  FRAGMENT(8, 138, 2) PRODUCT(8, 6, 2) PRODUCT(8, 7, 5) PRODUCT(8, 8, 8) \
+  FRAGMENT(9, 158, 2) PRODUCT(9, 1, 2) PRODUCT(9, 2, 5) \
+  FRAGMENT(10, 174, 2) PRODUCT(10, 4, 2) PRODUCT(10, 5, 5) \
+  FRAGMENT(11, 190, 2) PRODUCT(11, 7, 2) PRODUCT(11, 8, 5) \
+  FRAGMENT(12, 210, 2) PRODUCT(12, 2, 2) \
+  FRAGMENT(13, 226, 2) PRODUCT(13, 5, 2) \
+  FRAGMENT(14, 242, 2) PRODUCT(14, 8, 2) \
+  FRAGMENT(15, 3, 2) PRODUCT(15, 0, 7) \
+  FRAGMENT(16, 19, 2) PRODUCT(16, 3, 7) \
+  FRAGMENT(17, 35, 2) PRODUCT(17, 6, 7) \
+  FRAGMENT(18, 55, 2) PRODUCT(18, 0, 4) PRODUCT(18, 1, 7) \
+  FRAGMENT(19, 71, 2) PRODUCT(19, 3, 4) PRODUCT(19, 4, 7) \
+  FRAGMENT(20, 87, 2) PRODUCT(20, 6, 4) PRODUCT(20, 7, 7) \
+  FRAGMENT(21, 107, 2) PRODUCT(21, 0, 1) PRODUCT(21, 1, 4) PRODUCT(21, 2, 7) \
+  FRAGMENT(22, 123, 2) PRODUCT(22, 3, 1) PRODUCT(22, 4, 4) PRODUCT(22, 5, 7) \
+  FRAGMENT(23, 139, 2) PRODUCT(23, 6, 1) PRODUCT(23, 7, 4) PRODUCT(23, 8, 7) \
+  FRAGMENT(24, 159, 2) PRODUCT(24, 1, 1) PRODUCT(24, 2, 4) \
+  FRAGMENT(25, 175, 2) PRODUCT(25, 4, 1) PRODUCT(25, 5, 4) \
+  FRAGMENT(26, 191, 2) PRODUCT(26, 7, 1) PRODUCT(26, 8, 4) \
+  FRAGMENT(27, 211, 2) PRODUCT(27, 2, 1) \
+  FRAGMENT(28, 227, 2) PRODUCT(28, 5, 1) \
+  FRAGMENT(29, 243, 2) PRODUCT(29, 8, 1) \
+  FRAGMENT(30, 4, 2) PRODUCT(30, 0, 6) \
+  FRAGMENT(31, 20, 2) PRODUCT(31, 3, 6) \
+  FRAGMENT(32, 36, 2) PRODUCT(32, 6, 6) \
+  FRAGMENT(33, 56, 2) PRODUCT(33, 0, 3) PRODUCT(33, 1, 6) \
+  FRAGMENT(34, 72, 2) PRODUCT(34, 3, 3) PRODUCT(34, 4, 6) \
+  FRAGMENT(35, 88, 2) PRODUCT(35, 6, 3) PRODUCT(35, 7, 6) \
+  FRAGMENT(36, 108, 2) PRODUCT(36, 0, 0) PRODUCT(36, 1, 3) PRODUCT(36, 2, 6) \
+  FRAGMENT(37, 124, 2) PRODUCT(37, 3, 0) PRODUCT(37, 4, 3) PRODUCT(37, 5, 6) \
+  FRAGMENT(38, 140, 2) PRODUCT(38, 6, 0) PRODUCT(38, 7, 3) PRODUCT(38, 8, 6) \
+  FRAGMENT(39, 160, 2) PRODUCT(39, 1, 0) PRODUCT(39, 2, 3) \
+  FRAGMENT(40, 176, 2) PRODUCT(40, 4, 0) PRODUCT(40, 5, 3) \
+  FRAGMENT(41, 192, 2) PRODUCT(41, 7, 0) PRODUCT(41, 8, 3) \
+  FRAGMENT(42, 212, 2) PRODUCT(42, 2, 0) \
+  FRAGMENT(43, 228, 2) PRODUCT(43, 5, 0) \
+  FRAGMENT(44, 244, 2) PRODUCT(44, 8, 0) \
 
+namespace config {
+constexpr int FRAGMENTS = 45;
+}
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace config {
@@ -6308,7 +7102,7 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 }
 }  // namespace config
 """),
-    "boxes_prepare_1": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
+    "boxes_prepare_0": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
 constexpr bool tf32 = true;
@@ -6322,7 +7116,7 @@ constexpr int SLOTS = 9;
 __device__ constexpr int slot_of_tap[] = {2, 5, 8, 1, 4, 7, 0, 3, 6};
 }
 """),
-    "boxes_1": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
+    "boxes_0": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
 constexpr bool tf32 = true;
@@ -6626,60 +7420,57 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 }
 }  // namespace config
 """),
-    "boxes_2": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
+    "tiles_1": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
+constexpr bool backward = false;
 constexpr bool tf32 = true;
+constexpr bool has_bias = true;
+constexpr bool source_last = false;
+constexpr bool result_last = false;
+constexpr bool source_vectors = true;
+constexpr bool RESIDENT = true;
 constexpr int PARTS = 1;
 constexpr int K = 8;
 constexpr int N = 8;
 constexpr int NB = 8;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 1;
-constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {6, 3, 0, 7, 4, 1, 8, 5, 2};
-constexpr bool backward = false;
-constexpr bool has_bias = true;
-constexpr bool result_last = false;
-constexpr bool depth_loop = false;
-constexpr bool RESIDENT = true;
-constexpr bool SHARED = false;
-constexpr bool WIDE = false;
-constexpr bool LINE = false;
-constexpr bool DIRECT = true;
-constexpr int GROUPS = 3;
-constexpr int TOGETHER = 1;
-constexpr int SEGMENTS = 1;
-constexpr int ROWS = 6;
-constexpr int MERGE = 1;
-constexpr int LOOP_STRIDE = 1;
-constexpr int LOOP_PADDING = 0;
-constexpr int LOOP_DILATION = 1;
-constexpr int STEP_D = 1;
-constexpr int OFFSET_D = 0;
-constexpr int PHASES_D = 1;
-constexpr int USED_D = 1;
-constexpr int PADDING_D = 0;
-__device__ constexpr int used_d[] = {0};
-constexpr int STEP_H = 1;
-constexpr int OFFSET_H = -2;
+constexpr int TAPS_HW = 9;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PD = 0;
+constexpr int DD = 1;
+constexpr int PH = 0;
+constexpr int PW = 0;
+constexpr int FIRST_H = -2;
+constexpr int FIRST_W = -4;
+constexpr int SOURCE_SH = 1;
+constexpr int SOURCE_SW = 1;
+constexpr int PLANES_H = 1;
+constexpr int PLANES_W = 1;
+__device__ constexpr int residue_h[] = {0};
+__device__ constexpr int residue_w[] = {0};
 constexpr int PHASES_H = 1;
-constexpr int USED_H = 1;
-constexpr int PADDING_H = 0;
-__device__ constexpr int used_h[] = {0};
-constexpr int STEP_W = 1;
-constexpr int OFFSET_W = -2;
 constexpr int PHASES_W = 1;
-constexpr int USED_W = 1;
-constexpr int PADDING_W = 0;
-__device__ constexpr int used_w[] = {0};
-__device__ constexpr int block_of[] = {0, 1, 2, 3, 4, 5};
-constexpr int BLOCKS = 6;
-constexpr int FRAGMENTS = 24;
-constexpr int STAGES = 3;
-constexpr int SOURCE_WORDS = 6304;
-constexpr int CONSUMER_REGISTERS = 152;
-constexpr int PRODUCER_REGISTERS = 56;
+__device__ constexpr int accumulator[] = {0};
+constexpr int USED_PHASES = 1;
+constexpr int ACCUMULATORS = 9;
+constexpr int SEGMENTS = 3;
+constexpr int SEGMENT_STEP = 16;
+constexpr int ROWS = 3;
+constexpr bool WARPS_DOWN = true;
+constexpr int GROUPS_ACROSS = 1;
+constexpr int GROUP_COLUMNS = 48;
+constexpr int TILE_ROWS = 24;
+constexpr int TILE_COLUMNS = 48;
+constexpr int PLANE_ROWS = 26;
+constexpr int PLANE_COLUMNS = 52;
+constexpr int PLANE_PITCH = 1352;
+constexpr int STAGES = 4;
+constexpr bool TURNS = false;
+constexpr int CONSUMERS = 2;
+constexpr int PRODUCERS = 128;
+constexpr int CONSUMER_REGISTERS = 208;
+constexpr int PRODUCER_REGISTERS = 80;
 __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
   asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
     "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
@@ -6687,56 +7478,56 @@ __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], u
     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 }
 }
-#define UPCONV_FRAGMENTS \
-  LOAD(0, 0, 0, 0, 0, 0) \
-  LOAD(1, 0, 0, 0, 1, 0) \
-  USE(0) PRODUCT(0, 0, 1, 0, 2) DONE \
-  LOAD(2, 0, 0, 0, 2, 0) \
-  USE(1) PRODUCT(1, 0, 1, 0, 1) PRODUCT(1, 1, 1, 0, 2) DONE \
-  LOAD(3, 0, 0, 0, 3, 0) \
-  USE(2) PRODUCT(2, 0, 1, 0, 0) PRODUCT(2, 1, 1, 0, 1) PRODUCT(2, 2, 1, 0, 2) DONE \
-  LOAD(4, 0, 0, 0, 4, 0) \
-  USE(3) PRODUCT(3, 1, 1, 0, 0) PRODUCT(3, 2, 1, 0, 1) PRODUCT(3, 3, 1, 0, 2) DONE \
-  LOAD(5, 0, 0, 0, 5, 0) \
-  USE(4) PRODUCT(4, 2, 1, 0, 0) PRODUCT(4, 3, 1, 0, 1) PRODUCT(4, 4, 1, 0, 2) DONE \
-  LOAD(6, 0, 0, 0, 6, 0) \
-  USE(5) PRODUCT(5, 3, 1, 0, 0) PRODUCT(5, 4, 1, 0, 1) PRODUCT(5, 5, 1, 0, 2) DONE \
-  LOAD(7, 0, 0, 0, 7, 0) \
-  USE(6) PRODUCT(6, 4, 1, 0, 0) PRODUCT(6, 5, 1, 0, 1) DONE \
-  LOAD(8, 0, 0, 0, 0, 1) \
-  USE(7) PRODUCT(7, 5, 1, 0, 0) DONE \
-  LOAD(9, 0, 0, 0, 1, 1) \
-  USE(8) PRODUCT(8, 0, 1, 0, 5) DONE \
-  LOAD(10, 0, 0, 0, 2, 1) \
-  USE(9) PRODUCT(9, 0, 1, 0, 4) PRODUCT(9, 1, 1, 0, 5) DONE \
-  LOAD(11, 0, 0, 0, 3, 1) \
-  USE(10) PRODUCT(10, 0, 1, 0, 3) PRODUCT(10, 1, 1, 0, 4) PRODUCT(10, 2, 1, 0, 5) DONE \
-  LOAD(12, 0, 0, 0, 4, 1) \
-  USE(11) PRODUCT(11, 1, 1, 0, 3) PRODUCT(11, 2, 1, 0, 4) PRODUCT(11, 3, 1, 0, 5) DONE \
-  LOAD(13, 0, 0, 0, 5, 1) \
-  USE(12) PRODUCT(12, 2, 1, 0, 3) PRODUCT(12, 3, 1, 0, 4) PRODUCT(12, 4, 1, 0, 5) DONE \
-  LOAD(14, 0, 0, 0, 6, 1) \
-  USE(13) PRODUCT(13, 3, 1, 0, 3) PRODUCT(13, 4, 1, 0, 4) PRODUCT(13, 5, 1, 0, 5) DONE \
-  LOAD(15, 0, 0, 0, 7, 1) \
-  USE(14) PRODUCT(14, 4, 1, 0, 3) PRODUCT(14, 5, 1, 0, 4) DONE \
-  LOAD(16, 0, 0, 0, 0, 2) \
-  USE(15) PRODUCT(15, 5, 1, 0, 3) DONE \
-  LOAD(17, 0, 0, 0, 1, 2) \
-  USE(16) PRODUCT(16, 0, 1, 0, 8) DONE \
-  LOAD(18, 0, 0, 0, 2, 2) \
-  USE(17) PRODUCT(17, 0, 1, 0, 7) PRODUCT(17, 1, 1, 0, 8) DONE \
-  LOAD(19, 0, 0, 0, 3, 2) \
-  USE(18) PRODUCT(18, 0, 1, 0, 6) PRODUCT(18, 1, 1, 0, 7) PRODUCT(18, 2, 1, 0, 8) DONE \
-  LOAD(20, 0, 0, 0, 4, 2) \
-  USE(19) PRODUCT(19, 1, 1, 0, 6) PRODUCT(19, 2, 1, 0, 7) PRODUCT(19, 3, 1, 0, 8) DONE \
-  LOAD(21, 0, 0, 0, 5, 2) \
-  USE(20) PRODUCT(20, 2, 1, 0, 6) PRODUCT(20, 3, 1, 0, 7) PRODUCT(20, 4, 1, 0, 8) DONE \
-  LOAD(22, 0, 0, 0, 6, 2) \
-  USE(21) PRODUCT(21, 3, 1, 0, 6) PRODUCT(21, 4, 1, 0, 7) PRODUCT(21, 5, 1, 0, 8) DONE \
-  LOAD(23, 0, 0, 0, 7, 2) \
-  USE(22) PRODUCT(22, 4, 1, 0, 6) PRODUCT(22, 5, 1, 0, 7) DONE \
-  USE(23) PRODUCT(23, 5, 1, 0, 6) DONE \
+#define UPCONV_PRODUCTS \
+  FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
+  FRAGMENT(1, 18, 2) PRODUCT(1, 3, 8) \
+  FRAGMENT(2, 34, 2) PRODUCT(2, 6, 8) \
+  FRAGMENT(3, 54, 2) PRODUCT(3, 0, 5) PRODUCT(3, 1, 8) \
+  FRAGMENT(4, 70, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
+  FRAGMENT(5, 86, 2) PRODUCT(5, 6, 5) PRODUCT(5, 7, 8) \
+  FRAGMENT(6, 106, 2) PRODUCT(6, 0, 2) PRODUCT(6, 1, 5) PRODUCT(6, 2, 8) \
+  FRAGMENT(7, 122, 2) PRODUCT(7, 3, 2) PRODUCT(7, 4, 5) PRODUCT(7, 5, 8) \
+  FRAGMENT(8, 138, 2) PRODUCT(8, 6, 2) PRODUCT(8, 7, 5) PRODUCT(8, 8, 8) \
+  FRAGMENT(9, 158, 2) PRODUCT(9, 1, 2) PRODUCT(9, 2, 5) \
+  FRAGMENT(10, 174, 2) PRODUCT(10, 4, 2) PRODUCT(10, 5, 5) \
+  FRAGMENT(11, 190, 2) PRODUCT(11, 7, 2) PRODUCT(11, 8, 5) \
+  FRAGMENT(12, 210, 2) PRODUCT(12, 2, 2) \
+  FRAGMENT(13, 226, 2) PRODUCT(13, 5, 2) \
+  FRAGMENT(14, 242, 2) PRODUCT(14, 8, 2) \
+  FRAGMENT(15, 3, 2) PRODUCT(15, 0, 7) \
+  FRAGMENT(16, 19, 2) PRODUCT(16, 3, 7) \
+  FRAGMENT(17, 35, 2) PRODUCT(17, 6, 7) \
+  FRAGMENT(18, 55, 2) PRODUCT(18, 0, 4) PRODUCT(18, 1, 7) \
+  FRAGMENT(19, 71, 2) PRODUCT(19, 3, 4) PRODUCT(19, 4, 7) \
+  FRAGMENT(20, 87, 2) PRODUCT(20, 6, 4) PRODUCT(20, 7, 7) \
+  FRAGMENT(21, 107, 2) PRODUCT(21, 0, 1) PRODUCT(21, 1, 4) PRODUCT(21, 2, 7) \
+  FRAGMENT(22, 123, 2) PRODUCT(22, 3, 1) PRODUCT(22, 4, 4) PRODUCT(22, 5, 7) \
+  FRAGMENT(23, 139, 2) PRODUCT(23, 6, 1) PRODUCT(23, 7, 4) PRODUCT(23, 8, 7) \
+  FRAGMENT(24, 159, 2) PRODUCT(24, 1, 1) PRODUCT(24, 2, 4) \
+  FRAGMENT(25, 175, 2) PRODUCT(25, 4, 1) PRODUCT(25, 5, 4) \
+  FRAGMENT(26, 191, 2) PRODUCT(26, 7, 1) PRODUCT(26, 8, 4) \
+  FRAGMENT(27, 211, 2) PRODUCT(27, 2, 1) \
+  FRAGMENT(28, 227, 2) PRODUCT(28, 5, 1) \
+  FRAGMENT(29, 243, 2) PRODUCT(29, 8, 1) \
+  FRAGMENT(30, 4, 2) PRODUCT(30, 0, 6) \
+  FRAGMENT(31, 20, 2) PRODUCT(31, 3, 6) \
+  FRAGMENT(32, 36, 2) PRODUCT(32, 6, 6) \
+  FRAGMENT(33, 56, 2) PRODUCT(33, 0, 3) PRODUCT(33, 1, 6) \
+  FRAGMENT(34, 72, 2) PRODUCT(34, 3, 3) PRODUCT(34, 4, 6) \
+  FRAGMENT(35, 88, 2) PRODUCT(35, 6, 3) PRODUCT(35, 7, 6) \
+  FRAGMENT(36, 108, 2) PRODUCT(36, 0, 0) PRODUCT(36, 1, 3) PRODUCT(36, 2, 6) \
+  FRAGMENT(37, 124, 2) PRODUCT(37, 3, 0) PRODUCT(37, 4, 3) PRODUCT(37, 5, 6) \
+  FRAGMENT(38, 140, 2) PRODUCT(38, 6, 0) PRODUCT(38, 7, 3) PRODUCT(38, 8, 6) \
+  FRAGMENT(39, 160, 2) PRODUCT(39, 1, 0) PRODUCT(39, 2, 3) \
+  FRAGMENT(40, 176, 2) PRODUCT(40, 4, 0) PRODUCT(40, 5, 3) \
+  FRAGMENT(41, 192, 2) PRODUCT(41, 7, 0) PRODUCT(41, 8, 3) \
+  FRAGMENT(42, 212, 2) PRODUCT(42, 2, 0) \
+  FRAGMENT(43, 228, 2) PRODUCT(43, 5, 0) \
+  FRAGMENT(44, 244, 2) PRODUCT(44, 8, 0) \
 
+namespace config {
+constexpr int FRAGMENTS = 45;
+}
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace config {
@@ -7205,6 +7996,7 @@ __device__ __forceinline__ S pull(S v, S g, const upconv::arguments::Pull& p, co
 LAUNCH_HEADERS = [
     "launch/gather_mma.hpp",
     "launch/positions.hpp",
+    "launch/tiles.hpp",
     "launch/boxes.hpp",
     "launch/positions_weight.hpp",
     "launch/bias_sum.hpp",
@@ -7366,14 +8158,12 @@ struct forward_ieee_base_1 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, forward, tf32, hopper: cuda_boxes, boxes of 1x1x1x52 positions with 6 rows x 8 channels, 1 segments, weights resident, 3 stages, source in bulk, direct 4 channels stored together, 3 warpgroups, 225 KB
+// conv, forward, tf32, hopper: cuda_tiles, tiles of 24x48 positions x 8 channels, 3x3 fragments a warp, weights resident, 4 stages, 197 KB
 struct forward_tf32_hopper_2 {
-  static upconv::launch::BoxesFixed fixed() {
-    upconv::launch::BoxesFixed f;
-    f.direct = true;
-    f.warpgroups = 3;
-    f.merge = 1;
-    f.rows = 6;
+  static upconv::launch::TilesFixed fixed() {
+    upconv::launch::TilesFixed f;
+    f.resident = true;
+    f.vectors = true;
     f.groups = 8;
     f.k = 8;
     f.n = 8;
@@ -7381,19 +8171,12 @@ struct forward_tf32_hopper_2 {
     f.w_n = 9;
     f.w_tap = 1;
     f.w_group = 576;
-    f.offset_h = -2;
-    f.offset_w = -2;
-    f.span_h = 2;
-    f.span_w = 2;
-    f.source_words = 6304;
-    f.shared_bytes = 230400;
-    f.clocks = 867.83999999999992;
-    f.store_clocks = 1908.0745341614909;
-    f.share_bytes = 2304;
-    f.share_units = 144;
+    f.tile_rows = 24;
+    f.tile_columns = 48;
+    f.shared_bytes = 202128;
     return f;
   }
-  static Kernels kernels() { return {{address(boxes_prepare_0::boxes_prepare), address(boxes_0::boxes)}}; }
+  static Kernels kernels() { return {{address(tiles_0::tiles)}}; }
 };
 #endif
 
@@ -7487,7 +8270,7 @@ struct input_gradient_tf32_hopper_6 {
     f.share_units = 144;
     return f;
   }
-  static Kernels kernels() { return {{address(boxes_prepare_1::boxes_prepare), address(boxes_1::boxes)}}; }
+  static Kernels kernels() { return {{address(boxes_prepare_0::boxes_prepare), address(boxes_0::boxes)}}; }
 };
 #endif
 
@@ -7648,14 +8431,12 @@ struct forward_chain_ieee_base_15 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, forward chain, tf32, hopper: cuda_boxes, boxes of 1x1x1x52 positions with 6 rows x 8 channels, 1 segments, weights resident, 3 stages, source in bulk, direct 4 channels stored together, 3 warpgroups, 225 KB
+// conv, forward chain, tf32, hopper: cuda_tiles, tiles of 24x48 positions x 8 channels, 3x3 fragments a warp, weights resident, 4 stages, 197 KB
 struct forward_chain_tf32_hopper_16 {
-  static upconv::launch::BoxesFixed fixed() {
-    upconv::launch::BoxesFixed f;
-    f.direct = true;
-    f.warpgroups = 3;
-    f.merge = 1;
-    f.rows = 6;
+  static upconv::launch::TilesFixed fixed() {
+    upconv::launch::TilesFixed f;
+    f.resident = true;
+    f.vectors = true;
     f.groups = 8;
     f.k = 8;
     f.n = 8;
@@ -7663,19 +8444,12 @@ struct forward_chain_tf32_hopper_16 {
     f.w_n = 9;
     f.w_tap = 1;
     f.w_group = 576;
-    f.offset_h = -2;
-    f.offset_w = -2;
-    f.span_h = 2;
-    f.span_w = 2;
-    f.source_words = 6304;
-    f.shared_bytes = 230400;
-    f.clocks = 867.83999999999992;
-    f.store_clocks = 1908.0745341614909;
-    f.share_bytes = 2304;
-    f.share_units = 144;
+    f.tile_rows = 24;
+    f.tile_columns = 48;
+    f.shared_bytes = 202128;
     return f;
   }
-  static Kernels kernels() { return {{address(boxes_prepare_0::boxes_prepare), address(boxes_2::boxes)}}; }
+  static Kernels kernels() { return {{address(tiles_1::tiles)}}; }
 };
 #endif
 

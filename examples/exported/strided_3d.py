@@ -22,7 +22,7 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, forward, ieee          sm_90: cuda_positions
     conv, input gradient, tf32   other: cuda_gather_mma
     conv, input gradient, ieee   other: cuda_positions
-    conv, input gradient, tf32   sm_90: cuda_boxes
+    conv, input gradient, tf32   sm_90: cuda_gather_mma
     conv, input gradient, ieee   sm_90: cuda_positions
     conv, weight gradient, tf32  other: cuda_positions_weight
     conv, weight gradient, ieee  other: cuda_positions_weight
@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_0b310b28e11c"
+NAME = "upconv_cee81df91c77"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2148,10 +2148,21 @@ __device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
 __device__ __forceinline__ void barrier_expect_only(u32 b, int bytes) {
   asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
 }
+/// 4, 8 or 16 bytes to shared memory in the background, zeros where `inside` is false (nothing is read then).
+template <int bytes>
+__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
+                 "n"(bytes)
+                 : "memory");
+}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
 }
+__device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 __device__ __forceinline__ void barrier_wait(u32 b, int parity) {
   asm volatile(
       "{.reg .pred done;\n"
@@ -2165,6 +2176,10 @@ __device__ __forceinline__ void barrier_wait(u32 b, int parity) {
 /// The named barrier `id` of `threads` threads.
 __device__ __forceinline__ void meet(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+/// Counts as this thread's arrival at a named barrier, without waiting.
+__device__ __forceinline__ void arrive_only(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 /// Orders plain writes to shared memory before reads by products and bulk copies.
 __device__ __forceinline__ void fence_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
@@ -2199,6 +2214,22 @@ __device__ __forceinline__ void hold(float (&sums)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
+/// Keeps what a product reads from being worked out between it and the products before.
+template <int count>
+__device__ __forceinline__ void hold(u32 (&words)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+r"(words[i])::"memory");
+}
+
+/// An operand of a product without swizzle. With its depth contiguous: core matrices of 8 rows x 16 bytes, `depth`
+/// bytes between neighbours in depth, `rows` between neighbours in rows. With its rows contiguous (16-bit types): core
+/// matrices of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
+__device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
+  return u64(rows >> 4) << 32 | (depth >> 4) << 16;
+}
+/// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
+__device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
+
 /// B of a product: core matrices of 8 x 16 bytes without swizzle, `step_k` bytes between neighbours in k, 128 between
 /// neighbours in n. `units` is its address in units of 16 bytes.
 template <u32 step_k>
@@ -2221,6 +2252,46 @@ __device__ __forceinline__ u32 pack_rest(float first, float second, u32 high) {
   return pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
 }
 
+/// Four matrices of 8 x 8 16-bit numbers, turned: lane i has the address of row i % 8 of matrix i / 8; of each matrix a
+/// lane gets rows 2 * (i % 4) and the next, column i / 4.
+__device__ __forceinline__ void load_turned(u32 address, u32 (&v)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+               : "r"(address)
+               : "memory");
+}
+/// The same numbers as rows: lane i has the address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void store_matrices(u32 address, const u32 (&v)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v[0]), "r"(v[1]),
+               "r"(v[2]), "r"(v[3])
+               : "memory");
+}
+
+/// Of this block among those of its cluster, and the address of what lies at `address` of block `rank`.
+__device__ __forceinline__ int rank_in_cluster() {
+  u32 r;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+  return static_cast<int>(r);
+}
+__device__ __forceinline__ u32 address_in(int rank, u32 address) {
+  u32 r;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(address), "r"(rank));
+  return r;
+}
+__device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
+  float4 v;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen.
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 __device__ __forceinline__ u32 load_word(u32 address) {
   u32 v;
   asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
@@ -2230,6 +2301,21 @@ __device__ __forceinline__ u32 load_half(u32 address) {
   u16 v;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address));
   return v;
+}
+__device__ __forceinline__ void load(u32 address, u16& v) {
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, u32& v) {
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, uint2& v) {
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void load(u32 address, uint4& v) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
 }
 
 }  // namespace upconv
@@ -2446,16 +2532,6 @@ struct Walk {
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
   copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
            at.place.n * a.groups + at.place.group);
-}
-
-template <int bytes>
-__device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside) {
-  if constexpr (bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
-                 "n"(bytes)
-                 : "memory");
 }
 
 /// `elements` at a time, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
@@ -4585,185 +4661,49 @@ __device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i6
 }
 }  // namespace config
 """),
-    "boxes_prepare_1": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
+    "gather_mma_2": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
 namespace config {
 typedef float Element;
-constexpr bool tf32 = true;
-constexpr int PARTS = 1;
-constexpr int K = 8;
-constexpr int N = 8;
-constexpr int NB = 8;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 3;
-constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {1, 3, 5, 6, 7, 8, 0, 2, 4};
-}
-"""),
-    "boxes_1": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
-constexpr bool tf32 = true;
-constexpr int PARTS = 1;
-constexpr int K = 8;
-constexpr int N = 8;
-constexpr int NB = 8;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 3;
-constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {1, 3, 5, 6, 7, 8, 0, 2, 4};
-constexpr bool backward = true;
-constexpr bool has_bias = false;
-constexpr bool result_last = false;
-constexpr bool depth_loop = true;
+constexpr upconv::Mode MODE = upconv::Mode::tf32;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {3, 2, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 1, false};
+constexpr upconv::Dimension DIM_W = {3, 2, 1, false};
+constexpr int DEPTH = 8;
+constexpr int COLUMNS = 8;
+constexpr int LOOP = 0;
+constexpr int W_DEEP = 27;
+constexpr int W_WIDE = 216;
+constexpr int W_D = 9;
+constexpr int W_H = 3;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 4;
+constexpr int TH = 8;
+constexpr int TW = 8;
+constexpr int MT = 2;
+constexpr int NT = 1;
+constexpr int WARPS_M = 8;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 1;
+constexpr int KC = 8;
 constexpr bool RESIDENT = true;
-constexpr bool SHARED = false;
-constexpr bool WIDE = true;
-constexpr bool LINE = false;
-constexpr bool DIRECT = true;
-constexpr int GROUPS = 3;
-constexpr int TOGETHER = 1;
-constexpr int SEGMENTS = 1;
-constexpr int ROWS = 8;
-constexpr int MERGE = 1;
-constexpr int LOOP_STRIDE = 2;
-constexpr int LOOP_PADDING = 1;
-constexpr int LOOP_DILATION = 1;
-constexpr int STEP_D = 1;
-constexpr int OFFSET_D = 0;
-constexpr int PHASES_D = 1;
-constexpr int USED_D = 1;
-constexpr int PADDING_D = 1;
-__device__ constexpr int used_d[] = {0};
-constexpr int STEP_H = 2;
-constexpr int OFFSET_H = -1;
-constexpr int PHASES_H = 1;
-constexpr int USED_H = 1;
-constexpr int PADDING_H = 1;
-__device__ constexpr int used_h[] = {0};
-constexpr int STEP_W = 2;
-constexpr int OFFSET_W = -1;
-constexpr int PHASES_W = 1;
-constexpr int USED_W = 1;
-constexpr int PADDING_W = 1;
-__device__ constexpr int used_w[] = {0};
-__device__ constexpr int block_of[] = {0, 1, 2, 3, 4, 5, 6, 7};
-constexpr int BLOCKS = 8;
-constexpr int FRAGMENTS = 51;
-constexpr int STAGES = 3;
-constexpr int SOURCE_WORDS = 6176;
-constexpr int CONSUMER_REGISTERS = 152;
-constexpr int PRODUCER_REGISTERS = 56;
-__device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
-  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
-    "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
-    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+constexpr int LW = 9;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 3240;
+constexpr int SKEW = 0;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 1;
+constexpr int FETCH_REGISTERS = 16;
 }
-}
-#define UPCONV_FRAGMENTS \
-  LOAD(0, 0, 0, 0, 0, 0) \
-  LOAD(1, 0, 0, 0, 1, 0) \
-  USE(0) PRODUCT(0, 0, 1, 0, 1) DONE \
-  LOAD(2, 0, 0, 0, 2, 0) \
-  USE(1) PRODUCT(1, 0, 1, 0, 6) DONE \
-  LOAD(3, 0, 0, 0, 3, 0) \
-  USE(2) PRODUCT(2, 0, 1, 0, 0) PRODUCT(2, 1, 1, 0, 1) DONE \
-  LOAD(4, 0, 0, 0, 4, 0) \
-  USE(3) PRODUCT(3, 1, 1, 0, 6) DONE \
-  LOAD(5, 0, 0, 0, 5, 0) \
-  USE(4) PRODUCT(4, 1, 1, 0, 0) PRODUCT(4, 2, 1, 0, 1) DONE \
-  LOAD(6, 0, 0, 0, 6, 0) \
-  USE(5) PRODUCT(5, 2, 1, 0, 6) DONE \
-  LOAD(7, 0, 0, 0, 7, 0) \
-  USE(6) PRODUCT(6, 2, 1, 0, 0) PRODUCT(6, 3, 1, 0, 1) DONE \
-  LOAD(8, 0, 0, 0, 8, 0) \
-  USE(7) PRODUCT(7, 3, 1, 0, 6) DONE \
-  LOAD(9, 0, 0, 0, 9, 0) \
-  USE(8) PRODUCT(8, 3, 1, 0, 0) PRODUCT(8, 4, 1, 0, 1) DONE \
-  LOAD(10, 0, 0, 0, 10, 0) \
-  USE(9) PRODUCT(9, 4, 1, 0, 6) DONE \
-  LOAD(11, 0, 0, 0, 11, 0) \
-  USE(10) PRODUCT(10, 4, 1, 0, 0) PRODUCT(10, 5, 1, 0, 1) DONE \
-  LOAD(12, 0, 0, 0, 12, 0) \
-  USE(11) PRODUCT(11, 5, 1, 0, 6) DONE \
-  LOAD(13, 0, 0, 0, 13, 0) \
-  USE(12) PRODUCT(12, 5, 1, 0, 0) PRODUCT(12, 6, 1, 0, 1) DONE \
-  LOAD(14, 0, 0, 0, 14, 0) \
-  USE(13) PRODUCT(13, 6, 1, 0, 6) DONE \
-  LOAD(15, 0, 0, 0, 15, 0) \
-  USE(14) PRODUCT(14, 6, 1, 0, 0) PRODUCT(14, 7, 1, 0, 1) DONE \
-  LOAD(16, 0, 0, 0, 16, 0) \
-  USE(15) PRODUCT(15, 7, 1, 0, 6) DONE \
-  LOAD(17, 0, 0, 0, 0, 1) \
-  USE(16) PRODUCT(16, 7, 1, 0, 0) DONE \
-  LOAD(18, 0, 0, 0, 1, 1) \
-  USE(17) PRODUCT(17, 0, 1, 0, 3) DONE \
-  LOAD(19, 0, 0, 0, 2, 1) \
-  USE(18) PRODUCT(18, 0, 1, 0, 7) DONE \
-  LOAD(20, 0, 0, 0, 3, 1) \
-  USE(19) PRODUCT(19, 0, 1, 0, 2) PRODUCT(19, 1, 1, 0, 3) DONE \
-  LOAD(21, 0, 0, 0, 4, 1) \
-  USE(20) PRODUCT(20, 1, 1, 0, 7) DONE \
-  LOAD(22, 0, 0, 0, 5, 1) \
-  USE(21) PRODUCT(21, 1, 1, 0, 2) PRODUCT(21, 2, 1, 0, 3) DONE \
-  LOAD(23, 0, 0, 0, 6, 1) \
-  USE(22) PRODUCT(22, 2, 1, 0, 7) DONE \
-  LOAD(24, 0, 0, 0, 7, 1) \
-  USE(23) PRODUCT(23, 2, 1, 0, 2) PRODUCT(23, 3, 1, 0, 3) DONE \
-  LOAD(25, 0, 0, 0, 8, 1) \
-  USE(24) PRODUCT(24, 3, 1, 0, 7) DONE \
-  LOAD(26, 0, 0, 0, 9, 1) \
-  USE(25) PRODUCT(25, 3, 1, 0, 2) PRODUCT(25, 4, 1, 0, 3) DONE \
-  LOAD(27, 0, 0, 0, 10, 1) \
-  USE(26) PRODUCT(26, 4, 1, 0, 7) DONE \
-  LOAD(28, 0, 0, 0, 11, 1) \
-  USE(27) PRODUCT(27, 4, 1, 0, 2) PRODUCT(27, 5, 1, 0, 3) DONE \
-  LOAD(29, 0, 0, 0, 12, 1) \
-  USE(28) PRODUCT(28, 5, 1, 0, 7) DONE \
-  LOAD(30, 0, 0, 0, 13, 1) \
-  USE(29) PRODUCT(29, 5, 1, 0, 2) PRODUCT(29, 6, 1, 0, 3) DONE \
-  LOAD(31, 0, 0, 0, 14, 1) \
-  USE(30) PRODUCT(30, 6, 1, 0, 7) DONE \
-  LOAD(32, 0, 0, 0, 15, 1) \
-  USE(31) PRODUCT(31, 6, 1, 0, 2) PRODUCT(31, 7, 1, 0, 3) DONE \
-  LOAD(33, 0, 0, 0, 16, 1) \
-  USE(32) PRODUCT(32, 7, 1, 0, 7) DONE \
-  LOAD(34, 0, 0, 0, 0, 2) \
-  USE(33) PRODUCT(33, 7, 1, 0, 2) DONE \
-  LOAD(35, 0, 0, 0, 1, 2) \
-  USE(34) PRODUCT(34, 0, 1, 0, 5) DONE \
-  LOAD(36, 0, 0, 0, 2, 2) \
-  USE(35) PRODUCT(35, 0, 1, 0, 8) DONE \
-  LOAD(37, 0, 0, 0, 3, 2) \
-  USE(36) PRODUCT(36, 0, 1, 0, 4) PRODUCT(36, 1, 1, 0, 5) DONE \
-  LOAD(38, 0, 0, 0, 4, 2) \
-  USE(37) PRODUCT(37, 1, 1, 0, 8) DONE \
-  LOAD(39, 0, 0, 0, 5, 2) \
-  USE(38) PRODUCT(38, 1, 1, 0, 4) PRODUCT(38, 2, 1, 0, 5) DONE \
-  LOAD(40, 0, 0, 0, 6, 2) \
-  USE(39) PRODUCT(39, 2, 1, 0, 8) DONE \
-  LOAD(41, 0, 0, 0, 7, 2) \
-  USE(40) PRODUCT(40, 2, 1, 0, 4) PRODUCT(40, 3, 1, 0, 5) DONE \
-  LOAD(42, 0, 0, 0, 8, 2) \
-  USE(41) PRODUCT(41, 3, 1, 0, 8) DONE \
-  LOAD(43, 0, 0, 0, 9, 2) \
-  USE(42) PRODUCT(42, 3, 1, 0, 4) PRODUCT(42, 4, 1, 0, 5) DONE \
-  LOAD(44, 0, 0, 0, 10, 2) \
-  USE(43) PRODUCT(43, 4, 1, 0, 8) DONE \
-  LOAD(45, 0, 0, 0, 11, 2) \
-  USE(44) PRODUCT(44, 4, 1, 0, 4) PRODUCT(44, 5, 1, 0, 5) DONE \
-  LOAD(46, 0, 0, 0, 12, 2) \
-  USE(45) PRODUCT(45, 5, 1, 0, 8) DONE \
-  LOAD(47, 0, 0, 0, 13, 2) \
-  USE(46) PRODUCT(46, 5, 1, 0, 4) PRODUCT(46, 6, 1, 0, 5) DONE \
-  LOAD(48, 0, 0, 0, 14, 2) \
-  USE(47) PRODUCT(47, 6, 1, 0, 8) DONE \
-  LOAD(49, 0, 0, 0, 15, 2) \
-  USE(48) PRODUCT(48, 6, 1, 0, 4) PRODUCT(48, 7, 1, 0, 5) DONE \
-  LOAD(50, 0, 0, 0, 16, 2) \
-  USE(49) PRODUCT(49, 7, 1, 0, 8) DONE \
-  USE(50) PRODUCT(50, 7, 1, 0, 4) DONE \
-
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace config {
@@ -5104,43 +5044,30 @@ struct input_gradient_ieee_base_5 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, input gradient, tf32, hopper: cuda_boxes, boxes of 1x1x1x16 positions with 8 rows x 8 channels in a loop over depths, 1 segments, weights resident, 3 stages, source by copies, direct 4 channels stored together, 3 warpgroups, 225 KB
+// conv, input gradient, tf32, hopper: cuda_gather_mma, tf32, 1x4x8x8 positions x 8 columns, warps 8x1x1 of 32x8, depth 8 (weights resident), runs of 1, 1 blocks of 214736 bytes shared
 struct input_gradient_tf32_hopper_6 {
-  static upconv::launch::BoxesFixed fixed() {
-    upconv::launch::BoxesFixed f;
-    f.backward = true;
-    f.depth_loop = true;
-    f.wide = true;
-    f.direct = true;
-    f.warpgroups = 3;
-    f.merge = 1;
-    f.rows = 8;
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
     f.groups = 4;
-    f.k = 8;
-    f.n = 8;
-    f.w_k = 27;
-    f.w_n = 216;
-    f.w_tap = 1;
-    f.w_group = 1728;
-    f.step_h = 2;
-    f.step_w = 2;
-    f.offset_h = -1;
-    f.offset_w = -1;
-    f.span_h = 2;
-    f.span_w = 2;
+    f.source_channels = 32;
+    f.out_channels = 32;
+    f.weight_group = 1728;
+    f.stride_d = 2;
+    f.stride_h = 2;
+    f.stride_w = 2;
     f.padding_d = 1;
     f.padding_h = 1;
     f.padding_w = 1;
-    f.depth_taps = 3;
-    f.source_words = 6176;
-    f.shared_bytes = 230400;
-    f.clocks = 1593.360000000001;
-    f.store_clocks = 2544.0993788819878;
-    f.share_bytes = 6912;
-    f.share_units = 432;
+    f.columns = 8;
+    f.tile_d = 4;
+    f.tile_h = 8;
+    f.tile_w = 8;
+    f.reach_d = 2;
+    f.shared_bytes = 214736;
     return f;
   }
-  static Kernels kernels() { return {{address(boxes_prepare_1::boxes_prepare), address(boxes_1::boxes)}}; }
+  static Kernels kernels() { return {{address(gather_mma_2::gather_mma)}}; }
 };
 #endif
 
