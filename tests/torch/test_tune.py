@@ -35,7 +35,7 @@ def names_of(direction="forward"):
 
 
 #: The engine's own choice, and others.
-OWN, SECOND, THIRD, OTHER = names_of()[0], names_of()[1], names_of()[2], "cuda_gather_mma"
+OWN, SECOND, THIRD, OTHER = (*names_of()[:3], names_of()[-1])
 
 
 def tuned(table, direction="forward"):
