@@ -23,6 +23,7 @@ struct Columns {
   int used;                         // positions of x that a tile reads
   int vector_bits;                  // copies bring 2^vector_bits elements of x
   Divider row_pieces;               // of a row of x: so many copies
+  int shifted;                      // 16-bit rows of an odd number of elements: words, shifted into place
   // y
   Divider sample, grid_w, grid_h;  // positions of a sample, of a row, rows of a depth
   int out_d, out_h, out_w;

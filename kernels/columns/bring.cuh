@@ -87,11 +87,60 @@ __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32
     }
 }
 
-__device__ __forceinline__ bool x_by_elements(const Arguments& a) { return halves && a.vector_bits == 0; }
+/// The same where every other channel of 16-bit x begins between two words: pieces of eight elements by whole words,
+/// which are shifted on the way. (What lies behind a row's end is brought too; turn.cuh puts it aside.)
+__device__ __forceinline__ void bring_x_shifted(const Arguments& a, const Pieces& p, u32 to, int chunk, int thread) {
+  constexpr int words = 5, rounds = CHANNELS / x_rows, at_once = rounds % 8 == 0 ? 8 : rounds % 4 == 0 ? 4 : 1;
+  const int share = thread / x_columns, k0 = chunk * CHANNELS + share;
+  const Element* end = a.x + a.batch * a.x_strides.n;
+#pragma unroll
+  for (int s = 0; s < SEGMENTS; ++s)
+#pragma unroll 1
+    for (int i = thread % x_columns; i < p.count; i += x_columns) {
+      const u32 at = p.list[s * most_pieces + i];
+      const bool inside = at != nowhere;
+      const Element* from = (inside ? p.x + at : a.x) + k0 * a.x_strides.c;
+      u32 place = to + piece_place(a, s, i) + share * x_channel_bytes;
+#pragma unroll 1
+      for (int k = 0; k < CHANNELS; k += at_once * x_rows) {
+        u32 v[at_once][words];
+        u32 order[at_once];
+#pragma unroll
+        for (int j = 0; j < at_once; ++j) {
+          const bool real = inside && (K % CHANNELS == 0 || k0 + k + j * x_rows < K);
+          const u64 address = reinterpret_cast<u64>(real ? from : a.x);
+          order[j] = address % 4 != 0 ? 0x5432 : 0x3210;
+          const u32* word = reinterpret_cast<const u32*>(address / 4 * 4);
+          const i64 left = end - reinterpret_cast<const Element*>(word);  // elements that may be read
+#pragma unroll
+          for (int w = 0; w < words; ++w) {
+            v[j][w] = 0;
+            if (real && left >= 2 * w + 2)
+              v[j][w] = word[w];
+            else if (real && left == 2 * w + 1)
+              v[j][w] = reinterpret_cast<const u16*>(word)[2 * w];
+          }
+          from += x_rows * a.x_strides.c;
+        }
+#pragma unroll
+        for (int j = 0; j < at_once; ++j) {
+          store_quad(place, __byte_perm(v[j][0], v[j][1], order[j]), __byte_perm(v[j][1], v[j][2], order[j]),
+                     __byte_perm(v[j][2], v[j][3], order[j]), __byte_perm(v[j][3], v[j][4], order[j]));
+          place += x_rows * x_channel_bytes;
+        }
+      }
+    }
+}
+
+__device__ __forceinline__ bool x_by_elements(const Arguments& a) {
+  return halves && (a.vector_bits == 0 || a.shifted);
+}
 
 __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32 to, int chunk, int thread) {
   const int bytes = element_bytes << a.vector_bits;
-  if (bytes == 16)
+  if (halves && TURNED && a.shifted)
+    bring_x_shifted(a, p, to, chunk, thread);
+  else if (bytes == 16)
     bring_x<16>(a, p, to, chunk, thread);
   else if (bytes == 8)
     bring_x<8>(a, p, to, chunk, thread);

@@ -123,7 +123,8 @@ struct Matrices {
       const int in_row = static_cast<int>((piece - down * of_row) << a.vector_bits) +
                          static_cast<int>(element & ((1u << a.vector_bits) - 1));
       const int staged = (w.row + static_cast<int>(down)) * static_cast<int>(a.row_pitch.divisor) + in_row - w.position;
-      to[i] = static_cast<u16>(staged >= 0 && staged < a.used ? staged : STAGED + lane % 8);
+      // Pieces may reach beyond their row (bring_x_shifted).
+      to[i] = static_cast<u16>(staged >= 0 && staged < a.used && in_row < a.in_w ? staged : STAGED + lane % 8);
     }
     zeros = 0;
 #pragma unroll

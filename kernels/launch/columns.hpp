@@ -37,7 +37,8 @@ struct ColumnsFixed {
 struct ColumnsLaunch {
   const char* refusal = nullptr;  ///< Why the kernel cannot take these sizes.
   arguments::Columns<void> arguments{};
-  unsigned grid = 0;  ///< 0: nothing to do.
+  unsigned grid = 0;       ///< 0: nothing to do.
+  bool may_shift = false;  ///< Rows of x may be brought by words that are shifted into place.
   static constexpr Int workspace_bytes = 0;
 };
 
@@ -85,11 +86,15 @@ inline ColumnsLaunch launch_of(const ColumnsFixed& f, const Sizes& s, int proces
   const Int grid_d = (s.out[0] - 1 + f.padding_d) / f.stride_d + 1 - first_d;
   Int grid_h = (s.out[1] - 1 + f.padding_h) / f.stride_h + 1 - first_h;
   if (f.merged_h) grid_h = most(grid_h, s.in[1] + f.shift_h);
-  const Int least_w = most(s.in[2] + f.shift_w, (s.out[2] - 1 + f.padding_w) / f.stride_w + 1);
+  Int least_w = most(s.in[2] + f.shift_w, (s.out[2] - 1 + f.padding_w) / f.stride_w + 1);
   // Without shifts all rows of a sample are one.
   const bool linear = f.shift_d == 0 && f.shift_h == 0 && f.shift_w == 0 && first_d == 0 && first_h == 0 &&
                       grid_d == s.in[0] && grid_h == s.in[1] && least_w == s.in[2];
   const Int unit = f.turned || linear ? 1 : 8;
+  // Long rows of an odd number of 16-bit elements: pieces of eight of them, shifted into place, end inside the row's
+  // positions.
+  l.may_shift = f.turned && f.element_bytes == 2 && !linear && s.in[2] % 2 == 1 && s.in[2] >= 64;
+  if (l.may_shift) least_w = most(least_w, round_to(s.in[2], 8));
   ColumnsRow row;
   const Int widths[] = {16, 2 * f.element_bytes, f.element_bytes};
   for (const Int bytes : widths) {
@@ -174,7 +179,12 @@ bool run(const ColumnsFixed& f, const ColumnsLaunch& l, const Tensors& t, void*,
   while (f.element_bytes << a.vector_bits < 16 && a.in_w % (2 << a.vector_bits) == 0 &&
          aligned(a.x, f.element_bytes * (2 << a.vector_bits)))
     ++a.vector_bits;
-  a.row_pieces = divider((f.turned ? Int(a.in_w) : Int(a.row_pitch.divisor)) >> a.vector_bits);
+  a.shifted = l.may_shift && aligned(a.x, 4);
+  if (a.shifted) a.vector_bits = 3;
+  if (a.shifted)
+    a.row_pieces = divider(ceil_div(a.in_w, 8));
+  else
+    a.row_pieces = divider((f.turned ? Int(a.in_w) : Int(a.row_pitch.divisor)) >> a.vector_bits);
   if (!aligned(a.y, a.store_bytes)) a.store_bytes = static_cast<int>(f.element_bytes);
   void* list[] = {&a, operands_of(t)};
   return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
