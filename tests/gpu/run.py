@@ -36,9 +36,10 @@ BUILD = Path(os.environ.get("UPCONV_GPU_BUILD", ROOT / "build-gpu"))
 OUT = ROOT / "out" / "gpu"
 EVIDENCE = HERE / "evidence.json"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
-# Seconds after the start: no new problem is drawn; a phase that is still running is stopped.
+# Seconds after the start: no new problem is drawn; a phase that is still running is stopped. --within scales them.
+WITHIN = 470.0
 FUZZ_UNTIL = 190.0
-PARALLEL_UNTIL, ALONE_UNTIL, SANITIZER_UNTIL = 310.0, 400.0, 470.0
+PARALLEL_UNTIL, ALONE_UNTIL, SANITIZER_UNTIL = 310.0, 400.0, WITHIN
 PHASES = ("parallel", "alone", "sanitizer")
 
 
@@ -71,14 +72,14 @@ def has_xdist(at_least: tuple[int, ...]) -> bool:
     return tuple(int(n) for n in version.split(".")[:2]) >= at_least
 
 
-def environment(tally: Path, start: float) -> dict[str, str]:
+def environment(tally: Path, draws_until: float) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(ROOT / "python"), os.environ.get("PYTHONPATH"))))
     return {
         **os.environ,
         "PYTHONPATH": path,
         "UPCONV_LIBRARY": os.environ.get("UPCONV_LIBRARY", str(BUILD / "bindings/torch/_upconv_torch.so")),
         "UPCONV_GPU_TALLY": str(tally),
-        "UPCONV_GPU_DEADLINE": str(time.time() + FUZZ_UNTIL - (time.monotonic() - start)),
+        "UPCONV_GPU_DEADLINE": str(time.time() + draws_until - time.monotonic()),
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -192,10 +193,11 @@ def main() -> int:
     parser.add_argument("-k", metavar="EXPRESSION", help="tests to run, as pytest's -k")
     parser.add_argument("--only", action="append", choices=PHASES, help="run this phase only")
     parser.add_argument("--no-build", action="store_true", help="use what is built, or UPCONV_LIBRARY")
+    parser.add_argument("--within", type=float, default=WITHIN, metavar="S", help="end after S seconds (%(default)g)")
     parser.add_argument("-x", action="store_true", help="stop at the first failure")
     args = parser.parse_args()
 
-    start = time.monotonic()
+    start, scale = time.monotonic(), args.within / WITHIN
     if not args.no_build and subprocess.run([sys.executable, ROOT / "tools/build_gpu.py"]).returncode:
         return 1
     if not importlib.util.find_spec("pytest"):
@@ -208,12 +210,12 @@ def main() -> int:
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         tally = Path(folder)
-        env = environment(tally, start)
+        env = environment(tally, start + scale * FUZZ_UNTIL)
         extra = [*(["-k", args.k] if args.k else []), *(["-x"] if args.x else [])]
         for phase, until in (("parallel", PARALLEL_UNTIL), ("alone", ALONE_UNTIL)):
             if phase not in phases:
                 continue
-            code, report = pytest(phase, extra, env, until - (time.monotonic() - start))
+            code, report = pytest(phase, extra, env, scale * until - (time.monotonic() - start))
             if report.exists():
                 read(report, table, failures)
             if code not in (0, 1, 5) or not report.exists():
@@ -223,14 +225,14 @@ def main() -> int:
                 if not report.exists() and seen.exists():
                     failures += [f"{phase} {line}" for line in seen.read_text().splitlines()]
         if "sanitizer" in phases and not args.k:
-            sanitizer(table, failures, env, SANITIZER_UNTIL - (time.monotonic() - start))
+            sanitizer(table, failures, env, scale * SANITIZER_UNTIL - (time.monotonic() - start))
         counts = drawn(tally)
 
     total = Outcome(*(sum(getattr(o, k) for o in table.values()) for k in ("passed", "failed", "skipped")))
     took = time.monotonic() - start
     evidence = {
         "kernels_sha256": asked([str(ROOT / "tools/kernels_sha256")]),
-        "command": "make gpu-test",
+        "command": "make gpu-test" + (f' ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else ""),
         "passed": total.passed,
         "failed": total.failed,
         "skipped": total.skipped,
