@@ -48,6 +48,10 @@ constexpr Exception may_use_local_memory[] = {
      "to "
      "96 in 16 bits with 105 taps (L1/58), the rest where an epilogue reads operands; the measured times include it, "
      "and two warpgroups with 224 registers and no local memory were slower on the level-1 shapes"},
+    {"columns.cuh", 48,
+     "16 bits with an epilogue of several steps (L2/11), or one wide tile (L1/74): not looked into, and the measured "
+     "times of the second include it"},
+    {"closing/pull_rows.cuh", 16, "fp64 only, where sums of rows take two registers each"},
     {"positions.cuh", 8, "sm_100 alone, where nothing has been measured"},
     {"scatter.cuh", 32, "sm_100 and sm_120 alone, where nothing has been measured"},
     {"weight_mma.cuh", 320,
