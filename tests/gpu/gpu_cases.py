@@ -191,11 +191,13 @@ class Judge:
         offset = f", {self.offset} elements off alignment" if self.offset else ""
         return f'{what} of "{self.case.text}" by {candidate or "the list"} ({self.data}, seed {self.seed}{offset})'
 
-    def check_all(self, passes=PASSES, only: str | None = None) -> int:
-        """Every pass by every candidate that takes it; all failures are reported together. Returns the runs made."""
+    def check_all(self, passes=PASSES, only: str | None = None, half: int | None = None) -> int:
+        """Every pass by every candidate that takes it; all failures are reported together. Returns the runs made.
+        `half`: the list's own choice, and every other candidate from that one on (each compiles kernels of its own)."""
         ran, failures = 0, []
         for what in passes:
-            for name in candidates(what):
+            names = candidates(what)
+            for name in names if half is None else (names[0], *names[1 + half % 2 :: 2]):
                 if only is not None and name != only:
                     continue
                 try:

@@ -15,8 +15,8 @@ PARTS = 60
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_edges(part):
-    """Each row in fp32 and in one other dtype or precision, drawn by its name: every candidate in one of the two, drawn
-    as well, the list's own choice in the other. Half are integers, which must come out exactly."""
+    """Each row in fp32 and in one other dtype or precision, drawn by its name: every other candidate in one of the two,
+    drawn as well, the list's own choice in the other. Half are integers, which must come out exactly."""
     problems = ran = 0
     failures = []
     for row in ROWS[part::PARTS]:
@@ -27,7 +27,7 @@ def test_edges(part):
             data = ("integers", "normal")[(lot // 8 + i) % 2]
             only = None if i == lot // 64 % 2 else ""
             try:
-                ran += Judge(c, data, seed=lot, offset=lot // 16 % 3).check_all(only=only)
+                ran += Judge(c, data, seed=lot, offset=lot // 16 % 3).check_all(only=only, half=lot // 128)
             except AssertionError as error:
                 failures.append(f"{row.id}: {error}")
             problems += 1
@@ -74,7 +74,8 @@ ROW_TESTS = [
 @pytest.mark.parametrize("lot,line,dtype,precision", ROW_TESTS, ids=["-".join(t[1:]) for t in ROW_TESTS])
 def test_row_lengths(lot, line, dtype, precision):
     """The innermost size takes every value around the sizes of tiles, and an eighth of the others up to 70: the lines
-    between them take all. Every candidate; the specialisation changes with the tile alone."""
+    between them take all. By turns with the length, one half of the candidates or the other; the specialisation changes
+    with the tile alone."""
     failures, ran = [], 0
     lengths = sorted({*ESSENTIAL, *OTHERS[lot % 8 :: 8]})
     for length in lengths:
@@ -84,7 +85,9 @@ def test_row_lengths(lot, line, dtype, precision):
         if min(c.problem.output) < 1:
             continue
         try:
-            ran += Judge(c, ("normal", "integers")[length % 2], seed=length, offset=length % 3).check_all()
+            ran += Judge(c, ("normal", "integers")[length % 2], seed=length, offset=length % 3).check_all(
+                half=length + lot
+            )
         except AssertionError as error:
             failures.append(str(error))
             if len(failures) == 3:
