@@ -78,6 +78,16 @@ Tensor run_backward_input(const Tensor& dy, const Tensor& w, Sizes input_size, c
   return dx;
 }
 
+/// Bytes of scratch that dx takes of tensors that are dense.
+std::size_t workspace_of_backward_input(const Tensor& dy, const Tensor& w, Sizes input_size, const Hyperparameters& h) {
+  const Device device = device_of(dy);
+  Problem p = make_problem(input_size, sizes_of(w), h, dtype_of("conv_transpose", "output gradient", dy));
+  p.precision = precision_of(h.precision, p, Pass::backward_input, device);
+  p.x_layout = join(suggested_layout(dy), suggested_layout(w));
+  p.y_layout = suggested_layout(dy);
+  return plan_for(p, {}, device)->workspace_bytes(Pass::backward_input, 1);
+}
+
 Tensor run_backward_weight(const Tensor& x, const Tensor& dy, Sizes weight_size, const Hyperparameters& h) {
   const int rank = static_cast<int>(weight_size.size()) - 2;
   Problem p = make_problem(sizes_of(x), weight_size, h, common_dtype(rank, x, "input", dy, "output gradient"));
@@ -177,10 +187,14 @@ Gradients backward_packed(const Tensor& dy, const Tensor& x, const Tensor& w, In
   const Hyperparameters h = unpack(w, geometry);
   const std::int64_t nothing = 0;
   const auto empty = [&] { return allocate(&nothing, 1, Layout::channels_first, DType::f32, device_of(dy)); };
-  // dx last: it needs no workspace, and that of the others is free again before dx is allocated.
+  // dx last: the others' workspace is free again before dx is allocated. But where dx prepares weights that are larger
+  // than x, dw must not be there yet.
+  const bool dx_first =
+      need_dx && need_dw && w.numel() > x.numel() && workspace_of_backward_input(dy, w, sizes_of(x), h) > 0;
+  Tensor dx = dx_first ? run_backward_input(dy, w, sizes_of(x), h) : empty();
   Tensor dw = need_dw ? run_backward_weight(x, dy, sizes_of(w), h) : empty();
   Tensor db = need_db ? conv_transpose_backward_bias(dy) : empty();
-  Tensor dx = need_dx ? run_backward_input(dy, w, sizes_of(x), h) : empty();
+  if (need_dx && !dx_first) dx = run_backward_input(dy, w, sizes_of(x), h);
   return {std::move(dx), std::move(dw), std::move(db)};
 }
 

@@ -242,6 +242,7 @@ def main() -> int:
         "torch": asked([sys.executable, "-c", "import torch; print(torch.__version__)"]),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": round(took),
+        "failures": [line.split("\n")[0][:200] for line in failures],
     }
     whole = not args.k and not args.only
     if whole:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import torch
 from gpu_cases import Judge, candidates, case, tensors
 
 import upconv
+from upconv.cli.bench.cuda.measure import tf32
 from upconv.functional import conv_transpose2d
 
 pytestmark = pytest.mark.usefixtures("cuda")
@@ -121,9 +123,13 @@ def test_a_miss_during_capture_says_what_to_do():
 
 
 def test_another_length_needs_no_new_kernel():
-    """Batch and sizes are no part of what is compiled: after one size, another one may be captured at once."""
+    """Batch and sizes are no part of what is compiled: after one size, another that the plan gives the same tile may be
+    captured at once."""
     w = torch.randn(21, 13, 5, 3, device="cuda")
-    with torch.no_grad():
+    plans = [f"2d n{n} c21 o13 i{size} k5x3 s2 p1 f32 ieee" for n, size in ((2, "30x64"), (3, "17x80"))]
+    first, second = (re.search(r"forward: (.*?) \(floor", upconv.explain(line, "cuda:0"))[1] for line in plans)
+    assert first == second
+    with torch.no_grad(), tf32(False):
         conv_transpose2d(torch.randn(2, 21, 30, 64, device="cuda"), w, None, stride=2, padding=1)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):

@@ -12,6 +12,8 @@ from upconv.cli.bench.results import ResultsError
 from upconv.cli.bench.summary import PEER, mean, ratio
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+#: What the rows are whose ids begin so.
+KINDS = {"L1": "KernelBench level 1", "L2": "KernelBench level 2 (fused)", "L3": "KernelBench level 3 (U-Net)"}
 GPU_BEGIN, GPU_END = "<!-- results-cuda:begin -->", "<!-- results-cuda:end -->"
 
 
@@ -82,7 +84,7 @@ def render_gpu(results: dict) -> str:
             lines.append(f"| {name} `{problem}` | {floor} | {pairs} |")
     groups: dict[str, list[dict]] = {}
     for (name, dtype), passes in by_id.items():
-        kind = "KernelBench level 1" if name.startswith("L1/") else "layers of public models"
+        kind = KINDS.get(name.split("/")[0], "layers of public models")
         groups.setdefault(f"{kind}, {dtype}", []).append(passes)
     for title, group in groups.items():
         means = f"| | {bold(group, 'forward')} | | {bold(group, 'backward')} |"
@@ -90,7 +92,7 @@ def render_gpu(results: dict) -> str:
     slower = [r for r in rows if ratio(r) < 1]
     lines += [
         "",
-        f"Measured by `make gpu-bench` on an {meta['device']} (driver {meta['driver']}), torch {meta['torch']}, cuDNN "
+        f"Measured by `upconv bench` on an {meta['device']} (driver {meta['driver']}), torch {meta['torch']}, cuDNN "
         f"{meta['cudnn']}, {meta['date'][:10]}, published sizes, PyTorch as it comes (TF32 permitted) and upconv under "
         f"the same setting, cold L2; ratio = PyTorch's time over upconv's; {len(slower)} of {len(rows)} "
         "rows are below 1. "
