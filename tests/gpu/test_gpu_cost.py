@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from gpu_cases import ROOT
+from gpu_cases import PASSES, ROOT
 from torch.profiler import ProfilerActivity, profile
 
 import upconv
@@ -66,12 +66,11 @@ TRACED = [replace(s.problem, bias=False) for s in read_shapes(ROOT / "tests/shap
 @pytest.fixture(scope="module")
 def compiled():
     """The kernels of all these layers, compiled on all cores at once."""
-    lines = set()
+    work = set()
     for p in [s.problem for s in TRAINED] + TRACED:
-        for name in ("forward", "backward"):
-            lines.add(explained(p, precision_of(p, name, "torch")))
-        lines.add(str(replace(p, dtype="bf16")))
-    compile_all(sorted(lines), "cuda:0")
+        for name in PASSES:
+            work |= {(explained(p, precision_of(p, name, "torch")), name), (str(replace(p, dtype="bf16")), name)}
+    compile_all(sorted(work), "cuda:0")
 
 
 def peak_of_step(source, p, dtype) -> int:

@@ -84,7 +84,7 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
 
     from upconv.cli.bench import results
     from upconv.cli.bench.cuda import warm
-    from upconv.cli.bench.cuda.measure import CEILINGS, Bench, Settings, explained, precision_of
+    from upconv.cli.bench.cuda.measure import CEILINGS, DIRECTIONS, Bench, Settings, explained, precision_of
 
     end = time.monotonic() + 60 * args.minutes
     meta = describe(args, CEILINGS)
@@ -100,15 +100,20 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
     # What PyTorch does by itself first: the other modes are the ones to do without when time is short.
     todo = [(s, precision, passes) for s in shapes for precision, passes in modes(s, args)]
     todo.sort(key=lambda item: item[1] != "torch")
-    lines = {explained(s.problem, precision_of(s.problem, n, m)) for s, m, passes in todo for n in passes}
+    kernels = {
+        (explained(s.problem, precision_of(s.problem, n, m)), direction)
+        for s, m, passes in todo
+        for n in passes
+        for direction in DIRECTIONS.get(n, (n,))
+    }
     held = results.read(args.output) if args.output.exists() else {}
     order = list(dict.fromkeys([*(s.id for s in shapes), *(r["id"] for r in held.get("rows", []))]))
     failed, skipped = [], 0
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # A pipe gets a line now and then instead of a bar.
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        compiling = progress.add_task("compiling kernels", total=len(lines))
-        warm.compile_all(sorted(lines), device, lambda: progress.advance(compiling))
+        compiling = progress.add_task("compiling kernels", total=len(kernels))
+        warm.compile_all(sorted(kernels), device, lambda: progress.advance(compiling))
         bar = progress.add_task("", total=sum(len(passes) for _, _, passes in todo))
         benches: dict[str, Bench] = {}
         said = time.monotonic()

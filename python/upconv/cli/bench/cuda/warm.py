@@ -1,7 +1,7 @@
-"""Compiles the kernels of many problems ahead, in many processes that share the disk cache.
+"""Compiles the kernels of many passes ahead, in many processes that share the disk cache.
 
-`upconv bench --device cuda` calls compile_all(); each process runs this file as a module and reads problems from its
-standard input, one a line.
+`upconv bench --device cuda` calls compile_all(); each process runs this file as a module and reads passes from its
+standard input, one a line: its name, a tab, the problem.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable, Iterable
 
 
-def compile_all(problems: Iterable[str], device: str, tick: Callable[[], None] = lambda: None) -> None:
-    """Every pass of every problem. A problem that fails here fails again, and is reported, when it is measured."""
-    lines = list(dict.fromkeys(problems))
+def compile_all(work: Iterable[tuple[str, str]], device: str, tick: Callable[[], None] = lambda: None) -> None:
+    """Passes of problems, as (problem, pass). One that fails here fails again, and is reported, when it is measured."""
+    lines = [f"{direction}\t{problem}" for problem, direction in dict.fromkeys(work)]
     workers = min(len(lines), max(1, len(os.sched_getaffinity(0))))
     command = [sys.executable, "-m", "upconv.cli.bench.cuda.warm", device]
     running = []
@@ -38,12 +38,13 @@ def environment() -> dict[str, str]:
 
 
 def main() -> None:
-    import upconv
+    from upconv import _ops
 
     device = sys.argv[1]
     for line in sys.stdin:
+        direction, problem = line.rstrip("\n").split("\t")
         try:
-            upconv.explain(line.strip(), device)
+            _ops.prepare(problem, direction, device, -1, [])
         except RuntimeError as error:
             print(f"failed {error}".replace("\n", " "), flush=True)
         else:
