@@ -41,6 +41,10 @@ constexpr bool goes_round = FRAGMENTS % ring == 0;
 constexpr int raw_words = tf32 ? 4 : 8;  ///< A lane's words of a fragment as they lie in shared memory.
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
 
+/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
+/// these have met, every one.
+constexpr int arriving = EVERY_LANE ? 32 : 1;
+
 }  // namespace upconv
 
 #include "boxes/source.cuh"
@@ -205,7 +209,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
       barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
-      barrier_init(empty0 + 8 * s, SHARED ? 4 * GROUPS : 4);
+      barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
     barriers_ready();
@@ -271,7 +275,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           const u32 w = RESIDENT ? weights0 + (tap * chunks + chunk) * (chunk_words * 4) : at;
           const auto release = [&](int which) {
             __syncwarp();
-            barrier_arrive_if(lane == 0 && which >= 0, empty + 8 * which);
+            barrier_arrive_if(lane < arriving && which >= 0, empty + 8 * which);
           };
           multiply(
               a, acc, fragments, lanes, at + streamed_words * 4 + before, w,
@@ -294,7 +298,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       hold(acc);
       if (!RESIDENT && held >= 0) {
         __syncwarp();
-        if (lane == 0) barrier_arrive(empty + 8 * held);
+        if (lane < arriving) barrier_arrive(empty + 8 * held);
       }
       if constexpr (SHARED) {
         p.n += group * a.second[0];

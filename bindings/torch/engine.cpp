@@ -7,6 +7,7 @@
 #include "jit/cache.hpp"
 #include "jit/notice.hpp"
 #include "jit/report.hpp"
+#include "plan/cuda_chain.hpp"
 #include "plan/launch_export.hpp"
 #include "plan/program_text.hpp"
 #include "plan/target.hpp"
@@ -169,7 +170,7 @@ std::string chain_launch_text(const std::string& text, const std::string& device
   const Problem p = problem_of_text(text);
   std::vector<Shape5> shapes;
   const Chain chain = noted_chain(p, numbers, sizes, shapes);
-  const auto e = export_pass(p, Pass::forward, parse_device(device_text).index, chain.epilogue);
+  const auto e = export_pass(p, Pass::forward, parse_device(device_text).index, epilogue_of_layer(chain));
   if (!e.ok()) throw std::runtime_error(e.status().message());
   return joined({e->candidate, e->detail, e->header, e->type, e->fields}, e->kernels);
 }

@@ -59,7 +59,6 @@ __device__ __forceinline__ constexpr RowSet row_set(int set) {
 }
 
 /// Few of them are written out in the code of each step; many are looked up.
-constexpr bool sets_written_out = all_sets * rounds * (NB / staged) <= 192;
 
 __device__ __forceinline__ void find_sets(RowSet* sets, int thread) {
   if (thread < all_sets) sets[thread] = row_set(thread);
@@ -143,20 +142,42 @@ __device__ __forceinline__ Element* corner_of(const Arguments& a, const Place& p
          c.h * a.out_strides.h + c.w * a.out_strides.w;
 }
 
-/// What a sum of one channel becomes.
+/// What the sums of one channel become.
 struct Finish {
   const Arguments& a;
   const Operands& operands;
   float bias;
   int channel;  ///< Of all groups.
+  OfChannel of_channel;
 
   __device__ __forceinline__ Finish(const Arguments& of, const Operands& by, const Place& p, int number)
-      : a(of), operands(by), bias(bias_of(of, p, number)), channel(p.group * N + number) {}
-  /// For the element at `to`, which exists, of sample n.
-  __device__ __forceinline__ Element operator()(float sum, int n, const Element* to) const {
-    return from_float<Element>(epilogue(sum + bias, operands, n, channel, to - a.out));
+      : a(of),
+        operands(by),
+        bias(bias_of(of, p, number)),
+        channel(p.group * N + number),
+        of_channel(config::of_channel(by, channel)) {}
+  /// What the element at `to` of sample n is made with, whether it exists or not.
+  __device__ __forceinline__ OfElement read(bool exists, int n, const Element* to) const {
+    return of_element(operands, exists, n, channel, to - a.out);
+  }
+  __device__ __forceinline__ Element operator()(float sum, const OfElement& with) const {
+    return from_float<Element>(epilogue(sum + bias, of_channel, with));
   }
 };
+
+__device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
+  while (of % most != 0) --most;
+  return most;
+}
+/// Elements that a lane finishes together, of one row set and of how many: with an epilogue, one that finished one
+/// after the other would wait for each.
+constexpr int row_elements = rounds * at_once;
+constexpr int finished_at_once = !has_epilogue ? at_once : largest_divisor(row_elements, 8);
+constexpr int sets_at_once = has_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
+/// Written out, row sets and steps cost fewer instructions. An epilogue is there once: what follows it, and more than
+/// this of row sets, would no longer fit where instructions are kept.
+constexpr bool sets_written_out = !has_epilogue && all_sets * rounds * (NB / staged) <= 192;
+constexpr bool steps_written_out = !has_epilogue;
 
 /// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
@@ -165,31 +186,56 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
   const Finish finish(a, operands, p, channel);
+  constexpr int each = finished_at_once;
 #pragma unroll(sets_written_out ? all_sets : 1)
-  for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets_written_out ? row_set(i) : sets[i];
-    Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
-    const u32 bits = inside[i * 32 + lane];
-    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) + lane * at_once;
+  for (int i = 0; i < all_sets; i += sets_at_once) {
+    Element* row[sets_at_once];
+    const float* from[sets_at_once];
+    u32 bits[sets_at_once];
 #pragma unroll
-    for (int r = 0; r < rounds; ++r) {
-      const auto value = [&](int e) {
-        const int element = (r * 32 + lane) * at_once + e;
-        const int n = OPERANDS > 0 ? c.n + (spots[element / PHASES_W].dn & 0xffff) : 0;
-        return finish(set.staged < 0 ? 0.f : from[r * 32 * at_once + e], n, row + at[r][e]);
-      };
-      const auto in = [&](int e) { return (bits >> (r * at_once + e) & 1) != 0; };
-      if constexpr (at_once == 2) {
-        Element* to = row + at[r][0];
-        if (in(0) && in(1) && at[r][1] == at[r][0] + 1 && (reinterpret_cast<u64>(to) & 3) == 0) {
-          *reinterpret_cast<u32*>(to) = bits_of(value(0)) | bits_of(value(1)) << 16;
-        } else {
-          if (in(0)) *to = value(0);
-          if (in(1)) row[at[r][1]] = value(1);
+    for (int k = 0; k < sets_at_once; ++k) {
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
+      row[k] = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
+      bits[k] = inside[(i + k) * 32 + lane];
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements + lane * at_once;
+    }
+#pragma unroll
+    for (int first = 0; first < row_elements; first += each) {
+      Element value[sets_at_once][each];
+      float sum[sets_at_once][each];
+      OfElement with[sets_at_once][each];
+      const auto in = [&](int k, int e) { return (bits[k] >> (first + e) & 1) != 0; };
+      const auto to = [&](int k, int e) { return row[k] + at[(first + e) / at_once][(first + e) % at_once]; };
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) {
+          const int r = (first + e) / at_once, element = (r * 32 + lane) * at_once + (first + e) % at_once;
+          sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
+          if constexpr (OPERANDS > 0)
+            with[k][e] = finish.read(in(k, e), c.n + (spots[element / PHASES_W].dn & 0xffff), to(k, e));
         }
-      } else {
-        if (in(0)) row[at[r][0]] = value(0);
-      }
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; e += at_once) {
+          Element* first_to = to(k, e);
+          if constexpr (at_once == 2) {
+            if (in(k, e) && in(k, e + 1) && to(k, e + 1) == first_to + 1 &&
+                (reinterpret_cast<u64>(first_to) & 3) == 0) {
+              *reinterpret_cast<u32*>(first_to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
+            } else {
+              if (in(k, e)) *first_to = value[k][e];
+              if (in(k, e + 1)) *to(k, e + 1) = value[k][e + 1];
+            }
+          } else {
+            if (in(k, e)) *first_to = value[k][e];
+          }
+        }
     }
   }
 }
@@ -199,33 +245,61 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
                                            const Corner& c, const float* staging, const RowSet* sets, int channel,
                                            int lane) {
   if (channel >= N) return;
-  constexpr int sector = 32 / static_cast<int>(sizeof(Element));
+  constexpr int sector = 32 / static_cast<int>(sizeof(Element)), each = finished_at_once;
   Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
   const Finish finish(a, operands, p, channel);
 #pragma unroll(sets_written_out ? all_sets : 1)
-  for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets_written_out ? row_set(i) : sets[i];
-    const int h = c.h + set.h, d = c.d + set.d;
-    const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
-    Element* row = plane + d * a.out_strides.d + h * a.out_strides.h;
-    const int begin = static_cast<int>(reinterpret_cast<u64>(row + c.w) / sizeof(Element)) & (sector - 1);
-    const int whole = c.w + (-begin & (sector - 1)), first = c.w > 0 ? whole : 0;
-    const int end = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first;
-    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) - c.w;
+  for (int i = 0; i < all_sets; i += sets_at_once) {
+    Element* row[sets_at_once];
+    const float* from[sets_at_once];
+    int first_column[sets_at_once], end[sets_at_once];
 #pragma unroll
-    for (int r = 0; r < rounds; ++r) {
-      const int column = first + (r * 32 + lane) * at_once;
-      const auto value = [&](int e) { return finish(set.staged < 0 ? 0.f : from[column + e], c.n, row + column + e); };
-      if constexpr (at_once == 2) {
-        if (column + 1 < end && (reinterpret_cast<u64>(row + column) & 3) == 0) {
-          *reinterpret_cast<u32*>(row + column) = bits_of(value(0)) | bits_of(value(1)) << 16;
-        } else {
-          if (column < end) row[column] = value(0);
-          if (column + 1 < end) row[column + 1] = value(1);
+    for (int k = 0; k < sets_at_once; ++k) {
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
+      const int h = c.h + set.h, d = c.d + set.d;
+      const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+      row[k] = plane + d * a.out_strides.d + h * a.out_strides.h;
+      const int begin = static_cast<int>(reinterpret_cast<u64>(row[k] + c.w) / sizeof(Element)) & (sector - 1);
+      const int whole = c.w + (-begin & (sector - 1));
+      first_column[k] = c.w > 0 ? whole : 0;
+      end[k] = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first_column[k];
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements - c.w;
+    }
+#pragma unroll
+    for (int first = 0; first < row_elements; first += each) {
+      Element value[sets_at_once][each];
+      float sum[sets_at_once][each];
+      OfElement with[sets_at_once][each];
+      const auto column = [&](int k, int e) {
+        return first_column[k] + ((first + e) / at_once * 32 + lane) * at_once + (first + e) % at_once;
+      };
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) {
+          sum[k][e] = from[k] != nullptr && column(k, e) < end[k] ? from[k][column(k, e)] : 0.f;
+          if constexpr (OPERANDS > 0) with[k][e] = finish.read(column(k, e) < end[k], c.n, row[k] + column(k, e));
         }
-      } else {
-        if (column < end) row[column] = value(0);
-      }
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; e += at_once) {
+          Element* to = row[k] + column(k, e);
+          if constexpr (at_once == 2) {
+            if (column(k, e) + 1 < end[k] && (reinterpret_cast<u64>(to) & 3) == 0) {
+              *reinterpret_cast<u32*>(to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
+            } else {
+              if (column(k, e) < end[k]) to[0] = value[k][e];
+              if (column(k, e) + 1 < end[k]) to[1] = value[k][e + 1];
+            }
+          } else {
+            if (column(k, e) < end[k]) *to = value[k][e];
+          }
+        }
     }
   }
 }
@@ -248,7 +322,7 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
       const Spot spot = spots[element / PHASES_W];
       if (!is_inside(a, c, set, spot, element % PHASES_W)) continue;
       Element* to = row + spot.at + element % PHASES_W * a.out_strides.w;
-      *to = finish(set.staged < 0 ? 0.f : from[element], c.n + (spot.dn & 0xffff), to);
+      *to = finish(set.staged < 0 ? 0.f : from[element], finish.read(true, c.n + (spot.dn & 0xffff), to));
     }
   }
 }
@@ -261,32 +335,33 @@ __device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2
   if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
 }
 
-/// What was staged for a step is written while the next is staged.
-template <int step>
-__device__ __forceinline__ void store_from(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, const float (&acc)[BLOCKS * (NB / 2)], float* staging,
-                                           const Spot* spots, const RowSet* sets, const u32* inside,
-                                           const int (&at)[rounds][at_once], int group, int thread, int turn) {
-  if constexpr (step < store_steps) {
-    const int warp = thread / 32, lane = thread % 32;
-    const auto place = [&](int of) { return staging + ((turn + of) & 1) * place_words; };
-    meet(1 + group, 128);
-    if constexpr (step + 1 < store_steps) put_together<step + 1>(acc, place(step + 1), warp, lane);
-#pragma unroll
-    for (int part = 0; part < TOGETHER; ++part) {
-      const int number = step * TOGETHER + part;
-      const float* from = place(step) + part * (staged * channel_pitch);
-      if constexpr (result_last) {
-        write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
-      } else {
-        const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
-        if constexpr (LINE)
-          write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
-        else
-          write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
-      }
+/// The same of step `wanted`.
+template <int step = 0>
+__device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
+                                           int lane) {
+  if (wanted == step)
+    put_together<step>(acc, staging, warp, lane);
+  else if constexpr (step + 1 < store_steps)
+    put_wanted<step + 1>(wanted, acc, staging, warp, lane);
+}
+
+/// What was staged for the channels of a step at `from` on.
+__device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const int (&at)[rounds][at_once], int step, int warp,
+                                           int lane) {
+#pragma unroll(steps_written_out ? TOGETHER : 1)
+  for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
+    const int number = step * TOGETHER + part;
+    if constexpr (result_last) {
+      write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
+    } else {
+      const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
+      if constexpr (LINE)
+        write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
+      else
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
     }
-    store_from<step + 1>(a, operands, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
   }
 }
 
@@ -310,8 +385,16 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
         at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
       }
   }
-  put_together<0>(acc, staging + (turn & 1) * place_words, thread / 32, lane);
-  store_from<0>(a, operands, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
+  // What was staged for a step is written while the next is staged.
+  const int warp = thread / 32;
+  const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
+  put_together<0>(acc, place(0), warp, lane);
+#pragma unroll(steps_written_out ? store_steps : 1)
+  for (int step = 0; step < store_steps; ++step) {
+    meet(1 + group, 128);
+    if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, step, warp, lane);
+  }
   turn += store_steps;
   inside_turn ^= 1;
 }

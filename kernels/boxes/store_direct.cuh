@@ -28,21 +28,34 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
       for (int set = 0; set < all_sets; ++set) {
         const RowSet s = row_set(set);
         if (!is_inside(a, c, s, spot, 0)) continue;
-        const auto write = [&](Element* to, float v, int k) {
-          *to = from_float<Element>(
-              epilogue(v, operands, c.n + (spot.dn & 0xffff), p.group * N + channel + k, to - a.out));
-        };
         Element* row = corner + s.d * a.out_strides.d + s.h * a.out_strides.h;
+        const int n = c.n + (spot.dn & 0xffff);
+        const auto column_of = [&](int i) { return i / 2 * 8 + i % 2; };  // from the lane's first channel on
+        const auto exists = [&](int i) { return N % NB == 0 || channel + column_of(i) < N; };
+        constexpr int each = NB % 16 == 0 ? 4 : 2;
 #pragma unroll
-        for (int i = 0; i < NB / 4; ++i) {
-          const int j = i / 2, odd = i % 2;
-          const float sum =
-              s.staged < 0
-                  ? 0.f
-                  : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) * (NB / 2) +
-                        j * 4 + half * 2 + odd];
-          if (N % NB == 0 || channel + j * 8 + odd < N)
-            write(row + (j * 8 + odd) * a.out_strides.c, sum + bias[i], j * 8 + odd);
+        for (int first = 0; first < NB / 4; first += each) {
+          Element value[each];
+          OfElement with[each];
+          if constexpr (OPERANDS > 0)
+#pragma unroll
+            for (int i = 0; i < each; ++i)
+              with[i] = of_element(operands, exists(first + i), n, p.group * N + channel + column_of(first + i),
+                                   row + column_of(first + i) * a.out_strides.c - a.out);
+#pragma unroll
+          for (int i = 0; i < each; ++i) {
+            const int of = first + i, number = channel + column_of(of);
+            const float sum =
+                s.staged < 0
+                    ? 0.f
+                    : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) * (NB / 2) +
+                          of / 2 * 4 + half * 2 + of % 2];
+            value[i] = from_float<Element>(epilogue(
+                sum + bias[of], config::of_channel(operands, p.group * N + (exists(of) ? number : 0)), with[i]));
+          }
+#pragma unroll
+          for (int i = 0; i < each; ++i)
+            if (exists(first + i)) row[column_of(first + i) * a.out_strides.c] = value[i];
         }
       }
     }

@@ -25,9 +25,9 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace upconv::closing;
   const int warp = threadIdx.x / 32, part = warp % SPLIT;
   const Columns c(a);
-  const auto read = [&](int e, i64 l) {
-    const Spot s = place(a, c, e, l);
-    return value(a, operands, s.n, s.channel, s.inside);
+  /// Value l of column e, or 0 where there is none.
+  const auto read = [&](int e, i64 l, bool exists) {
+    return value_if(exists && c.exists[e], a, operands, place(a, c, e, exists ? l : 0));
   };
   const auto after_softmax = [&](S v, int e, i64 l) {
     const Spot s = place(a, c, e, l);
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
     for (int h = 0; h < HELD; ++h)
 #pragma unroll
-      for (int e = 0; e < EACH; ++e) v[e][h] = c.exists[e] && exists(h) ? read(e, part + h * SPLIT) : S(0);
+      for (int e = 0; e < EACH; ++e) v[e][h] = read(e, part + h * SPLIT, exists(h));
     if constexpr (SOFTMAX) {
       Collected<LARGEST, S> most[EACH];
       Collected<SUM, S> sum[EACH];
@@ -71,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(256)
         const S scale = S(1) / sum[e].first;
 #pragma unroll
         for (int h = 0; h < HELD; ++h)
-          if (c.exists[e] && exists(h)) v[e][h] = after_softmax(v[e][h] * scale, e, part + h * SPLIT);
+          v[e][h] = after_softmax(v[e][h] * scale, e, exists(h) ? part + h * SPLIT : 0);
       }
     }
     if constexpr (REDUCE < 0) {
@@ -104,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(256)
           int held = 0;
 #pragma unroll
           for (int k = 0; k < most; ++k) {
-            v[k] = l + k * SPLIT < length ? read(e, l + k * SPLIT) : S(0);
+            v[k] = read(e, l + k * SPLIT, l + k * SPLIT < length);
             held += l + k * SPLIT < length;
           }
           soft[e].take(v, held);
@@ -119,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
         for (int k = 0; k < most; ++k) {
           const bool inside = l + k * SPLIT < length;
-          v[k] = inside ? read(e, l + k * SPLIT) : S(0);
+          v[k] = read(e, l + k * SPLIT, inside);
           held += inside;
         }
         if constexpr (SOFTMAX) {

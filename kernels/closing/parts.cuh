@@ -23,19 +23,19 @@ extern "C" __global__ void __launch_bounds__(256)
     S v[most];
     int held = 0;
     if (run.one_plane) {
-      const Spot s = in_plane(run.plane, run.first);
+      Spot s = in_plane(run.plane, run.first);
 #pragma unroll
       for (int k = 0; k < most; ++k) {
         const bool inside = i + k * a.team < count;
-        v[k] = inside ? value(a, operands, s.n, s.channel, run.first + i + k * a.team) : S(0);
+        s.inside = run.first + (inside ? i + k * a.team : i);
+        v[k] = value_if(inside, a, operands, s);
         held += inside;
       }
     } else {
 #pragma unroll
       for (int k = 0; k < most; ++k) {
         const bool inside = i + k * a.team < count;
-        const Spot s = run.at(a, inside ? i + k * a.team : 0);
-        v[k] = inside ? value(a, operands, s.n, s.channel, s.inside) : S(0);
+        v[k] = value_if(inside, a, operands, run.at(a, inside ? i + k * a.team : 0));
         held += inside;
       }
     }

@@ -22,8 +22,9 @@ extern "C" __global__ void __launch_bounds__(256)
   const int length = static_cast<int>(a.length);
   const i64 first = exists ? row * length : 0;
   const Run run(a, first, length);
-  const auto place = [&](int k) {
-    return run.one_plane ? in_plane(run.plane, run.first + lane + k * a.team) : run.at(a, lane + k * a.team);
+  const auto place = [&](int k, bool inside) {
+    const int i = inside ? lane + k * a.team : 0;
+    return run.one_plane ? in_plane(run.plane, run.first + i) : run.at(a, i);
   };
   const auto add = [](S x, S y) { return x + y; };
   S v[ELEMENTS];
@@ -31,10 +32,7 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
   for (int k = 0; k < ELEMENTS; ++k) {
     inside[k] = exists && lane + k * a.team < length;
-    v[k] = S(0);
-    if (!inside[k]) continue;
-    const Spot s = place(k);
-    v[k] = value(a, operands, s.n, s.channel, s.inside);
+    v[k] = value_if(inside[k], a, operands, place(k, inside[k]));
   }
   if constexpr (config::NORM) {
     S sum = S(0), squares = S(0);
@@ -49,10 +47,10 @@ extern "C" __global__ void __launch_bounds__(256)
     const S scale = S(1) / root(over_team(squares, a.team, add) / S(length) + S(config::EPS));
 #pragma unroll
     for (int k = 0; k < ELEMENTS; ++k) {
-      if (!inside[k]) continue;
+      const int i = inside[k] ? lane + k * a.team : 0;
       v[k] *= scale;
-      if constexpr (config::WEIGHT) v[k] *= to_float(static_cast<const Element*>(a.weight)[lane + k * a.team]);
-      if constexpr (config::BIAS) v[k] += to_float(static_cast<const Element*>(a.bias)[lane + k * a.team]);
+      if constexpr (config::WEIGHT) v[k] *= to_float(static_cast<const Element*>(a.weight)[i]);
+      if constexpr (config::BIAS) v[k] += to_float(static_cast<const Element*>(a.bias)[i]);
     }
   }
   if constexpr (config::SOFTMAX) {
@@ -73,9 +71,9 @@ extern "C" __global__ void __launch_bounds__(256)
   if constexpr (config::NORM || config::SOFTMAX) {
 #pragma unroll
     for (int k = 0; k < ELEMENTS; ++k) {
-      if (!inside[k]) continue;
-      const Spot s = place(k);
-      v[k] = config::middle(v[k], a, operands, s.n, s.channel, first + lane + k * a.team);
+      const Spot s = place(k, inside[k]);
+      const S u = config::middle(v[k], a, operands, s.n, s.channel, first + (inside[k] ? lane + k * a.team : 0));
+      v[k] = inside[k] ? u : S(0);
     }
   }
   if constexpr (REDUCE < 0) {

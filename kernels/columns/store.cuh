@@ -1,6 +1,7 @@
-// From the sums of columns.cuh to y: bias and epilogue, then some positions at a time go into lines in shared memory,
-// every line what they write of one channel and row of y, which leaves it 16 bytes a lane where y allows. Where an
-// element lies relative to a position, and a line's channel relative to the first, is worked out once a tile.
+// From the sums of columns.cuh to y: with their bias, some positions at a time go into lines in shared memory, every
+// line what they write of one channel and row of y, which leaves it 16 bytes a lane where y allows. Where an element
+// lies relative to a position, and a line's channel relative to the first, is worked out once a tile. The epilogue comes
+// after the lines, in a loop over them; before, where lines hold 16-bit elements and it reads no operands.
 //
 // Phases that padding splits: of the phases of W the first `rotated` belong to the position before, so that what a
 // position writes begins at a multiple of SW in y.
@@ -32,6 +33,10 @@ static_assert(buffer_bytes % 16 == 0 && slice_elements * element_bytes % 16 == 0
 struct __align__(16) Place {
   int n, d, h, w;
 };
+/// Whether numbers of y wait in their lines for the epilogue, as they were added up.
+constexpr bool finished_late = has_epilogue && sizeof(Element) == 4;
+static_assert(OPERANDS == 0 || finished_late, "what reads operands must know the element");
+
 /// One line of y: where its channel and its phases of D and H begin, in bytes, and these phases. `d`: its channel in
 /// the bits above, where operands are read.
 struct __align__(16) Line {  // as drain() loads it
@@ -39,8 +44,7 @@ struct __align__(16) Line {  // as drain() loads it
   int d, h;
 };
 constexpr int phase_bits = OPERANDS > 0 ? 9 : 0;
-static_assert(OPERANDS == 0 || (sizeof(Element) == 4 && SD <= 1 << phase_bits),
-              "numbers of y wait in lines for their operands as they were added up");
+static_assert(OPERANDS == 0 || SD <= 1 << phase_bits, "a phase of D fits below the channel");
 constexpr int no_line = -1610612736;  // as a phase of H: outside for every position
 
 constexpr int places_bytes = 16 * places_count, lists_bytes = 16 * teams * lines;
@@ -71,7 +75,7 @@ __device__ __forceinline__ void find_places(const Arguments& a, const Tile& t, i
     i64 offset = (i64(t.group) * CO + channel) * a.y_strides.c;
     if (RANK > 1) offset += h * a.y_strides.h;
     if (RANK > 2) offset += d * a.y_strides.d;
-    const int above = OPERANDS > 0 ? (t.group * CO + channel) << phase_bits : 0;
+    const int above = OPERANDS > 0 && real ? (t.group * CO + channel) << phase_bits : 0;
     list[thread] = {offset * element_bytes, above | d, real ? h : no_line};
   }
 }
@@ -128,7 +132,7 @@ struct Values {
   /// Of row block `block`, positions 8 j to 8 j + 7.
   __device__ __forceinline__ float of(int block, int j, int half, int odd) const {
     const float v = sums[block][j * 4 + half * 2 + odd] + bias[half];
-    if constexpr (OPERANDS > 0)
+    if constexpr (finished_late)
       return v;  // drain() does the rest
     else
       return epilogue(v, Operands{}, 0, 0, 0);
@@ -247,6 +251,22 @@ struct Unit {
   int d, h;
 };
 
+/// The epilogue of neighbours in a line, some at once (epilogue/operands.cuh says why). `at`: the number of the first in
+/// y.
+template <int each, class Words>
+__device__ __forceinline__ void finish(Words& words, const Operands& operands, bool exists, int n, int channel, i64 at) {
+  static_assert(sizeof(Words) == each * 4, "lines hold floats");
+  u32* number = reinterpret_cast<u32*>(&words);
+  const OfChannel of_channel = config::of_channel(operands, channel);
+  OfElement with[each];
+  if constexpr (OPERANDS > 0)
+#pragma unroll
+    for (int e = 0; e < each; ++e) with[e] = of_element(operands, exists, n, channel, at + e);
+#pragma unroll
+  for (int e = 0; e < each; ++e)
+    number[e] = __float_as_uint(epilogue(__uint_as_float(number[e]), of_channel, with[e]));
+}
+
 /// Writes a slice's lines to y, `bytes` a lane at once: of its first `count` positions, as those after them may be
 /// another block's. `warp` is its number in the team.
 template <int bytes>
@@ -258,7 +278,7 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
   constexpr int at_once = shares ? 32 / of_line : 1, rounds = shares ? 1 : (of_line + 31) / 32;
   constexpr int turns = (lines + team * at_once - 1) / (team * at_once);
   // Some lines at a time: all is loaded before the first is stored, and nothing branches.
-  constexpr int batch = OPERANDS > 0 ? turns < 2 ? turns : 2 : turns < 4 ? turns : 4;
+  constexpr int most = finished_late && each == 4 ? 2 : 4, batch = turns < most ? turns : most;
 #pragma unroll 1
   for (int r = 0; r < rounds; ++r) {
     const int piece = shares ? lane % of_line : r * 32 + lane, among = shares ? lane / of_line : 0;
@@ -277,29 +297,27 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
     for (int turn = 0; turn < turns; turn += batch) {
       uint4 to[batch];  // Lines
       Words words[batch];
+      bool inside[batch];
 #pragma unroll
       for (int i = 0; i < batch; ++i) {
         const int line = (warp + (turn + i) * team) * at_once + among;
         const bool exists = (turns % batch == 0 && lines % (team * at_once) == 0 && 32 % of_line == 0) || line < lines;
         load(lines_at + (exists ? line : 0) * 16, to[i]);
         load(staged + (exists ? line : 0) * (LINE_PITCH * element_bytes), words[i]);
-        if (!exists) to[i].w = static_cast<u32>(no_line);
-      }
-#pragma unroll
-      for (int i = 0; i < batch; ++i) {
+        const u32 h = exists ? to[i].w : static_cast<u32>(no_line);
         const u32 depth = OPERANDS > 0 ? to[i].z & ((1u << phase_bits) - 1) : to[i].z;
-        const int channel = OPERANDS > 0 ? static_cast<int>(to[i].z >> phase_bits) : 0;
-        const bool inside = real && p.h + unit.h + to[i].w < static_cast<u32>(a.out_h) &&
-                            (RANK < 3 || p.d + unit.d + depth < static_cast<u32>(a.out_d));
-        if (!inside) continue;
-        const i64 from_base = u64(to[i].y) << 32 | to[i].x;
-        if constexpr (OPERANDS > 0) {
-          static_assert(bytes == 4, "a lane has one number at a time");
-          words[i] = __float_as_uint(
-              epilogue(__uint_as_float(words[i]), operands, p.n, channel, at + from_base / element_bytes));
-        }
-        *reinterpret_cast<Words*>(base + from_base) = words[i];
+        inside[i] = real && p.h + unit.h + h < static_cast<u32>(a.out_h) &&
+                    (RANK < 3 || p.d + unit.d + depth < static_cast<u32>(a.out_d));
       }
+      const auto from_base = [&](int i) { return static_cast<i64>(u64(to[i].y) << 32 | to[i].x); };
+      if constexpr (finished_late)
+#pragma unroll
+        for (int i = 0; i < batch; ++i)
+          finish<each>(words[i], operands, inside[i], p.n, static_cast<int>(to[i].z >> phase_bits),
+                       at + from_base(i) / element_bytes);
+#pragma unroll
+      for (int i = 0; i < batch; ++i)
+        if (inside[i]) *reinterpret_cast<Words*>(base + from_base(i)) = words[i];
     }
   }
 }
@@ -332,8 +350,8 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& o
   Element* to = reinterpret_cast<Element*>(buffers + (team == 1 ? warp * buffer_bytes : 0));
   const Line* mine = list + (team == 1 ? warp * lines : 0);
   constexpr int units = SEPARATE ? ROW_BLOCKS / SW : 1, blocks_of_8 = stored_positions / 8, has_8 = held / 8;
-  // An epilogue that reads operands is long: it is there once.
-  constexpr bool written_out = OPERANDS == 0;
+  // An epilogue is long: it is there once, where a lane has registers for all sums while it is at work.
+  constexpr bool written_out = !finished_late || ROW_BLOCKS * held / 2 > 80;
 #pragma unroll
   for (int u = 0; u < units; ++u) {
     constexpr int phase_blocks = SEPARATE ? SW : 1;
@@ -370,9 +388,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& o
       team_meets(barrier);
       const Place* of_slice = places + turn * SLICE;
       const int count = stored_positions - turn * SLICE;
-      if constexpr (OPERANDS > 0)
-        drain<element_bytes>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
-      else if (a.store_bytes == 16)
+      if (a.store_bytes == 16)
         drain<16>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
       else if (a.store_bytes == 2 * element_bytes)
         drain<2 * element_bytes>(a, operands, to, of_slice, count, mine, unit, in_team, lane);

@@ -4,12 +4,21 @@
 //   Operands                            what the kernel takes as its LAST parameter, `const config::Operands operands`,
 //                                       an empty struct where no step reads an operand
 //   OPERANDS                            how many there are, a constexpr int
+//   OfChannel of_channel(operands, channel)
+//   OfElement of_element(operands, exists, n, channel, at)
+//                                       what the steps read for every element of channel `channel` (of all groups), and
+//                                       for that of sample n which is number `at` of y's memory. Structs without
+//                                       members where there is nothing to read. An element that does not `exists` (a
+//                                       tile that reaches over y's edge) has values too, of no meaning, and reading
+//                                       them branches nowhere
+//   S epilogue(S v, of_channel, of_element)
+//                                       the steps on the value v
 //   S epilogue(S v, const Operands& operands, int n, int channel, i64 at)
-//                                       the steps on the value v of sample n and channel `channel` (of all groups)
-//                                       whose element of y is number `at` of y's memory. Without operands it is
-//                                       epilogue(v): the other arguments cost nothing
-// With operands the element must exist: a kernel whose tile reaches over y's edge may not call it there. An operand may
-// be y itself, where every element is written by the thread that has called epilogue() for it.
+//                                       all of it, of an element that exists
+//   S epilogue(S v)                     where there are no operands
+// A lane waits for memory and for its functions' results once for all values that it reads, computes and stores in
+// that order; value by value, a branch around each, it waits every time. An operand may be y itself, where every element
+// is written by the thread that has read it.
 //
 // A launch passes the address that PassTensors or launch::Tensors calls `operands` as its last argument.
 #pragma once
@@ -22,6 +31,19 @@ namespace upconv {
 template <class Element>
 __device__ __forceinline__ typename Number<Element>::Sum operand_value(const arguments::Operand& o, i64 index) {
   return to_float(static_cast<const Element*>(o.data)[index]);
+}
+
+__device__ __forceinline__ float constant(const float* p) { return __ldg(p); }
+__device__ __forceinline__ double constant(const double* p) { return __ldg(p); }
+template <class Half>
+__device__ __forceinline__ Half constant(const Half* p) {
+  return {__ldg(&p->bits)};
+}
+
+/// One that nothing writes while the kernel runs: read once for all elements that have it in common.
+template <class Element>
+__device__ __forceinline__ typename Number<Element>::Sum constant_value(const arguments::Operand& o, i64 index) {
+  return to_float(constant(static_cast<const Element*>(o.data) + index));
 }
 
 /// The element of an operand that lies in any way, for the value at `at`.

@@ -24,7 +24,7 @@ __device__ __forceinline__ S elu(S v, S alpha) {
 template <class S>
 __device__ __forceinline__ S gelu(S v) {
   const S density = S(0.39894228040143267794) * upconv::exponential(S(-0.5) * v * v);
-  return S(0.5) * complementary_error(v * S(-0.70710678118654752440)) + v * density;
+  return normal_below(v) + v * density;
 }
 /// Of v * s with s = 1 / (1 + exp(-2u)).
 template <class S>

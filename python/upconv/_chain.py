@@ -348,6 +348,11 @@ class Chain:
     dropped: tuple[int, ...] = ()  # canonical dimensions that the result no longer has
     operands: tuple[str, ...] = field(default=(), compare=False)  # what each operand is, for people
 
+    @property
+    def layer_applies_epilogue(self) -> bool:
+        """Whether the convolution's kernel does on CUDA, for results alone (src/plan/cuda_closing.hpp)."""
+        return bool(self.epilogue) and not self.closing
+
     def numbers(self, channels: int, gradient: bool = False) -> list[float]:
         """The encoding of everything but the layer; ``gradient``: for the operators that know of gradients."""
         rank = self.layer.rank

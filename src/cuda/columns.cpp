@@ -153,6 +153,14 @@ class Columns final : public PassKernel {
   double predicted_;
 };
 
+/// Whether a step reads an operand that differs from element to element of a channel.
+bool reads_elements(const Epilogue& epilogue) {
+  return std::any_of(epilogue.steps.begin(), epilogue.steps.end(), [](const EpilogueStep& s) {
+    return s.arithmetic > Arithmetic::keep && s.source == Source::operand && s.spread != Spread::scalar &&
+           s.spread != Spread::channel;
+  });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PassKernel>> make_columns(const Request& r) {
@@ -178,7 +186,7 @@ Result<std::unique_ptr<PassKernel>> make_columns(const Request& r) {
   if (r.epilogue.operands() > 0 && g.out_channels() >= 1 << 22)
     return unsupported("operands of 2^22 output channels or more");
   ColumnsShape s = columns_shape(p, g);
-  s.operands = r.epilogue.operands() > 0;
+  s.operands = reads_elements(r.epilogue);
   if (s.separate && s.phases > 16) return unsupported("more than 16 phases with different numbers of taps");
   const std::vector<ColumnsTile> tiles = columns_tiles(s, r.target);
   if (tiles.empty()) return unsupported("no tile fits registers and shared memory");

@@ -53,8 +53,8 @@ Function function_of(Activation a) {
   return {"unknown", 0};
 }
 
-/// `v = ...;` of an arithmetic step whose second value is the expression `u`.
-std::string arithmetic(Arithmetic a, const std::string& u) {
+/// `v = ...;` of an arithmetic step whose second value is the expression `u`; `known`: a literal.
+std::string arithmetic(Arithmetic a, const std::string& u, bool known) {
   switch (a) {
     case Arithmetic::none:
     case Arithmetic::keep:
@@ -69,7 +69,7 @@ std::string arithmetic(Arithmetic a, const std::string& u) {
     case Arithmetic::multiply:
       return "v = v * " + u + ";";
     case Arithmetic::divide:
-      return "v = v / " + u + ";";
+      return known ? "v = upconv::divided(v, " + u + ");" : "v = v / " + u + ";";
     case Arithmetic::reverse_divide:
       return "v = " + u + " / v;";
     case Arithmetic::minimum:
@@ -80,6 +80,27 @@ std::string arithmetic(Arithmetic a, const std::string& u) {
       return "v = " + u + ";";
   }
   return "";
+}
+
+/// The index in the memory of operand `o`, where n, channel and at are known.
+std::string place_text(const EpilogueStep& step, const std::string& o, const std::string& values) {
+  switch (step.spread) {
+    case Spread::any:
+      return "upconv::operand_place(" + o + ", " + values + ", n, channel, at)";
+    case Spread::scalar:
+      return "0";
+    case Spread::channel:
+      return "channel * " + o + ".c";
+    case Spread::plane:
+      return "n * " + o + ".n + channel * " + o + ".c";
+    case Spread::space:
+      return "at - n * " + values + ".n - channel * " + values + ".c";
+    case Spread::image:
+      return "at - n * " + values + ".n";
+    case Spread::whole:
+      return "at";
+  }
+  return "0";
 }
 
 }  // namespace
@@ -116,7 +137,7 @@ std::string steps_text(const Epilogue& epilogue, const OperandText& operand) {
       const std::string u = step.source == Source::scalar    ? literal_text(step.a)
                             : step.source == Source::operand ? operand(step, i)
                                                              : "kept" + std::to_string(step.index);
-      s += "  " + arithmetic(step.arithmetic, u) + "\n";
+      s += "  " + arithmetic(step.arithmetic, u, step.source == Source::scalar) + "\n";
     } else {
       s += "  v = " + call_text("activation", step, "v") + ";\n";
     }
@@ -126,31 +147,7 @@ std::string steps_text(const Epilogue& epilogue, const OperandText& operand) {
 
 std::string operand_text(const EpilogueStep& step, const std::string& element, const std::string& values) {
   const std::string o = "operands.at[" + std::to_string(step.index) + "]";
-  std::string at;
-  switch (step.spread) {
-    case Spread::any:
-      at = "upconv::operand_place(" + o + ", " + values + ", n, channel, at)";
-      break;
-    case Spread::scalar:
-      at = "0";
-      break;
-    case Spread::channel:
-      at = "channel * " + o + ".c";
-      break;
-    case Spread::plane:
-      at = "n * " + o + ".n + channel * " + o + ".c";
-      break;
-    case Spread::space:
-      at = "at - n * " + values + ".n - channel * " + values + ".c";
-      break;
-    case Spread::image:
-      at = "at - n * " + values + ".n";
-      break;
-    case Spread::whole:
-      at = "at";
-      break;
-  }
-  return "upconv::operand_value<" + element + ">(" + o + ", " + at + ")";
+  return "upconv::operand_value<" + element + ">(" + o + ", " + place_text(step, o, values) + ")";
 }
 
 std::string epilogue_text(const Epilogue& epilogue, const std::string& element) {
@@ -159,15 +156,32 @@ std::string epilogue_text(const Epilogue& epilogue, const std::string& element) 
   s += "constexpr bool has_epilogue = " + std::string(epilogue.empty() ? "false" : "true") + ";\n";
   s += "constexpr int OPERANDS = " + std::to_string(operands) + ";\n";
   s += "typedef upconv::arguments::Operands<OPERANDS> Operands;\n";
-  const std::string steps = steps_text(
-      epilogue, [&](const EpilogueStep& step, std::size_t) { return operand_text(step, element, "operands.values"); });
-  const std::string head = "template <class S>\n__device__ __forceinline__ S epilogue(S v";
-  const std::string place = ", const Operands& operands, int n, int channel, upconv::i64 at) {\n";
-  if (operands > 0)
-    s += head + place + steps + "  return v;\n}\n";
-  else
-    s += head + ") {\n" + steps + "  return v;\n}\n" + head + ", const Operands&, int, int, upconv::i64) {\n" +
-         "  return epilogue<S>(v);\n}\n";
+  // What each step reads has a member of its own, in one of two structs.
+  std::string members[2], reads[2];
+  const std::string steps = steps_text(epilogue, [&](const EpilogueStep& step, std::size_t i) {
+    const bool of_channel = step.spread == Spread::scalar || step.spread == Spread::channel;
+    const std::string name = "v" + std::to_string(i), o = "operands.at[" + std::to_string(step.index) + "]";
+    const std::string place = place_text(step, o, "operands.values");
+    members[of_channel] += "  typename upconv::Number<" + element + ">::Sum " + name + ";\n";
+    reads[of_channel] += "  r." + name + " = upconv::" + (of_channel ? "constant" : "operand") + "_value<" + element +
+                         ">(" + o + ", " + (of_channel ? place : "exists ? " + place + " : 0") + ");\n";
+    return (of_channel ? "of_channel." : "of_element.") + name;
+  });
+  s += "struct OfChannel {\n" + members[1] + "};\nstruct OfElement {\n" + members[0] + "};\n";
+  s += "__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {\n  OfChannel r;\n" +
+       reads[1] + "  return r;\n}\n";
+  s += "__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, "
+       "upconv::i64 at) {\n  OfElement r;\n" +
+       reads[0] + "  return r;\n}\n";
+  s += "template <class S>\n__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& "
+       "of_element) {\n" +
+       steps + "  return v;\n}\n";
+  s += "template <class S>\n__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, "
+       "upconv::i64 at) {\n  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, "
+       "at));\n}\n";
+  if (operands == 0)
+    s += "template <class S>\n__device__ __forceinline__ S epilogue(S v) {\n  return epilogue<S>(v, OfChannel(), "
+         "OfElement());\n}\n";
   return s + "}  // namespace config\n";
 }
 

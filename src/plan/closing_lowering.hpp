@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "plan/cuda_chain.hpp"
 #include "plan/cuda_closing.hpp"
 #include "problem/geometry.hpp"
 
@@ -77,7 +78,7 @@ class ClosingLowering {
     p_.y = buffer(count_of(shapes.front()) * size_of(dtype_),
                   purpose == Purpose::results && !any_size ? ClosingBuffer::Place::workspace : ClosingBuffer::Place::z);
     value_ = {p_.y, dtype_, shapes.front(), {}, {}, {}};
-    if (purpose != Purpose::results) then(chain.epilogue);
+    if (purpose != Purpose::results || epilogue_of_layer(chain).empty()) then(chain.epilogue);
     for (std::size_t i = 0; i < chain.closing.size(); ++i) i += lower(chain.closing, i);
     if (purpose != Purpose::gradient) finish();
   }

@@ -52,7 +52,7 @@ class CudaChain final : public ChainPlan {
     Problem p = problem_;
     if (!chain_.closing.empty() || !chain_.prologue.empty()) p.y_layout = Layout::channels_first;
     if (!chain_.prologue.empty()) p.x_layout = Layout::channels_first;
-    auto plan = Plan::create(p, device, chain_.epilogue);
+    auto plan = Plan::create(p, device, epilogue_of_layer(chain_));
     if (!plan.ok()) return plan.status();
     convolution_ = *plan;
     for (const cuda::ClosingPass& pass : program_.before)
@@ -98,7 +98,7 @@ class CudaChain final : public ChainPlan {
     t.stream = launch.stream;
     for (const ClosingStages* stages : {&before_, &after_})
       if (Status s = stages->resolve(t); !s.ok()) return s;
-    if (Status s = resolve_noted(chain_.epilogue, first_, t); !s.ok()) return s;
+    if (Status s = resolve_noted(epilogue_of_layer(chain_), first_, t); !s.ok()) return s;
     if (Status s = before_.run(program_.buffers, t); !s.ok()) return s;
     if (Status s = convolution_->forward({.x = address(program_.buffers, program_.x, t),
                                           .w = args.w,

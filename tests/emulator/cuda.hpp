@@ -457,6 +457,7 @@ static inline unsigned rounded(unsigned v, int low, bool ties_away) {
   if ((v & 0x7f800000u) == 0x7f800000u) return (v & 0x7fffffu) ? (v | 0x400000u) & ~rest : v;
   return (v + (ties_away ? 1u << (low - 1) : (1u << (low - 1)) - 1 + (v >> low & 1u))) & ~rest;
 }
+static inline float flushed(float v) { return fabsf(v) < 0x1p-126f ? 0.0f * v : v; }
 static inline unsigned tf32_rn(float v) { return rounded(bits<unsigned>(v), 13, false); }
 static inline unsigned tf32_rna(float v) { return rounded(bits<unsigned>(v), 13, true); }
 static inline unsigned short bf16_of(float v) {

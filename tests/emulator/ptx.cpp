@@ -148,6 +148,10 @@ std::string instruction(const std::string& statement) {
     r = mma_sync(op, a, statement);
   } else if (op[0] == "wgmma") {
     r = wgmma(op, a, statement);
+  } else if ((code == "rcp.approx.ftz.f32" || code == "ex2.approx.ftz.f32") && a.size() == 2) {
+    const std::string v = "::emu::flushed(" + operand(a[1]) + ")";
+    r = "::emu::set(" + operand(a[0]) + ", ::emu::flushed(" + (op[0] == "rcp" ? "1.0f / " + v : "exp2f(" + v + ")") +
+        "));";
   } else if (op[0] == "cvt") {
     r = conversion(op, a, statement);
   } else if (is("ldmatrix.sync.aligned.m8n8.") && code.size() > 4 && a.size() == 2 && op.back() == "b16") {

@@ -145,7 +145,8 @@ def sanitizer(table: dict[str, Outcome], failures: list[str], env: dict, limit: 
             log = OUT / f"{name}-{part}.log"
             with open(log, "w") as file:
                 command = [tool, "--tool", name, "--error-exitcode", "9", str(driver), str(part), str(parts)]
-                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
+                own = {**env, "UPCONV_EVERY_LANE_ARRIVES": "1"} if name == "racecheck" else env
+                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=own)
             running.append((name, part, log, process))
     codes = defaultdict(list)
     for name, part, log, process in running:

@@ -120,14 +120,14 @@ void add_chains(int architecture, bool layers, std::map<std::string, std::vector
       Chain chain = row.chain;
       note_spreads(p, chain, row.operands.data(), static_cast<int>(row.operands.size()));
       const auto plan = ChainPlan::create(p, Device::cuda_model(architecture), chain);
-      const auto layer = Plan::create(p, Device::cuda_model(architecture), chain.epilogue);
+      const auto layer = Plan::create(p, Device::cuda_model(architecture), epilogue_of_layer(chain));
       if (!plan.ok() || !layer.ok()) {
         std::printf("%s: %s\n", row.id.c_str(), (plan.ok() ? layer.status() : plan.status()).message().c_str());
         std::exit(1);
       }
       auto kernels = cuda_chain_kernels(**plan);
       const CudaChoice choice = cuda_choice(**layer, Pass::forward);
-      if (layers || chain.epilogue.operands() > 0)
+      if (layers || epilogue_of_layer(chain).operands() > 0)
         kernels.insert(kernels.end(), choice.kernels.begin(), choice.kernels.end());
       for (const jit::Kernel* k : kernels) {
         const jit::Program& program = k->program();

@@ -50,8 +50,14 @@ TEST(CudaEpilogueText, OperandsAreReadWhereTheyLie) {
   };
   const std::string whole = text(Spread::whole);
   EXPECT_NE(whole.find("OPERANDS = 3;"), std::string::npos) << whole;
-  EXPECT_NE(whole.find("v = v + upconv::operand_value<upconv::f16>(operands.at[2], at);"), std::string::npos) << whole;
-  EXPECT_NE(text(Spread::channel).find("(operands.at[2], channel * operands.at[2].c)"), std::string::npos);
+  EXPECT_NE(whole.find("r.v0 = upconv::operand_value<upconv::f16>(operands.at[2], exists ? at : 0);"), std::string::npos)
+      << whole;
+  EXPECT_NE(whole.find("v = v + of_element.v0;"), std::string::npos) << whole;
+  const std::string channel = text(Spread::channel);
+  EXPECT_NE(channel.find("r.v0 = upconv::constant_value<upconv::f16>(operands.at[2], channel * operands.at[2].c);"),
+            std::string::npos)
+      << channel;
+  EXPECT_NE(channel.find("v = v + of_channel.v0;"), std::string::npos) << channel;
   EXPECT_NE(text(Spread::any).find("operand_place(operands.at[2], operands.values, n, channel, at)"),
             std::string::npos);
 }

@@ -78,7 +78,7 @@ class Kernels:
         if "launch/program.hpp" not in self.headers:
             self.headers.append("launch/program.hpp")
         flat = [n for size in entry.sizes for n in size]
-        if entry.layer >= 0 and entry.chain.epilogue:
+        if entry.layer >= 0 and entry.chain.layer_applies_epilogue:
             layer = layers[entry.layer]
             self._step(index, layer, "FORWARD_CHAIN", "forward", layer.as_torch_with_tf32(), (entry.numbers, flat))
         text, names = "", {}
@@ -109,7 +109,7 @@ class Kernels:
             operands.append(f"{{{_level(entry, levels.get(i, 0))}, {present}, {entry.vectors.get(i, 0)}}}")
         text += f"constexpr OperandRule chain_{index}_operands[] = {{{', '.join(operands) or '{}'}}};\n\n"
         self.chains.append(text)
-        truths = ", ".join(map(_truth, (bool(entry.chain.epilogue), entry.bias, entry.normalises, entry.keeps_layout)))
+        truths = ", ".join(map(_truth, (entry.chain.layer_applies_epilogue, entry.bias, entry.normalises, entry.keeps_layout)))
         programs = ", ".join(f"passes<{names[n]}>()" for n in ("results", "training", "gradient"))
         self.entries.append(
             f"    {{{entry.layer}, {entry.rank}, {entry.channels}, {truths}, {len(rules)}, {len(operands)}, "
