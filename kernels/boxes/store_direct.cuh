@@ -46,10 +46,10 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
           for (int i = 0; i < each; ++i) {
             const int of = first + i, number = channel + column_of(of);
             const float sum =
-                s.staged < 0
-                    ? 0.f
-                    : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) * (NB / 2) +
-                          of / 2 * 4 + half * 2 + of % 2];
+                s.staged < 0 ? 0.f
+                             : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) *
+                                       (NB / 2) +
+                                   of / 2 * 4 + half * 2 + of % 2];
             value[i] = from_float<Element>(epilogue(
                 sum + bias[of], config::of_channel(operands, p.group * N + (exists(of) ? number : 0)), with[i]));
           }

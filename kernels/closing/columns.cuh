@@ -70,8 +70,7 @@ extern "C" __global__ void __launch_bounds__(256)
       for (int e = 0; e < EACH; ++e) {
         const S scale = S(1) / sum[e].first;
 #pragma unroll
-        for (int h = 0; h < HELD; ++h)
-          v[e][h] = after_softmax(v[e][h] * scale, e, exists(h) ? part + h * SPLIT : 0);
+        for (int h = 0; h < HELD; ++h) v[e][h] = after_softmax(v[e][h] * scale, e, exists(h) ? part + h * SPLIT : 0);
       }
     }
     if constexpr (REDUCE < 0) {

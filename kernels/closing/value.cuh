@@ -151,8 +151,8 @@ __device__ __forceinline__ Spot spot(const Closing& a, i64 at) {
   return in_plane(plane, static_cast<Index>(at - plane * a.at.values.c));
 }
 
-/// The value at `s`, or 0 where it is not `inside`: then `s` is any other place, whose value is worked out too. So nothing
-/// branches, and all values of a lane are on their way together.
+/// The value at `s`, or 0 where it is not `inside`: then `s` is any other place, whose value is worked out too. So
+/// nothing branches, and all values of a lane are on their way together.
 __device__ __forceinline__ S value_if(bool inside, const Closing& a, const Operands& operands, const Spot& s) {
   if constexpr (config::ARGMAX > 0) {  // which writes
     return inside ? value(a, operands, s.n, s.channel, s.inside) : S(0);

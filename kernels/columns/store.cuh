@@ -1,7 +1,7 @@
 // From the sums of columns.cuh to y: with their bias, some positions at a time go into lines in shared memory, every
 // line what they write of one channel and row of y, which leaves it 16 bytes a lane where y allows. Where an element
-// lies relative to a position, and a line's channel relative to the first, is worked out once a tile. The epilogue comes
-// after the lines, in a loop over them; before, where lines hold 16-bit elements and it reads no operands.
+// lies relative to a position, and a line's channel relative to the first, is worked out once a tile. The epilogue
+// comes after the lines, in a loop over them; before, where lines hold 16-bit elements and it reads no operands.
 //
 // Phases that padding splits: of the phases of W the first `rotated` belong to the position before, so that what a
 // position writes begins at a multiple of SW in y.
@@ -251,10 +251,11 @@ struct Unit {
   int d, h;
 };
 
-/// The epilogue of neighbours in a line, some at once (epilogue/operands.cuh says why). `at`: the number of the first in
-/// y.
+/// The epilogue of neighbours in a line, some at once (epilogue/operands.cuh says why). `at`: the number of the first
+/// in y.
 template <int each, class Words>
-__device__ __forceinline__ void finish(Words& words, const Operands& operands, bool exists, int n, int channel, i64 at) {
+__device__ __forceinline__ void finish(Words& words, const Operands& operands, bool exists, int n, int channel,
+                                       i64 at) {
   static_assert(sizeof(Words) == each * 4, "lines hold floats");
   u32* number = reinterpret_cast<u32*>(&words);
   const OfChannel of_channel = config::of_channel(operands, channel);
@@ -263,8 +264,7 @@ __device__ __forceinline__ void finish(Words& words, const Operands& operands, b
 #pragma unroll
     for (int e = 0; e < each; ++e) with[e] = of_element(operands, exists, n, channel, at + e);
 #pragma unroll
-  for (int e = 0; e < each; ++e)
-    number[e] = __float_as_uint(epilogue(__uint_as_float(number[e]), of_channel, with[e]));
+  for (int e = 0; e < each; ++e) number[e] = __float_as_uint(epilogue(__uint_as_float(number[e]), of_channel, with[e]));
 }
 
 /// Writes a slice's lines to y, `bytes` a lane at once: of its first `count` positions, as those after them may be

@@ -17,8 +17,8 @@
 //                                       all of it, of an element that exists
 //   S epilogue(S v)                     where there are no operands
 // A lane waits for memory and for its functions' results once for all values that it reads, computes and stores in
-// that order; value by value, a branch around each, it waits every time. An operand may be y itself, where every element
-// is written by the thread that has read it.
+// that order; value by value, a branch around each, it waits every time. An operand may be y itself, where every
+// element is written by the thread that has read it.
 //
 // A launch passes the address that PassTensors or launch::Tensors calls `operands` as its last argument.
 #pragma once

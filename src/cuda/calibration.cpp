@@ -49,8 +49,8 @@ double calibrated(std::string_view family, const Problem& problem, Pass pass, do
   if (kind == Kind::half && pass == Pass::forward && row % 2 == 1 && row >= 64 &&
       (family == "cuda_boxes" || family == "cuda_columns"))
     seconds *= family == "cuda_boxes" ? 3.0 : 1.2;
-  // Where a stride and its dilation have a factor in common, the taps of dx read one residue of dy alone, and cuda_boxes
-  // brings all of them: L1/75 and L1/79 took 1.9 times as long as predicted.
+  // Where a stride and its dilation have a factor in common, the taps of dx read one residue of dy alone, and
+  // cuda_boxes brings all of them: L1/75 and L1/79 took 1.9 times as long as predicted.
   if (family == "cuda_boxes" && pass == Pass::backward_input) {
     bool residues = false;
     for (std::size_t d = 0; d < static_cast<std::size_t>(problem.rank); ++d)

@@ -177,7 +177,8 @@ std::string epilogue_text(const Epilogue& epilogue, const std::string& element) 
        "of_element) {\n" +
        steps + "  return v;\n}\n";
   s += "template <class S>\n__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, "
-       "upconv::i64 at) {\n  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, "
+       "upconv::i64 at) {\n  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, "
+       "channel, "
        "at));\n}\n";
   if (operands == 0)
     s += "template <class S>\n__device__ __forceinline__ S epilogue(S v) {\n  return epilogue<S>(v, OfChannel(), "

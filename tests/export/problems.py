@@ -8,6 +8,9 @@ import textwrap
 from pathlib import Path
 
 from upconv.cli.bench.chains.models import CHAINS, UNet, _double, shapes
+from upconv.cli.shapes import read_shapes
+
+SHAPES = Path(__file__).resolve().parents[1] / "shapes"
 
 _TEMPLATE = '''import torch
 import torch.nn as nn
@@ -122,8 +125,24 @@ def get_init_inputs():
 """
 
 
+def level_1(name: str) -> str:
+    """A layer of KernelBench level 1 as a problem file, at its own sizes."""
+    rows = {row.id: row for row in read_shapes(SHAPES / "kernelbench-l1.txt")}
+    p = rows[name].problem
+    options = {"stride": p.stride, "padding": p.padding, "output_padding": p.output_padding, "dilation": p.dilation}
+    listed = [f"{key}={tuple(value)}" for key, value in options.items()]
+    return text(p.rank, p.batch, p.in_channels, p.out_channels, p.input, tuple(p.kernel),
+                ", ".join([*listed, f"groups={p.groups}", f"bias={p.bias}"]))  # fmt: skip
+
+
+def written(name: str) -> str:
+    """The text of a problem: of level 1 to 3 of KernelBench ("L1/57"), or a name of PROBLEMS."""
+    if name.startswith("L1/"):
+        return level_1(name)
+    return {"L2": lambda: level_2(int(name[3:])), "L3": u_net}.get(name[:2], lambda: PROBLEMS[name][0])()
+
+
 def write(name: str, folder: Path) -> Path:
     path = folder / f"{name.replace('/', '_')}.py"
-    text_of = {"L2": lambda: level_2(int(name[3:])), "L3": u_net}.get(name[:2], lambda: PROBLEMS[name][0])
-    path.write_text(text_of())
+    path.write_text(written(name))
     return path

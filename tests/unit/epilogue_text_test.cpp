@@ -50,7 +50,8 @@ TEST(CudaEpilogueText, OperandsAreReadWhereTheyLie) {
   };
   const std::string whole = text(Spread::whole);
   EXPECT_NE(whole.find("OPERANDS = 3;"), std::string::npos) << whole;
-  EXPECT_NE(whole.find("r.v0 = upconv::operand_value<upconv::f16>(operands.at[2], exists ? at : 0);"), std::string::npos)
+  EXPECT_NE(whole.find("r.v0 = upconv::operand_value<upconv::f16>(operands.at[2], exists ? at : 0);"),
+            std::string::npos)
       << whole;
   EXPECT_NE(whole.find("v = v + of_element.v0;"), std::string::npos) << whole;
   const std::string channel = text(Spread::channel);

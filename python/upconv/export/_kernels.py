@@ -109,7 +109,9 @@ class Kernels:
             operands.append(f"{{{_level(entry, levels.get(i, 0))}, {present}, {entry.vectors.get(i, 0)}}}")
         text += f"constexpr OperandRule chain_{index}_operands[] = {{{', '.join(operands) or '{}'}}};\n\n"
         self.chains.append(text)
-        truths = ", ".join(map(_truth, (entry.chain.layer_applies_epilogue, entry.bias, entry.normalises, entry.keeps_layout)))
+        truths = ", ".join(
+            map(_truth, (entry.chain.layer_applies_epilogue, entry.bias, entry.normalises, entry.keeps_layout))
+        )
         programs = ", ".join(f"passes<{names[n]}>()" for n in ("results", "training", "gradient"))
         self.entries.append(
             f"    {{{entry.layer}, {entry.rank}, {entry.channels}, {truths}, {len(rules)}, {len(operands)}, "

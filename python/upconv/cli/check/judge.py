@@ -13,7 +13,7 @@ from upconv.cli.check.pair import Pair
 
 __all__ = ["Judge"]
 
-SEEDS = range(5)
+SEEDS = 5
 #: Largest error against float64, of the largest value, that is well whatever the original's own is.
 FLOOR = {"TF32 permitted": 1e-3, "TF32 not permitted": 4e-6}
 ATOL = RTOL = 1e-4
@@ -38,8 +38,9 @@ def tf32(permitted: bool):
 
 
 class Judge:
-    def __init__(self, problem: Path, model: Path, table, device: str = ""):
-        """``device``: the current GPU; tests give another."""
+    def __init__(self, problem: Path, model: Path, table, device: str = "", seeds: int = SEEDS):
+        """``device``: the current GPU; tests give another. ``seeds``: how many values are compared for."""
+        self.seeds = range(seeds)
         self.pair, self.table, self.text = Pair(problem, model), table, model.read_text()
         for row in self.pair.interface():
             table.add(*row)
@@ -60,7 +61,7 @@ class Judge:
         """Five seeds, inputs of one sign and of both, either setting of TF32: against float64 and against Model."""
         for permitted, setting in ((True, "TF32 permitted"), (False, "TF32 not permitted")):
             worst, allowed, off, bad = 0.0, FLOOR[setting], 0.0, []
-            for seed in SEEDS:
+            for seed in self.seeds:
                 for signed in (False, True):
                     old, new = self.pair.models(seed, self.device)
                     inputs = self.pair.inputs(seed, self.device, signed)
@@ -198,7 +199,7 @@ class Judge:
     def backward(self) -> None:
         for permitted, setting in ((True, "TF32 permitted"), (False, "TF32 not permitted")):
             worst, bad = {}, []
-            for seed in SEEDS:
+            for seed in self.seeds:
                 old, new = self.pair.models(seed, self.device)
                 exact = copy.deepcopy(old).double()
                 inputs = self.pair.inputs(seed, self.device, signed=seed % 2 == 1)

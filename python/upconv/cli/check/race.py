@@ -13,16 +13,18 @@ from upconv.cli.style import milliseconds, times
 
 __all__ = ["race"]
 
-SECONDS = 20.0
+SECONDS, SECONDS_ON_THE_CLOCK = 20.0, 0.3
 
 
-def race(judge, backward: bool, table) -> None:
+def race(judge, backward: bool, table, seconds: float = SECONDS, compiled: bool = True) -> dict[str, dict[str, float]]:
+    """Milliseconds by event of everybody, by what was timed. ``compiled``: torch.compile too."""
     inputs = judge.pair.inputs(0, judge.device)
     timer = Timer(torch.device(judge.device))
-    calls = _calls(judge, inputs)
+    calls = _calls(judge, inputs, compiled)
+    all_taken = {}
     for what, wrap in (("forward", _forward), *((("forward and backward", _both),) if backward else ())):
         ready = {contestant: wrap(model, given) for contestant, (model, given) in calls.items()}
-        taken = timer.interleaved(ready, SECONDS)
+        taken = all_taken[what] = timer.interleaved(ready, seconds)
         mine, eager = taken["ModelNew"], taken["eager"]
         others = ", ".join(f"{name} {milliseconds(ms)}" for name, ms in taken.items() if name != "ModelNew")
         best = min(ms for name, ms in taken.items() if name != "ModelNew")
@@ -31,15 +33,17 @@ def race(judge, backward: bool, table) -> None:
         clock = {c.name: c.run(lambda call=call: _on_the_clock(call)) for c, call in ready.items()}
         listed = ", ".join(f"{name} {milliseconds(ms)}" for name, ms in clock.items() if name != "ModelNew")
         table.ok(f"{what}, host clock", f"{milliseconds(clock['ModelNew'])} ms; {listed}")
+    return all_taken
 
 
-def _calls(judge, inputs):
+def _calls(judge, inputs, compiled: bool):
     calls = {
         Contestant("ModelNew"): (judge.new, inputs),
         Contestant("eager"): (judge.old, inputs),
         Contestant("cudnn.benchmark", benchmark=True): (judge.old, inputs),
-        Contestant("compiled"): (torch.compile(copy.deepcopy(judge.old)), inputs),
     }
+    if compiled:
+        calls[Contestant("compiled")] = (torch.compile(copy.deepcopy(judge.old)), inputs)
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     rank = max((t.dim() for t in inputs if isinstance(t, torch.Tensor)), default=0)
     if rank in formats:
@@ -78,7 +82,7 @@ def _on_the_clock(call) -> float:
     call()
     torch.cuda.synchronize()
     start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < 1.0 and count < 200:
+    while time.perf_counter() - start < SECONDS_ON_THE_CLOCK and count < 200:
         call()
         count += 1
     torch.cuda.synchronize()
