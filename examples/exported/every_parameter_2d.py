@@ -22,7 +22,7 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, forward, ieee          sm_90: cuda_gather_mma
     conv, input gradient, tf32   other: cuda_gather_mma
     conv, input gradient, ieee   other: cuda_gather_mma
-    conv, input gradient, tf32   sm_90: cuda_boxes
+    conv, input gradient, tf32   sm_90: cuda_gather_mma
     conv, input gradient, ieee   sm_90: cuda_gather_mma
     conv, weight gradient, tf32  other: cuda_weight_mma
     conv, weight gradient, ieee  other: cuda_weight_mma
@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_aa80d160c4ff"
+NAME = "upconv_b4e94a7e3868"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -319,10 +319,9 @@ __device__ __forceinline__ void static_for(F&& f) {
 """,
     "epilogue/activations.cuh": r"""// The epilogue's functions on one accumulator, float or double; src/epilogue/scalar.hpp defines them, and the host
 // writes their chain (src/epilogue/cuda_text.hpp). NaN stays NaN. Forms that subtract near-equal numbers are rewritten
-// (gelu by erfc, gelu_tanh and mish by one exponential), so small results keep their relative accuracy.
-// Measured on an H200 in fp32, arguments in [-100, 100], results above 1e-30: at most 3 ulp from torch's fp64, except
-// in the negative tails of gelu (86 ulp at -11.6), softplus (33 at -45) and gelu_tanh (11 at -3.8, not measured below
-// -4), where rounding the argument of the exponential shows.
+// (gelu by the tail of the normal distribution, gelu_tanh and mish by one exponential), so small results keep their
+// relative accuracy. Nothing branches: values that are worked out together wait for each other's instructions only.
+// docs/measured-cuda-fusion.md has what was measured of their accuracy and cost.
 #pragma once
 
 namespace upconv {
@@ -333,12 +332,53 @@ __device__ __forceinline__ float exponential_minus_one(float v) { return expm1f(
 __device__ __forceinline__ double exponential_minus_one(double v) { return expm1(v); }
 __device__ __forceinline__ float logarithm_of_one_plus(float v) { return log1pf(v); }
 __device__ __forceinline__ double logarithm_of_one_plus(double v) { return log1p(v); }
-__device__ __forceinline__ float complementary_error(float v) { return erfcf(v); }
-__device__ __forceinline__ double complementary_error(double v) { return erfc(v); }
 __device__ __forceinline__ float sine_of(float v) { return sinf(v); }
 __device__ __forceinline__ double sine_of(double v) { return sin(v); }
 __device__ __forceinline__ float hyperbolic_tangent(float v) { return tanhf(v); }
 __device__ __forceinline__ double hyperbolic_tangent(double v) { return tanh(v); }
+
+/// Within 1 and 2 ulp; results and arguments under 2^-126 are zero.
+__device__ __forceinline__ float reciprocal(float v) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+__device__ __forceinline__ float power_of_two(float v) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+
+/// n / d within 2 ulp, without the branch of an exact division; d is not subnormal, and over 2^126 taken for infinite.
+__device__ __forceinline__ float ratio(float n, float d) { return n * reciprocal(d); }
+__device__ __forceinline__ double ratio(double n, double d) { return n / d; }
+
+/// v / u, exactly, of a u that is known when the kernel is compiled: without a branch where neither it nor the quotient
+/// is near the ends of the range.
+__device__ __forceinline__ float divided(float v, float u) {
+  const float size = fabsf(u);
+  if (!(size > 1e-30f && size < 1e30f)) return v / u;
+  const float r = 1.f / u, q = v * r, exact = fmaf(fmaf(-q, u, v), r, q);
+  return fabsf(q) < 1e37f ? exact : q;
+}
+__device__ __forceinline__ double divided(double v, double u) { return v / u; }
+
+/// The standard normal distribution's share below v. Its tail is exp(-v^2 / 2) times a function that changes slowly: a
+/// polynomial in t = 1 / (1 + 0.33 |v|) times t, fitted to 6e-8 up to |v| = 14.5, where the exponential ends.
+__device__ __forceinline__ float normal_below(float v) {
+  const float t = reciprocal(fmaf(fabsf(v), 0.33f, 1.f));
+  float tail = fmaf(-0.020442497f, t, 0.121348783f);
+  tail = fmaf(tail, t, -0.263710707f);
+  tail = fmaf(tail, t, 0.2207845f);
+  tail = fmaf(tail, t, -0.0539695285f);
+  tail = fmaf(tail, t, 0.120776832f);
+  tail = fmaf(tail, t, 0.111319385f);
+  tail = fmaf(tail, t, 0.132269248f);
+  tail = fmaf(tail, t, 0.131623998f);
+  tail *= t * power_of_two(v * v * -0.72134752f);
+  return v < 0.f ? tail : 1.f - tail;
+}
+__device__ __forceinline__ double normal_below(double v) { return 0.5 * erfc(v * -0.70710678118654752440); }
 
 template <class S>
 __device__ __forceinline__ S clamp(S v, S low, S high) {
@@ -361,23 +401,23 @@ __device__ __forceinline__ S elu(S v, S alpha) {
 }
 template <class S>
 __device__ __forceinline__ S gelu(S v) {
-  return S(0.5) * v * complementary_error(v * S(-0.70710678118654752440));
+  return v * normal_below(v);
 }
 /// v/2 * (1 + tanh(u)) = v / (1 + exp(-2u)).
 template <class S>
 __device__ __forceinline__ S gelu_tanh(S v) {
   const S minus_two_u = S(-1.5957691216057307) * (v + S(0.044715) * v * v * v);
-  return v / (S(1) + upconv::exponential(minus_two_u));
+  return ratio(v, S(1) + upconv::exponential(minus_two_u));
 }
 template <class S>
 __device__ __forceinline__ S silu(S v) {
-  return v / (S(1) + upconv::exponential(-v));
+  return ratio(v, S(1) + upconv::exponential(-v));
 }
 /// tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2); beyond 20 it is 1 in either precision.
 template <class S>
 __device__ __forceinline__ S mish(S v) {
   const S e = upconv::exponential(v > S(20) ? S(20) : v), n = e * (e + S(2));
-  return v > S(20) ? v : v * (n / (n + S(2)));
+  return v > S(20) ? v : v * ratio(n, n + S(2));
 }
 template <class S>
 __device__ __forceinline__ S tanh(S v) {
@@ -385,7 +425,7 @@ __device__ __forceinline__ S tanh(S v) {
 }
 template <class S>
 __device__ __forceinline__ S sigmoid(S v) {
-  return S(1) / (S(1) + upconv::exponential(-v));
+  return ratio(S(1), S(1) + upconv::exponential(-v));
 }
 template <class S>
 __device__ __forceinline__ S hardtanh(S v, S low, S high) {
@@ -403,7 +443,8 @@ __device__ __forceinline__ S hardswish(S v) {
 template <class S>
 __device__ __forceinline__ S softplus(S v, S beta, S threshold) {
   const S z = v * beta, size = z < S(0) ? -z : z;
-  return z > threshold ? v : ((z > S(0) ? z : S(0)) + logarithm_of_one_plus(upconv::exponential(-size))) / beta;
+  const S smooth = (z > S(0) ? z : S(0)) + logarithm_of_one_plus(upconv::exponential(-size));
+  return z > threshold ? v : divided(smooth, beta);
 }
 
 template <class S>
@@ -466,12 +507,21 @@ struct Operands<0> {};
 //   Operands                            what the kernel takes as its LAST parameter, `const config::Operands operands`,
 //                                       an empty struct where no step reads an operand
 //   OPERANDS                            how many there are, a constexpr int
+//   OfChannel of_channel(operands, channel)
+//   OfElement of_element(operands, exists, n, channel, at)
+//                                       what the steps read for every element of channel `channel` (of all groups), and
+//                                       for that of sample n which is number `at` of y's memory. Structs without
+//                                       members where there is nothing to read. An element that does not `exists` (a
+//                                       tile that reaches over y's edge) has values too, of no meaning, and reading
+//                                       them branches nowhere
+//   S epilogue(S v, of_channel, of_element)
+//                                       the steps on the value v
 //   S epilogue(S v, const Operands& operands, int n, int channel, i64 at)
-//                                       the steps on the value v of sample n and channel `channel` (of all groups)
-//                                       whose element of y is number `at` of y's memory. Without operands it is
-//                                       epilogue(v): the other arguments cost nothing
-// With operands the element must exist: a kernel whose tile reaches over y's edge may not call it there. An operand may
-// be y itself, where every element is written by the thread that has called epilogue() for it.
+//                                       all of it, of an element that exists
+//   S epilogue(S v)                     where there are no operands
+// A lane waits for memory and for its functions' results once for all values that it reads, computes and stores in
+// that order; value by value, a branch around each, it waits every time. An operand may be y itself, where every
+// element is written by the thread that has read it.
 //
 // A launch passes the address that PassTensors or launch::Tensors calls `operands` as its last argument.
 #pragma once
@@ -484,6 +534,19 @@ namespace upconv {
 template <class Element>
 __device__ __forceinline__ typename Number<Element>::Sum operand_value(const arguments::Operand& o, i64 index) {
   return to_float(static_cast<const Element*>(o.data)[index]);
+}
+
+__device__ __forceinline__ float constant(const float* p) { return __ldg(p); }
+__device__ __forceinline__ double constant(const double* p) { return __ldg(p); }
+template <class Half>
+__device__ __forceinline__ Half constant(const Half* p) {
+  return {__ldg(&p->bits)};
+}
+
+/// One that nothing writes while the kernel runs: read once for all elements that have it in common.
+template <class Element>
+__device__ __forceinline__ typename Number<Element>::Sum constant_value(const arguments::Operand& o, i64 index) {
+  return to_float(constant(static_cast<const Element*>(o.data) + index));
 }
 
 /// The element of an operand that lies in any way, for the value at `at`.
@@ -2151,7 +2214,6 @@ __device__ __forceinline__ constexpr RowSet row_set(int set) {
 }
 
 /// Few of them are written out in the code of each step; many are looked up.
-constexpr bool sets_written_out = all_sets * rounds * (NB / staged) <= 192;
 
 __device__ __forceinline__ void find_sets(RowSet* sets, int thread) {
   if (thread < all_sets) sets[thread] = row_set(thread);
@@ -2235,20 +2297,42 @@ __device__ __forceinline__ Element* corner_of(const Arguments& a, const Place& p
          c.h * a.out_strides.h + c.w * a.out_strides.w;
 }
 
-/// What a sum of one channel becomes.
+/// What the sums of one channel become.
 struct Finish {
   const Arguments& a;
   const Operands& operands;
   float bias;
   int channel;  ///< Of all groups.
+  OfChannel of_channel;
 
   __device__ __forceinline__ Finish(const Arguments& of, const Operands& by, const Place& p, int number)
-      : a(of), operands(by), bias(bias_of(of, p, number)), channel(p.group * N + number) {}
-  /// For the element at `to`, which exists, of sample n.
-  __device__ __forceinline__ Element operator()(float sum, int n, const Element* to) const {
-    return from_float<Element>(epilogue(sum + bias, operands, n, channel, to - a.out));
+      : a(of),
+        operands(by),
+        bias(bias_of(of, p, number)),
+        channel(p.group * N + number),
+        of_channel(config::of_channel(by, channel)) {}
+  /// What the element at `to` of sample n is made with, whether it exists or not.
+  __device__ __forceinline__ OfElement read(bool exists, int n, const Element* to) const {
+    return of_element(operands, exists, n, channel, to - a.out);
+  }
+  __device__ __forceinline__ Element operator()(float sum, const OfElement& with) const {
+    return from_float<Element>(epilogue(sum + bias, of_channel, with));
   }
 };
+
+__device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
+  while (of % most != 0) --most;
+  return most;
+}
+/// Elements that a lane finishes together, of one row set and of how many: with an epilogue, one that finished one
+/// after the other would wait for each.
+constexpr int row_elements = rounds * at_once;
+constexpr int finished_at_once = !has_epilogue ? at_once : largest_divisor(row_elements, 8);
+constexpr int sets_at_once = has_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
+/// Written out, row sets and steps cost fewer instructions. An epilogue is there once: what follows it, and more than
+/// this of row sets, would no longer fit where instructions are kept.
+constexpr bool sets_written_out = !has_epilogue && all_sets * rounds * (NB / staged) <= 192;
+constexpr bool steps_written_out = !has_epilogue;
 
 /// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
@@ -2257,31 +2341,56 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
   const Finish finish(a, operands, p, channel);
+  constexpr int each = finished_at_once;
 #pragma unroll(sets_written_out ? all_sets : 1)
-  for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets_written_out ? row_set(i) : sets[i];
-    Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
-    const u32 bits = inside[i * 32 + lane];
-    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) + lane * at_once;
+  for (int i = 0; i < all_sets; i += sets_at_once) {
+    Element* row[sets_at_once];
+    const float* from[sets_at_once];
+    u32 bits[sets_at_once];
 #pragma unroll
-    for (int r = 0; r < rounds; ++r) {
-      const auto value = [&](int e) {
-        const int element = (r * 32 + lane) * at_once + e;
-        const int n = OPERANDS > 0 ? c.n + (spots[element / PHASES_W].dn & 0xffff) : 0;
-        return finish(set.staged < 0 ? 0.f : from[r * 32 * at_once + e], n, row + at[r][e]);
-      };
-      const auto in = [&](int e) { return (bits >> (r * at_once + e) & 1) != 0; };
-      if constexpr (at_once == 2) {
-        Element* to = row + at[r][0];
-        if (in(0) && in(1) && at[r][1] == at[r][0] + 1 && (reinterpret_cast<u64>(to) & 3) == 0) {
-          *reinterpret_cast<u32*>(to) = bits_of(value(0)) | bits_of(value(1)) << 16;
-        } else {
-          if (in(0)) *to = value(0);
-          if (in(1)) row[at[r][1]] = value(1);
+    for (int k = 0; k < sets_at_once; ++k) {
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
+      row[k] = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
+      bits[k] = inside[(i + k) * 32 + lane];
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements + lane * at_once;
+    }
+#pragma unroll
+    for (int first = 0; first < row_elements; first += each) {
+      Element value[sets_at_once][each];
+      float sum[sets_at_once][each];
+      OfElement with[sets_at_once][each];
+      const auto in = [&](int k, int e) { return (bits[k] >> (first + e) & 1) != 0; };
+      const auto to = [&](int k, int e) { return row[k] + at[(first + e) / at_once][(first + e) % at_once]; };
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) {
+          const int r = (first + e) / at_once, element = (r * 32 + lane) * at_once + (first + e) % at_once;
+          sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
+          if constexpr (OPERANDS > 0)
+            with[k][e] = finish.read(in(k, e), c.n + (spots[element / PHASES_W].dn & 0xffff), to(k, e));
         }
-      } else {
-        if (in(0)) row[at[r][0]] = value(0);
-      }
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; e += at_once) {
+          Element* first_to = to(k, e);
+          if constexpr (at_once == 2) {
+            if (in(k, e) && in(k, e + 1) && to(k, e + 1) == first_to + 1 &&
+                (reinterpret_cast<u64>(first_to) & 3) == 0) {
+              *reinterpret_cast<u32*>(first_to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
+            } else {
+              if (in(k, e)) *first_to = value[k][e];
+              if (in(k, e + 1)) *to(k, e + 1) = value[k][e + 1];
+            }
+          } else {
+            if (in(k, e)) *first_to = value[k][e];
+          }
+        }
     }
   }
 }
@@ -2291,33 +2400,61 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
                                            const Corner& c, const float* staging, const RowSet* sets, int channel,
                                            int lane) {
   if (channel >= N) return;
-  constexpr int sector = 32 / static_cast<int>(sizeof(Element));
+  constexpr int sector = 32 / static_cast<int>(sizeof(Element)), each = finished_at_once;
   Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
   const Finish finish(a, operands, p, channel);
 #pragma unroll(sets_written_out ? all_sets : 1)
-  for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets_written_out ? row_set(i) : sets[i];
-    const int h = c.h + set.h, d = c.d + set.d;
-    const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
-    Element* row = plane + d * a.out_strides.d + h * a.out_strides.h;
-    const int begin = static_cast<int>(reinterpret_cast<u64>(row + c.w) / sizeof(Element)) & (sector - 1);
-    const int whole = c.w + (-begin & (sector - 1)), first = c.w > 0 ? whole : 0;
-    const int end = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first;
-    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) - c.w;
+  for (int i = 0; i < all_sets; i += sets_at_once) {
+    Element* row[sets_at_once];
+    const float* from[sets_at_once];
+    int first_column[sets_at_once], end[sets_at_once];
 #pragma unroll
-    for (int r = 0; r < rounds; ++r) {
-      const int column = first + (r * 32 + lane) * at_once;
-      const auto value = [&](int e) { return finish(set.staged < 0 ? 0.f : from[column + e], c.n, row + column + e); };
-      if constexpr (at_once == 2) {
-        if (column + 1 < end && (reinterpret_cast<u64>(row + column) & 3) == 0) {
-          *reinterpret_cast<u32*>(row + column) = bits_of(value(0)) | bits_of(value(1)) << 16;
-        } else {
-          if (column < end) row[column] = value(0);
-          if (column + 1 < end) row[column + 1] = value(1);
+    for (int k = 0; k < sets_at_once; ++k) {
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
+      const int h = c.h + set.h, d = c.d + set.d;
+      const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+      row[k] = plane + d * a.out_strides.d + h * a.out_strides.h;
+      const int begin = static_cast<int>(reinterpret_cast<u64>(row[k] + c.w) / sizeof(Element)) & (sector - 1);
+      const int whole = c.w + (-begin & (sector - 1));
+      first_column[k] = c.w > 0 ? whole : 0;
+      end[k] = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first_column[k];
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements - c.w;
+    }
+#pragma unroll
+    for (int first = 0; first < row_elements; first += each) {
+      Element value[sets_at_once][each];
+      float sum[sets_at_once][each];
+      OfElement with[sets_at_once][each];
+      const auto column = [&](int k, int e) {
+        return first_column[k] + ((first + e) / at_once * 32 + lane) * at_once + (first + e) % at_once;
+      };
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) {
+          sum[k][e] = from[k] != nullptr && column(k, e) < end[k] ? from[k][column(k, e)] : 0.f;
+          if constexpr (OPERANDS > 0) with[k][e] = finish.read(column(k, e) < end[k], c.n, row[k] + column(k, e));
         }
-      } else {
-        if (column < end) row[column] = value(0);
-      }
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; e += at_once) {
+          Element* to = row[k] + column(k, e);
+          if constexpr (at_once == 2) {
+            if (column(k, e) + 1 < end[k] && (reinterpret_cast<u64>(to) & 3) == 0) {
+              *reinterpret_cast<u32*>(to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
+            } else {
+              if (column(k, e) < end[k]) to[0] = value[k][e];
+              if (column(k, e) + 1 < end[k]) to[1] = value[k][e + 1];
+            }
+          } else {
+            if (column(k, e) < end[k]) *to = value[k][e];
+          }
+        }
     }
   }
 }
@@ -2340,7 +2477,7 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
       const Spot spot = spots[element / PHASES_W];
       if (!is_inside(a, c, set, spot, element % PHASES_W)) continue;
       Element* to = row + spot.at + element % PHASES_W * a.out_strides.w;
-      *to = finish(set.staged < 0 ? 0.f : from[element], c.n + (spot.dn & 0xffff), to);
+      *to = finish(set.staged < 0 ? 0.f : from[element], finish.read(true, c.n + (spot.dn & 0xffff), to));
     }
   }
 }
@@ -2353,32 +2490,33 @@ __device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2
   if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
 }
 
-/// What was staged for a step is written while the next is staged.
-template <int step>
-__device__ __forceinline__ void store_from(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, const float (&acc)[BLOCKS * (NB / 2)], float* staging,
-                                           const Spot* spots, const RowSet* sets, const u32* inside,
-                                           const int (&at)[rounds][at_once], int group, int thread, int turn) {
-  if constexpr (step < store_steps) {
-    const int warp = thread / 32, lane = thread % 32;
-    const auto place = [&](int of) { return staging + ((turn + of) & 1) * place_words; };
-    meet(1 + group, 128);
-    if constexpr (step + 1 < store_steps) put_together<step + 1>(acc, place(step + 1), warp, lane);
-#pragma unroll
-    for (int part = 0; part < TOGETHER; ++part) {
-      const int number = step * TOGETHER + part;
-      const float* from = place(step) + part * (staged * channel_pitch);
-      if constexpr (result_last) {
-        write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
-      } else {
-        const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
-        if constexpr (LINE)
-          write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
-        else
-          write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
-      }
+/// The same of step `wanted`.
+template <int step = 0>
+__device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
+                                           int lane) {
+  if (wanted == step)
+    put_together<step>(acc, staging, warp, lane);
+  else if constexpr (step + 1 < store_steps)
+    put_wanted<step + 1>(wanted, acc, staging, warp, lane);
+}
+
+/// What was staged for the channels of a step at `from` on.
+__device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const int (&at)[rounds][at_once], int step, int warp,
+                                           int lane) {
+#pragma unroll(steps_written_out ? TOGETHER : 1)
+  for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
+    const int number = step * TOGETHER + part;
+    if constexpr (result_last) {
+      write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
+    } else {
+      const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
+      if constexpr (LINE)
+        write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
+      else
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
     }
-    store_from<step + 1>(a, operands, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
   }
 }
 
@@ -2402,8 +2540,16 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
         at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
       }
   }
-  put_together<0>(acc, staging + (turn & 1) * place_words, thread / 32, lane);
-  store_from<0>(a, operands, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
+  // What was staged for a step is written while the next is staged.
+  const int warp = thread / 32;
+  const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
+  put_together<0>(acc, place(0), warp, lane);
+#pragma unroll(steps_written_out ? store_steps : 1)
+  for (int step = 0; step < store_steps; ++step) {
+    meet(1 + group, 128);
+    if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, step, warp, lane);
+  }
   turn += store_steps;
   inside_turn ^= 1;
 }
@@ -2440,21 +2586,34 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
       for (int set = 0; set < all_sets; ++set) {
         const RowSet s = row_set(set);
         if (!is_inside(a, c, s, spot, 0)) continue;
-        const auto write = [&](Element* to, float v, int k) {
-          *to = from_float<Element>(
-              epilogue(v, operands, c.n + (spot.dn & 0xffff), p.group * N + channel + k, to - a.out));
-        };
         Element* row = corner + s.d * a.out_strides.d + s.h * a.out_strides.h;
+        const int n = c.n + (spot.dn & 0xffff);
+        const auto column_of = [&](int i) { return i / 2 * 8 + i % 2; };  // from the lane's first channel on
+        const auto exists = [&](int i) { return N % NB == 0 || channel + column_of(i) < N; };
+        constexpr int each = NB % 16 == 0 ? 4 : 2;
 #pragma unroll
-        for (int i = 0; i < NB / 4; ++i) {
-          const int j = i / 2, odd = i % 2;
-          const float sum =
-              s.staged < 0
-                  ? 0.f
-                  : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) * (NB / 2) +
-                        j * 4 + half * 2 + odd];
-          if (N % NB == 0 || channel + j * 8 + odd < N)
-            write(row + (j * 8 + odd) * a.out_strides.c, sum + bias[i], j * 8 + odd);
+        for (int first = 0; first < NB / 4; first += each) {
+          Element value[each];
+          OfElement with[each];
+          if constexpr (OPERANDS > 0)
+#pragma unroll
+            for (int i = 0; i < each; ++i)
+              with[i] = of_element(operands, exists(first + i), n, p.group * N + channel + column_of(first + i),
+                                   row + column_of(first + i) * a.out_strides.c - a.out);
+#pragma unroll
+          for (int i = 0; i < each; ++i) {
+            const int of = first + i, number = channel + column_of(of);
+            const float sum =
+                s.staged < 0 ? 0.f
+                             : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) *
+                                       (NB / 2) +
+                                   of / 2 * 4 + half * 2 + of % 2];
+            value[i] = from_float<Element>(epilogue(
+                sum + bias[of], config::of_channel(operands, p.group * N + (exists(of) ? number : 0)), with[i]));
+          }
+#pragma unroll
+          for (int i = 0; i < each; ++i)
+            if (exists(first + i)) row[column_of(first + i) * a.out_strides.c] = value[i];
         }
       }
     }
@@ -2504,6 +2663,10 @@ constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6
 constexpr bool goes_round = FRAGMENTS % ring == 0;
 constexpr int raw_words = tf32 ? 4 : 8;  ///< A lane's words of a fragment as they lie in shared memory.
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
+
+/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
+/// these have met, every one.
+constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
@@ -2669,7 +2832,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
       barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
-      barrier_init(empty0 + 8 * s, SHARED ? 4 * GROUPS : 4);
+      barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
     barriers_ready();
@@ -2735,7 +2898,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           const u32 w = RESIDENT ? weights0 + (tap * chunks + chunk) * (chunk_words * 4) : at;
           const auto release = [&](int which) {
             __syncwarp();
-            barrier_arrive_if(lane == 0 && which >= 0, empty + 8 * which);
+            barrier_arrive_if(lane < arriving && which >= 0, empty + 8 * which);
           };
           multiply(
               a, acc, fragments, lanes, at + streamed_words * 4 + before, w,
@@ -2758,7 +2921,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       hold(acc);
       if (!RESIDENT && held >= 0) {
         __syncwarp();
-        if (lane == 0) barrier_arrive(empty + 8 * held);
+        if (lane < arriving) barrier_arrive(empty + 8 * held);
       }
       if constexpr (SHARED) {
         p.n += group * a.second[0];
@@ -4614,13 +4777,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4673,13 +4852,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4718,6 +4913,7 @@ constexpr bool SHARED = true;
 constexpr bool WIDE = true;
 constexpr bool LINE = true;
 constexpr bool DIRECT = false;
+constexpr bool EVERY_LANE = false;
 constexpr int GROUPS = 3;
 constexpr int TOGETHER = 1;
 constexpr int SEGMENTS = 1;
@@ -4788,13 +4984,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4847,13 +5059,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4906,13 +5134,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4965,160 +5209,108 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
-    "boxes_prepare_1": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
+    "gather_mma_5": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
 namespace config {
 typedef float Element;
-constexpr bool tf32 = true;
-constexpr int PARTS = 1;
-constexpr int K = 16;
-constexpr int N = 16;
-constexpr int NB = 16;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 1;
-constexpr int SLOTS = 15;
-__device__ constexpr int slot_of_tap[] = {2, 5, 8, 11, 14, 1, 4, 7, 10, 13, 0, 3, 6, 9, 12};
-}
-"""),
-    "boxes_1": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
-constexpr bool tf32 = true;
-constexpr int PARTS = 1;
-constexpr int K = 16;
-constexpr int N = 16;
-constexpr int NB = 16;
-constexpr int STEPS_K = 1;
-constexpr int LOOP_TAPS = 1;
-constexpr int SLOTS = 15;
-__device__ constexpr int slot_of_tap[] = {2, 5, 8, 11, 14, 1, 4, 7, 10, 13, 0, 3, 6, 9, 12};
-constexpr bool backward = true;
-constexpr bool has_bias = false;
-constexpr bool result_last = false;
-constexpr bool depth_loop = false;
+constexpr upconv::Mode MODE = upconv::Mode::tf32;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 2, false};
+constexpr upconv::Dimension DIM_W = {5, 3, 1, false};
+constexpr int DEPTH = 16;
+constexpr int COLUMNS = 16;
+constexpr int LOOP = 0;
+constexpr int W_DEEP = 15;
+constexpr int W_WIDE = 240;
+constexpr int W_D = 15;
+constexpr int W_H = 5;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 1;
+constexpr int TH = 8;
+constexpr int TW = 32;
+constexpr int MT = 4;
+constexpr int NT = 2;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 4;
+constexpr int KC = 8;
 constexpr bool RESIDENT = true;
-constexpr bool SHARED = true;
-constexpr bool WIDE = true;
-constexpr bool LINE = false;
-constexpr bool DIRECT = true;
-constexpr int GROUPS = 3;
-constexpr int TOGETHER = 1;
-constexpr int SEGMENTS = 1;
-constexpr int ROWS = 3;
-constexpr int MERGE = 1;
-constexpr int LOOP_STRIDE = 1;
-constexpr int LOOP_PADDING = 0;
-constexpr int LOOP_DILATION = 1;
-constexpr int STEP_D = 1;
-constexpr int OFFSET_D = 0;
-constexpr int PHASES_D = 1;
-constexpr int USED_D = 1;
-constexpr int PADDING_D = 0;
-__device__ constexpr int used_d[] = {0};
-constexpr int STEP_H = 2;
-constexpr int OFFSET_H = -1;
-constexpr int PHASES_H = 1;
-constexpr int USED_H = 1;
-constexpr int PADDING_H = 1;
-__device__ constexpr int used_h[] = {0};
-constexpr int STEP_W = 3;
-constexpr int OFFSET_W = -2;
-constexpr int PHASES_W = 1;
-constexpr int USED_W = 1;
-constexpr int PADDING_W = 2;
-__device__ constexpr int used_w[] = {0};
-__device__ constexpr int block_of[] = {0, 1, 2};
-constexpr int BLOCKS = 3;
-constexpr int FRAGMENTS = 25;
-constexpr int STAGES = 3;
-constexpr int SOURCE_WORDS = 17824;
-constexpr int CONSUMER_REGISTERS = 152;
-constexpr int PRODUCER_REGISTERS = 56;
-__device__ __forceinline__ void wgmma(float (&sum)[8], const unsigned (&a)[4], unsigned long long b) {
-  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %13, 0;\n"
-    "wgmma.mma_async.sync.aligned.m64n16k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, keep, 1, 1;}"
-    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7])
-    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+constexpr int LW = 33;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 993;
+constexpr int SKEW = 0;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
+constexpr int BLOCKS = 2;
+constexpr int FETCH_REGISTERS = 16;
 }
-}
-#define UPCONV_FRAGMENTS \
-  LOAD(0, 0, 0, 0, 0, 0) \
-  LOAD(1, 0, 0, 0, 2, 0) \
-  USE(0) PRODUCT(0, 0, 1, 0, 2) DONE \
-  LOAD(2, 0, 0, 0, 4, 0) \
-  USE(1) PRODUCT(1, 0, 1, 0, 1) PRODUCT(1, 1, 1, 0, 2) DONE \
-  LOAD(3, 0, 0, 0, 6, 0) \
-  USE(2) PRODUCT(2, 0, 1, 0, 0) PRODUCT(2, 1, 1, 0, 1) PRODUCT(2, 2, 1, 0, 2) DONE \
-  LOAD(4, 0, 0, 0, 8, 0) \
-  USE(3) PRODUCT(3, 1, 1, 0, 0) PRODUCT(3, 2, 1, 0, 1) DONE \
-  LOAD(5, 0, 0, 0, 0, 1) \
-  USE(4) PRODUCT(4, 2, 1, 0, 0) DONE \
-  LOAD(6, 0, 0, 0, 2, 1) \
-  USE(5) PRODUCT(5, 0, 1, 0, 5) DONE \
-  LOAD(7, 0, 0, 0, 4, 1) \
-  USE(6) PRODUCT(6, 0, 1, 0, 4) PRODUCT(6, 1, 1, 0, 5) DONE \
-  LOAD(8, 0, 0, 0, 6, 1) \
-  USE(7) PRODUCT(7, 0, 1, 0, 3) PRODUCT(7, 1, 1, 0, 4) PRODUCT(7, 2, 1, 0, 5) DONE \
-  LOAD(9, 0, 0, 0, 8, 1) \
-  USE(8) PRODUCT(8, 1, 1, 0, 3) PRODUCT(8, 2, 1, 0, 4) DONE \
-  LOAD(10, 0, 0, 0, 0, 2) \
-  USE(9) PRODUCT(9, 2, 1, 0, 3) DONE \
-  LOAD(11, 0, 0, 0, 2, 2) \
-  USE(10) PRODUCT(10, 0, 1, 0, 8) DONE \
-  LOAD(12, 0, 0, 0, 4, 2) \
-  USE(11) PRODUCT(11, 0, 1, 0, 7) PRODUCT(11, 1, 1, 0, 8) DONE \
-  LOAD(13, 0, 0, 0, 6, 2) \
-  USE(12) PRODUCT(12, 0, 1, 0, 6) PRODUCT(12, 1, 1, 0, 7) PRODUCT(12, 2, 1, 0, 8) DONE \
-  LOAD(14, 0, 0, 0, 8, 2) \
-  USE(13) PRODUCT(13, 1, 1, 0, 6) PRODUCT(13, 2, 1, 0, 7) DONE \
-  LOAD(15, 0, 0, 0, 0, 3) \
-  USE(14) PRODUCT(14, 2, 1, 0, 6) DONE \
-  LOAD(16, 0, 0, 0, 2, 3) \
-  USE(15) PRODUCT(15, 0, 1, 0, 11) DONE \
-  LOAD(17, 0, 0, 0, 4, 3) \
-  USE(16) PRODUCT(16, 0, 1, 0, 10) PRODUCT(16, 1, 1, 0, 11) DONE \
-  LOAD(18, 0, 0, 0, 6, 3) \
-  USE(17) PRODUCT(17, 0, 1, 0, 9) PRODUCT(17, 1, 1, 0, 10) PRODUCT(17, 2, 1, 0, 11) DONE \
-  LOAD(19, 0, 0, 0, 8, 3) \
-  USE(18) PRODUCT(18, 1, 1, 0, 9) PRODUCT(18, 2, 1, 0, 10) DONE \
-  LOAD(20, 0, 0, 0, 0, 4) \
-  USE(19) PRODUCT(19, 2, 1, 0, 9) DONE \
-  LOAD(21, 0, 0, 0, 2, 4) \
-  USE(20) PRODUCT(20, 0, 1, 0, 14) DONE \
-  LOAD(22, 0, 0, 0, 4, 4) \
-  USE(21) PRODUCT(21, 0, 1, 0, 13) PRODUCT(21, 1, 1, 0, 14) DONE \
-  LOAD(23, 0, 0, 0, 6, 4) \
-  USE(22) PRODUCT(22, 0, 1, 0, 12) PRODUCT(22, 1, 1, 0, 13) PRODUCT(22, 2, 1, 0, 14) DONE \
-  LOAD(24, 0, 0, 0, 8, 4) \
-  USE(23) PRODUCT(23, 1, 1, 0, 12) PRODUCT(23, 2, 1, 0, 13) DONE \
-  USE(24) PRODUCT(24, 2, 1, 0, 12) DONE \
-
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
-    "gather_mma_5": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+    "gather_mma_6": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
 #include "mma/taps.cuh"
 namespace config {
 typedef float Element;
@@ -5167,13 +5359,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -5734,42 +5942,29 @@ struct input_gradient_ieee_base_5 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, input gradient, tf32, hopper: cuda_boxes, boxes of 1x1x1x32 positions with 3 rows x 16 channels, 1 segments, weights resident, shared 3 stages, source in bulk, direct 4 channels stored together, 3 warpgroups, 225 KB
+// conv, input gradient, tf32, hopper: cuda_gather_mma, tf32, 1x1x8x32 positions x 16 columns, warps 4x1x1 of 64x16, depth 8 (weights resident), runs of 4, 2 blocks of 79424 bytes shared
 struct input_gradient_tf32_hopper_6 {
-  static upconv::launch::BoxesFixed fixed() {
-    upconv::launch::BoxesFixed f;
-    f.backward = true;
-    f.shared = true;
-    f.wide = true;
-    f.direct = true;
-    f.warpgroups = 3;
-    f.merge = 1;
-    f.rows = 3;
-    f.columns = 16;
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
     f.groups = 4;
-    f.k = 16;
-    f.n = 16;
-    f.w_k = 15;
-    f.w_n = 240;
-    f.w_tap = 1;
-    f.w_group = 3840;
-    f.step_h = 2;
-    f.step_w = 3;
-    f.offset_h = -1;
-    f.offset_w = -2;
-    f.span_h = 4;
-    f.span_w = 4;
+    f.source_channels = 64;
+    f.out_channels = 64;
+    f.weight_group = 3840;
+    f.stride_h = 2;
+    f.stride_w = 3;
     f.padding_h = 1;
     f.padding_w = 2;
-    f.source_words = 17824;
-    f.shared_bytes = 230400;
-    f.clocks = 857.79999999999984;
-    f.store_clocks = 1908.0745341614909;
-    f.share_bytes = 15360;
-    f.share_units = 960;
+    f.columns = 16;
+    f.block_columns = 16;
+    f.tile_h = 8;
+    f.tile_w = 32;
+    f.threads = 128;
+    f.shared_bytes = 79424;
+    f.blocks = 2;
     return f;
   }
-  static Kernels kernels() { return {{address(boxes_prepare_1::boxes_prepare), address(boxes_1::boxes)}}; }
+  static Kernels kernels() { return {{address(gather_mma_5::gather_mma)}}; }
 };
 #endif
 
@@ -5796,7 +5991,7 @@ struct input_gradient_ieee_hopper_7 {
     f.blocks = 2;
     return f;
   }
-  static Kernels kernels() { return {{address(gather_mma_5::gather_mma)}}; }
+  static Kernels kernels() { return {{address(gather_mma_6::gather_mma)}}; }
 };
 #endif
 

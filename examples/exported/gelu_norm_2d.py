@@ -32,10 +32,6 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, weight gradient, ieee  sm_90: cuda_positions_weight
     conv, bias gradient          other: cuda_bias_sum
     conv, bias gradient          sm_90: cuda_bias_sum
-    conv, forward chain, tf32    other: cuda_gather_mma
-    conv, forward chain, ieee    other: cuda_positions
-    conv, forward chain, tf32    sm_90: cuda_tiles
-    conv, forward chain, ieee    sm_90: cuda_positions
 """
 
 import math
@@ -46,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_e2787afde454"
+NAME = "upconv_8460b802e983"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -325,10 +321,9 @@ __device__ __forceinline__ void static_for(F&& f) {
 """,
     "epilogue/activations.cuh": r"""// The epilogue's functions on one accumulator, float or double; src/epilogue/scalar.hpp defines them, and the host
 // writes their chain (src/epilogue/cuda_text.hpp). NaN stays NaN. Forms that subtract near-equal numbers are rewritten
-// (gelu by erfc, gelu_tanh and mish by one exponential), so small results keep their relative accuracy.
-// Measured on an H200 in fp32, arguments in [-100, 100], results above 1e-30: at most 3 ulp from torch's fp64, except
-// in the negative tails of gelu (86 ulp at -11.6), softplus (33 at -45) and gelu_tanh (11 at -3.8, not measured below
-// -4), where rounding the argument of the exponential shows.
+// (gelu by the tail of the normal distribution, gelu_tanh and mish by one exponential), so small results keep their
+// relative accuracy. Nothing branches: values that are worked out together wait for each other's instructions only.
+// docs/measured-cuda-fusion.md has what was measured of their accuracy and cost.
 #pragma once
 
 namespace upconv {
@@ -339,12 +334,53 @@ __device__ __forceinline__ float exponential_minus_one(float v) { return expm1f(
 __device__ __forceinline__ double exponential_minus_one(double v) { return expm1(v); }
 __device__ __forceinline__ float logarithm_of_one_plus(float v) { return log1pf(v); }
 __device__ __forceinline__ double logarithm_of_one_plus(double v) { return log1p(v); }
-__device__ __forceinline__ float complementary_error(float v) { return erfcf(v); }
-__device__ __forceinline__ double complementary_error(double v) { return erfc(v); }
 __device__ __forceinline__ float sine_of(float v) { return sinf(v); }
 __device__ __forceinline__ double sine_of(double v) { return sin(v); }
 __device__ __forceinline__ float hyperbolic_tangent(float v) { return tanhf(v); }
 __device__ __forceinline__ double hyperbolic_tangent(double v) { return tanh(v); }
+
+/// Within 1 and 2 ulp; results and arguments under 2^-126 are zero.
+__device__ __forceinline__ float reciprocal(float v) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+__device__ __forceinline__ float power_of_two(float v) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+
+/// n / d within 2 ulp, without the branch of an exact division; d is not subnormal, and over 2^126 taken for infinite.
+__device__ __forceinline__ float ratio(float n, float d) { return n * reciprocal(d); }
+__device__ __forceinline__ double ratio(double n, double d) { return n / d; }
+
+/// v / u, exactly, of a u that is known when the kernel is compiled: without a branch where neither it nor the quotient
+/// is near the ends of the range.
+__device__ __forceinline__ float divided(float v, float u) {
+  const float size = fabsf(u);
+  if (!(size > 1e-30f && size < 1e30f)) return v / u;
+  const float r = 1.f / u, q = v * r, exact = fmaf(fmaf(-q, u, v), r, q);
+  return fabsf(q) < 1e37f ? exact : q;
+}
+__device__ __forceinline__ double divided(double v, double u) { return v / u; }
+
+/// The standard normal distribution's share below v. Its tail is exp(-v^2 / 2) times a function that changes slowly: a
+/// polynomial in t = 1 / (1 + 0.33 |v|) times t, fitted to 6e-8 up to |v| = 14.5, where the exponential ends.
+__device__ __forceinline__ float normal_below(float v) {
+  const float t = reciprocal(fmaf(fabsf(v), 0.33f, 1.f));
+  float tail = fmaf(-0.020442497f, t, 0.121348783f);
+  tail = fmaf(tail, t, -0.263710707f);
+  tail = fmaf(tail, t, 0.2207845f);
+  tail = fmaf(tail, t, -0.0539695285f);
+  tail = fmaf(tail, t, 0.120776832f);
+  tail = fmaf(tail, t, 0.111319385f);
+  tail = fmaf(tail, t, 0.132269248f);
+  tail = fmaf(tail, t, 0.131623998f);
+  tail *= t * power_of_two(v * v * -0.72134752f);
+  return v < 0.f ? tail : 1.f - tail;
+}
+__device__ __forceinline__ double normal_below(double v) { return 0.5 * erfc(v * -0.70710678118654752440); }
 
 template <class S>
 __device__ __forceinline__ S clamp(S v, S low, S high) {
@@ -367,23 +403,23 @@ __device__ __forceinline__ S elu(S v, S alpha) {
 }
 template <class S>
 __device__ __forceinline__ S gelu(S v) {
-  return S(0.5) * v * complementary_error(v * S(-0.70710678118654752440));
+  return v * normal_below(v);
 }
 /// v/2 * (1 + tanh(u)) = v / (1 + exp(-2u)).
 template <class S>
 __device__ __forceinline__ S gelu_tanh(S v) {
   const S minus_two_u = S(-1.5957691216057307) * (v + S(0.044715) * v * v * v);
-  return v / (S(1) + upconv::exponential(minus_two_u));
+  return ratio(v, S(1) + upconv::exponential(minus_two_u));
 }
 template <class S>
 __device__ __forceinline__ S silu(S v) {
-  return v / (S(1) + upconv::exponential(-v));
+  return ratio(v, S(1) + upconv::exponential(-v));
 }
 /// tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2); beyond 20 it is 1 in either precision.
 template <class S>
 __device__ __forceinline__ S mish(S v) {
   const S e = upconv::exponential(v > S(20) ? S(20) : v), n = e * (e + S(2));
-  return v > S(20) ? v : v * (n / (n + S(2)));
+  return v > S(20) ? v : v * ratio(n, n + S(2));
 }
 template <class S>
 __device__ __forceinline__ S tanh(S v) {
@@ -391,7 +427,7 @@ __device__ __forceinline__ S tanh(S v) {
 }
 template <class S>
 __device__ __forceinline__ S sigmoid(S v) {
-  return S(1) / (S(1) + upconv::exponential(-v));
+  return ratio(S(1), S(1) + upconv::exponential(-v));
 }
 template <class S>
 __device__ __forceinline__ S hardtanh(S v, S low, S high) {
@@ -409,7 +445,8 @@ __device__ __forceinline__ S hardswish(S v) {
 template <class S>
 __device__ __forceinline__ S softplus(S v, S beta, S threshold) {
   const S z = v * beta, size = z < S(0) ? -z : z;
-  return z > threshold ? v : ((z > S(0) ? z : S(0)) + logarithm_of_one_plus(upconv::exponential(-size))) / beta;
+  const S smooth = (z > S(0) ? z : S(0)) + logarithm_of_one_plus(upconv::exponential(-size));
+  return z > threshold ? v : divided(smooth, beta);
 }
 
 template <class S>
@@ -472,12 +509,21 @@ struct Operands<0> {};
 //   Operands                            what the kernel takes as its LAST parameter, `const config::Operands operands`,
 //                                       an empty struct where no step reads an operand
 //   OPERANDS                            how many there are, a constexpr int
+//   OfChannel of_channel(operands, channel)
+//   OfElement of_element(operands, exists, n, channel, at)
+//                                       what the steps read for every element of channel `channel` (of all groups), and
+//                                       for that of sample n which is number `at` of y's memory. Structs without
+//                                       members where there is nothing to read. An element that does not `exists` (a
+//                                       tile that reaches over y's edge) has values too, of no meaning, and reading
+//                                       them branches nowhere
+//   S epilogue(S v, of_channel, of_element)
+//                                       the steps on the value v
 //   S epilogue(S v, const Operands& operands, int n, int channel, i64 at)
-//                                       the steps on the value v of sample n and channel `channel` (of all groups)
-//                                       whose element of y is number `at` of y's memory. Without operands it is
-//                                       epilogue(v): the other arguments cost nothing
-// With operands the element must exist: a kernel whose tile reaches over y's edge may not call it there. An operand may
-// be y itself, where every element is written by the thread that has called epilogue() for it.
+//                                       all of it, of an element that exists
+//   S epilogue(S v)                     where there are no operands
+// A lane waits for memory and for its functions' results once for all values that it reads, computes and stores in
+// that order; value by value, a branch around each, it waits every time. An operand may be y itself, where every
+// element is written by the thread that has read it.
 //
 // A launch passes the address that PassTensors or launch::Tensors calls `operands` as its last argument.
 #pragma once
@@ -490,6 +536,19 @@ namespace upconv {
 template <class Element>
 __device__ __forceinline__ typename Number<Element>::Sum operand_value(const arguments::Operand& o, i64 index) {
   return to_float(static_cast<const Element*>(o.data)[index]);
+}
+
+__device__ __forceinline__ float constant(const float* p) { return __ldg(p); }
+__device__ __forceinline__ double constant(const double* p) { return __ldg(p); }
+template <class Half>
+__device__ __forceinline__ Half constant(const Half* p) {
+  return {__ldg(&p->bits)};
+}
+
+/// One that nothing writes while the kernel runs: read once for all elements that have it in common.
+template <class Element>
+__device__ __forceinline__ typename Number<Element>::Sum constant_value(const arguments::Operand& o, i64 index) {
+  return to_float(constant(static_cast<const Element*>(o.data) + index));
 }
 
 /// The element of an operand that lies in any way, for the value at `at`.
@@ -3314,7 +3373,6 @@ __device__ __forceinline__ constexpr RowSet row_set(int set) {
 }
 
 /// Few of them are written out in the code of each step; many are looked up.
-constexpr bool sets_written_out = all_sets * rounds * (NB / staged) <= 192;
 
 __device__ __forceinline__ void find_sets(RowSet* sets, int thread) {
   if (thread < all_sets) sets[thread] = row_set(thread);
@@ -3398,20 +3456,42 @@ __device__ __forceinline__ Element* corner_of(const Arguments& a, const Place& p
          c.h * a.out_strides.h + c.w * a.out_strides.w;
 }
 
-/// What a sum of one channel becomes.
+/// What the sums of one channel become.
 struct Finish {
   const Arguments& a;
   const Operands& operands;
   float bias;
   int channel;  ///< Of all groups.
+  OfChannel of_channel;
 
   __device__ __forceinline__ Finish(const Arguments& of, const Operands& by, const Place& p, int number)
-      : a(of), operands(by), bias(bias_of(of, p, number)), channel(p.group * N + number) {}
-  /// For the element at `to`, which exists, of sample n.
-  __device__ __forceinline__ Element operator()(float sum, int n, const Element* to) const {
-    return from_float<Element>(epilogue(sum + bias, operands, n, channel, to - a.out));
+      : a(of),
+        operands(by),
+        bias(bias_of(of, p, number)),
+        channel(p.group * N + number),
+        of_channel(config::of_channel(by, channel)) {}
+  /// What the element at `to` of sample n is made with, whether it exists or not.
+  __device__ __forceinline__ OfElement read(bool exists, int n, const Element* to) const {
+    return of_element(operands, exists, n, channel, to - a.out);
+  }
+  __device__ __forceinline__ Element operator()(float sum, const OfElement& with) const {
+    return from_float<Element>(epilogue(sum + bias, of_channel, with));
   }
 };
+
+__device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
+  while (of % most != 0) --most;
+  return most;
+}
+/// Elements that a lane finishes together, of one row set and of how many: with an epilogue, one that finished one
+/// after the other would wait for each.
+constexpr int row_elements = rounds * at_once;
+constexpr int finished_at_once = !has_epilogue ? at_once : largest_divisor(row_elements, 8);
+constexpr int sets_at_once = has_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
+/// Written out, row sets and steps cost fewer instructions. An epilogue is there once: what follows it, and more than
+/// this of row sets, would no longer fit where instructions are kept.
+constexpr bool sets_written_out = !has_epilogue && all_sets * rounds * (NB / staged) <= 192;
+constexpr bool steps_written_out = !has_epilogue;
 
 /// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
@@ -3420,31 +3500,56 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
   const Finish finish(a, operands, p, channel);
+  constexpr int each = finished_at_once;
 #pragma unroll(sets_written_out ? all_sets : 1)
-  for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets_written_out ? row_set(i) : sets[i];
-    Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
-    const u32 bits = inside[i * 32 + lane];
-    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) + lane * at_once;
+  for (int i = 0; i < all_sets; i += sets_at_once) {
+    Element* row[sets_at_once];
+    const float* from[sets_at_once];
+    u32 bits[sets_at_once];
 #pragma unroll
-    for (int r = 0; r < rounds; ++r) {
-      const auto value = [&](int e) {
-        const int element = (r * 32 + lane) * at_once + e;
-        const int n = OPERANDS > 0 ? c.n + (spots[element / PHASES_W].dn & 0xffff) : 0;
-        return finish(set.staged < 0 ? 0.f : from[r * 32 * at_once + e], n, row + at[r][e]);
-      };
-      const auto in = [&](int e) { return (bits >> (r * at_once + e) & 1) != 0; };
-      if constexpr (at_once == 2) {
-        Element* to = row + at[r][0];
-        if (in(0) && in(1) && at[r][1] == at[r][0] + 1 && (reinterpret_cast<u64>(to) & 3) == 0) {
-          *reinterpret_cast<u32*>(to) = bits_of(value(0)) | bits_of(value(1)) << 16;
-        } else {
-          if (in(0)) *to = value(0);
-          if (in(1)) row[at[r][1]] = value(1);
+    for (int k = 0; k < sets_at_once; ++k) {
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
+      row[k] = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
+      bits[k] = inside[(i + k) * 32 + lane];
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements + lane * at_once;
+    }
+#pragma unroll
+    for (int first = 0; first < row_elements; first += each) {
+      Element value[sets_at_once][each];
+      float sum[sets_at_once][each];
+      OfElement with[sets_at_once][each];
+      const auto in = [&](int k, int e) { return (bits[k] >> (first + e) & 1) != 0; };
+      const auto to = [&](int k, int e) { return row[k] + at[(first + e) / at_once][(first + e) % at_once]; };
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) {
+          const int r = (first + e) / at_once, element = (r * 32 + lane) * at_once + (first + e) % at_once;
+          sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
+          if constexpr (OPERANDS > 0)
+            with[k][e] = finish.read(in(k, e), c.n + (spots[element / PHASES_W].dn & 0xffff), to(k, e));
         }
-      } else {
-        if (in(0)) row[at[r][0]] = value(0);
-      }
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; e += at_once) {
+          Element* first_to = to(k, e);
+          if constexpr (at_once == 2) {
+            if (in(k, e) && in(k, e + 1) && to(k, e + 1) == first_to + 1 &&
+                (reinterpret_cast<u64>(first_to) & 3) == 0) {
+              *reinterpret_cast<u32*>(first_to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
+            } else {
+              if (in(k, e)) *first_to = value[k][e];
+              if (in(k, e + 1)) *to(k, e + 1) = value[k][e + 1];
+            }
+          } else {
+            if (in(k, e)) *first_to = value[k][e];
+          }
+        }
     }
   }
 }
@@ -3454,33 +3559,61 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
                                            const Corner& c, const float* staging, const RowSet* sets, int channel,
                                            int lane) {
   if (channel >= N) return;
-  constexpr int sector = 32 / static_cast<int>(sizeof(Element));
+  constexpr int sector = 32 / static_cast<int>(sizeof(Element)), each = finished_at_once;
   Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
   const Finish finish(a, operands, p, channel);
 #pragma unroll(sets_written_out ? all_sets : 1)
-  for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets_written_out ? row_set(i) : sets[i];
-    const int h = c.h + set.h, d = c.d + set.d;
-    const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
-    Element* row = plane + d * a.out_strides.d + h * a.out_strides.h;
-    const int begin = static_cast<int>(reinterpret_cast<u64>(row + c.w) / sizeof(Element)) & (sector - 1);
-    const int whole = c.w + (-begin & (sector - 1)), first = c.w > 0 ? whole : 0;
-    const int end = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first;
-    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) - c.w;
+  for (int i = 0; i < all_sets; i += sets_at_once) {
+    Element* row[sets_at_once];
+    const float* from[sets_at_once];
+    int first_column[sets_at_once], end[sets_at_once];
 #pragma unroll
-    for (int r = 0; r < rounds; ++r) {
-      const int column = first + (r * 32 + lane) * at_once;
-      const auto value = [&](int e) { return finish(set.staged < 0 ? 0.f : from[column + e], c.n, row + column + e); };
-      if constexpr (at_once == 2) {
-        if (column + 1 < end && (reinterpret_cast<u64>(row + column) & 3) == 0) {
-          *reinterpret_cast<u32*>(row + column) = bits_of(value(0)) | bits_of(value(1)) << 16;
-        } else {
-          if (column < end) row[column] = value(0);
-          if (column + 1 < end) row[column + 1] = value(1);
+    for (int k = 0; k < sets_at_once; ++k) {
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
+      const int h = c.h + set.h, d = c.d + set.d;
+      const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+      row[k] = plane + d * a.out_strides.d + h * a.out_strides.h;
+      const int begin = static_cast<int>(reinterpret_cast<u64>(row[k] + c.w) / sizeof(Element)) & (sector - 1);
+      const int whole = c.w + (-begin & (sector - 1));
+      first_column[k] = c.w > 0 ? whole : 0;
+      end[k] = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first_column[k];
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements - c.w;
+    }
+#pragma unroll
+    for (int first = 0; first < row_elements; first += each) {
+      Element value[sets_at_once][each];
+      float sum[sets_at_once][each];
+      OfElement with[sets_at_once][each];
+      const auto column = [&](int k, int e) {
+        return first_column[k] + ((first + e) / at_once * 32 + lane) * at_once + (first + e) % at_once;
+      };
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) {
+          sum[k][e] = from[k] != nullptr && column(k, e) < end[k] ? from[k][column(k, e)] : 0.f;
+          if constexpr (OPERANDS > 0) with[k][e] = finish.read(column(k, e) < end[k], c.n, row[k] + column(k, e));
         }
-      } else {
-        if (column < end) row[column] = value(0);
-      }
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; e += at_once) {
+          Element* to = row[k] + column(k, e);
+          if constexpr (at_once == 2) {
+            if (column(k, e) + 1 < end[k] && (reinterpret_cast<u64>(to) & 3) == 0) {
+              *reinterpret_cast<u32*>(to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
+            } else {
+              if (column(k, e) < end[k]) to[0] = value[k][e];
+              if (column(k, e) + 1 < end[k]) to[1] = value[k][e + 1];
+            }
+          } else {
+            if (column(k, e) < end[k]) *to = value[k][e];
+          }
+        }
     }
   }
 }
@@ -3503,7 +3636,7 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
       const Spot spot = spots[element / PHASES_W];
       if (!is_inside(a, c, set, spot, element % PHASES_W)) continue;
       Element* to = row + spot.at + element % PHASES_W * a.out_strides.w;
-      *to = finish(set.staged < 0 ? 0.f : from[element], c.n + (spot.dn & 0xffff), to);
+      *to = finish(set.staged < 0 ? 0.f : from[element], finish.read(true, c.n + (spot.dn & 0xffff), to));
     }
   }
 }
@@ -3516,32 +3649,33 @@ __device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2
   if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
 }
 
-/// What was staged for a step is written while the next is staged.
-template <int step>
-__device__ __forceinline__ void store_from(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, const float (&acc)[BLOCKS * (NB / 2)], float* staging,
-                                           const Spot* spots, const RowSet* sets, const u32* inside,
-                                           const int (&at)[rounds][at_once], int group, int thread, int turn) {
-  if constexpr (step < store_steps) {
-    const int warp = thread / 32, lane = thread % 32;
-    const auto place = [&](int of) { return staging + ((turn + of) & 1) * place_words; };
-    meet(1 + group, 128);
-    if constexpr (step + 1 < store_steps) put_together<step + 1>(acc, place(step + 1), warp, lane);
-#pragma unroll
-    for (int part = 0; part < TOGETHER; ++part) {
-      const int number = step * TOGETHER + part;
-      const float* from = place(step) + part * (staged * channel_pitch);
-      if constexpr (result_last) {
-        write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
-      } else {
-        const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
-        if constexpr (LINE)
-          write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
-        else
-          write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
-      }
+/// The same of step `wanted`.
+template <int step = 0>
+__device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
+                                           int lane) {
+  if (wanted == step)
+    put_together<step>(acc, staging, warp, lane);
+  else if constexpr (step + 1 < store_steps)
+    put_wanted<step + 1>(wanted, acc, staging, warp, lane);
+}
+
+/// What was staged for the channels of a step at `from` on.
+__device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const int (&at)[rounds][at_once], int step, int warp,
+                                           int lane) {
+#pragma unroll(steps_written_out ? TOGETHER : 1)
+  for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
+    const int number = step * TOGETHER + part;
+    if constexpr (result_last) {
+      write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
+    } else {
+      const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
+      if constexpr (LINE)
+        write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
+      else
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
     }
-    store_from<step + 1>(a, operands, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
   }
 }
 
@@ -3565,8 +3699,16 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
         at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
       }
   }
-  put_together<0>(acc, staging + (turn & 1) * place_words, thread / 32, lane);
-  store_from<0>(a, operands, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
+  // What was staged for a step is written while the next is staged.
+  const int warp = thread / 32;
+  const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
+  put_together<0>(acc, place(0), warp, lane);
+#pragma unroll(steps_written_out ? store_steps : 1)
+  for (int step = 0; step < store_steps; ++step) {
+    meet(1 + group, 128);
+    if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, step, warp, lane);
+  }
   turn += store_steps;
   inside_turn ^= 1;
 }
@@ -3603,21 +3745,34 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
       for (int set = 0; set < all_sets; ++set) {
         const RowSet s = row_set(set);
         if (!is_inside(a, c, s, spot, 0)) continue;
-        const auto write = [&](Element* to, float v, int k) {
-          *to = from_float<Element>(
-              epilogue(v, operands, c.n + (spot.dn & 0xffff), p.group * N + channel + k, to - a.out));
-        };
         Element* row = corner + s.d * a.out_strides.d + s.h * a.out_strides.h;
+        const int n = c.n + (spot.dn & 0xffff);
+        const auto column_of = [&](int i) { return i / 2 * 8 + i % 2; };  // from the lane's first channel on
+        const auto exists = [&](int i) { return N % NB == 0 || channel + column_of(i) < N; };
+        constexpr int each = NB % 16 == 0 ? 4 : 2;
 #pragma unroll
-        for (int i = 0; i < NB / 4; ++i) {
-          const int j = i / 2, odd = i % 2;
-          const float sum =
-              s.staged < 0
-                  ? 0.f
-                  : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) * (NB / 2) +
-                        j * 4 + half * 2 + odd];
-          if (N % NB == 0 || channel + j * 8 + odd < N)
-            write(row + (j * 8 + odd) * a.out_strides.c, sum + bias[i], j * 8 + odd);
+        for (int first = 0; first < NB / 4; first += each) {
+          Element value[each];
+          OfElement with[each];
+          if constexpr (OPERANDS > 0)
+#pragma unroll
+            for (int i = 0; i < each; ++i)
+              with[i] = of_element(operands, exists(first + i), n, p.group * N + channel + column_of(first + i),
+                                   row + column_of(first + i) * a.out_strides.c - a.out);
+#pragma unroll
+          for (int i = 0; i < each; ++i) {
+            const int of = first + i, number = channel + column_of(of);
+            const float sum =
+                s.staged < 0 ? 0.f
+                             : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) *
+                                       (NB / 2) +
+                                   of / 2 * 4 + half * 2 + of % 2];
+            value[i] = from_float<Element>(epilogue(
+                sum + bias[of], config::of_channel(operands, p.group * N + (exists(of) ? number : 0)), with[i]));
+          }
+#pragma unroll
+          for (int i = 0; i < each; ++i)
+            if (exists(first + i)) row[column_of(first + i) * a.out_strides.c] = value[i];
         }
       }
     }
@@ -3667,6 +3822,10 @@ constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6
 constexpr bool goes_round = FRAGMENTS % ring == 0;
 constexpr int raw_words = tf32 ? 4 : 8;  ///< A lane's words of a fragment as they lie in shared memory.
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
+
+/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
+/// these have met, every one.
+constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
@@ -3832,7 +3991,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
       barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
-      barrier_init(empty0 + 8 * s, SHARED ? 4 * GROUPS : 4);
+      barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
     barriers_ready();
@@ -3898,7 +4057,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           const u32 w = RESIDENT ? weights0 + (tap * chunks + chunk) * (chunk_words * 4) : at;
           const auto release = [&](int which) {
             __syncwarp();
-            barrier_arrive_if(lane == 0 && which >= 0, empty + 8 * which);
+            barrier_arrive_if(lane < arriving && which >= 0, empty + 8 * which);
           };
           multiply(
               a, acc, fragments, lanes, at + streamed_words * 4 + before, w,
@@ -3921,7 +4080,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       hold(acc);
       if (!RESIDENT && held >= 0) {
         __syncwarp();
-        if (lane == 0) barrier_arrive(empty + 8 * held);
+        if (lane < arriving) barrier_arrive(empty + 8 * held);
       }
       if constexpr (SHARED) {
         p.n += group * a.second[0];
@@ -4558,6 +4717,17 @@ __device__ __forceinline__ Spot spot(const Closing& a, i64 at) {
   return in_plane(plane, static_cast<Index>(at - plane * a.at.values.c));
 }
 
+/// The value at `s`, or 0 where it is not `inside`: then `s` is any other place, whose value is worked out too. So
+/// nothing branches, and all values of a lane are on their way together.
+__device__ __forceinline__ S value_if(bool inside, const Closing& a, const Operands& operands, const Spot& s) {
+  if constexpr (config::ARGMAX > 0) {  // which writes
+    return inside ? value(a, operands, s.n, s.channel, s.inside) : S(0);
+  } else {
+    const S v = value(a, operands, s.n, s.channel, s.inside);
+    return inside ? v : S(0);
+  }
+}
+
 /// Runs of values begin at number `first`, in the plane that is looked up once, and end at most `length` later.
 struct Run {
   i64 plane;
@@ -4710,19 +4880,19 @@ extern "C" __global__ void __launch_bounds__(256)
     S v[most];
     int held = 0;
     if (run.one_plane) {
-      const Spot s = in_plane(run.plane, run.first);
+      Spot s = in_plane(run.plane, run.first);
 #pragma unroll
       for (int k = 0; k < most; ++k) {
         const bool inside = i + k * a.team < count;
-        v[k] = inside ? value(a, operands, s.n, s.channel, run.first + i + k * a.team) : S(0);
+        s.inside = run.first + (inside ? i + k * a.team : i);
+        v[k] = value_if(inside, a, operands, s);
         held += inside;
       }
     } else {
 #pragma unroll
       for (int k = 0; k < most; ++k) {
         const bool inside = i + k * a.team < count;
-        const Spot s = run.at(a, inside ? i + k * a.team : 0);
-        v[k] = inside ? value(a, operands, s.n, s.channel, s.inside) : S(0);
+        v[k] = value_if(inside, a, operands, run.at(a, inside ? i + k * a.team : 0));
         held += inside;
       }
     }
@@ -4905,7 +5075,7 @@ __device__ __forceinline__ S elu(S v, S alpha) {
 template <class S>
 __device__ __forceinline__ S gelu(S v) {
   const S density = S(0.39894228040143267794) * upconv::exponential(S(-0.5) * v * v);
-  return S(0.5) * complementary_error(v * S(-0.70710678118654752440)) + v * density;
+  return normal_below(v) + v * density;
 }
 /// Of v * s with s = 1 / (1 + exp(-2u)).
 template <class S>
@@ -6796,13 +6966,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -6854,13 +7040,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -6978,13 +7180,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -7037,13 +7255,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -7095,13 +7329,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -7140,6 +7390,7 @@ constexpr bool SHARED = true;
 constexpr bool WIDE = true;
 constexpr bool LINE = false;
 constexpr bool DIRECT = true;
+constexpr bool EVERY_LANE = false;
 constexpr int GROUPS = 3;
 constexpr int TOGETHER = 1;
 constexpr int SEGMENTS = 1;
@@ -7248,13 +7499,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -7304,250 +7571,6 @@ namespace config {
 typedef float Element;
 }
 """),
-    "gather_mma_2": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
-#include "mma/taps.cuh"
-namespace config {
-typedef float Element;
-constexpr upconv::Mode MODE = upconv::Mode::tf32;
-constexpr bool FORWARD = true;
-constexpr upconv::Dimension DIM_D = {1, 1, 1, false};
-constexpr upconv::Dimension DIM_H = {3, 1, 1, false};
-constexpr upconv::Dimension DIM_W = {3, 1, 1, false};
-constexpr int DEPTH = 8;
-constexpr int COLUMNS = 8;
-constexpr int LOOP = 0;
-constexpr int W_DEEP = 72;
-constexpr int W_WIDE = 9;
-constexpr int W_D = 9;
-constexpr int W_H = 3;
-constexpr int W_W = 1;
-constexpr bool SOURCE_LAST = false;
-constexpr bool OUT_LAST = false;
-constexpr bool WEIGHT_LAST = false;
-constexpr bool HAS_BIAS = true;
-constexpr int TN = 1;
-constexpr int TD = 1;
-constexpr int TH = 8;
-constexpr int TW = 32;
-constexpr int MT = 4;
-constexpr int NT = 1;
-constexpr int WARPS_M = 4;
-constexpr int WARPS_N = 1;
-constexpr int WARPS_K = 1;
-constexpr int J = 4;
-constexpr int KC = 8;
-constexpr bool RESIDENT = true;
-constexpr int LW = 34;
-constexpr int NPAD = 0;
-constexpr int KPITCH = 353;
-constexpr int SKEW = 0;
-constexpr bool STAGED = false;
-constexpr bool RAW_SOURCE = false;
-constexpr bool RAW_WEIGHT = false;
-constexpr int BLOCKS = 3;
-constexpr int FETCH_REGISTERS = 16;
-}
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace config {
-constexpr bool has_epilogue = true;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-template <class S>
-__device__ __forceinline__ S epilogue(S v) {
-  v = upconv::activation::gelu<S>(v);
-  return v;
-}
-template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
-}
-}  // namespace config
-"""),
-    "positions_2": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
-constexpr int KD = 1;
-constexpr int SD = 1;
-constexpr int PD = 0;
-constexpr int DD = 1;
-constexpr int SHIFT_D = 0;
-constexpr int W_TD = 9;
-constexpr int KH = 3;
-constexpr int SH = 1;
-constexpr int PH = 0;
-constexpr int DH = 1;
-constexpr int SHIFT_H = 0;
-constexpr int W_TH = 3;
-constexpr int KW = 3;
-constexpr int SW = 1;
-constexpr int PW = 0;
-constexpr int DW = 1;
-constexpr int SHIFT_W = 0;
-constexpr int W_TW = 1;
-constexpr int DTYPE = 0;
-constexpr int CI = 8;
-constexpr int CO = 8;
-constexpr int COT = 8;
-constexpr int UH = 3;
-constexpr int UW = 1;
-constexpr int THREADS = 256;
-constexpr int BLOCKS = 2;
-constexpr int W_GROUP = 576;
-constexpr int W_IN = 72;
-constexpr int W_OUT = 9;
-constexpr int IN_COLUMN = 1;
-constexpr int OUT_COLUMN = 1;
-constexpr int STAGE_AT = 576;
-constexpr int SLICES_AT = 832;
-constexpr bool FLAT = true;
-constexpr bool DX = false;
-constexpr bool BIAS = true;
-constexpr bool IN_CL = false;
-constexpr bool OUT_CL = false;
-constexpr bool GROUP_LANES = false;
-constexpr bool WHOLE = true;
-}
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace config {
-constexpr bool has_epilogue = true;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-template <class S>
-__device__ __forceinline__ S epilogue(S v) {
-  v = upconv::activation::gelu<S>(v);
-  return v;
-}
-template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
-}
-}  // namespace config
-"""),
-    "tiles_1": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
-constexpr bool backward = false;
-constexpr bool tf32 = true;
-constexpr bool has_bias = true;
-constexpr bool source_last = false;
-constexpr bool result_last = false;
-constexpr bool source_vectors = true;
-constexpr bool RESIDENT = true;
-constexpr int PARTS = 1;
-constexpr int K = 8;
-constexpr int N = 8;
-constexpr int NB = 8;
-constexpr int TAPS_HW = 9;
-constexpr int KD = 1;
-constexpr int SD = 1;
-constexpr int PD = 0;
-constexpr int DD = 1;
-constexpr int PH = 0;
-constexpr int PW = 0;
-constexpr int FIRST_H = -2;
-constexpr int FIRST_W = -4;
-constexpr int SOURCE_SH = 1;
-constexpr int SOURCE_SW = 1;
-constexpr int PLANES_H = 1;
-constexpr int PLANES_W = 1;
-__device__ constexpr int residue_h[] = {0};
-__device__ constexpr int residue_w[] = {0};
-constexpr int PHASES_H = 1;
-constexpr int PHASES_W = 1;
-__device__ constexpr int accumulator[] = {0};
-constexpr int USED_PHASES = 1;
-constexpr int ACCUMULATORS = 9;
-constexpr int SEGMENTS = 3;
-constexpr int SEGMENT_STEP = 16;
-constexpr int ROWS = 3;
-constexpr bool WARPS_DOWN = true;
-constexpr int GROUPS_ACROSS = 1;
-constexpr int GROUP_COLUMNS = 48;
-constexpr int TILE_ROWS = 24;
-constexpr int TILE_COLUMNS = 48;
-constexpr int PLANE_ROWS = 26;
-constexpr int PLANE_COLUMNS = 52;
-constexpr int PLANE_PITCH = 1352;
-constexpr int STAGES = 4;
-constexpr bool TURNS = false;
-constexpr int CONSUMERS = 2;
-constexpr int PRODUCERS = 128;
-constexpr int CONSUMER_REGISTERS = 208;
-constexpr int PRODUCER_REGISTERS = 80;
-__device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
-  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
-    "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
-    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
-}
-}
-#define UPCONV_PRODUCTS \
-  FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
-  FRAGMENT(1, 18, 2) PRODUCT(1, 3, 8) \
-  FRAGMENT(2, 34, 2) PRODUCT(2, 6, 8) \
-  FRAGMENT(3, 54, 2) PRODUCT(3, 0, 5) PRODUCT(3, 1, 8) \
-  FRAGMENT(4, 70, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
-  FRAGMENT(5, 86, 2) PRODUCT(5, 6, 5) PRODUCT(5, 7, 8) \
-  FRAGMENT(6, 106, 2) PRODUCT(6, 0, 2) PRODUCT(6, 1, 5) PRODUCT(6, 2, 8) \
-  FRAGMENT(7, 122, 2) PRODUCT(7, 3, 2) PRODUCT(7, 4, 5) PRODUCT(7, 5, 8) \
-  FRAGMENT(8, 138, 2) PRODUCT(8, 6, 2) PRODUCT(8, 7, 5) PRODUCT(8, 8, 8) \
-  FRAGMENT(9, 158, 2) PRODUCT(9, 1, 2) PRODUCT(9, 2, 5) \
-  FRAGMENT(10, 174, 2) PRODUCT(10, 4, 2) PRODUCT(10, 5, 5) \
-  FRAGMENT(11, 190, 2) PRODUCT(11, 7, 2) PRODUCT(11, 8, 5) \
-  FRAGMENT(12, 210, 2) PRODUCT(12, 2, 2) \
-  FRAGMENT(13, 226, 2) PRODUCT(13, 5, 2) \
-  FRAGMENT(14, 242, 2) PRODUCT(14, 8, 2) \
-  FRAGMENT(15, 3, 2) PRODUCT(15, 0, 7) \
-  FRAGMENT(16, 19, 2) PRODUCT(16, 3, 7) \
-  FRAGMENT(17, 35, 2) PRODUCT(17, 6, 7) \
-  FRAGMENT(18, 55, 2) PRODUCT(18, 0, 4) PRODUCT(18, 1, 7) \
-  FRAGMENT(19, 71, 2) PRODUCT(19, 3, 4) PRODUCT(19, 4, 7) \
-  FRAGMENT(20, 87, 2) PRODUCT(20, 6, 4) PRODUCT(20, 7, 7) \
-  FRAGMENT(21, 107, 2) PRODUCT(21, 0, 1) PRODUCT(21, 1, 4) PRODUCT(21, 2, 7) \
-  FRAGMENT(22, 123, 2) PRODUCT(22, 3, 1) PRODUCT(22, 4, 4) PRODUCT(22, 5, 7) \
-  FRAGMENT(23, 139, 2) PRODUCT(23, 6, 1) PRODUCT(23, 7, 4) PRODUCT(23, 8, 7) \
-  FRAGMENT(24, 159, 2) PRODUCT(24, 1, 1) PRODUCT(24, 2, 4) \
-  FRAGMENT(25, 175, 2) PRODUCT(25, 4, 1) PRODUCT(25, 5, 4) \
-  FRAGMENT(26, 191, 2) PRODUCT(26, 7, 1) PRODUCT(26, 8, 4) \
-  FRAGMENT(27, 211, 2) PRODUCT(27, 2, 1) \
-  FRAGMENT(28, 227, 2) PRODUCT(28, 5, 1) \
-  FRAGMENT(29, 243, 2) PRODUCT(29, 8, 1) \
-  FRAGMENT(30, 4, 2) PRODUCT(30, 0, 6) \
-  FRAGMENT(31, 20, 2) PRODUCT(31, 3, 6) \
-  FRAGMENT(32, 36, 2) PRODUCT(32, 6, 6) \
-  FRAGMENT(33, 56, 2) PRODUCT(33, 0, 3) PRODUCT(33, 1, 6) \
-  FRAGMENT(34, 72, 2) PRODUCT(34, 3, 3) PRODUCT(34, 4, 6) \
-  FRAGMENT(35, 88, 2) PRODUCT(35, 6, 3) PRODUCT(35, 7, 6) \
-  FRAGMENT(36, 108, 2) PRODUCT(36, 0, 0) PRODUCT(36, 1, 3) PRODUCT(36, 2, 6) \
-  FRAGMENT(37, 124, 2) PRODUCT(37, 3, 0) PRODUCT(37, 4, 3) PRODUCT(37, 5, 6) \
-  FRAGMENT(38, 140, 2) PRODUCT(38, 6, 0) PRODUCT(38, 7, 3) PRODUCT(38, 8, 6) \
-  FRAGMENT(39, 160, 2) PRODUCT(39, 1, 0) PRODUCT(39, 2, 3) \
-  FRAGMENT(40, 176, 2) PRODUCT(40, 4, 0) PRODUCT(40, 5, 3) \
-  FRAGMENT(41, 192, 2) PRODUCT(41, 7, 0) PRODUCT(41, 8, 3) \
-  FRAGMENT(42, 212, 2) PRODUCT(42, 2, 0) \
-  FRAGMENT(43, 228, 2) PRODUCT(43, 5, 0) \
-  FRAGMENT(44, 244, 2) PRODUCT(44, 8, 0) \
-
-namespace config {
-constexpr int FRAGMENTS = 45;
-}
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace config {
-constexpr bool has_epilogue = true;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-template <class S>
-__device__ __forceinline__ S epilogue(S v) {
-  v = upconv::activation::gelu<S>(v);
-  return v;
-}
-template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
-}
-}  // namespace config
-"""),
     "parts_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/parts.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
@@ -7582,6 +7605,9 @@ constexpr int COLLECT = 0;
 constexpr bool FINISH = false;
 constexpr int AS = 5;
 __device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  {
+  v = upconv::activation::gelu<S>(v);
+  }
   return v;
 }
 __device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
@@ -7647,104 +7673,6 @@ __device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, cons
 }
 """),
     "map_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/map.cuh", r"""#include "arguments/closing.cuh"
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace upconv {
-__device__ __forceinline__ i64 quotient(i64 a, i64 b);
-__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
-}
-namespace config {
-typedef float Element;
-typedef float Stored;
-typedef float Out;
-typedef upconv::Number<Element>::Sum S;
-constexpr int CHANNELS = 64;
-constexpr int RESULT_CHANNELS = 64;
-constexpr bool WIDE = false;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-constexpr bool POOL = false;
-constexpr bool AVERAGE = false;
-constexpr int ARGMAX = 0;
-constexpr bool COUNT_PAD = true;
-constexpr int KD = 1;
-constexpr int SD = 1;
-constexpr int PAD_D = 0;
-constexpr int KH = 1;
-constexpr int SH = 1;
-constexpr int PAD_H = 0;
-constexpr int KW = 1;
-constexpr int SW = 1;
-constexpr int PAD_W = 0;
-__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
-  {
-    const S* t = static_cast<const S*>(a.tables[0]) + 3 * (upconv::i64(n) * CHANNELS + channel);
-    v = (v - t[0]) * t[1] + t[2];
-  }
-  return v;
-}
-__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
-  return v;
-}
-__device__ __forceinline__ S middle(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
-  return v;
-}
-__device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
-  return v;
-}
-}
-"""),
-    "parts_1": ("UPCONV_BASE || UPCONV_HOPPER", "closing/parts.cuh", r"""#include "arguments/closing.cuh"
-#include "epilogue/activations.cuh"
-#include "epilogue/operands.cuh"
-namespace upconv {
-__device__ __forceinline__ i64 quotient(i64 a, i64 b);
-__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
-}
-namespace config {
-typedef float Element;
-typedef float Stored;
-typedef float Out;
-typedef upconv::Number<Element>::Sum S;
-constexpr int CHANNELS = 64;
-constexpr int RESULT_CHANNELS = 64;
-constexpr bool WIDE = false;
-constexpr int OPERANDS = 0;
-typedef upconv::arguments::Operands<OPERANDS> Operands;
-constexpr bool POOL = false;
-constexpr bool AVERAGE = false;
-constexpr int ARGMAX = 0;
-constexpr bool COUNT_PAD = true;
-constexpr int KD = 1;
-constexpr int SD = 1;
-constexpr int PAD_D = 0;
-constexpr int KH = 1;
-constexpr int SH = 1;
-constexpr int PAD_H = 0;
-constexpr int KW = 1;
-constexpr int SW = 1;
-constexpr int PAD_W = 0;
-constexpr int COLLECT = 0;
-constexpr bool FINISH = false;
-constexpr int AS = 5;
-__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
-  {
-  v = upconv::activation::gelu<S>(v);
-  }
-  return v;
-}
-__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
-  return v;
-}
-__device__ __forceinline__ S middle(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
-  return v;
-}
-__device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
-  return v;
-}
-}
-"""),
-    "map_1": ("UPCONV_BASE || UPCONV_HOPPER", "closing/map.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace upconv {
@@ -8393,88 +8321,6 @@ struct bias_gradient_any_hopper_13 {
 };
 #endif
 
-#if UPCONV_BASE
-// conv, forward chain, tf32, base: cuda_gather_mma, tf32, 1x1x8x32 positions x 8 columns, warps 4x1x1 of 64x8, depth 8 (weights resident), runs of 4, 3 blocks of 25072 bytes shared
-struct forward_chain_tf32_base_14 {
-  static upconv::launch::GatherMmaFixed fixed() {
-    upconv::launch::GatherMmaFixed f;
-    f.groups = 8;
-    f.source_channels = 64;
-    f.out_channels = 64;
-    f.weight_group = 576;
-    f.columns = 8;
-    f.tile_h = 8;
-    f.tile_w = 32;
-    f.threads = 128;
-    f.shared_bytes = 25072;
-    f.blocks = 3;
-    return f;
-  }
-  static Kernels kernels() { return {{address(gather_mma_2::gather_mma)}}; }
-};
-#endif
-
-#if UPCONV_BASE
-// conv, forward chain, ieee, base: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
-struct forward_chain_ieee_base_15 {
-  static upconv::launch::PositionsFixed fixed() {
-    upconv::launch::PositionsFixed f;
-    f.groups = 8;
-    f.ci = 8;
-    f.co = 8;
-    f.uh = 3;
-    f.cot = 8;
-    f.sums = 24;
-    f.blocks = 2;
-    f.weight_floats = 576;
-    return f;
-  }
-  static Kernels kernels() { return {{address(positions_2::upconv_positions)}}; }
-};
-#endif
-
-#if UPCONV_HOPPER
-// conv, forward chain, tf32, hopper: cuda_tiles, tiles of 24x48 positions x 8 channels, 3x3 fragments a warp, weights resident, 4 stages, 197 KB
-struct forward_chain_tf32_hopper_16 {
-  static upconv::launch::TilesFixed fixed() {
-    upconv::launch::TilesFixed f;
-    f.resident = true;
-    f.vectors = true;
-    f.groups = 8;
-    f.k = 8;
-    f.n = 8;
-    f.w_k = 72;
-    f.w_n = 9;
-    f.w_tap = 1;
-    f.w_group = 576;
-    f.tile_rows = 24;
-    f.tile_columns = 48;
-    f.shared_bytes = 202128;
-    return f;
-  }
-  static Kernels kernels() { return {{address(tiles_1::tiles)}}; }
-};
-#endif
-
-#if UPCONV_HOPPER
-// conv, forward chain, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
-struct forward_chain_ieee_hopper_17 {
-  static upconv::launch::PositionsFixed fixed() {
-    upconv::launch::PositionsFixed f;
-    f.groups = 8;
-    f.ci = 8;
-    f.co = 8;
-    f.uh = 3;
-    f.cot = 8;
-    f.sums = 24;
-    f.blocks = 2;
-    f.weight_floats = 576;
-    return f;
-  }
-  static Kernels kernels() { return {{address(positions_2::upconv_positions)}}; }
-};
-#endif
-
 constexpr Step steps[] = {
 #if UPCONV_BASE
     step<forward_tf32_base_0>(0, FORWARD, 1, false),
@@ -8484,8 +8330,6 @@ constexpr Step steps[] = {
     step<weight_gradient_tf32_base_8>(0, WEIGHT_GRADIENT, 1, false),
     step<weight_gradient_ieee_base_9>(0, WEIGHT_GRADIENT, 0, false),
     step<bias_gradient_any_base_12>(0, BIAS_GRADIENT, -1, false),
-    step<forward_chain_tf32_base_14>(0, FORWARD_CHAIN, 1, false),
-    step<forward_chain_ieee_base_15>(0, FORWARD_CHAIN, 0, false),
 #endif
 #if UPCONV_HOPPER
     step<forward_tf32_hopper_2>(0, FORWARD, 1, true),
@@ -8495,8 +8339,6 @@ constexpr Step steps[] = {
     step<weight_gradient_tf32_hopper_10>(0, WEIGHT_GRADIENT, 1, true),
     step<weight_gradient_ieee_hopper_11>(0, WEIGHT_GRADIENT, 0, true),
     step<bias_gradient_any_hopper_13>(0, BIAS_GRADIENT, -1, true),
-    step<forward_chain_tf32_hopper_16>(0, FORWARD_CHAIN, 1, true),
-    step<forward_chain_ieee_hopper_17>(0, FORWARD_CHAIN, 0, true),
 #endif
 };
 
@@ -8668,7 +8510,7 @@ struct chain_0_training {
     }
   }
   static const void* kernel(int i) {
-    const void* const at[] = {address(parts_1::closing_parts), address(norm_0::closing_norm), address(map_1::closing_map)};
+    const void* const at[] = {address(parts_0::closing_parts), address(norm_0::closing_norm), address(map_0::closing_map)};
     return at[i];
   }
 };
@@ -8758,7 +8600,7 @@ constexpr ShapeRule chain_0_rules[] = {{}};
 constexpr OperandRule chain_0_operands[] = {{0, 2, 64}, {0, 2, 64}};
 
 constexpr Chain chains[] = {
-    {0, 2, 64, true, true, false, false, 0, 2, 0, 3u, chain_0_rules, chain_0_operands, passes<chain_0_results>(), passes<chain_0_training>(), passes<chain_0_gradient>()},
+    {0, 2, 64, false, true, false, false, 0, 2, 0, 3u, chain_0_rules, chain_0_operands, passes<chain_0_results>(), passes<chain_0_training>(), passes<chain_0_gradient>()},
 };
 
 }  // namespace exported

@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_03990f4b7a17"
+NAME = "upconv_e0e5e92c65be"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -317,10 +317,9 @@ __device__ __forceinline__ void static_for(F&& f) {
 """,
     "epilogue/activations.cuh": r"""// The epilogue's functions on one accumulator, float or double; src/epilogue/scalar.hpp defines them, and the host
 // writes their chain (src/epilogue/cuda_text.hpp). NaN stays NaN. Forms that subtract near-equal numbers are rewritten
-// (gelu by erfc, gelu_tanh and mish by one exponential), so small results keep their relative accuracy.
-// Measured on an H200 in fp32, arguments in [-100, 100], results above 1e-30: at most 3 ulp from torch's fp64, except
-// in the negative tails of gelu (86 ulp at -11.6), softplus (33 at -45) and gelu_tanh (11 at -3.8, not measured below
-// -4), where rounding the argument of the exponential shows.
+// (gelu by the tail of the normal distribution, gelu_tanh and mish by one exponential), so small results keep their
+// relative accuracy. Nothing branches: values that are worked out together wait for each other's instructions only.
+// docs/measured-cuda-fusion.md has what was measured of their accuracy and cost.
 #pragma once
 
 namespace upconv {
@@ -331,12 +330,53 @@ __device__ __forceinline__ float exponential_minus_one(float v) { return expm1f(
 __device__ __forceinline__ double exponential_minus_one(double v) { return expm1(v); }
 __device__ __forceinline__ float logarithm_of_one_plus(float v) { return log1pf(v); }
 __device__ __forceinline__ double logarithm_of_one_plus(double v) { return log1p(v); }
-__device__ __forceinline__ float complementary_error(float v) { return erfcf(v); }
-__device__ __forceinline__ double complementary_error(double v) { return erfc(v); }
 __device__ __forceinline__ float sine_of(float v) { return sinf(v); }
 __device__ __forceinline__ double sine_of(double v) { return sin(v); }
 __device__ __forceinline__ float hyperbolic_tangent(float v) { return tanhf(v); }
 __device__ __forceinline__ double hyperbolic_tangent(double v) { return tanh(v); }
+
+/// Within 1 and 2 ulp; results and arguments under 2^-126 are zero.
+__device__ __forceinline__ float reciprocal(float v) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+__device__ __forceinline__ float power_of_two(float v) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+
+/// n / d within 2 ulp, without the branch of an exact division; d is not subnormal, and over 2^126 taken for infinite.
+__device__ __forceinline__ float ratio(float n, float d) { return n * reciprocal(d); }
+__device__ __forceinline__ double ratio(double n, double d) { return n / d; }
+
+/// v / u, exactly, of a u that is known when the kernel is compiled: without a branch where neither it nor the quotient
+/// is near the ends of the range.
+__device__ __forceinline__ float divided(float v, float u) {
+  const float size = fabsf(u);
+  if (!(size > 1e-30f && size < 1e30f)) return v / u;
+  const float r = 1.f / u, q = v * r, exact = fmaf(fmaf(-q, u, v), r, q);
+  return fabsf(q) < 1e37f ? exact : q;
+}
+__device__ __forceinline__ double divided(double v, double u) { return v / u; }
+
+/// The standard normal distribution's share below v. Its tail is exp(-v^2 / 2) times a function that changes slowly: a
+/// polynomial in t = 1 / (1 + 0.33 |v|) times t, fitted to 6e-8 up to |v| = 14.5, where the exponential ends.
+__device__ __forceinline__ float normal_below(float v) {
+  const float t = reciprocal(fmaf(fabsf(v), 0.33f, 1.f));
+  float tail = fmaf(-0.020442497f, t, 0.121348783f);
+  tail = fmaf(tail, t, -0.263710707f);
+  tail = fmaf(tail, t, 0.2207845f);
+  tail = fmaf(tail, t, -0.0539695285f);
+  tail = fmaf(tail, t, 0.120776832f);
+  tail = fmaf(tail, t, 0.111319385f);
+  tail = fmaf(tail, t, 0.132269248f);
+  tail = fmaf(tail, t, 0.131623998f);
+  tail *= t * power_of_two(v * v * -0.72134752f);
+  return v < 0.f ? tail : 1.f - tail;
+}
+__device__ __forceinline__ double normal_below(double v) { return 0.5 * erfc(v * -0.70710678118654752440); }
 
 template <class S>
 __device__ __forceinline__ S clamp(S v, S low, S high) {
@@ -359,23 +399,23 @@ __device__ __forceinline__ S elu(S v, S alpha) {
 }
 template <class S>
 __device__ __forceinline__ S gelu(S v) {
-  return S(0.5) * v * complementary_error(v * S(-0.70710678118654752440));
+  return v * normal_below(v);
 }
 /// v/2 * (1 + tanh(u)) = v / (1 + exp(-2u)).
 template <class S>
 __device__ __forceinline__ S gelu_tanh(S v) {
   const S minus_two_u = S(-1.5957691216057307) * (v + S(0.044715) * v * v * v);
-  return v / (S(1) + upconv::exponential(minus_two_u));
+  return ratio(v, S(1) + upconv::exponential(minus_two_u));
 }
 template <class S>
 __device__ __forceinline__ S silu(S v) {
-  return v / (S(1) + upconv::exponential(-v));
+  return ratio(v, S(1) + upconv::exponential(-v));
 }
 /// tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2); beyond 20 it is 1 in either precision.
 template <class S>
 __device__ __forceinline__ S mish(S v) {
   const S e = upconv::exponential(v > S(20) ? S(20) : v), n = e * (e + S(2));
-  return v > S(20) ? v : v * (n / (n + S(2)));
+  return v > S(20) ? v : v * ratio(n, n + S(2));
 }
 template <class S>
 __device__ __forceinline__ S tanh(S v) {
@@ -383,7 +423,7 @@ __device__ __forceinline__ S tanh(S v) {
 }
 template <class S>
 __device__ __forceinline__ S sigmoid(S v) {
-  return S(1) / (S(1) + upconv::exponential(-v));
+  return ratio(S(1), S(1) + upconv::exponential(-v));
 }
 template <class S>
 __device__ __forceinline__ S hardtanh(S v, S low, S high) {
@@ -401,7 +441,8 @@ __device__ __forceinline__ S hardswish(S v) {
 template <class S>
 __device__ __forceinline__ S softplus(S v, S beta, S threshold) {
   const S z = v * beta, size = z < S(0) ? -z : z;
-  return z > threshold ? v : ((z > S(0) ? z : S(0)) + logarithm_of_one_plus(upconv::exponential(-size))) / beta;
+  const S smooth = (z > S(0) ? z : S(0)) + logarithm_of_one_plus(upconv::exponential(-size));
+  return z > threshold ? v : divided(smooth, beta);
 }
 
 template <class S>
@@ -464,12 +505,21 @@ struct Operands<0> {};
 //   Operands                            what the kernel takes as its LAST parameter, `const config::Operands operands`,
 //                                       an empty struct where no step reads an operand
 //   OPERANDS                            how many there are, a constexpr int
+//   OfChannel of_channel(operands, channel)
+//   OfElement of_element(operands, exists, n, channel, at)
+//                                       what the steps read for every element of channel `channel` (of all groups), and
+//                                       for that of sample n which is number `at` of y's memory. Structs without
+//                                       members where there is nothing to read. An element that does not `exists` (a
+//                                       tile that reaches over y's edge) has values too, of no meaning, and reading
+//                                       them branches nowhere
+//   S epilogue(S v, of_channel, of_element)
+//                                       the steps on the value v
 //   S epilogue(S v, const Operands& operands, int n, int channel, i64 at)
-//                                       the steps on the value v of sample n and channel `channel` (of all groups)
-//                                       whose element of y is number `at` of y's memory. Without operands it is
-//                                       epilogue(v): the other arguments cost nothing
-// With operands the element must exist: a kernel whose tile reaches over y's edge may not call it there. An operand may
-// be y itself, where every element is written by the thread that has called epilogue() for it.
+//                                       all of it, of an element that exists
+//   S epilogue(S v)                     where there are no operands
+// A lane waits for memory and for its functions' results once for all values that it reads, computes and stores in
+// that order; value by value, a branch around each, it waits every time. An operand may be y itself, where every
+// element is written by the thread that has read it.
 //
 // A launch passes the address that PassTensors or launch::Tensors calls `operands` as its last argument.
 #pragma once
@@ -482,6 +532,19 @@ namespace upconv {
 template <class Element>
 __device__ __forceinline__ typename Number<Element>::Sum operand_value(const arguments::Operand& o, i64 index) {
   return to_float(static_cast<const Element*>(o.data)[index]);
+}
+
+__device__ __forceinline__ float constant(const float* p) { return __ldg(p); }
+__device__ __forceinline__ double constant(const double* p) { return __ldg(p); }
+template <class Half>
+__device__ __forceinline__ Half constant(const Half* p) {
+  return {__ldg(&p->bits)};
+}
+
+/// One that nothing writes while the kernel runs: read once for all elements that have it in common.
+template <class Element>
+__device__ __forceinline__ typename Number<Element>::Sum constant_value(const arguments::Operand& o, i64 index) {
+  return to_float(constant(static_cast<const Element*>(o.data) + index));
 }
 
 /// The element of an operand that lies in any way, for the value at `at`.
@@ -2659,7 +2722,6 @@ __device__ __forceinline__ constexpr RowSet row_set(int set) {
 }
 
 /// Few of them are written out in the code of each step; many are looked up.
-constexpr bool sets_written_out = all_sets * rounds * (NB / staged) <= 192;
 
 __device__ __forceinline__ void find_sets(RowSet* sets, int thread) {
   if (thread < all_sets) sets[thread] = row_set(thread);
@@ -2743,20 +2805,42 @@ __device__ __forceinline__ Element* corner_of(const Arguments& a, const Place& p
          c.h * a.out_strides.h + c.w * a.out_strides.w;
 }
 
-/// What a sum of one channel becomes.
+/// What the sums of one channel become.
 struct Finish {
   const Arguments& a;
   const Operands& operands;
   float bias;
   int channel;  ///< Of all groups.
+  OfChannel of_channel;
 
   __device__ __forceinline__ Finish(const Arguments& of, const Operands& by, const Place& p, int number)
-      : a(of), operands(by), bias(bias_of(of, p, number)), channel(p.group * N + number) {}
-  /// For the element at `to`, which exists, of sample n.
-  __device__ __forceinline__ Element operator()(float sum, int n, const Element* to) const {
-    return from_float<Element>(epilogue(sum + bias, operands, n, channel, to - a.out));
+      : a(of),
+        operands(by),
+        bias(bias_of(of, p, number)),
+        channel(p.group * N + number),
+        of_channel(config::of_channel(by, channel)) {}
+  /// What the element at `to` of sample n is made with, whether it exists or not.
+  __device__ __forceinline__ OfElement read(bool exists, int n, const Element* to) const {
+    return of_element(operands, exists, n, channel, to - a.out);
+  }
+  __device__ __forceinline__ Element operator()(float sum, const OfElement& with) const {
+    return from_float<Element>(epilogue(sum + bias, of_channel, with));
   }
 };
+
+__device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
+  while (of % most != 0) --most;
+  return most;
+}
+/// Elements that a lane finishes together, of one row set and of how many: with an epilogue, one that finished one
+/// after the other would wait for each.
+constexpr int row_elements = rounds * at_once;
+constexpr int finished_at_once = !has_epilogue ? at_once : largest_divisor(row_elements, 8);
+constexpr int sets_at_once = has_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
+/// Written out, row sets and steps cost fewer instructions. An epilogue is there once: what follows it, and more than
+/// this of row sets, would no longer fit where instructions are kept.
+constexpr bool sets_written_out = !has_epilogue && all_sets * rounds * (NB / staged) <= 192;
+constexpr bool steps_written_out = !has_epilogue;
 
 /// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
@@ -2765,31 +2849,56 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
   const Finish finish(a, operands, p, channel);
+  constexpr int each = finished_at_once;
 #pragma unroll(sets_written_out ? all_sets : 1)
-  for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets_written_out ? row_set(i) : sets[i];
-    Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
-    const u32 bits = inside[i * 32 + lane];
-    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) + lane * at_once;
+  for (int i = 0; i < all_sets; i += sets_at_once) {
+    Element* row[sets_at_once];
+    const float* from[sets_at_once];
+    u32 bits[sets_at_once];
 #pragma unroll
-    for (int r = 0; r < rounds; ++r) {
-      const auto value = [&](int e) {
-        const int element = (r * 32 + lane) * at_once + e;
-        const int n = OPERANDS > 0 ? c.n + (spots[element / PHASES_W].dn & 0xffff) : 0;
-        return finish(set.staged < 0 ? 0.f : from[r * 32 * at_once + e], n, row + at[r][e]);
-      };
-      const auto in = [&](int e) { return (bits >> (r * at_once + e) & 1) != 0; };
-      if constexpr (at_once == 2) {
-        Element* to = row + at[r][0];
-        if (in(0) && in(1) && at[r][1] == at[r][0] + 1 && (reinterpret_cast<u64>(to) & 3) == 0) {
-          *reinterpret_cast<u32*>(to) = bits_of(value(0)) | bits_of(value(1)) << 16;
-        } else {
-          if (in(0)) *to = value(0);
-          if (in(1)) row[at[r][1]] = value(1);
+    for (int k = 0; k < sets_at_once; ++k) {
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
+      row[k] = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
+      bits[k] = inside[(i + k) * 32 + lane];
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements + lane * at_once;
+    }
+#pragma unroll
+    for (int first = 0; first < row_elements; first += each) {
+      Element value[sets_at_once][each];
+      float sum[sets_at_once][each];
+      OfElement with[sets_at_once][each];
+      const auto in = [&](int k, int e) { return (bits[k] >> (first + e) & 1) != 0; };
+      const auto to = [&](int k, int e) { return row[k] + at[(first + e) / at_once][(first + e) % at_once]; };
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) {
+          const int r = (first + e) / at_once, element = (r * 32 + lane) * at_once + (first + e) % at_once;
+          sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
+          if constexpr (OPERANDS > 0)
+            with[k][e] = finish.read(in(k, e), c.n + (spots[element / PHASES_W].dn & 0xffff), to(k, e));
         }
-      } else {
-        if (in(0)) row[at[r][0]] = value(0);
-      }
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; e += at_once) {
+          Element* first_to = to(k, e);
+          if constexpr (at_once == 2) {
+            if (in(k, e) && in(k, e + 1) && to(k, e + 1) == first_to + 1 &&
+                (reinterpret_cast<u64>(first_to) & 3) == 0) {
+              *reinterpret_cast<u32*>(first_to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
+            } else {
+              if (in(k, e)) *first_to = value[k][e];
+              if (in(k, e + 1)) *to(k, e + 1) = value[k][e + 1];
+            }
+          } else {
+            if (in(k, e)) *first_to = value[k][e];
+          }
+        }
     }
   }
 }
@@ -2799,33 +2908,61 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
                                            const Corner& c, const float* staging, const RowSet* sets, int channel,
                                            int lane) {
   if (channel >= N) return;
-  constexpr int sector = 32 / static_cast<int>(sizeof(Element));
+  constexpr int sector = 32 / static_cast<int>(sizeof(Element)), each = finished_at_once;
   Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
   const Finish finish(a, operands, p, channel);
 #pragma unroll(sets_written_out ? all_sets : 1)
-  for (int i = 0; i < all_sets; ++i) {
-    const RowSet set = sets_written_out ? row_set(i) : sets[i];
-    const int h = c.h + set.h, d = c.d + set.d;
-    const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
-    Element* row = plane + d * a.out_strides.d + h * a.out_strides.h;
-    const int begin = static_cast<int>(reinterpret_cast<u64>(row + c.w) / sizeof(Element)) & (sector - 1);
-    const int whole = c.w + (-begin & (sector - 1)), first = c.w > 0 ? whole : 0;
-    const int end = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first;
-    const float* from = staging + (set.staged < 0 ? 0 : set.staged * set_elements) - c.w;
+  for (int i = 0; i < all_sets; i += sets_at_once) {
+    Element* row[sets_at_once];
+    const float* from[sets_at_once];
+    int first_column[sets_at_once], end[sets_at_once];
 #pragma unroll
-    for (int r = 0; r < rounds; ++r) {
-      const int column = first + (r * 32 + lane) * at_once;
-      const auto value = [&](int e) { return finish(set.staged < 0 ? 0.f : from[column + e], c.n, row + column + e); };
-      if constexpr (at_once == 2) {
-        if (column + 1 < end && (reinterpret_cast<u64>(row + column) & 3) == 0) {
-          *reinterpret_cast<u32*>(row + column) = bits_of(value(0)) | bits_of(value(1)) << 16;
-        } else {
-          if (column < end) row[column] = value(0);
-          if (column + 1 < end) row[column + 1] = value(1);
+    for (int k = 0; k < sets_at_once; ++k) {
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
+      const int h = c.h + set.h, d = c.d + set.d;
+      const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+      row[k] = plane + d * a.out_strides.d + h * a.out_strides.h;
+      const int begin = static_cast<int>(reinterpret_cast<u64>(row[k] + c.w) / sizeof(Element)) & (sector - 1);
+      const int whole = c.w + (-begin & (sector - 1));
+      first_column[k] = c.w > 0 ? whole : 0;
+      end[k] = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first_column[k];
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements - c.w;
+    }
+#pragma unroll
+    for (int first = 0; first < row_elements; first += each) {
+      Element value[sets_at_once][each];
+      float sum[sets_at_once][each];
+      OfElement with[sets_at_once][each];
+      const auto column = [&](int k, int e) {
+        return first_column[k] + ((first + e) / at_once * 32 + lane) * at_once + (first + e) % at_once;
+      };
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) {
+          sum[k][e] = from[k] != nullptr && column(k, e) < end[k] ? from[k][column(k, e)] : 0.f;
+          if constexpr (OPERANDS > 0) with[k][e] = finish.read(column(k, e) < end[k], c.n, row[k] + column(k, e));
         }
-      } else {
-        if (column < end) row[column] = value(0);
-      }
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+#pragma unroll
+      for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+        for (int e = 0; e < each; e += at_once) {
+          Element* to = row[k] + column(k, e);
+          if constexpr (at_once == 2) {
+            if (column(k, e) + 1 < end[k] && (reinterpret_cast<u64>(to) & 3) == 0) {
+              *reinterpret_cast<u32*>(to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
+            } else {
+              if (column(k, e) < end[k]) to[0] = value[k][e];
+              if (column(k, e) + 1 < end[k]) to[1] = value[k][e + 1];
+            }
+          } else {
+            if (column(k, e) < end[k]) *to = value[k][e];
+          }
+        }
     }
   }
 }
@@ -2848,7 +2985,7 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
       const Spot spot = spots[element / PHASES_W];
       if (!is_inside(a, c, set, spot, element % PHASES_W)) continue;
       Element* to = row + spot.at + element % PHASES_W * a.out_strides.w;
-      *to = finish(set.staged < 0 ? 0.f : from[element], c.n + (spot.dn & 0xffff), to);
+      *to = finish(set.staged < 0 ? 0.f : from[element], finish.read(true, c.n + (spot.dn & 0xffff), to));
     }
   }
 }
@@ -2861,32 +2998,33 @@ __device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2
   if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
 }
 
-/// What was staged for a step is written while the next is staged.
-template <int step>
-__device__ __forceinline__ void store_from(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, const float (&acc)[BLOCKS * (NB / 2)], float* staging,
-                                           const Spot* spots, const RowSet* sets, const u32* inside,
-                                           const int (&at)[rounds][at_once], int group, int thread, int turn) {
-  if constexpr (step < store_steps) {
-    const int warp = thread / 32, lane = thread % 32;
-    const auto place = [&](int of) { return staging + ((turn + of) & 1) * place_words; };
-    meet(1 + group, 128);
-    if constexpr (step + 1 < store_steps) put_together<step + 1>(acc, place(step + 1), warp, lane);
-#pragma unroll
-    for (int part = 0; part < TOGETHER; ++part) {
-      const int number = step * TOGETHER + part;
-      const float* from = place(step) + part * (staged * channel_pitch);
-      if constexpr (result_last) {
-        write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
-      } else {
-        const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
-        if constexpr (LINE)
-          write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
-        else
-          write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
-      }
+/// The same of step `wanted`.
+template <int step = 0>
+__device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
+                                           int lane) {
+  if (wanted == step)
+    put_together<step>(acc, staging, warp, lane);
+  else if constexpr (step + 1 < store_steps)
+    put_wanted<step + 1>(wanted, acc, staging, warp, lane);
+}
+
+/// What was staged for the channels of a step at `from` on.
+__device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
+                                           const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const int (&at)[rounds][at_once], int step, int warp,
+                                           int lane) {
+#pragma unroll(steps_written_out ? TOGETHER : 1)
+  for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
+    const int number = step * TOGETHER + part;
+    if constexpr (result_last) {
+      write_channels(a, operands, p, c, from, spots, sets, p.column0 + number * 8, warp, lane);
+    } else {
+      const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
+      if constexpr (LINE)
+        write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
+      else
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
     }
-    store_from<step + 1>(a, operands, p, c, acc, staging, spots, sets, inside, at, group, thread, turn);
   }
 }
 
@@ -2910,8 +3048,16 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
         at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
       }
   }
-  put_together<0>(acc, staging + (turn & 1) * place_words, thread / 32, lane);
-  store_from<0>(a, operands, p, c, acc, staging, spots, sets, mine, at, group, thread, turn);
+  // What was staged for a step is written while the next is staged.
+  const int warp = thread / 32;
+  const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
+  put_together<0>(acc, place(0), warp, lane);
+#pragma unroll(steps_written_out ? store_steps : 1)
+  for (int step = 0; step < store_steps; ++step) {
+    meet(1 + group, 128);
+    if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, step, warp, lane);
+  }
   turn += store_steps;
   inside_turn ^= 1;
 }
@@ -2948,21 +3094,34 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
       for (int set = 0; set < all_sets; ++set) {
         const RowSet s = row_set(set);
         if (!is_inside(a, c, s, spot, 0)) continue;
-        const auto write = [&](Element* to, float v, int k) {
-          *to = from_float<Element>(
-              epilogue(v, operands, c.n + (spot.dn & 0xffff), p.group * N + channel + k, to - a.out));
-        };
         Element* row = corner + s.d * a.out_strides.d + s.h * a.out_strides.h;
+        const int n = c.n + (spot.dn & 0xffff);
+        const auto column_of = [&](int i) { return i / 2 * 8 + i % 2; };  // from the lane's first channel on
+        const auto exists = [&](int i) { return N % NB == 0 || channel + column_of(i) < N; };
+        constexpr int each = NB % 16 == 0 ? 4 : 2;
 #pragma unroll
-        for (int i = 0; i < NB / 4; ++i) {
-          const int j = i / 2, odd = i % 2;
-          const float sum =
-              s.staged < 0
-                  ? 0.f
-                  : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) * (NB / 2) +
-                        j * 4 + half * 2 + odd];
-          if (N % NB == 0 || channel + j * 8 + odd < N)
-            write(row + (j * 8 + odd) * a.out_strides.c, sum + bias[i], j * 8 + odd);
+        for (int first = 0; first < NB / 4; first += each) {
+          Element value[each];
+          OfElement with[each];
+          if constexpr (OPERANDS > 0)
+#pragma unroll
+            for (int i = 0; i < each; ++i)
+              with[i] = of_element(operands, exists(first + i), n, p.group * N + channel + column_of(first + i),
+                                   row + column_of(first + i) * a.out_strides.c - a.out);
+#pragma unroll
+          for (int i = 0; i < each; ++i) {
+            const int of = first + i, number = channel + column_of(of);
+            const float sum =
+                s.staged < 0 ? 0.f
+                             : acc[(segment * (row_sets * USED_W) + block_of[(s.staged < 0 ? 0 : s.staged) * USED_W]) *
+                                       (NB / 2) +
+                                   of / 2 * 4 + half * 2 + of % 2];
+            value[i] = from_float<Element>(epilogue(
+                sum + bias[of], config::of_channel(operands, p.group * N + (exists(of) ? number : 0)), with[i]));
+          }
+#pragma unroll
+          for (int i = 0; i < each; ++i)
+            if (exists(first + i)) row[column_of(first + i) * a.out_strides.c] = value[i];
         }
       }
     }
@@ -3012,6 +3171,10 @@ constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6
 constexpr bool goes_round = FRAGMENTS % ring == 0;
 constexpr int raw_words = tf32 ? 4 : 8;  ///< A lane's words of a fragment as they lie in shared memory.
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
+
+/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
+/// these have met, every one.
+constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
@@ -3177,7 +3340,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
       barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
-      barrier_init(empty0 + 8 * s, SHARED ? 4 * GROUPS : 4);
+      barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
     barriers_ready();
@@ -3243,7 +3406,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           const u32 w = RESIDENT ? weights0 + (tap * chunks + chunk) * (chunk_words * 4) : at;
           const auto release = [&](int which) {
             __syncwarp();
-            barrier_arrive_if(lane == 0 && which >= 0, empty + 8 * which);
+            barrier_arrive_if(lane < arriving && which >= 0, empty + 8 * which);
           };
           multiply(
               a, acc, fragments, lanes, at + streamed_words * 4 + before, w,
@@ -3266,7 +3429,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       hold(acc);
       if (!RESIDENT && held >= 0) {
         __syncwarp();
-        if (lane == 0) barrier_arrive(empty + 8 * held);
+        if (lane < arriving) barrier_arrive(empty + 8 * held);
       }
       if constexpr (SHARED) {
         p.n += group * a.second[0];
@@ -4370,13 +4533,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4428,13 +4607,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4473,6 +4668,7 @@ constexpr bool SHARED = false;
 constexpr bool WIDE = true;
 constexpr bool LINE = true;
 constexpr bool DIRECT = false;
+constexpr bool EVERY_LANE = false;
 constexpr int GROUPS = 3;
 constexpr int TOGETHER = 1;
 constexpr int SEGMENTS = 2;
@@ -4537,13 +4733,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4596,13 +4808,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4654,13 +4882,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
@@ -4713,13 +4957,29 @@ namespace config {
 constexpr bool has_epilogue = false;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
 template <class S>
-__device__ __forceinline__ S epilogue(S v) {
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
   return v;
 }
 template <class S>
-__device__ __forceinline__ S epilogue(S v, const Operands&, int, int, upconv::i64) {
-  return epilogue<S>(v);
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
 """),
