@@ -15,7 +15,7 @@ struct ClosingFixed {
   Int k_d = 1, k_h = 1, k_w = 1, s_d = 1, s_h = 1, s_w = 1, p_d = 0, p_h = 0, p_w = 0;  ///< Of the window.
   Int first = 2, last = 4;  ///< The dimensions of a unit (parts), of a column or a row: 1 channel to 4 w.
   Int row_first = 0;        ///< The first dimension of what an item of the value calls a row; 0: there is none.
-  Int split = 1, each = 1;  ///< columns: warps that share columns, columns of a thread.
+  Int split = 1, each = 1;  ///< columns: warps that share columns, columns of a thread; rows: values of a thread.
   bool batch = false;       ///< norm: sets are channels of all samples, else `per` planes that follow each other.
   Int per = 1;
   Int sum_bytes = 4;
@@ -136,8 +136,8 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
       break;
     default:
       a.team = 2;
-      while (a.team < 32 && 4 * a.team < a.length) a.team *= 2;
-      if (a.length > 128) a.team = 256;
+      while (a.team < 32 && f.each * a.team < a.length) a.team *= 2;
+      if (a.length > 32 * f.each) a.team = 256;
       l.blocks = ceil_div(a.units, closing_threads / a.team);
   }
   if (l.blocks > (Int(1) << 31) - 1) l.refusal = "more blocks than 2^31";

@@ -148,6 +148,7 @@ std::string closing_text(const ClosingPass& p, DType element, const launch::Clos
       break;
     }
     case Kind::rows:
+      t.constant("EACH", fixed.each);
       t.flag("NORM", p.layer_norm);
       t.flag("WEIGHT", p.weight >= 0);
       t.flag("BIAS", p.bias >= 0);

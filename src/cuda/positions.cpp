@@ -259,6 +259,8 @@ Result<std::unique_ptr<PassKernel>> Positions::make(const Request& r) {
   if (!r.forced && g.ci >= few && g.co >= few)
     return unsupported(std::to_string(g.ci) + " x " + std::to_string(g.co) +
                        " channels a group; tensor cores win from " + std::to_string(few) + " x " + std::to_string(few));
+  if (!r.forced && worth_tensor_cores(r))
+    return unsupported("few input channels, but so many taps and results that tensor cores win");
   if (g.groups > (std::int64_t(1) << 31) - 65536) return unsupported("more than 2^31 groups");
   auto k = std::make_unique<Positions>(r);
   if (Status s = k->choose(r.forced); !s.ok()) return s;
