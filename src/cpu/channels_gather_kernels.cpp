@@ -166,6 +166,7 @@ void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) 
   const std::int64_t w0 = source_origin(c, box, 2), ew = c.dim[2].tile_source;
   const std::int64_t begin = maximum(0, -w0), end = maximum(begin, minimum(ew, c.dim[2].source_size - w0));
   const std::int64_t line = ew * c.pitch;
+  LineReader<S, T, Even> reader(c.source, c.k, end - begin, Even{c.pitch});
   for (std::int64_t n = box.n0; n < box.n1; ++n) {
     for (std::int64_t ld = 0; ld < c.dim[0].tile_source; ++ld) {
       const std::int64_t d = source_origin(c, box, 0) + ld;
@@ -180,10 +181,11 @@ void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) 
         if (end < ew) std::memset(tile + end * c.pitch, 0, std::size_t((ew - end) * c.pitch) * sizeof(T));
         const S* from = source + n * c.source.n + box.group * c.k * c.source.c + d * c.source.d + h * c.source.h +
                         (w0 + begin) * c.source.w;
-        read_line(from, c.source, c.k, end - begin, tile + begin * c.pitch, Even{c.pitch});
+        reader.add(from, tile + begin * c.pitch);
       }
     }
   }
+  reader.flush();
 }
 
 /// Destination positions inside the box and one segment of each dimension, as offsets into the two local tiles.
@@ -248,15 +250,19 @@ KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSeg
   return {s.run_source, s.run_panel, count, 0, step * c.k};
 }
 
-/// Products of listed positions with one block of channels.
+/// Products of listed positions with one block of channels, in nearly equal register tiles: of a few rows left over,
+/// each product would wait for the one before it.
 template <class T>
 void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel,
                         int vectors, bool accumulate) {
-  const int rows = vectors == 3 ? block_m3 : block_m;
-  const auto full = multiply_of<T>(rows, vectors);
+  const std::int64_t most = vectors == 3 ? block_m3 : block_m, tiles = (count + most - 1) / most;
+  const std::int64_t rows = count / tiles, longer = count % tiles;  // so many have a row more
+  const auto more = longer > 0 ? multiply_of<T>(int(rows + 1), vectors) : nullptr;
+  const auto fewer = multiply_of<T>(int(rows), vectors);
   std::int64_t i = 0;
-  for (; i + rows <= count; i += rows) full(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
-  if (i < count) multiply_of<T>(int(count - i), vectors)(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  for (std::int64_t t = 0; t < longer; ++t, i += rows + 1)
+    more(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  for (; i < count; i += rows) fewer(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
 }
 
 /// A range of channels of a group: their packed panels and their place in the destination tile.
