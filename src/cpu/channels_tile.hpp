@@ -166,14 +166,6 @@ static inline void transpose_tile(const T* in, std::int64_t in_pitch, T* out, Ta
   transpose_at(in, in_pitch, out, at, rows, cols);
 }
 
-/// Asks for `bytes` from p on. Channels of a planar tensor are far apart and a line is short: no hardware prefetcher
-/// sees it coming.
-template <int ForWriting, class S>
-static inline void fetch_ahead(const S* p, std::int64_t count) {
-  const char* at = reinterpret_cast<const char*>(p);
-  for (std::int64_t i = 0; i < count * std::int64_t(sizeof(S)); i += 64) __builtin_prefetch(at + i, ForWriting);
-}
-
 inline constexpr std::int64_t line_chunk = 64;  // positions handled at a time when a line needs a temporary
 
 /// Lines of `count` positions and `channels` channels each on their way into a tile:

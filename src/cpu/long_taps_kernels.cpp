@@ -13,13 +13,6 @@ namespace {
 
 using namespace upconv::cpu;
 
-/// Asks for `count` elements that come next: rows of x are short and far apart.
-template <class S>
-static inline void fetch_ahead(const S* p, std::int64_t count) {
-  const char* at = reinterpret_cast<const char*>(p);
-  for (std::int64_t i = 0; i < count * std::int64_t(sizeof(S)); i += 64) __builtin_prefetch(at + i);
-}
-
 template <class T, int R>
 static inline void accumulate(const T* const* x, const T* window, std::int64_t positions, T* out) {
   constexpr int L = lanes<T>, width = 3 * L;
@@ -88,6 +81,9 @@ struct WeightTask {
   }
 };
 
+/// Windows that are asked for before they are copied: a stride apart, no hardware prefetcher follows them.
+constexpr std::int64_t windows_ahead = 12;
+
 /// Taps [t0, t0 + taps) of dy at `count` positions from i0 on, `width` elements each, zeros outside dy.
 template <class S, class T>
 void pack_windows(const LongTapsJob& job, const S* dy, std::int64_t i0, std::int64_t count, std::int64_t t0,
@@ -95,7 +91,13 @@ void pack_windows(const LongTapsJob& job, const S* dy, std::int64_t i0, std::int
   for (std::int64_t i = i0; i < i0 + count; ++i, row += job.width) {
     const std::int64_t o = i * job.stride + t0 - job.padding;
     if (taps == job.width && o >= 0 && o + taps <= job.out) {
-      widen_row(dy + o, row, taps);
+      if (o + windows_ahead * job.stride + taps <= job.out) fetch_ahead<0>(dy + o + windows_ahead * job.stride, taps);
+      if constexpr (sizeof(S) == sizeof(T)) {
+        const T* from = reinterpret_cast<const T*>(dy) + o;
+        for (int v = 0; v < 3; ++v) store(row + v * lanes<T>, load(from + v * lanes<T>));
+      } else {
+        widen_row(dy + o, row, taps);
+      }
       continue;
     }
     const std::int64_t a = o >= 0 ? 0 : -o < taps ? -o : taps, left = job.out - o;
@@ -113,7 +115,7 @@ void add_block(const LongTapsJob& job, const WeightTask<T>& t, const S* x, std::
     const T* row[4] = {};
     for (std::int64_t r = 0; r < rows; ++r) {
       const S* from = x + (c + r) * job.in;
-      if (c + 4 + r < t.c1) fetch_ahead(from + 4 * job.in, count);
+      if (c + 4 + r < t.c1) fetch_ahead<0>(from + 4 * job.in, count);
       if constexpr (sizeof(S) == sizeof(T)) {
         row[r] = from;
       } else {

@@ -102,9 +102,11 @@ struct WeightTask : Box<S> {
       const S* from = x + (group * v.channels + first_row + r) * v.c + origin[2] * v.d[2];
       for (std::int64_t n = 0; n < t.size[0] && sample + n < job.batch; ++n)
         for (std::int64_t d = 0; d < valid(0); ++d)
-          for (std::int64_t h = 0; h < valid(1); ++h)
-            gather_row(from + (sample + n) * v.n + (origin[0] + d) * v.d[0] + (origin[1] + h) * v.d[1], v.d[2],
-                       row + n * t.place[0] + d * t.place[1] + h * t.place[2], valid(2));
+          for (std::int64_t h = 0; h < valid(1); ++h) {
+            const S* line = from + (sample + n) * v.n + (origin[0] + d) * v.d[0] + (origin[1] + h) * v.d[1];
+            if (v.d[2] == 1 && r + 1 < rows) fetch_ahead<0>(line + v.c, valid(2));
+            gather_row(line, v.d[2], row + n * t.place[0] + d * t.place[1] + h * t.place[2], valid(2));
+          }
     }
   }
 
