@@ -93,9 +93,11 @@ struct GatherConfig {
   std::int64_t v_padded;           ///< v rounded up to whole vector blocks, as panels hold it
   std::int64_t all_taps;           ///< of all phases
   bool pack_in_task;               ///< few tiles: each task packs its own panels instead of all being packed first
+  std::int64_t pack_blocks;        ///< blocks of channels packed at once: several where their weights are neighbours
   std::int64_t tile_batch, batch_tiles;
   std::int64_t pitch;             ///< elements between source positions in the tile
   std::int64_t v_split, v_tasks;  ///< destination channels a task computes (a multiple of the vector block)
+  bool tiles_first;               ///< tasks of the same channels follow each other, not those of the same tile
   std::int64_t v_chunk;           ///< destination channels of the local destination tile
   std::int64_t k_chunk;           ///< products per pass over the register tile
   std::int64_t source_elements, dest_elements, panel_elements, positions;  ///< sizes of a worker's scratch
@@ -145,7 +147,7 @@ struct WeightConfig {
 struct GatherIsa {
   int vector_f32, vector_f64;  ///< lanes
   int block_m, block_n;        ///< the register tile: positions, vectors
-  /// Packs the weights of (group, block of channels) number `part`; returns whether all were finite.
+  /// Packs the weights of (group, pack_blocks blocks of channels) number `part`; returns whether all were finite.
   bool (*pack)(const GatherConfig&, const void* w, void* panels, std::int64_t part);
   /// `exact`: some weight is not finite, so no tap may touch a position it does not belong to.
   void (*run)(const GatherConfig&, const GatherTensors&, const void* panels, bool exact, void* scratch,

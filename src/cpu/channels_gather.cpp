@@ -53,6 +53,7 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 constexpr std::int64_t source_tile_bytes = 2 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
 constexpr std::int64_t panel_bytes = 40 << 10;         // of a weight panel in the first-level cache
+constexpr std::int64_t most_pack_blocks = 8;           // 1 KB of neighbouring weights, with AVX-512
 constexpr std::int64_t enough_positions = 640;         // per tile, to pay for streaming the weights
 constexpr std::int64_t enough_tasks = 16;              // to keep a few cores busy to the end
 constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
@@ -124,7 +125,7 @@ class GatherPass final : public PassKernel {
     job.tensors = {forward ? t.x : t.dy, t.w, t.b, forward ? t.y : t.dx, t.operands};
     job.panels = workspace;
     job.scratch = static_cast<char*>(workspace) + panels_bytes();
-    job.parts = config_.groups * ceil_div(config_.v, block_);
+    job.parts = config_.groups * ceil_div(ceil_div(config_.v, block_), config_.pack_blocks);
     job.tasks = config_.groups * config_.batch_tiles * config_.dim[0].tiles * config_.dim[1].tiles *
                 config_.dim[2].tiles * config_.v_tasks;
     if (job.tasks == 0) return;
@@ -336,6 +337,10 @@ class GatherPass final : public PassKernel {
         std::clamp<std::int64_t>(ceil_div(enough_tasks, std::max<std::int64_t>(config_.groups * tiles, 1)), 1, blocks);
     config_.v_split = ceil_div(blocks, splits) * block_;
     config_.v_tasks = ceil_div(config_.v, config_.v_split);
+    // What all tasks together read more of is what should still be in a cache when it is read again.
+    config_.tiles_first = config_.v * config_.taps > config_.batch * config_.dim[0].source_size *
+                                                         config_.dim[1].source_size * config_.dim[2].source_size;
+    config_.pack_blocks = config_.w_v == 1 ? most_pack_blocks : 1;
     const std::int64_t fit = std::max<std::int64_t>(dest_tile_bytes / (element_ * dest_positions) / block_, 1) * block_;
     config_.v_chunk = round_up(ceil_div(config_.v_split, ceil_div(config_.v_split, fit)), block_);
     config_.dest_elements = round_up(dest_positions * config_.v_chunk, 16);

@@ -79,34 +79,65 @@ void turn_block(const GatherConfig& c, const S* from, std::int64_t k_count, std:
   }
 }
 
-/// Packs all phases of the block of channels [v0, v0 + width) of a group: [phase][tap][k][width]. Returns whether all
-/// its weights are finite.
+template <class T>
+bool is_zero(Vec<T> probe) {
+  bool zero = true;
+  for (int i = 0; i < lanes<T>; ++i) zero &= probe[i] == T(0);
+  return zero;
+}
+
+/// Packs all phases of the block of channels [v0, v0 + width) of a group, whose weights begin at `from`, for taps that
+/// lie dense in w: [phase][tap][k][width]. Returns whether all its weights are finite.
 template <class S, class T>
-bool pack_block(const GatherConfig& c, const S* w, std::int64_t group, std::int64_t v0, T* panel) {
+bool pack_turned(const GatherConfig& c, const S* from, std::int64_t v0, T* panel) {
   constexpr std::int64_t widest = 3 * lanes<T>;
   const std::int64_t width = block_width<T>(c, v0), valid = minimum(width, c.v - v0);
-  const S* from = w + group * c.w_group + v0 * c.w_v;
   Vec<T> probe{};  // 0 * value summed: NaN as soon as one value is not finite
-  const bool turn = c.dense_taps && c.taps <= turned_lines;
-  const std::int64_t k_step = turn ? maximum(1, turned_lines / c.taps) : 1;
+  const std::int64_t k_step = maximum(1, turned_lines / c.taps);
   T turned[turned_lines * widest];
   std::memset(turned, 0, sizeof turned);  // channels beyond the last stay zero
   for (std::int64_t k0 = 0; k0 < c.k; k0 += k_step) {
     const std::int64_t k1 = minimum(k0 + k_step, c.k);
-    if (turn) turn_block(c, from + k0 * c.w_k, k1 - k0, valid, width, turned);
+    turn_block(c, from + k0 * c.w_k, k1 - k0, valid, width, turned);
     T* to = panel;
     for (std::int64_t p = 0; p < c.n_phases; ++p) {
       const GatherPhase& phase = c.phases[p];
       for (std::int64_t t = 0; t < phase.n_taps; ++t, to += c.k * width)
         for (std::int64_t k = k0; k < k1; ++k)
-          if (turn)
-            copy_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, width, to + k * width, probe);
-          else
-            pack_line(from + k * c.w_k + phase.tap_weight[t], c.w_v, valid, width, to + k * width, probe);
+          copy_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, width, to + k * width, probe);
     }
   }
+  return is_zero<T>(probe);
+}
+
+/// The same for the blocks of channels from v0 to v1, and taps anywhere: all blocks' part of a tap is copied before the
+/// next, as it may lie pages away.
+template <class S, class T>
+bool pack_lines(const GatherConfig& c, const S* from, std::int64_t v0, std::int64_t v1, T* panel) {
+  Vec<T> probe{};
+  for (std::int64_t k = 0; k < c.k; ++k) {
+    std::int64_t tap = 0;  // of all phases
+    for (std::int64_t p = 0; p < c.n_phases; ++p)
+      for (std::int64_t t = 0; t < c.phases[p].n_taps; ++t, ++tap) {
+        const S* line = from + k * c.w_k + c.phases[p].tap_weight[t];
+        for (std::int64_t v = v0, width; v < v1; v += width) {
+          width = block_width<T>(c, v);
+          T* to = panel + ((v - v0) * c.all_taps + tap * width) * c.k + k * width;
+          pack_line(line + (v - v0) * c.w_v, c.w_v, minimum(width, c.v - v), width, to, probe);
+        }
+      }
+  }
+  return is_zero<T>(probe);
+}
+
+/// Packs the blocks of channels from v0 to v1 of a group.
+template <class S, class T>
+bool pack_blocks(const GatherConfig& c, const S* w, std::int64_t group, std::int64_t v0, std::int64_t v1, T* panel) {
+  const S* from = w + group * c.w_group + v0 * c.w_v;
+  if (!c.dense_taps || c.taps > turned_lines) return pack_lines(c, from, v0, v1, panel);
   bool finite = true;
-  for (int i = 0; i < lanes<T>; ++i) finite &= probe[i] == T(0);
+  for (std::int64_t v = v0; v < v1; v += c.block)
+    finite &= pack_turned(c, from + (v - v0) * c.w_v, v, panel + (v - v0) * c.all_taps * c.k);
   return finite;
 }
 
@@ -117,8 +148,9 @@ std::int64_t panel_at(const GatherConfig& c, std::int64_t group, std::int64_t v0
 
 template <class S, class T>
 bool pack_part(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
-  const std::int64_t blocks = (c.v + c.block - 1) / c.block, group = part / blocks, v0 = part % blocks * c.block;
-  return pack_block(c, w, group, v0, panels + panel_at(c, group, v0));
+  const std::int64_t step = c.block * c.pack_blocks, parts = (c.v + step - 1) / step;
+  const std::int64_t group = part / parts, v0 = part % parts * step;
+  return pack_blocks(c, w, group, v0, minimum(v0 + step, c.v), panels + panel_at(c, group, v0));
 }
 
 // ---- one task ------------------------------------------------------------------------------------------------
@@ -132,9 +164,16 @@ struct Box {
 
 Box box_of(const GatherConfig& c, std::int64_t task) {
   Box box;
-  box.v_begin = task % c.v_tasks * c.v_split;
+  const std::int64_t tiles = c.batch_tiles * c.dim[0].tiles * c.dim[1].tiles * c.dim[2].tiles;
+  std::int64_t range = task % c.v_tasks;
+  if (c.tiles_first) {
+    range = task / tiles % c.v_tasks;
+    task = task / tiles / c.v_tasks * tiles + task % tiles;
+  } else {
+    task /= c.v_tasks;
+  }
+  box.v_begin = range * c.v_split;
   box.v_end = minimum(box.v_begin + c.v_split, c.v);
-  task /= c.v_tasks;
   for (int d = 2; d >= 0; --d) {
     box.q0[d] = c.dim[d].q_min + task % c.dim[d].tiles * c.dim[d].tile;
     box.q1[d] = minimum(box.q0[d] + c.dim[d].tile, c.dim[d].q_max);
@@ -166,6 +205,7 @@ void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) 
   const std::int64_t w0 = source_origin(c, box, 2), ew = c.dim[2].tile_source;
   const std::int64_t begin = maximum(0, -w0), end = maximum(begin, minimum(ew, c.dim[2].source_size - w0));
   const std::int64_t line = ew * c.pitch;
+  LineReader<S, T, Even> reader(c.source, c.k, end - begin, Even{c.pitch});
   for (std::int64_t n = box.n0; n < box.n1; ++n) {
     for (std::int64_t ld = 0; ld < c.dim[0].tile_source; ++ld) {
       const std::int64_t d = source_origin(c, box, 0) + ld;
@@ -180,10 +220,11 @@ void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) 
         if (end < ew) std::memset(tile + end * c.pitch, 0, std::size_t((ew - end) * c.pitch) * sizeof(T));
         const S* from = source + n * c.source.n + box.group * c.k * c.source.c + d * c.source.d + h * c.source.h +
                         (w0 + begin) * c.source.w;
-        read_line(from, c.source, c.k, end - begin, tile + begin * c.pitch, Even{c.pitch});
+        reader.add(from, tile + begin * c.pitch);
       }
     }
   }
+  reader.flush();
 }
 
 /// Destination positions inside the box and one segment of each dimension, as offsets into the two local tiles.
@@ -248,15 +289,19 @@ KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSeg
   return {s.run_source, s.run_panel, count, 0, step * c.k};
 }
 
-/// Products of listed positions with one block of channels.
+/// Products of listed positions with one block of channels, in nearly equal register tiles: of a few rows left over,
+/// each product would wait for the one before it.
 template <class T>
 void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const KRuns& runs, const T* panel,
                         int vectors, bool accumulate) {
-  const int rows = vectors == 3 ? block_m3 : block_m;
-  const auto full = multiply_of<T>(rows, vectors);
+  const std::int64_t most = vectors == 3 ? block_m3 : block_m, tiles = (count + most - 1) / most;
+  const std::int64_t rows = count / tiles, longer = count % tiles;  // so many have a row more
+  const auto more = longer > 0 ? multiply_of<T>(int(rows + 1), vectors) : nullptr;
+  const auto fewer = multiply_of<T>(int(rows), vectors);
   std::int64_t i = 0;
-  for (; i + rows <= count; i += rows) full(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
-  if (i < count) multiply_of<T>(int(count - i), vectors)(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  for (std::int64_t t = 0; t < longer; ++t, i += rows + 1)
+    more(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  for (; i < count; i += rows) fewer(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
 }
 
 /// A range of channels of a group: their packed panels and their place in the destination tile.
@@ -319,8 +364,8 @@ void run_channels(const GatherConfig& c, const Box& box, const S* w, const T* pa
   };
   if (!c.pack_in_task) return run({v0, v1, panels + panel_at(c, box.group, v0), s.dest});
   for (std::int64_t v = v0; v < v1;) {
-    exact = !pack_block(c, w, box.group, v, s.panel) && c.reads_zeros;
     const std::int64_t width = block_width<T>(c, v);
+    exact = !pack_blocks(c, w, box.group, v, minimum(v + width, c.v), s.panel) && c.reads_zeros;
     run({v, v + width, s.panel, s.dest + (v - v0)});
     v += width;
   }

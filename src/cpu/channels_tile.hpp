@@ -101,23 +101,37 @@ static inline void interleave(const T* in, std::int64_t in_pitch, T* out, std::i
     for (int r = 0; r < Rows; ++r) out[c * Rows + r] = in[r * in_pitch + c];
 }
 
+/// Columns of `Rows` rows, a block of as many columns at a time. The last block overlaps the one before it: whole lines
+/// are rarely a multiple of a block, and an element by itself costs as much as eight in a block.
+template <int Rows, class At>
+static inline void transpose_rows(const float* in, std::int64_t in_pitch, float* out, At at, std::int64_t cols) {
+  if (cols < Rows) {
+    for (std::int64_t c = 0; c < cols; ++c)
+      for (int i = 0; i < Rows; ++i) out[at(c) + i] = in[i * in_pitch + c];
+    return;
+  }
+  for (std::int64_t c = 0;; c = c + 2 * Rows <= cols ? c + Rows : cols - Rows) {
+    if constexpr (Rows == 4)
+      transpose4(in + c, in_pitch, out, at, c);
+    else
+      transpose_square(in + c, in_pitch, out, at, c);
+    if (c + Rows == cols) return;
+  }
+}
+
 /// out[at(c) + r] = in[r][c] for `rows` x `cols` elements.
 template <class At>
 static inline void transpose_at(const float* in, std::int64_t in_pitch, float* out, At at, std::int64_t rows,
                                 std::int64_t cols) {
   std::int64_t r = 0;
-  for (; r + transpose_block <= rows; r += transpose_block) {
-    std::int64_t c = 0;
-    for (; c + transpose_block <= cols; c += transpose_block)
-      transpose_square(in + r * in_pitch + c, in_pitch, out + r, at, c);
-    for (; c < cols; ++c)
-      for (std::int64_t i = 0; i < transpose_block; ++i) out[at(c) + r + i] = in[(r + i) * in_pitch + c];
-  }
-  for (; r + 4 <= rows; r += 4) {
-    std::int64_t c = 0;
-    for (; c + 4 <= cols; c += 4) transpose4(in + r * in_pitch + c, in_pitch, out + r, at, c);
-    for (; c < cols; ++c)
-      for (int i = 0; i < 4; ++i) out[at(c) + r + i] = in[(r + i) * in_pitch + c];
+  if (cols >= transpose_block)
+    for (; r + transpose_block <= rows; r += transpose_block)
+      transpose_rows<int(transpose_block)>(in + r * in_pitch, in_pitch, out + r, at, cols);
+  for (; r + 4 <= rows; r += 4) transpose_rows<4>(in + r * in_pitch, in_pitch, out + r, at, cols);
+  if (r < rows && rows >= 4) {
+    r = rows - 4;
+    transpose_rows<4>(in + r * in_pitch, in_pitch, out + r, at, cols);
+    return;
   }
   for (; r < rows; ++r)
     for (std::int64_t c = 0; c < cols; ++c) out[at(c) + r] = in[r * in_pitch + c];
@@ -152,44 +166,61 @@ static inline void transpose_tile(const T* in, std::int64_t in_pitch, T* out, Ta
   transpose_at(in, in_pitch, out, at, rows, cols);
 }
 
-/// Asks for `bytes` from p on. Channels of a planar tensor are far apart and a line is short: no hardware prefetcher
-/// sees it coming.
-template <int ForWriting, class S>
-static inline void fetch_ahead(const S* p, std::int64_t count) {
-  const char* at = reinterpret_cast<const char*>(p);
-  for (std::int64_t i = 0; i < count * std::int64_t(sizeof(S)); i += 64) __builtin_prefetch(at + i, ForWriting);
-}
-
 inline constexpr std::int64_t line_chunk = 64;  // positions handled at a time when a line needs a temporary
 
-/// `count` positions of one line, `channels` channels: tile[at(i) + c] = src[i * view.w + c * view.c], widened.
+/// Lines of `count` positions and `channels` channels each on their way into a tile:
+/// tile[at(i) + c] = src[i * view.w + c * view.c], widened. Eight channels of some lines are read while the next eight
+/// of them are asked for: of one short line alone they would not arrive in time.
 template <class S, class T, class At>
-static inline void read_line(const S* src, const TensorView& view, std::int64_t channels, std::int64_t count, T* tile,
-                             At at) {
-  if (view.w != 1) {  // channels_last: channels are contiguous
-    for (std::int64_t i = 0; i < count; ++i) widen_row(src + i * view.w, tile + at(i), channels);
-    return;
+class LineReader {
+ public:
+  LineReader(const TensorView& view, std::int64_t channels, std::int64_t count, At at)
+      : view_(view), channels_(channels), count_(count), at_(at), most_(line_group / (count > 0 ? count : 1)) {
+    most_ = most_ < 1 ? 1 : most_ > most_lines ? most_lines : most_;
   }
-  if constexpr (sizeof(S) == sizeof(T)) {
-    for (std::int64_t c = 0; c < channels; c += 8) {
-      for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<0>(src + j * view.c, count);
-      transpose_tile(reinterpret_cast<const T*>(src) + c * view.c, view.c, tile + c, at,
-                     channels - c < 8 ? channels - c : 8, count);
+  void add(const S* src, T* tile) {
+    if (view_.w != 1) {  // channels_last: channels are contiguous
+      for (std::int64_t i = 0; i < count_; ++i) widen_row(src + i * view_.w, tile + at_(i), channels_);
+      return;
     }
-  } else {
-    T rows[8 * line_chunk];
-    for (std::int64_t c = 0; c < channels; c += 8) {
-      for (std::int64_t j = c + 8; j < c + 16 && j < channels; ++j) fetch_ahead<0>(src + j * view.c, count);
-      const std::int64_t n = channels - c < 8 ? channels - c : 8;
-      for (std::int64_t i = 0; i < count; i += line_chunk) {
-        const std::int64_t m = count - i < line_chunk ? count - i : line_chunk;
-        for (std::int64_t j = 0; j < n; ++j) widen_row(src + (c + j) * view.c + i, rows + j * line_chunk, m);
+    src_[lines_] = src, tile_[lines_] = tile;
+    if (++lines_ == most_) flush();
+  }
+  /// Reads what was added.
+  void flush() {
+    for (std::int64_t c = 0; c < channels_; c += 8)
+      for (std::int64_t l = 0; l < lines_; ++l) {
+        const S* src = src_[l] + c * view_.c;
+        for (std::int64_t j = 8; j < 16 && c + j < channels_; ++j) fetch_ahead<0>(src + j * view_.c, count_);
+        read(src, tile_[l] + c, channels_ - c < 8 ? channels_ - c : 8);
+      }
+    lines_ = 0;
+  }
+
+ private:
+  void read(const S* src, T* tile, std::int64_t n) const {
+    if constexpr (sizeof(S) == sizeof(T)) {
+      transpose_tile(reinterpret_cast<const T*>(src), view_.c, tile, at_, n, count_);
+    } else {
+      T rows[8 * line_chunk];
+      for (std::int64_t i = 0; i < count_; i += line_chunk) {
+        const std::int64_t m = count_ - i < line_chunk ? count_ - i : line_chunk;
+        for (std::int64_t j = 0; j < n; ++j) widen_row(src + j * view_.c + i, rows + j * line_chunk, m);
         transpose_at(
-            rows, line_chunk, tile + c, [&](std::int64_t k) { return at(i + k); }, n, m);
+            rows, line_chunk, tile, [&](std::int64_t k) { return at_(i + k); }, n, m);
       }
     }
   }
-}
+
+  static constexpr std::int64_t line_group = 128;  // positions: eight channels of them are 4 KB
+  static constexpr std::int64_t most_lines = 16;
+  const TensorView& view_;
+  std::int64_t channels_, count_;
+  At at_;
+  std::int64_t most_, lines_ = 0;
+  const S* src_[most_lines];
+  T* tile_[most_lines];
+};
 
 /// Bias and epilogue of one channel over a row of positions, in place.
 template <class S, class T>
@@ -213,7 +244,7 @@ static inline void fill_line(S* dst, const TensorView& view, std::int64_t channe
   }
 }
 
-/// The reverse of read_line for results: dst gets bias[c] + tile, through the epilogue, narrowed.
+/// The reverse for results: dst gets bias[c] + tile, through the epilogue, narrowed.
 /// The line begins at `place`; bias may be null. `tile` is scratch afterwards.
 template <class S, class T>
 static inline void write_line(S* dst, const TensorView& view, std::int64_t channels, std::int64_t count, T* tile,

@@ -129,13 +129,14 @@ Tile tile_of(const WeightConfig& c, std::int64_t index) {
 
 template <class S, class T>
 void read_x(const WeightConfig& c, const Tile& t, const S* x, std::int64_t channels, T* to) {
+  LineReader<S, T, Even> reader(c.x, channels, t.i1[2] - t.i0[2], Even{c.x_pitch});
   for (std::int64_t n = t.n0; n < t.n1; ++n)
     for (std::int64_t d = t.i0[0]; d < t.i1[0]; ++d)
       for (std::int64_t h = t.i0[1]; h < t.i1[1]; ++h) {
         const std::int64_t line = ((n - t.n0) * c.dim[0].tile + d - t.i0[0]) * c.dim[1].tile + h - t.i0[1];
-        read_line(x + n * c.x.n + d * c.x.d + h * c.x.h + t.i0[2] * c.x.w, c.x, channels, t.i1[2] - t.i0[2],
-                  to + line * c.dim[2].tile * c.x_pitch, Even{c.x_pitch});
+        reader.add(x + n * c.x.n + d * c.x.d + h * c.x.h + t.i0[2] * c.x.w, to + line * c.dim[2].tile * c.x_pitch);
       }
+  reader.flush();
 }
 
 /// First output position of the tile in dimension d, if there were no edges.
@@ -161,16 +162,17 @@ void read_dy(const WeightConfig& c, const Share& s, const Tile& t, const S* dy, 
     hi[d] = minimum(o0[d] + c.dim[d].tile_out, c.dim[d].out_size);
   }
   if (lo[2] >= hi[2]) return;
+  LineReader<S, T, Table> reader(c.dy, channels, hi[2] - lo[2], Table{c.dy_offset + lo[2] - o0[2]});
   for (std::int64_t n = t.n0; n < t.n1; ++n)
     for (std::int64_t d = lo[0]; d < hi[0]; ++d) {
       if (!line_used(c, s, 0, d)) continue;
       for (std::int64_t h = lo[1]; h < hi[1]; ++h) {
         if (!line_used(c, s, 1, h)) continue;
         const std::int64_t line = ((n - t.n0) * c.dim[0].tile_out + d - o0[0]) * c.dim[1].tile_out + h - o0[1];
-        read_line(dy + n * c.dy.n + d * c.dy.d + h * c.dy.h + lo[2] * c.dy.w, c.dy, channels, hi[2] - lo[2],
-                  to + line * c.dy_line, Table{c.dy_offset + lo[2] - o0[2]});
+        reader.add(dy + n * c.dy.n + d * c.dy.d + h * c.dy.h + lo[2] * c.dy.w, to + line * c.dy_line);
       }
     }
+  reader.flush();
 }
 
 /// The lines of a tile whose positions meet the output through tap (kd, kh, kw).

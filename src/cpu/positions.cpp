@@ -16,6 +16,7 @@ namespace upconv::cpu {
 namespace {
 
 std::size_t round_up(std::size_t n) { return (n + 63) / 64 * 64; }
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class Positions final : public PassKernel {
  public:
@@ -134,9 +135,17 @@ class LongTaps final : public PassKernel {
         kernels_(&UPCONV_PER_ISA(long_taps_kernels)[static_cast<int>(r.problem.dtype)]) {
     const Geometry& g = r.geometry;
     const WeightStrides ws = weight_strides(r.problem, g);
-    job_ = {g.batch,      g.groups, g.ci,  g.co,      g.in[2],         g.out[2], g.kernel[2], g.stride[2], g.padding[2],
-            g.ci * ws.ci, ws.ci,    ws.co, ws.tap[2], kernels_->width, 0};
-    job_.blocks = (job_.kernel + job_.width - 1) / job_.width;
+    job_.batch = g.batch, job_.groups = g.groups, job_.ci = g.ci, job_.co = g.co, job_.in = g.in[2];
+    job_.out = g.out[2], job_.kernel = g.kernel[2], job_.stride = g.stride[2], job_.padding = g.padding[2];
+    job_.w_group = g.ci * ws.ci, job_.w_ci = ws.ci, job_.w_co = ws.co, job_.w_tap = ws.tap[2];
+    job_.width = kernels_->width;
+    job_.parts = ceil_div(job_.ci, long_taps_dw_channels);
+    job_.channels = ceil_div(ceil_div(job_.ci, job_.parts), 4) * 4;
+    job_.parts = ceil_div(job_.ci, job_.channels);
+    job_.blocks = ceil_div(job_.kernel, job_.width);
+    job_.ranges = ceil_div(job_.blocks, long_taps_dw_blocks);
+    job_.blocks_at_once = ceil_div(job_.blocks, job_.ranges);
+    job_.ranges = ceil_div(job_.blocks, job_.blocks_at_once);
   }
   std::size_t workspace_bytes(int workers) const override {
     return weight_ ? static_cast<std::size_t>(workers) * scratch_bytes() : 0;
@@ -149,7 +158,7 @@ class LongTaps final : public PassKernel {
       });
       return;
     }
-    share_out(executor, job_.groups * job_.co * job_.blocks, operations_,
+    share_out(executor, job_.groups * job_.co * job_.parts * job_.ranges, operations_,
               [&](std::int64_t i, std::int64_t end, int worker) {
                 for (; i < end; ++i)
                   kernels_->run(job_, t.x, t.dy, t.dw, i,
@@ -158,7 +167,8 @@ class LongTaps final : public PassKernel {
   }
   std::string detail() const override {
     return to_string(active_isa()) + ", vectors across taps, " +
-           (weight_ ? std::to_string(job_.width) + " taps a task"
+           (weight_ ? std::to_string(job_.channels) + " channels and " +
+                          std::to_string(job_.blocks_at_once * job_.width) + " taps a task"
                     : std::to_string(long_taps_channels) + " channels a task");
   }
 

@@ -43,14 +43,14 @@ static inline void register_tile(const Panel<T>& p, const T* source, T* destinat
         for (int r = 0; r < R; ++r) b[r] = broadcast(w[r]);
 #pragma GCC unroll 8
         for (int v = 0; v < N; ++v) {
-          const Vec<T> a = load(x + v * L);
+          const Vec<T> a = load_held(x + v * L);
 #pragma GCC unroll 4
           for (int r = 0; r < R; ++r) acc[r][v] += a * b[r];
         }
       } else {
         Vec<T> a[N];
 #pragma GCC unroll 8
-        for (int v = 0; v < N; ++v) a[v] = load(x + v * L);
+        for (int v = 0; v < N; ++v) a[v] = load_held(x + v * L);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const Vec<T> b = broadcast(w[r]);

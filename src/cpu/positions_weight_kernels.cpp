@@ -3,6 +3,7 @@
 // over the positions of a box; one horizontal sum a box adds to the partial dw of its slot, and slots are added in
 // order. Floor: as for dx, 12 multiply-adds per 7 loads; with one channel a group the loads bound it, or memory.
 // Compiled once per instruction set.
+#include "cpu/lane_sums.hpp"
 #include "cpu/positions.hpp"
 #include "cpu/positions_box.hpp"
 #include "cpu/positions_rows.hpp"
@@ -12,15 +13,6 @@ namespace upconv::UPCONV_ISA {
 namespace {
 
 constexpr int taps_of(int rows) { return rows == 1 ? 9 : rows == 2 ? 6 : rows == 3 ? 4 : 3; }
-
-template <class T>
-static inline T sum(Vec<T> v) {
-  T half[lanes<T>];
-  store(half, v);
-  for (int n = lanes<T> / 2; n > 0; n /= 2)
-    for (int i = 0; i < n; ++i) half[i] += half[i + n];
-  return half[0];
-}
 
 /// Rows of x against taps of dy over all runs of a box: out[r * out_pitch + k] = sum of x_r * dy_k.
 template <class T>
@@ -48,19 +40,16 @@ void products(Products<T>& p) {
         for (std::int64_t i = 0; i < t.run_length; i += L) {
           Vec<T> a[R];
 #pragma GCC unroll 4
-          for (int r = 0; r < R; ++r) a[r] = load(x + r * t.destination_pitch + i);
+          for (int r = 0; r < R; ++r) a[r] = load_held(x + r * t.destination_pitch + i);
 #pragma GCC unroll 9
           for (int k = 0; k < K; ++k) {
-            const Vec<T> b = load(dy[k] + i);
+            const Vec<T> b = load_held(dy[k] + i);
 #pragma GCC unroll 4
             for (int r = 0; r < R; ++r) acc[r][k] += a[r] * b;
           }
         }
       }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 9
-    for (int k = 0; k < K; ++k) p.out[r * K + k] = sum<T>(acc[r][k]);
+  sum_lanes(acc, p.out);
 }
 
 template <class T, int R, int K>
@@ -113,9 +102,11 @@ struct WeightTask : Box<S> {
       const S* from = x + (group * v.channels + first_row + r) * v.c + origin[2] * v.d[2];
       for (std::int64_t n = 0; n < t.size[0] && sample + n < job.batch; ++n)
         for (std::int64_t d = 0; d < valid(0); ++d)
-          for (std::int64_t h = 0; h < valid(1); ++h)
-            gather_row(from + (sample + n) * v.n + (origin[0] + d) * v.d[0] + (origin[1] + h) * v.d[1], v.d[2],
-                       row + n * t.place[0] + d * t.place[1] + h * t.place[2], valid(2));
+          for (std::int64_t h = 0; h < valid(1); ++h) {
+            const S* line = from + (sample + n) * v.n + (origin[0] + d) * v.d[0] + (origin[1] + h) * v.d[1];
+            if (v.d[2] == 1 && r + 1 < rows) fetch_ahead<0>(line + v.c, valid(2));
+            gather_row(line, v.d[2], row + n * t.place[0] + d * t.place[1] + h * t.place[2], valid(2));
+          }
     }
   }
 
