@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
 import subprocess
@@ -161,7 +162,9 @@ def main() -> int:
     file = ROOT / f"bench/results/kernelbench-{gpu}.json"
     known = {row["id"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
     built, order = {}, []
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    # Not forked: this process has used CUDA.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=spawn) as pool:
         waiting = {pool.submit(prepare, name): name for name in wanted}
         for future in as_completed(waiting):
             name = waiting[future]
