@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_8460b802e983"
+NAME = "upconv_553bac57df53"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -6407,7 +6407,7 @@ struct ClosingFixed {
   Int k_d = 1, k_h = 1, k_w = 1, s_d = 1, s_h = 1, s_w = 1, p_d = 0, p_h = 0, p_w = 0;  ///< Of the window.
   Int first = 2, last = 4;  ///< The dimensions of a unit (parts), of a column or a row: 1 channel to 4 w.
   Int row_first = 0;        ///< The first dimension of what an item of the value calls a row; 0: there is none.
-  Int split = 1, each = 1;  ///< columns: warps that share columns, columns of a thread.
+  Int split = 1, each = 1;  ///< columns: warps that share columns, columns of a thread; rows: values of a thread.
   bool batch = false;       ///< norm: sets are channels of all samples, else `per` planes that follow each other.
   Int per = 1;
   Int sum_bytes = 4;
@@ -6528,8 +6528,8 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
       break;
     default:
       a.team = 2;
-      while (a.team < 32 && 4 * a.team < a.length) a.team *= 2;
-      if (a.length > 128) a.team = 256;
+      while (a.team < 32 && f.each * a.team < a.length) a.team *= 2;
+      if (a.length > 32 * f.each) a.team = 256;
       l.blocks = ceil_div(a.units, closing_threads / a.team);
   }
   if (l.blocks > (Int(1) << 31) - 1) l.refusal = "more blocks than 2^31";
@@ -7571,7 +7571,7 @@ namespace config {
 typedef float Element;
 }
 """),
-    "parts_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/parts.cuh", r"""#include "arguments/closing.cuh"
+    "closing_parts_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/parts.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace upconv {
@@ -7621,7 +7621,7 @@ __device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, cons
 }
 }
 """),
-    "norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/norm.cuh", r"""#include "arguments/closing.cuh"
+    "closing_norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/norm.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace upconv {
@@ -7672,7 +7672,7 @@ __device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, cons
 }
 }
 """),
-    "map_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/map.cuh", r"""#include "arguments/closing.cuh"
+    "closing_map_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/map.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace upconv {
@@ -7723,7 +7723,7 @@ __device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, cons
 }
 }
 """),
-    "pull_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull.cuh", r"""#include "arguments/pull.cuh"
+    "closing_pull_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull.cuh", r"""#include "arguments/pull.cuh"
 #include "epilogue/slopes.cuh"
 #include "epilogue/operands.cuh"
 namespace upconv {
@@ -7795,7 +7795,7 @@ __device__ __forceinline__ S pull(S v, S g, const upconv::arguments::Pull& p, co
 }
 }
 """),
-    "pull_norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull_norm.cuh", r"""#include "arguments/pull.cuh"
+    "closing_pull_norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull_norm.cuh", r"""#include "arguments/pull.cuh"
 #include "epilogue/slopes.cuh"
 #include "epilogue/operands.cuh"
 namespace upconv {
@@ -7839,14 +7839,14 @@ __device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, con
 }
 }
 """),
-    "total_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/total.cuh", r"""#include "types.cuh"
+    "closing_total_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/total.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float In;
 typedef float Out;
 constexpr bool ADD = false;
 }
 """),
-    "pull_1": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull.cuh", r"""#include "arguments/pull.cuh"
+    "closing_pull_1": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull.cuh", r"""#include "arguments/pull.cuh"
 #include "epilogue/slopes.cuh"
 #include "epilogue/operands.cuh"
 namespace upconv {
@@ -8470,7 +8470,7 @@ struct chain_0_results {
     }
   }
   static const void* kernel(int i) {
-    const void* const at[] = {address(parts_0::closing_parts), address(norm_0::closing_norm), address(map_0::closing_map)};
+    const void* const at[] = {address(closing_parts_0::closing_parts), address(closing_norm_0::closing_norm), address(closing_map_0::closing_map)};
     return at[i];
   }
 };
@@ -8510,7 +8510,7 @@ struct chain_0_training {
     }
   }
   static const void* kernel(int i) {
-    const void* const at[] = {address(parts_0::closing_parts), address(norm_0::closing_norm), address(map_0::closing_map)};
+    const void* const at[] = {address(closing_parts_0::closing_parts), address(closing_norm_0::closing_norm), address(closing_map_0::closing_map)};
     return at[i];
   }
 };
@@ -8591,7 +8591,7 @@ struct chain_0_gradient {
     }
   }
   static const void* kernel(int i) {
-    const void* const at[] = {address(pull_0::closing_pull), address(pull_norm_0::closing_pull_norm), address(total_0::closing_total), address(pull_1::closing_pull)};
+    const void* const at[] = {address(closing_pull_0::closing_pull), address(closing_pull_norm_0::closing_pull_norm), address(closing_total_0::closing_total), address(closing_pull_1::closing_pull)};
     return at[i];
   }
 };

@@ -1,7 +1,8 @@
 // LayerNorm, softmax and reductions over short rows of neighbouring values (at most EACH a thread), which stay in
 // registers: a team of 2 to 32 lanes, or a block, has a row. Steps after a norm or softmax, a reduction over the same
 // rows, steps after that. The result may take the source's place. Floor: the source once, the result once.
-// Host preamble: EACH (values of a thread, at most), NORM, WEIGHT, BIAS (dense vectors along the row), EPS, SOFTMAX, REDUCE (-1: none).
+// Host preamble: EACH (values of a thread, at most), NORM, WEIGHT, BIAS (dense vectors along the row), EPS, SOFTMAX,
+// REDUCE (-1: none).
 #include "closing/collect.cuh"
 #include "closing/team.cuh"
 

@@ -67,7 +67,8 @@ launch::ClosingFixed closing_fixed(const ClosingPass& p, DType element) {
   f.batch = p.batch, f.per = p.per;
   f.sum_bytes = sum_bytes(element);
   if (p.kind == Kind::columns) share_columns(p, f);
-  // As many values on their way from memory as registers hold with ease; what is worked out once a row is shared by them.
+  // As many values on their way from memory as registers hold with ease; what is worked out once a row is shared by
+  // them.
   if (p.kind == Kind::rows) f.each = f.sum_bytes == 8 ? 4 : 8;
   return f;
 }

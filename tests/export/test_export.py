@@ -4,6 +4,7 @@ by name."""
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 import torch
@@ -43,6 +44,7 @@ def test_level_2_of_kernelbench(number, tmp_path):
     written = export(write(f"L2/{number}", tmp_path))
     assert findings(written) == []
     assert "constexpr Chain chains[]" in written
+    check_addresses(written)
 
 
 def test_level_3_of_kernelbench(tmp_path):
@@ -53,6 +55,19 @@ def test_level_3_of_kernelbench(tmp_path):
     written = export(path, keep_torch=True)
     assert findings(written, keep_torch=True) == []
     assert written.count(", ConvTranspose2d ") >= 0 and "ConvTranspose2d(" in written
+
+
+def check_addresses(written: str) -> None:
+    """Every kernel that a launch names is in the namespace that it names: files of one name do not stand for each other
+    (columns.cuh, closing/columns.cuh)."""
+    kernels = re.findall(r'^    "(\w+)": \("[^"]*", "([^"]*)"', written, re.MULTILINE)
+    files = dict(kernels)
+    assert len(files) == len(kernels) > 0
+    addresses = set(re.findall(r"address\((\w+)::(\w+)\)", written))
+    assert addresses
+    for space, entry in addresses:
+        source = torch.ops.upconv._kernel_source(files[space])
+        assert re.search(rf"\b{entry}\(", source), f"{entry} is not in {files[space]}"
 
 
 def level_1() -> dict[str, Problem]:
@@ -69,6 +84,7 @@ def test_level_1_of_kernelbench(p, tmp_path):
     path.write_text(text(p.rank, p.batch, p.in_channels, p.out_channels, p.input, tuple(p.kernel), options))
     written = export(path)
     assert findings(written) == []
+    check_addresses(written)
     module = tmp_path / "new.py"
     module.write_text(written)
     new = load(module)

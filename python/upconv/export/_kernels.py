@@ -149,7 +149,7 @@ class Kernels:
     def _kernel(self, file, entry, preamble, target) -> Kernel:
         kernel = self.kernels.get((file, preamble))
         if kernel is None:
-            stem = Path(file).stem
+            stem = "_".join(Path(file).with_suffix("").parts)  # columns.cuh is not closing/columns.cuh
             count = sum(k.file == file for k in self.kernels.values())
             kernel = self.kernels[file, preamble] = Kernel(f"{stem}_{count}", file, preamble)
         kernel.targets.add(target)
