@@ -58,6 +58,7 @@ constexpr Exception may_use_local_memory[] = {
      "up to 96 on sm_90a, where sums take 128 to 144 of 255 registers and the measured times include it; on sm_80 the "
      "window of dy at a stride of 10, where nothing has been measured"},
     {"closing/columns.cuh", 8, "sm_80 alone, where a minimum of what an epilogue would give is looked for in training"},
+    {"closing/parts.cuh", 8, "where a relu comes first (L2/61), ptxas stops at 40 registers of its own accord"},
     {"ordered_sum.cuh", 8, "fp64 only, where ptxas stops at 40 registers of its own accord"},
 };
 
