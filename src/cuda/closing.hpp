@@ -70,6 +70,7 @@ struct ClosingPass {
   std::optional<ClosingStep::Reduction> reduce;
   bool softmax = false;                                    ///< result: makes a softmax's table.
   bool layer_norm = false;                                 ///< rows
+  bool once = false;                                       ///< rows: no gradient will work these values out again.
   bool batch = false, center = false, statistics = false;  ///< norm
   std::int64_t per = 1;                                    ///< norm: planes that share mean and variance.
   double eps = 0.0;

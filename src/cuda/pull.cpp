@@ -27,7 +27,6 @@ launch::PullFixed fixed_of(const PullPass& p, DType element) {
   launch::PullFixed f;
   f.kind = static_cast<Int>(p.kind);
   f.closing = closing_fixed(forward_of(p), element);
-  if (p.kind == PullPass::Kind::rows) f.closing.each = 4;  // values and gradients
   if (p.kind == Kind::columns) share_pulled_columns(p, f.closing);
   f.arrives = static_cast<Int>(p.arrives);
   f.r_first = p.r_first, f.r_last = p.r_last;

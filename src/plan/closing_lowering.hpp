@@ -125,6 +125,7 @@ class ClosingLowering {
     const Epilogue later = pass.reduce ? pass.after_result : pass.middle;
     if (alone()) pass.after_result = pass.middle = {};
     pass.value = std::move(value_);
+    pass.once = purpose_ == Purpose::results;
     pass.out_type = sum_;
     const Shape5 shape = pass.result();
     const bool over = !alone() && !is_z(pass.value.source) && pass.in_place() && pass.value.stored == pass.out_type;
