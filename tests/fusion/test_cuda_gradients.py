@@ -48,6 +48,14 @@ def test_closing_alone(name):
         check(case, C.Chain(case.layer, closing=(closings(case)[name],)))
 
 
+@pytest.mark.parametrize("kind", ("max", "min"))
+def test_an_extreme_of_what_a_row_made(kind):
+    """The gradient looks for it among values that it works out again: they must be the same bits."""
+    for dtype in (torch.float32, torch.float64):
+        case = Case(1, dtype)
+        check(case, C.Chain(case.layer, closing=(C.Softmax((2,)), C.Reduce(kind, (2,)))), 200)
+
+
 @pytest.mark.parametrize("name", CLOSINGS)
 def test_closing_between_steps(name):
     """Nonlinear steps and operands of every kind that fit before and after."""
