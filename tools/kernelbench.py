@@ -58,6 +58,12 @@ def prepare(name: str) -> float:
     return time.monotonic() - start
 
 
+def reason(error: BaseException) -> str:
+    """What the compiler says first, without the folders of this machine; all it says is in the folder of the build."""
+    lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [type(error).__name__]
+    return re.sub(r"(/[^\s/:()]+)+/", "", next((s for s in lines if "error:" in s), lines[0]))[:200]
+
+
 def judge(name: str, args: argparse.Namespace) -> dict:
     from upconv.cli.check import read
     from upconv.cli.check.judge import Judge
@@ -169,7 +175,7 @@ def main() -> int:
         for future in as_completed(waiting):
             name = waiting[future]
             if future.exception():
-                known[name] = {"id": name, "failed": [f"not built: {str(future.exception())[-300:]}"]}
+                known[name] = {"id": name, "failed": [f"not built: {reason(future.exception())}"]}
                 print(show(known[name]), flush=True)
             else:
                 built[name] = future.result()
