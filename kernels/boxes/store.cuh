@@ -172,7 +172,7 @@ __device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
 /// Elements that a lane finishes together, of one row set and of how many: with an epilogue, one that finished one
 /// after the other would wait for each.
 constexpr int row_elements = rounds * at_once;
-constexpr int finished_at_once = !has_epilogue ? at_once : largest_divisor(row_elements, 8);
+constexpr int finished_at_once = has_epilogue ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
 constexpr int sets_at_once = has_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
 /// Written out, row sets and steps cost fewer instructions. An epilogue is there once: what follows it, and more than
 /// this of row sets, would no longer fit where instructions are kept.
