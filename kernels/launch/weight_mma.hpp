@@ -1,5 +1,5 @@
-// Launch of weight_mma.cuh and weight_sum.cuh for any batch and spatial size; the tile is fixed, the number of blocks
-// that share the positions is not.
+// Launch of weight_mma.cuh or weight_wgmma.cuh, and of weight_sum.cuh, for any batch and spatial size; the tile is
+// fixed, the number of blocks that share the positions is not.
 #pragma once
 
 #include "arguments/weight_mma.cuh"
@@ -11,12 +11,13 @@ namespace upconv::launch {
 struct WeightMmaFixed {
   bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
   bool x_last = false, y_last = false;
-  Int groups = 1, ci = 1, co = 1, taps = 1;         ///< Channels a group.
-  Int box_d = 1, box_h = 1, box_w = 1;              ///< Positions that a block brings in at once.
-  Int tiles = 1, tile_words = 1;                    ///< Blocks for one share of the positions; elements of dw in each.
-  Int element_bytes = 4, y_vector = 1;              ///< Most elements of dy that one copy may take.
-  Int occupancy = 1, shared_bytes = 0;              ///< Blocks of a multiprocessor.
-  double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
+  Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
+  Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
+  Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
+  Int element_bytes = 4, y_vector = 1;       ///< Most elements of dy that one copy may take.
+  Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
+  Int longest_chain = 0;                               ///< Positions that tensor cores may add up alone; 0: any.
+  double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
   Int workspace_limit = 64 << 20;
 
   template <class Visit>
@@ -26,7 +27,8 @@ struct WeightMmaFixed {
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
-    field("shared_bytes", shared_bytes), field("box_cycles", box_cycles);
+    field("shared_bytes", shared_bytes), field("threads", threads), field("longest_chain", longest_chain);
+    field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("workspace_limit", workspace_limit);
   }
   Int dw_size() const { return groups * ci * co * taps; }
@@ -99,7 +101,11 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   const double bytes = double(f.element_bytes) * double(batch) *
                        (double(f.groups * f.ci) * double(in[0] * in[1] * in[2]) +
                         double(f.groups * f.co) * double(out[0] * out[1] * out[2]));
-  p.splits = weight_mma_shares(f, p.boxes, bytes, processors).splits;
+  const WeightMmaShares shares = weight_mma_shares(f, p.boxes, bytes, processors);
+  p.splits = shares.splits;
+  const Int positions = box[0] * box[1] * box[2];
+  const Int chain = f.longest_chain > 0 ? most(1, f.longest_chain / positions) : shares.boxes_per_split;
+  p.chain = int(least(chain, shares.boxes_per_split));
   if (f.tiles * p.splits > 0x7fffffff) l.refusal = "more than 2^31 blocks";
   p.partial = p.splits > 1;
   l.grid = static_cast<unsigned>(f.tiles * p.splits);
@@ -127,7 +133,8 @@ bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, vo
   p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
   p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
   void* list[] = {&p};
-  if (!start(0, Shape{l.grid, 256, static_cast<unsigned>(f.shared_bytes)}, list)) return false;
+  if (!start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list))
+    return false;
   if (!p.partial) return true;
   Int size = p.dw_size;
   int splits = int(p.splits);
