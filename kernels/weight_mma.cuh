@@ -34,7 +34,7 @@ static_assert(quad_steps % WK == 0 && quad_steps * 8 * quad == box_positions, "w
 static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * NT * 8, "the warps tile the block");
 
 struct Copier {
-  static constexpr int threads = upconv::threads;
+  static constexpr int threads = upconv::threads, even = 1;
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   template <int bytes>
   __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
@@ -50,7 +50,9 @@ struct XTile : Copier {
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int, int) { return true; }
   __device__ static int channel_bytes(int channel) { return channel * x_pitch * 4; }
-  __device__ static int place_bytes(int line, int, int position) { return (line * BW + position) * element_bytes; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * BW + position) * element_bytes;
+  }
 };
 struct YTile : Copier {
   static constexpr int channels = NB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = PLANES;
@@ -60,8 +62,8 @@ struct YTile : Copier {
   __device__ static int h(int line) { return SH * line + h_origin(line); }
   __device__ static int w(int position, int plane) { return SW / IW * position + plane_residue(plane); }
   __device__ static int channel_bytes(int channel) { return channel * YP * 4; }
-  __device__ static int place_bytes(int line, int plane, int position) {
-    return (line * (PLANES * SPAN) + plane * SPAN + position) * element_bytes;
+  __device__ static int place_bytes(int channel, int line, int plane, int position) {
+    return channel_bytes(channel) + (line * (PLANES * SPAN) + plane * SPAN + position) * element_bytes;
   }
   __device__ static bool needed(int position, int plane) { return PLANES == 1 || position < plane_needed(plane); }
 };

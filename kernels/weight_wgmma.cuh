@@ -7,8 +7,8 @@
 // tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
 // lies K-major without swizzle, [16 bytes of positions][ci], and is read by the tensor cores themselves.
 //
-// WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes, STAGES - 1 ahead, by asynchronous
-// copies, and rounds x to TF32 in place. Tensor cores truncate as they accumulate: after `chain` boxes the sums are
+// WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes by asynchronous copies, and it or
+// (APART) another rounds x to TF32 in place. Tensor cores truncate as they accumulate: after `chain` boxes the sums are
 // added up in memory. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an
 // infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co *
 // taps at the tensor cores' rate).
@@ -19,22 +19,35 @@
 namespace upconv {
 
 constexpr bool tf32 = element == 0;
-constexpr int warpgroup = 128, multiplying = WGS * warpgroup, threads = multiplying + warpgroup;
+constexpr int warpgroup = 128, multiplying = WGS * warpgroup, threads = multiplying + (APART ? 2 : 1) * warpgroup;
 constexpr int quad = 16 / element_bytes;  ///< Positions of 16 bytes.
 constexpr int step = 2 * quad;            ///< Positions of a product.
-constexpr int box_positions = BD * BH * BW, steps = box_positions / step, box_quads = box_positions / quad;
-constexpr int x_pitch = (NB + 1) * 16;  ///< Bytes between quads: an odd multiple of 16, eight of them meet no bank.
-constexpr int x_bytes = (box_quads * x_pitch + 127) / 128 * 128;
-constexpr int y_bytes = (COB * YC * element_bytes + 127) / 128 * 128;
+constexpr int box_positions = BD * BH * BW, steps = box_positions / step;
+constexpr int row_bytes = 128, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
+constexpr int x_rows = (box_positions + row_positions - 1) / row_positions * NB, x_bytes = x_rows * row_bytes;
+constexpr int y_bytes = (COB * YC * element_bytes + 1023) / 1024 * 1024;
 constexpr int stage_bytes = x_bytes + y_bytes;
 constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 constexpr int ahead_most = STAGES - 1;  ///< Boxes whose copies are under way.
 static_assert(steps * step == box_positions && BW % quad == 0, "products of whole steps, quads of one line");
 static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
 
+/// Bytes from the start of a stage to a position of a channel of x: rows of 128 bytes whose quads are swizzled, so that
+/// neither copies nor products meet a bank twice. (Quads apart would do for products; but copies of 16 bytes whose
+/// places are not side by side ask the L2 for every sector twice.)
+__device__ constexpr int x_place(int channel, int position) {
+  return position / row_positions * (NB * row_bytes) + channel * row_bytes +
+         ((position % row_positions / quad) ^ (channel & 7)) * 16 + position % quad * element_bytes;
+}
+
 struct Bringer {
   static constexpr int threads = warpgroup;
-  __device__ static int thread() { return static_cast<int>(threadIdx.x) - multiplying; }
+  /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
+  __device__ __forceinline__ static int thread() {
+    int t = static_cast<int>(threadIdx.x) - multiplying;
+    asm volatile("" : "+r"(t));
+    return t;
+  }
   template <int bytes>
   __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
     copy_async<bytes>(to, from, inside);
@@ -48,9 +61,10 @@ struct XTile : Bringer {
   __device__ static int h(int line) { return line; }
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int, int) { return true; }
-  __device__ static int channel_bytes(int channel) { return channel * 16; }
-  __device__ static int place_bytes(int line, int, int position) {
-    return (line * (BW / quad) + position / quad) * x_pitch + position % quad * element_bytes;
+  static constexpr int even = 8;
+  __device__ static int channel_bytes(int channel) { return channel * row_bytes; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return x_place(channel, line * BW + position);
   }
 };
 struct YTile : Bringer {
@@ -62,7 +76,10 @@ struct YTile : Bringer {
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int position, int) { return position < SPAN_READ; }
   __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
-  __device__ static int place_bytes(int line, int, int position) { return (line * SPAN + position) * element_bytes; }
+  static constexpr int even = 1;
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * SPAN + position) * element_bytes;
+  }
 };
 
 /// This block's part of dw, and where its taps put position 0.
@@ -122,22 +139,16 @@ __device__ __forceinline__ u32 not_finite(const u32 (&v)[4]) {
   return carried & (element == 0 ? 0x80000000u : 0x80008000u);
 }
 
-/// Rounds x of a stage; says whether the stage's box must be multiplied one pair after the other.
-__device__ __forceinline__ bool finish_stage(u32 stage, bool edge, int thread) {
+/// Whether this thread's share of a stage holds an infinity or a NaN.
+__device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
   u32 found = 0;
-  if (tf32 || edge)
-#pragma unroll 4
-    for (int i = thread; i < box_quads * NB; i += warpgroup) {
-      const u32 at = stage + i / NB * x_pitch + i % NB * 16;
-      u32 v[4];
-      load_quad(v, at);
-      found |= not_finite(v);
-      if (tf32)
-        store_quad(at, round_tf32(__uint_as_float(v[0])), round_tf32(__uint_as_float(v[1])),
-                   round_tf32(__uint_as_float(v[2])), round_tf32(__uint_as_float(v[3])));
-    }
-  if (!edge) return false;
-  constexpr int line_quads = (SPAN_READ + quad - 1) / quad, lines = COB * LD * LH;
+  constexpr int box_quads = box_positions / quad;
+  for (int i = thread; i < box_quads * NB; i += warpgroup) {
+    u32 v[4];
+    load_quad(v, stage + x_place(i / box_quads, i % box_quads * quad));
+    found |= not_finite(v);
+  }
+  constexpr int line_quads = SPAN_READ / quad, lines = COB * LD * LH;
   for (int i = thread; i < lines * line_quads; i += warpgroup) {
     const int line = i / line_quads;
     u32 v[4];
@@ -148,30 +159,85 @@ __device__ __forceinline__ bool finish_stage(u32 stage, bool edge, int thread) {
   return found != 0;
 }
 
-__device__ __forceinline__ void bring_all(const WeightParams& p, const Part& part, u32 stages, u32 full, u32 empty,
-                                          int* masked) {
-  const int thread = Bringer::thread();
-  const i64 x_channels = (static_cast<i64>(part.group) * CI + part.ci0) * p.xs.c;
-  const i64 y_channels = (static_cast<i64>(part.group) * CO + part.co0) * p.ys.c;
-  Box ahead, now, apart;
-  ahead.start(part.split, p);
-  apart.start(p.splits, p);
-  now = ahead;
-  i64 brought = part.split;
-  int to = 0, at = 0, parity = 1;
-  const auto bring = [&] {
-    if (brought < p.boxes) {
-      barrier_wait(empty + 8 * to, parity);
-      const u32 stage_at = stages + to * stage_bytes;
-      stage<XTile>(p.x_vector, stage_at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
-                   ahead.w * BW, p.in_d, p.in_h, p.in_w);
-      stage<YTile>(p.y_vector, stage_at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
-                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
-                   SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
-      ahead.advance(apart, p);
-      brought += p.splits;
-      if (++to == STAGES) to = 0, parity ^= 1;
+/// Rounds x of a stage to TF32.
+__device__ __forceinline__ void round_x(u32 stage, int thread) {
+#pragma unroll 8
+  for (int i = thread; i < x_bytes / 16; i += warpgroup) {
+    u32 v[4];
+    load_quad(v, stage + i * 16);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) v[j] = round_tf32(__uint_as_float(v[j]));
+    store_quad(stage + i * 16, v[0], v[1], v[2], v[3]);
+  }
+}
+
+/// Barriers of the stages: copies have landed (where those that finish a stage are a warpgroup of their own), products
+/// may begin, products have ended.
+struct Barriers {
+  u32 landed, full, empty;
+};
+
+/// Starts the copies of this block's boxes, one after the other.
+struct Bringing {
+  Box ahead, apart;
+  i64 brought;
+  int to = 0, parity = 1;
+  i64 x_channels, y_channels;
+
+  __device__ __forceinline__ Bringing(const WeightParams& p, const Part& part)
+      : brought(part.split),
+        x_channels((static_cast<i64>(part.group) * CI + part.ci0) * p.xs.c),
+        y_channels((static_cast<i64>(part.group) * CO + part.co0) * p.ys.c) {
+    ahead.start(part.split, p);
+    apart.start(p.splits, p);
+  }
+  __device__ __forceinline__ bool more(const WeightParams& p) const { return brought < p.boxes; }
+  __device__ __forceinline__ void next(const WeightParams& p, const Part& part, u32 stages, const Barriers& barriers) {
+    barrier_wait(barriers.empty + 8 * to, parity);
+    const u32 at = stages + to * stage_bytes;
+    stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
+                 ahead.w * BW, p.in_d, p.in_h, p.in_w);
+    stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
+                 SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
+                 SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+    if (APART) {
+      barrier_arrive_after_copies(barriers.landed + 8 * to);
+      barrier_arrive(barriers.landed + 8 * to);  // what is narrower than a copy was stored
     }
+    ahead.advance(apart, p);
+    brought += p.splits;
+    if (++to == STAGES) to = 0, parity ^= 1;
+  }
+};
+
+/// Makes a stage ready whose copies all of this warpgroup have seen land.
+__device__ __forceinline__ void finish_stage(u32 stage, bool edge, int* masked, u32 full, int thread) {
+  if (thread == 0) *masked = 0;
+  // Where every operand is finite, the zeros outside the tensors make their products zero by themselves.
+  if (edge) {
+    meet(1, warpgroup);
+    if (holds_not_finite(stage, thread)) *masked = 1;
+    if (tf32) meet(1, warpgroup);
+  }
+  if (tf32) round_x(stage, thread);
+  fence_shared();
+  barrier_arrive(full);
+}
+
+/// The warpgroup that brings, and finishes what it brought unless another does.
+__device__ __forceinline__ void bring_all(const WeightParams& p, const Part& part, u32 stages, const Barriers& barriers,
+                                          int* masked) {
+  Bringing bringing(p, part);
+  if (APART) {
+#pragma unroll 1
+    while (bringing.more(p)) bringing.next(p, part, stages, barriers);
+    return;
+  }
+  const int thread = Bringer::thread();
+  Box now = bringing.ahead;
+  int at = 0;
+  const auto bring = [&] {
+    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
     copies_commit();
   };
 #pragma unroll 1
@@ -179,15 +245,28 @@ __device__ __forceinline__ void bring_all(const WeightParams& p, const Part& par
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits) {
     copies_wait<ahead_most - 1>();
-    if (thread == 0) masked[at] = 0;
     meet(1, warpgroup);
-    // Where every operand is finite, the zeros outside the tensors make their products zero by themselves.
-    if (finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), thread)) masked[at] = 1;
-    fence_shared();
-    barrier_arrive(full + 8 * at);
-    now.advance(apart, p);
+    finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), masked + at, barriers.full + 8 * at, thread);
+    now.advance(bringing.apart, p);
     if (++at == STAGES) at = 0;
     bring();  // behind this box: those that multiply it give back the stage that is waited for
+  }
+}
+
+/// The warpgroup that finishes what another brings.
+__device__ __forceinline__ void finish_all(const WeightParams& p, const Part& part, u32 stages,
+                                           const Barriers& barriers, int* masked) {
+  const int thread = static_cast<int>(threadIdx.x) - multiplying - warpgroup;
+  Box now, apart;
+  now.start(part.split, p);
+  apart.start(p.splits, p);
+  int at = 0, parity = 0;
+#pragma unroll 1
+  for (i64 b = part.split; b < p.boxes; b += p.splits) {
+    barrier_wait(barriers.landed + 8 * at, parity);
+    finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), masked + at, barriers.full + 8 * at, thread);
+    now.advance(apart, p);
+    if (++at == STAGES) at = 0, parity ^= 1;
   }
 }
 
@@ -222,7 +301,7 @@ __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]
 __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], u32 stage, u32 empty,
                                          int& held, int now) {
   constexpr int fragments = steps * MT;
-  const u64 b = descriptor(x_pitch, 128) | units_of(stage);
+  const u64 b = u64(1) << 62 | descriptor(16, 8 * row_bytes) | units_of(stage);  // swizzled by 128 bytes
   u32 row[MT][2];
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
@@ -246,7 +325,7 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
     hold(f[i % 2]);
     if (i + 1 < fragments) load_fragment(raw, row[(i + 1) % MT], (i + 1) / MT);
     mma_fence();
-    wgmma(sums[i % MT], f[i % 2], b + i / MT * (2 * x_pitch / 16));
+    wgmma(sums[i % MT], f[i % 2], b + x_place(0, i / MT * step) / 16);
     mma_commit();
   }
   held = now;
@@ -276,12 +355,11 @@ __device__ __forceinline__ void multiply_masked(Sums& sums, const WeightParams& 
                           static_cast<u32>(SW * w + part.shift.w + DW * row.tw) < static_cast<u32>(p.out_w);
         y[mt][half] = number(stage + x_bytes + row.place() + position_place(at));
       }
-    const char* x = stage + at / quad * x_pitch + at % quad * element_bytes + column * 32;
 #pragma unroll
     for (int j = 0; j < NB / 8; ++j)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const float v = number(x + j * 128 + i * 16);
+        const float v = number(stage + x_place(8 * j + 2 * column + i, at));
 #pragma unroll
         for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
@@ -384,24 +462,30 @@ __device__ __forceinline__ void multiply_all(const WeightParams& p, const Part& 
 
 __device__ __forceinline__ void run(const WeightParams& p) {
   extern __shared__ __align__(128) char shared[];
-  __shared__ unsigned long long barriers[2 * STAGES];
+  __shared__ unsigned long long words[3 * STAGES];
   __shared__ int masked[STAGES];
-  const u32 stages = shared_address(shared), full = shared_address(barriers), empty = full + 8 * STAGES;
+  const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
+  const Barriers barriers{shared_address(words), shared_address(words + STAGES), shared_address(words + 2 * STAGES)};
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
-      barrier_init(full + 8 * s, warpgroup);
-      barrier_init(empty + 8 * s, multiplying / 32);
+      barrier_init(barriers.landed + 8 * s, 2 * warpgroup);
+      barrier_init(barriers.full + 8 * s, warpgroup);
+      barrier_init(barriers.empty + 8 * s, multiplying / 32);
     }
     barriers_ready();
   }
   __syncthreads();
   const Part part;
-  if (threadIdx.x >= multiplying) {
+  const int group = threadIdx.x / warpgroup;
+  if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
-    bring_all(p, part, stages, full, empty, masked);
+    bring_all(p, part, stages, barriers, masked);
+  } else if (APART && group > WGS) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
+    finish_all(p, part, stages, barriers, masked);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
-    multiply_all(p, part, shared, stages, full, empty, masked);
+    multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked);
   }
 }
 

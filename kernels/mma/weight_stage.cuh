@@ -2,7 +2,8 @@
 //   channels, all_channels    of the block, of the group
 //   lines_d, lines_h, span    lines of the tile, elements that a line of a plane needs; `planes` of them interleave in
 //   W d(), h(), w()             where a line, and a place of a plane, lie from the tile's corner in the tensor
-//   channel_bytes(), place_bytes()   and in shared memory
+//   place_bytes(), channel_bytes()   and in shared memory: of a channel's place, and between channels that are a
+//                                    multiple of `even` apart
 //   needed()                  whether a place is read at all
 //   last, most                channels last; most elements that one copy may take
 //   threads, thread(), copy() who copies, and how: a kernel's own asynchronous copy
@@ -42,7 +43,7 @@ __device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel
                                          int size_w) {
   constexpr int columns = Tile::planes * Tile::span / V;
   constexpr int spots = Tile::lines_d * Tile::lines_h * columns;
-  constexpr int group = best_group(Tile::threads, Tile::channels, spots, Tile::last ? 8 : 1);
+  constexpr int group = best_group(Tile::threads, Tile::channels, spots, Tile::last ? 8 : Tile::even);
   constexpr int slots = (group * spots + Tile::threads - 1) / Tile::threads, rounds = Tile::channels / group;
   constexpr int together = slots < 4 ? slots : 4;  // independent slots hide one another's latency
   const i64 round_bytes = s.c * (group * element_bytes);
@@ -64,7 +65,7 @@ __device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel
     const i64 distance = times(channel, s.c) + times(d, s.d) + times(h, s.h) + times(w, s.w);
     const char* from = inside ? corner + distance * element_bytes : tensor;
     const i64 step = inside ? round_bytes : 0;
-    const u32 slot = to + Tile::channel_bytes(channel) + Tile::place_bytes(line, plane, position);
+    const u32 slot = to + Tile::place_bytes(channel, line, plane, position);
     const auto valid = [&](int r) {
       return inside &&
              (Tile::all_channels % Tile::channels == 0 || first_channel + channel + r * group < Tile::all_channels);

@@ -15,7 +15,8 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   add("COB", t.co), add("NB", t.columns), add("MT", t.fragments), add("WGS", t.warpgroups);
   add("STAGES", t.stages);
   add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
-  add("COMPUTE_REGISTERS", t.compute_registers()), add("BRING_REGISTERS", t.bring_registers());
+  add("APART", t.apart()), add("COMPUTE_REGISTERS", t.compute_registers());
+  add("BRING_REGISTERS", t.bring_registers()), add("FINISH_REGISTERS", t.finish_registers());
   const DType dtype = request.problem.dtype;
   s += wgmma_text(t.columns, dtype == DType::f32   ? TensorOperand::tf32
                              : dtype == DType::f16 ? TensorOperand::f16

@@ -67,33 +67,36 @@ struct Search {
 
   /// The most stages that fit; 0 when two do not.
   [[nodiscard]] int stages_of(const WgmmaWeightTile& t) const {
-    const int room = target.shared_per_block - 512;  // barriers, and what the block takes for itself
+    const int room = target.shared_per_block - 1536;  // barriers, and what brings the stages to multiples of 1024
     const int fit = room / stage_bytes(shape, t);
     return fit < 2 ? 0 : std::min(fit, 4);
   }
 
-  /// Cycles a multiprocessor spends on one box.
+  /// Cycles a multiprocessor spends on one box: the longest of the products, what one warpgroup does to bring it, what
+  /// one does to finish it, and its bytes; a part of the others.
   [[nodiscard]] double box_cycles(const WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
     const double eb = shape.element_bytes, n = t.columns;
     const double fragments = double(t.warpgroups) * t.fragments * t.positions() / step();
     const double loads = eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n : 32 * t.conflicts + 3.0 + 0.37 * n;
     const double products = fragments * std::max({n / 2, loads, 13.0});
-    // Copies, in instructions of a warp, and what each costs beside products (docs/measured-hopper.md).
-    const auto copies = [&](double elements, std::int64_t width, int most) {
+    // A lane copies the same place of several channels: finding a place takes long, going to the next channel little.
+    const auto copying = [&](int channels, double elements_of_channel, std::int64_t width, int most) {
       const int v = width % most == 0 ? most : width % 2 == 0 && most > 1 ? 2 : 1;
-      const double bytes = v * eb;
-      return elements / v / 32 * (bytes >= 16 ? 5.0 : bytes >= 8 ? 8.0 : bytes >= 4 ? 6.5 : 25.0);
+      const double spots = elements_of_channel / v, each = std::ceil(channels * spots / 128);
+      const double pipe = channels * spots / 32 * (v * eb >= 16 ? 5.0 : v * eb >= 8 ? 8.0 : 6.5);
+      return std::max(std::ceil(spots / 128) * 250 + each * (v * eb >= 4 ? 18 : 60), pipe);
     };
-    const double x_elements = n * t.positions();
-    const double y_elements = double(t.co) * t.lines_d * t.lines_h * t.span_read;
-    const double rounding = eb == 4 ? x_elements / 4 / 32 * 12 : 0.0;
-    const double bringing = copies(x_elements, g.in[2], shape.x_last ? 1 : quad()) +
-                            copies(y_elements, g.out[2], shape.y_last ? 1 : t.y_vector) + rounding;
-    const double bytes = eb * (x_elements * (shape.x_last ? 4 / eb : 1) * std::max(1.0, 32 / (t.box[2] * eb)) +
-                               y_elements * (shape.y_last ? 4 / eb : 1) * (1 + 24 / (t.span_read * eb)));
-    const double longer = std::max({products, bringing, bytes / 40});
-    return longer + 0.2 * (products + bringing - std::max(products, bringing)) + (t.stages == 2 ? 400.0 : 150.0);
+    const double y_elements = double(t.lines_d) * t.lines_h * t.span_read;
+    const double bringing = 300 + copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : quad()) +
+                            copying(t.co, y_elements, g.out[2], shape.y_last ? 1 : t.y_vector);
+    const double finishing = 150 + (eb == 4 ? n * t.positions() / 4 / 128 * 40 : 0.0);
+    const double sector_x = shape.x_last ? 4 / eb : 1 + 32 / (t.box[2] * eb);
+    const double sector_y = shape.y_last ? 4 / eb : 1 + 48 / (t.span_read * eb);
+    const double bytes = eb * (n * t.positions() * sector_x + t.co * y_elements * sector_y);
+    const double brought = t.apart() ? std::max(bringing, finishing) : bringing + finishing;
+    const double longest = std::max({products, brought, bytes / 32});
+    return longest + 0.1 * (products + brought + bytes / 32 - longest) + (t.stages == 2 ? 500.0 : 100.0);
   }
 
   void finish(WgmmaWeightTile& t) const {
@@ -128,7 +131,10 @@ struct Search {
       const bool split = t.taps[2] < g.kernel[2];
       for (const int v : {2, q}) {
         if (split && g.dilation[2] * t.taps[2] % v != 0) continue;
-        t.lead = int((v - g.padding[2] % v) % v), t.y_vector = v;
+        // Whole sectors of 32 bytes where 16 bytes are copied at once: the L2 is asked for a sector by each copy of it.
+        const int aligned =
+            v == q && g.out[2] % (2 * q) == 0 && (!split || g.dilation[2] * t.taps[2] % (2 * q) == 0) ? 2 * q : v;
+        t.lead = int((aligned - g.padding[2] % aligned) % aligned), t.y_vector = v;
       }
     }
     for (int bw = q; bw <= 128; bw *= 2) {
@@ -155,7 +161,8 @@ struct Search {
     axis_h = weight_axis(taps[1], int(g.stride[1]), int(g.dilation[1]));
     WgmmaWeightTile t;
     t.taps = taps;
-    const int least_parts = int(ceil_div<std::int64_t>(g.ci, 256));
+    // ptxas compiles no wider product for the 128 registers that 512 threads begin with.
+    const int least_parts = int(ceil_div<std::int64_t>(g.ci, 192));
     for (int parts = least_parts; parts <= least_parts + 2; ++parts) {
       const int columns = round_up(int(ceil_div<std::int64_t>(g.ci, parts)), 8);
       if (parts > least_parts && columns == t.columns) continue;
@@ -195,8 +202,8 @@ struct Search {
 }  // namespace
 
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
-  const int quads = t.positions() * shape.element_bytes / 16;
-  return round_up(quads * (t.columns + 1) * 16, 128) + round_up(t.co * t.channel * shape.element_bytes, 128);
+  return round_up(t.positions() * shape.element_bytes, 128) * t.columns +
+         round_up(t.co * t.channel * shape.element_bytes, 1024);
 }
 
 launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeightTile& t, const CudaTarget& target) {
@@ -208,7 +215,7 @@ launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeightT
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.co) * t.tap_count() * t.columns;
   f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;
-  f.shared_bytes = t.stages * stage_bytes(shape, t), f.threads = (t.warpgroups + 1) * 128;
+  f.shared_bytes = t.stages * stage_bytes(shape, t) + 1024, f.threads = t.threads();
   // 512 products of 8 positions lose 2^-25 each at most; what 16 bits hold is coarser than any chain's loss.
   f.longest_chain = shape.element_bytes == 4 ? 4096 : 0;
   f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second;

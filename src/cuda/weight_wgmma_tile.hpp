@@ -31,9 +31,13 @@ struct WgmmaWeightTile {
 
   [[nodiscard]] int tap_count() const { return taps[0] * taps[1] * taps[2]; }
   [[nodiscard]] int positions() const { return box[0] * box[1] * box[2]; }
-  /// Registers of a thread that multiplies, and of one that brings.
-  [[nodiscard]] int compute_registers() const { return warpgroups == 2 ? 208 : 152; }
-  [[nodiscard]] int bring_registers() const { return warpgroups == 2 ? 88 : 56; }
+  /// Registers leave room for a warpgroup of its own that finishes stages beside two that multiply, not beside three.
+  [[nodiscard]] bool apart() const { return warpgroups == 2; }
+  [[nodiscard]] int threads() const { return (warpgroups + (apart() ? 2 : 1)) * 128; }
+  /// Registers of a thread that multiplies, brings, finishes.
+  [[nodiscard]] int compute_registers() const { return apart() ? 200 : 152; }
+  [[nodiscard]] int bring_registers() const { return apart() ? 72 : 56; }
+  [[nodiscard]] int finish_registers() const { return 40; }
 };
 
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
