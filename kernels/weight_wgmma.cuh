@@ -12,32 +12,36 @@
 // added up in memory. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an
 // infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co *
 // taps at the tensor cores' rate).
+#include "arguments/weight_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
 #include "ptx/warpgroup.cuh"
 
 namespace upconv {
 
+typedef arguments::WeightWgmma Arguments;
+
 constexpr bool tf32 = element == 0;
 constexpr int warpgroup = 128, multiplying = WGS * warpgroup, threads = multiplying + (APART ? 2 : 1) * warpgroup;
 constexpr int quad = 16 / element_bytes;  ///< Positions of 16 bytes.
 constexpr int step = 2 * quad;            ///< Positions of a product.
 constexpr int box_positions = BD * BH * BW, steps = box_positions / step;
-constexpr int row_bytes = 128, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
-constexpr int x_rows = (box_positions + row_positions - 1) / row_positions * NB, x_bytes = x_rows * row_bytes;
+constexpr int row_bytes = ROW_BYTES, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
+constexpr int x_rows = (box_positions + row_positions - 1) / row_positions * NB;
+constexpr int x_bytes = (x_rows * row_bytes + 1023) / 1024 * 1024;
+constexpr bool may_be_bulk = BW % row_positions == 0;
 constexpr int y_bytes = (COB * YC * element_bytes + 1023) / 1024 * 1024;
 constexpr int stage_bytes = x_bytes + y_bytes;
 constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
-constexpr int ahead_most = STAGES - 1;  ///< Boxes whose copies are under way.
 static_assert(steps * step == box_positions && BW % quad == 0, "products of whole steps, quads of one line");
 static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
 
-/// Bytes from the start of a stage to a position of a channel of x: rows of 128 bytes whose quads are swizzled, so that
-/// neither copies nor products meet a bank twice. (Quads apart would do for products; but copies of 16 bytes whose
-/// places are not side by side ask the L2 for every sector twice.)
+/// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
+/// swizzled, as bulk copies leave them and products read them.
 __device__ constexpr int x_place(int channel, int position) {
+  const int turn = row_bytes == 128 ? channel & 7 : row_bytes == 64 ? channel >> 1 & 3 : channel >> 2 & 1;
   return position / row_positions * (NB * row_bytes) + channel * row_bytes +
-         ((position % row_positions / quad) ^ (channel & 7)) * 16 + position % quad * element_bytes;
+         ((position % row_positions / quad) ^ turn) * 16 + position % quad * element_bytes;
 }
 
 struct Bringer {
@@ -171,8 +175,7 @@ __device__ __forceinline__ void round_x(u32 stage, int thread) {
   }
 }
 
-/// Barriers of the stages: copies have landed (where those that finish a stage are a warpgroup of their own), products
-/// may begin, products have ended.
+/// Barriers of the stages: copies have landed, products may begin, products have ended.
 struct Barriers {
   u32 landed, full, empty;
 };
@@ -184,34 +187,45 @@ struct Bringing {
   int to = 0, parity = 1;
   i64 x_channels, y_channels;
 
-  __device__ __forceinline__ Bringing(const WeightParams& p, const Part& part)
+  __device__ __forceinline__ Bringing(const Arguments& p, const Part& part)
       : brought(part.split),
         x_channels((static_cast<i64>(part.group) * CI + part.ci0) * p.xs.c),
         y_channels((static_cast<i64>(part.group) * CO + part.co0) * p.ys.c) {
     ahead.start(part.split, p);
     apart.start(p.splits, p);
   }
-  __device__ __forceinline__ bool more(const WeightParams& p) const { return brought < p.boxes; }
-  __device__ __forceinline__ void next(const WeightParams& p, const Part& part, u32 stages, const Barriers& barriers) {
+  __device__ __forceinline__ bool more(const Arguments& p) const { return brought < p.boxes; }
+  __device__ __forceinline__ void bring_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, box_positions * NB * element_bytes);
+#pragma unroll 1
+    for (int line = 0; line < BD * BH; ++line)
+#pragma unroll
+      for (int w = 0; w < BW; w += row_positions)
+        copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w, ahead.h * BH + line % BH,
+                 ahead.d * BD + line / BH, part.group * CI + part.ci0, ahead.n);
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
     barrier_wait(barriers.empty + 8 * to, parity);
-    const u32 at = stages + to * stage_bytes;
-    stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
-                 ahead.w * BW, p.in_d, p.in_h, p.in_w);
+    const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
+    if (may_be_bulk && p.x_bulk) {
+      if (Bringer::thread() == 0) bring_bulk(p, part, at, landed);
+    } else {
+      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
+                   ahead.w * BW, p.in_d, p.in_h, p.in_w);
+    }
     stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
                  SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
                  SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
-    if (APART) {
-      barrier_arrive_after_copies(barriers.landed + 8 * to);
-      barrier_arrive(barriers.landed + 8 * to);  // what is narrower than a copy was stored
-    }
+    barrier_arrive_after_copies(landed);
+    barrier_arrive(landed);  // what is narrower than a copy was stored
     ahead.advance(apart, p);
     brought += p.splits;
     if (++to == STAGES) to = 0, parity ^= 1;
   }
 };
 
-/// Makes a stage ready whose copies all of this warpgroup have seen land.
-__device__ __forceinline__ void finish_stage(u32 stage, bool edge, int* masked, u32 full, int thread) {
+/// Makes a stage ready whose copies have landed.
+__device__ __forceinline__ void finish_stage(u32 stage, bool edge, int* masked, u32 full, int thread, bool rounded) {
   if (thread == 0) *masked = 0;
   // Where every operand is finite, the zeros outside the tensors make their products zero by themselves.
   if (edge) {
@@ -219,13 +233,32 @@ __device__ __forceinline__ void finish_stage(u32 stage, bool edge, int* masked, 
     if (holds_not_finite(stage, thread)) *masked = 1;
     if (tf32) meet(1, warpgroup);
   }
-  if (tf32) round_x(stage, thread);
+  if (tf32 && !rounded) round_x(stage, thread);
   fence_shared();
   barrier_arrive(full);
 }
 
+/// Walks over this block's stages once their copies have landed, and finishes them.
+struct Finishing {
+  Box now, apart;
+  int at = 0, parity = 0;
+
+  __device__ __forceinline__ Finishing(const Arguments& p, const Part& part) {
+    now.start(part.split, p);
+    apart.start(p.splits, p);
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                       int* masked, int thread) {
+    barrier_wait(barriers.landed + 8 * at, parity);
+    finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), masked + at, barriers.full + 8 * at, thread,
+                 may_be_bulk && p.x_bulk);
+    now.advance(apart, p);
+    if (++at == STAGES) at = 0, parity ^= 1;
+  }
+};
+
 /// The warpgroup that brings, and finishes what it brought unless another does.
-__device__ __forceinline__ void bring_all(const WeightParams& p, const Part& part, u32 stages, const Barriers& barriers,
+__device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
                                           int* masked) {
   Bringing bringing(p, part);
   if (APART) {
@@ -233,41 +266,24 @@ __device__ __forceinline__ void bring_all(const WeightParams& p, const Part& par
     while (bringing.more(p)) bringing.next(p, part, stages, barriers);
     return;
   }
-  const int thread = Bringer::thread();
-  Box now = bringing.ahead;
-  int at = 0;
-  const auto bring = [&] {
-    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
-    copies_commit();
-  };
+  Finishing finishing(p, part);
 #pragma unroll 1
-  for (int i = 0; i < ahead_most; ++i) bring();
+  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers);
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits) {
-    copies_wait<ahead_most - 1>();
-    meet(1, warpgroup);
-    finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), masked + at, barriers.full + 8 * at, thread);
-    now.advance(bringing.apart, p);
-    if (++at == STAGES) at = 0;
-    bring();  // behind this box: those that multiply it give back the stage that is waited for
+    finishing.next(p, part, stages, barriers, masked, Bringer::thread());
+    // Behind this box: those that multiply it give back the stage that is waited for.
+    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
   }
 }
 
 /// The warpgroup that finishes what another brings.
-__device__ __forceinline__ void finish_all(const WeightParams& p, const Part& part, u32 stages,
-                                           const Barriers& barriers, int* masked) {
-  const int thread = static_cast<int>(threadIdx.x) - multiplying - warpgroup;
-  Box now, apart;
-  now.start(part.split, p);
-  apart.start(p.splits, p);
-  int at = 0, parity = 0;
+__device__ __forceinline__ void finish_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                           int* masked) {
+  Finishing finishing(p, part);
 #pragma unroll 1
-  for (i64 b = part.split; b < p.boxes; b += p.splits) {
-    barrier_wait(barriers.landed + 8 * at, parity);
-    finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), masked + at, barriers.full + 8 * at, thread);
-    now.advance(apart, p);
-    if (++at == STAGES) at = 0, parity ^= 1;
-  }
+  for (i64 b = part.split; b < p.boxes; b += p.splits)
+    finishing.next(p, part, stages, barriers, masked, static_cast<int>(threadIdx.x) - multiplying - warpgroup);
 }
 
 // ---- multiplying ----------------------------------------------------------------------------------------------------
@@ -301,7 +317,8 @@ __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]
 __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], u32 stage, u32 empty,
                                          int& held, int now) {
   constexpr int fragments = steps * MT;
-  const u64 b = u64(1) << 62 | descriptor(16, 8 * row_bytes) | units_of(stage);  // swizzled by 128 bytes
+  constexpr u64 swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
+  const u64 b = swizzle << 62 | descriptor(16, 8 * row_bytes) | units_of(stage);
   u32 row[MT][2];
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
@@ -332,7 +349,7 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
 }
 
 /// The same, one pair (position, tap) after the other, without those whose output is cropped.
-__device__ __forceinline__ void multiply_masked(Sums& sums, const WeightParams& p, const Part& part, const Box& box,
+__device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, const Part& part, const Box& box,
                                                 const char* stage) {
   const int column = threadIdx.x % 4;
   const auto number = [](const char* at) {
@@ -393,7 +410,7 @@ __device__ __forceinline__ void leave_row(const float (&sums)[NB / 2], int half,
 }
 
 /// Writes the sums to dw, or to this block's share of the workspace.
-__device__ __forceinline__ void leave(const Sums& sums, const WeightParams& p, const Part& part, bool first) {
+__device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, const Part& part, bool first) {
   const int column = threadIdx.x % 4, left = CI - part.ci0 - 2 * column;
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
@@ -411,7 +428,7 @@ __device__ __forceinline__ void leave(const Sums& sums, const WeightParams& p, c
     }
 }
 
-__device__ __forceinline__ void multiply_all(const WeightParams& p, const Part& part, const char* shared, u32 stages,
+__device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, const char* shared, u32 stages,
                                              u32 full, u32 empty, const volatile int* masked) {
   u32 place[MT][2];
 #pragma unroll
@@ -460,7 +477,7 @@ __device__ __forceinline__ void multiply_all(const WeightParams& p, const Part& 
   } while (b < p.boxes);
 }
 
-__device__ __forceinline__ void run(const WeightParams& p) {
+__device__ __forceinline__ void run(const Arguments& p) {
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[3 * STAGES];
   __shared__ int masked[STAGES];
@@ -491,9 +508,9 @@ __device__ __forceinline__ void run(const WeightParams& p) {
 
 // Elsewhere an empty kernel, which nobody launches.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
-extern "C" __global__ void weight_wgmma(const WeightParams) {}
+extern "C" __global__ void weight_wgmma(const Arguments) {}
 #else
-extern "C" __global__ void __launch_bounds__(threads, 1) weight_wgmma(const WeightParams p) { run(p); }
+extern "C" __global__ void __launch_bounds__(threads, 1) weight_wgmma(const __grid_constant__ Arguments p) { run(p); }
 #endif
 
 }  // namespace upconv

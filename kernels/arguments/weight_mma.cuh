@@ -1,4 +1,5 @@
-// What a launch of weight_mma.cuh or weight_wgmma.cuh passes by value. launch/weight_mma.hpp fills it.
+// What a launch of weight_mma.cuh passes by value, and most of what one of weight_wgmma.cuh does. launch/weight_mma.hpp
+// fills it.
 #pragma once
 
 #include "arguments/strides.cuh"
@@ -16,7 +17,6 @@ struct WeightMma {
   int boxes_d, boxes_h, boxes_w;
   int x_vector, y_vector;  ///< Elements that may be copied at once.
   int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.
-  int chain;               ///< Boxes whose products are added up by the tensor cores alone (weight_wgmma.cuh).
   int partial;             ///< 1: `out` is the workspace.
 };
 

@@ -57,9 +57,7 @@ class WeightMma final : public PassKernel {
         fixed_(weight_fixed(shape, tile, request.target)),
         launch_(launch::launch_of(fixed_, sizes_of(request.geometry), request.target.processors)),
         products_({"weight_mma.cuh", "weight_mma", preamble(request, shape, tile)}, unsigned(tile.shared_bytes())),
-        sum_({"weight_sum.cuh", "weight_sum",
-              "namespace config { constexpr int element = " + std::to_string(weight_element(request.problem)) +
-                  "; }\n"}) {}
+        sum_(weight_sum_program(request.problem, fixed_)) {}
 
   std::size_t workspace_bytes() const override { return std::size_t(launch_.workspace_bytes); }
 

@@ -208,6 +208,7 @@ launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& 
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.mb()) * t.nb() * t.tap_count();
   f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;
   f.occupancy = t.occupancy, f.shared_bytes = t.shared_bytes();
+  f.sum_slices = sum_slices(t.splits);
   f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second;
   f.workspace_limit = weight_workspace_limit;
   return f;

@@ -150,4 +150,10 @@ std::string weight_constants(const Request& request, const WeightShape& shape, c
   return s + function_text("row_offset", rows);
 }
 
+jit::Program weight_sum_program(const Problem& problem, const launch::WeightMmaFixed& fixed) {
+  return {"weight_sum.cuh", "weight_sum",
+          "namespace config {\n" + constant_text("element", weight_element(problem)) +
+              constant_text("SLICES", fixed.sum_slices) + "}\n"};
+}
+
 }  // namespace upconv::cuda

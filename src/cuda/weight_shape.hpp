@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/pass_kernel.hpp"
+#include "launch/weight_mma.hpp"
 #include "problem/geometry.hpp"
 
 namespace upconv::cuda {
@@ -52,5 +53,9 @@ std::string constant_text(const std::string& name, std::int64_t value);
 /// tile.
 std::string weight_constants(const Request& request, const WeightShape& shape, const std::array<int, 3>& taps,
                              const std::array<int, 3>& box, int line_elements);
+
+/// Many partial sums of an element are shared by threads; few would leave most of these without any.
+inline std::int64_t sum_slices(std::int64_t splits) { return splits > 8 ? 8 : 1; }
+jit::Program weight_sum_program(const Problem& problem, const launch::WeightMmaFixed& fixed);
 
 }  // namespace upconv::cuda

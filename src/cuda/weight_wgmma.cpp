@@ -13,7 +13,7 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   std::string s = "namespace config {\n" + weight_constants(request, shape, t.taps, t.box, t.span);
   const auto add = [&s](const char* name, std::int64_t value) { s += constant_text(name, value); };
   add("COB", t.co), add("NB", t.columns), add("MT", t.fragments), add("WGS", t.warpgroups);
-  add("STAGES", t.stages);
+  add("STAGES", t.stages), add("ROW_BYTES", row_bytes(shape, t));
   add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
   add("APART", t.apart()), add("COMPUTE_REGISTERS", t.compute_registers());
   add("BRING_REGISTERS", t.bring_registers()), add("FINISH_REGISTERS", t.finish_registers());
@@ -33,8 +33,7 @@ class WeightWgmma final : public PassKernel {
         fixed_(weight_fixed(shape, tile, request.target)),
         launch_(launch::launch_of(fixed_, sizes_of(request.geometry), request.target.processors)),
         products_({"weight_wgmma.cuh", "weight_wgmma", preamble(request, shape, tile)}, unsigned(fixed_.shared_bytes)),
-        sum_({"weight_sum.cuh", "weight_sum",
-              "namespace config {\n" + constant_text("element", weight_element(request.problem)) + "}\n"}) {}
+        sum_(weight_sum_program(request.problem, fixed_)) {}
 
   std::size_t workspace_bytes() const override { return std::size_t(launch_.workspace_bytes); }
 
@@ -44,7 +43,8 @@ class WeightWgmma final : public PassKernel {
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
-    return cuda::launch_text({products_.program(), sum_.program()}, "launch/weight_mma.hpp", "WeightMmaFixed", fixed_);
+    return cuda::launch_text({products_.program(), sum_.program()}, "launch/weight_wgmma.hpp", "WeightWgmmaFixed",
+                             fixed_);
   }
 
   std::string detail() const override {
@@ -66,7 +66,7 @@ class WeightWgmma final : public PassKernel {
  private:
   WgmmaWeightTile tile_;
   int stage_bytes_, device_;
-  launch::WeightMmaFixed fixed_;
+  launch::WeightWgmmaFixed fixed_;
   launch::WeightMmaLaunch launch_;
   jit::Kernel products_, sum_;
 };

@@ -72,31 +72,32 @@ struct Search {
     return fit < 2 ? 0 : std::min(fit, 4);
   }
 
-  /// Cycles a multiprocessor spends on one box: the longest of the products, what one warpgroup does to bring it, what
-  /// one does to finish it, and its bytes; a part of the others.
+  /// Cycles a multiprocessor spends on one box: the longest of the products, what one warpgroup does to bring it and
+  /// one to finish it, and its bytes; a part of the others. Fitted to 120 tiles of 20 TF32 problems timed in one run on
+  /// an H200 (a tenth is the median error).
   [[nodiscard]] double box_cycles(const WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
     const double eb = shape.element_bytes, n = t.columns;
     const double fragments = double(t.warpgroups) * t.fragments * t.positions() / step();
     const double loads = eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n : 32 * t.conflicts + 3.0 + 0.37 * n;
-    const double products = fragments * std::max({n / 2, loads, 13.0});
+    const double products = 1.11 * fragments * std::max({n / 2, loads, 13.0});
     // A lane copies the same place of several channels: finding a place takes long, going to the next channel little.
     const auto copying = [&](int channels, double elements_of_channel, std::int64_t width, int most) {
       const int v = width % most == 0 ? most : width % 2 == 0 && most > 1 ? 2 : 1;
-      const double spots = elements_of_channel / v, each = std::ceil(channels * spots / 128);
-      const double pipe = channels * spots / 32 * (v * eb >= 16 ? 5.0 : v * eb >= 8 ? 8.0 : 6.5);
-      return std::max(std::ceil(spots / 128) * 250 + each * (v * eb >= 4 ? 18 : 60), pipe);
+      const double spots = elements_of_channel / v;
+      return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
     const double y_elements = double(t.lines_d) * t.lines_h * t.span_read;
-    const double bringing = 300 + copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : quad()) +
-                            copying(t.co, y_elements, g.out[2], shape.y_last ? 1 : t.y_vector);
-    const double finishing = 150 + (eb == 4 ? n * t.positions() / 4 / 128 * 40 : 0.0);
-    const double sector_x = shape.x_last ? 4 / eb : 1 + 32 / (t.box[2] * eb);
-    const double sector_y = shape.y_last ? 4 / eb : 1 + 48 / (t.span_read * eb);
-    const double bytes = eb * (n * t.positions() * sector_x + t.co * y_elements * sector_y);
+    const bool bulk = !shape.x_last && g.in[2] * shape.element_bytes % 16 == 0 && t.box[2] * eb >= 32;
+    const double bringing = 360 + copying(t.co, y_elements, g.out[2], shape.y_last ? 1 : t.y_vector) +
+                            (bulk ? 0.0 : copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : quad()));
+    const double finishing = 100 + (eb == 4 && !bulk ? n * t.positions() / 4 / 128 * 11 : 0.0);
+    const double row_x = shape.x_last ? eb : t.box[2] * eb, row_y = shape.y_last ? eb : t.span_read * eb;
+    const double bytes = eb * (n * t.positions() * (1 + 77 / std::max(row_x, 32.0)) +
+                               t.co * y_elements * (1 + 77 / std::max(row_y, 32.0)));
     const double brought = t.apart() ? std::max(bringing, finishing) : bringing + finishing;
-    const double longest = std::max({products, brought, bytes / 32});
-    return longest + 0.1 * (products + brought + bytes / 32 - longest) + (t.stages == 2 ? 500.0 : 100.0);
+    const double moving = bytes / 29.7, longest = std::max({products, brought, moving});
+    return longest + 0.225 * (products + brought + moving - longest) + (t.stages == 2 ? 600.0 : 0.0);
   }
 
   void finish(WgmmaWeightTile& t) const {
@@ -201,14 +202,19 @@ struct Search {
 
 }  // namespace
 
+int row_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
+  const int line = t.box[2] * shape.element_bytes;
+  return line < 32 ? 128 : std::min(line, 128);
+}
+
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
-  return round_up(t.positions() * shape.element_bytes, 128) * t.columns +
+  return round_up(round_up(t.positions() * shape.element_bytes, row_bytes(shape, t)) * t.columns, 1024) +
          round_up(t.co * t.channel * shape.element_bytes, 1024);
 }
 
-launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeightTile& t, const CudaTarget& target) {
+launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeightTile& t, const CudaTarget& target) {
   const Geometry& g = shape.geometry;
-  launch::WeightMmaFixed f;
+  launch::WeightWgmmaFixed f;
   f.folded = shape.folded;
   f.x_last = shape.x_last, f.y_last = shape.y_last;
   f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
@@ -218,6 +224,10 @@ launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeightT
   f.shared_bytes = t.stages * stage_bytes(shape, t) + 1024, f.threads = t.threads();
   // 512 products of 8 positions lose 2^-25 each at most; what 16 bits hold is coarser than any chain's loss.
   f.longest_chain = shape.element_bytes == 4 ? 4096 : 0;
+  const int row = row_bytes(shape, t) / shape.element_bytes;
+  f.columns = t.columns, f.row_positions = t.box[2] % row == 0 ? row : 0;
+  f.map_element = int(shape.element_bytes == 4 ? launch::MapElement::tf32 : launch::MapElement::u16);
+  f.sum_slices = sum_slices(t.splits);
   f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second;
   return f;
 }

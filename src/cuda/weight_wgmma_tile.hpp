@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cuda/weight_shape.hpp"
-#include "launch/weight_mma.hpp"
+#include "launch/weight_wgmma.hpp"
 #include "plan/target.hpp"
 
 namespace upconv::cuda {
@@ -40,10 +40,12 @@ struct WgmmaWeightTile {
   [[nodiscard]] int finish_registers() const { return 40; }
 };
 
+/// Bytes of a row of x in shared memory: whole lines of the box, as bulk copies bring them, where these are 32 or more.
+int row_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
 
 /// What a launch of that tile depends on.
-launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeightTile& tile, const CudaTarget& target);
+launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeightTile& tile, const CudaTarget& target);
 
 /// At most `count` tiles, the one predicted to be fastest first; none when none fits the GPU.
 std::vector<WgmmaWeightTile> wgmma_weight_tiles(const WeightShape& shape, const CudaTarget& target, int count);
