@@ -18,6 +18,7 @@ struct WeightMmaFixed {
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
   Int sum_slices = 8;                                  ///< Threads that share the partial sums of an element.
   double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
+  double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
   Int workspace_limit = 64 << 20;
 
   template <class Visit>
@@ -29,7 +30,8 @@ struct WeightMmaFixed {
     field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
     field("box_cycles", box_cycles);
-    field("bytes_per_second", bytes_per_second), field("workspace_limit", workspace_limit);
+    field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
+    field("workspace_limit", workspace_limit);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
@@ -66,7 +68,7 @@ inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, dou
     double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
     const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
     const double moved = bytes / f.bytes_per_second;
-    s = (s > moved ? s : moved) + written / f.bytes_per_second + 3e-6;
+    s = (s > moved ? s + f.unhidden * moved : moved + f.unhidden * s) + written / f.bytes_per_second + 3e-6;
     if (splits > 1) s += written / 5e12 + 4e-6 + double(splits) / 8 * 60e-9;
     if (best.seconds > 0.0 && best.seconds <= s) continue;
     best.splits = splits, best.boxes_per_split = each, best.seconds = s;

@@ -32,6 +32,8 @@ constexpr Fit fits[] = {
     {"cuda_tiles", Pass::forward, Kind::any, 6e-6, 1.20},
     {"cuda_tiles", Pass::backward_input, Kind::half, 6e-6, 0.90},
     {"cuda_tiles", Pass::backward_input, Kind::any, 4e-6, 1.00},
+    {"cuda_weight_mma", Pass::backward_weight, Kind::half, 3e-6, 1.05},
+    {"cuda_weight_mma", Pass::backward_weight, Kind::any, 5e-6, 1.20},
 };
 
 Kind kind_of(const Problem& p) {

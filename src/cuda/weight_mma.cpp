@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/weight_mma_tile.hpp"
 
@@ -57,7 +58,8 @@ class WeightMma final : public PassKernel {
         fixed_(weight_fixed(shape, tile, request.target)),
         launch_(launch::launch_of(fixed_, sizes_of(request.geometry), request.target.processors)),
         products_({"weight_mma.cuh", "weight_mma", preamble(request, shape, tile)}, unsigned(tile.shared_bytes())),
-        sum_(weight_sum_program(request.problem, fixed_)) {}
+        sum_(weight_sum_program(request.problem, fixed_)),
+        predicted_(calibrated("cuda_weight_mma", request.problem, request.pass, tile.seconds)) {}
 
   std::size_t workspace_bytes() const override { return std::size_t(launch_.workspace_bytes); }
 
@@ -87,7 +89,7 @@ class WeightMma final : public PassKernel {
     if (tile_.splits > 1) return {&products_, &sum_};
     return {&products_};
   }
-  double predicted_seconds() const override { return tile_.seconds; }
+  double predicted_seconds() const override { return predicted_; }
 
  private:
   WeightMode mode_;
@@ -96,6 +98,7 @@ class WeightMma final : public PassKernel {
   launch::WeightMmaFixed fixed_;
   launch::WeightMmaLaunch launch_;
   jit::Kernel products_, sum_;
+  double predicted_;
 };
 
 }  // namespace
