@@ -175,6 +175,7 @@ struct Search {
           const int most = int(std::min<std::int64_t>(g.co, rows(t) / t.tap_count()));
           t.co = int(ceil_div<std::int64_t>(g.co, ceil_div<std::int64_t>(g.co, most)));
           if (t.co * t.tap_count() <= rows(t) - row_fragment * t.warpgroups) break;  // fewer fragments do
+          if (shape.y_last && t.co % 8 != 0) continue;  // eight lanes copy eight channels of a place
           boxes(t);
         }
     }
