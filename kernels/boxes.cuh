@@ -208,7 +208,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   const int block = blockIdx.x / shares, blocks = gridDim.x / shares;
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
-      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
+      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring * arrivals);
       barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
@@ -262,12 +262,12 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
       // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
       if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
-      const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1
       for (int tap = 0; tap < LOOP_TAPS; ++tap) {
-        int depth;
+        int depth = origin_d(p);
         if (depth_loop && !source_depth(a, p.q[0], tap, depth)) continue;
+        const u32 before = slack(a, p, depth) * static_cast<int>(sizeof(Element));
 #pragma unroll 1
         for (int chunk = 0; chunk < chunks; ++chunk) {
           barrier_wait(full + 8 * stage, parity);

@@ -27,7 +27,6 @@ struct Boxes {
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
   int bulk;                                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
-  int vector;  ///< Copies begin at a multiple of so many elements, a power of two. 0: one at a time.
 };
 
 }  // namespace upconv::arguments

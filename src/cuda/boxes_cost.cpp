@@ -104,7 +104,7 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
 void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
   const auto bytes = [&](const arguments::Boxes<void>& a) {
-    return Int{a.box[0]} * a.box[1] * a.box[2] * a.box[3] * p.channels_k() * c.form.steps * p.element_bytes;
+    return Int{a.box[0]} * a.pitch_n * p.element_bytes + (a.bulk ? 0 : 16);
   };
   const Int need = std::max(bytes(c.launch.plain), c.launch.may_bulk ? bytes(c.launch.bulk) : 0);
   const int steps = c.form.columns / (result_last ? 8 : 4);
