@@ -101,6 +101,45 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
   return true;
 }
 
+/// What a stage has room for, roughly: the most positions of a warpgroup's box, its columns, and its source's bytes.
+struct Fit {
+  int positions = 0, columns = 0;
+  double bytes = 0.0;
+};
+
+Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const BoxForm& f) {
+  const auto count = [&](int d) { return axis[static_cast<std::size_t>(d)].q_end - axis[static_cast<std::size_t>(d)].q_begin; };
+  const int merged = static_cast<int>(f.merge), lines_in = merged == 1 || count(1) == 1 ? 0 : 1;
+  const bool several_lines = !f.line && lines_in != merged && !(lines_in == 0 && f.depth_loop);
+  const int all = 64 * f.segments, unit = 16 / p.element_bytes;
+  Fit best;
+  const auto consider = [&](int columns) {
+    if (f.wide) columns = (columns + 15) / 16 * 16;
+    columns = std::min(columns, all);
+    const int most_lines = several_lines ? static_cast<int>(std::min<Int>(all / columns, count(lines_in))) : 1;
+    for (int lines = most_lines; lines > 0 && columns * lines >= best.positions; --lines) {
+      std::array<Int, 3> q = {1, 1, columns};
+      q[static_cast<std::size_t>(lines_in)] *= lines;
+      if (merged >= 0) q[static_cast<std::size_t>(merged)] = f.rows;
+      if (f.shared) {
+        const int along = merged >= 0 && count(merged) > f.rows ? merged : lines_in == 1 && count(1) > q[1] ? 1 : 2;
+        q[static_cast<std::size_t>(along)] *= f.warpgroups;
+      }
+      double bytes = double(p.channels_k()) * f.steps * p.element_bytes;
+      for (std::size_t d = 0; d < 3; ++d)
+        if (d > 0 || !f.depth_loop)
+          bytes *= double(axis[d].step * (q[d] - 1) + axis[d].span + 1 + (d == 2 ? unit : 0));
+      if (bytes > 4.0 * f.source_words) continue;
+      if (columns * lines > best.positions || bytes < best.bytes) best = {columns * lines, columns, bytes};
+      return;
+    }
+  };
+  for (Int parts = 1; parts <= 6; ++parts) consider(static_cast<int>(std::min<Int>((count(2) + parts - 1) / parts, all)));
+  for (int columns = all; columns >= 16; columns /= 2)
+    if (columns < count(2)) consider(columns);
+  return best;
+}
+
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
 void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
   const auto bytes = [&](const arguments::Boxes<void>& a) {
@@ -232,13 +271,16 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
                   const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
                   if (line && (result_last || (wide && width < 16))) continue;
-                  // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
-                  const double whole = width <= full ? width : full - (p.element_bytes == 2 ? 16 : 8);
-                  const double filled = line ? width / (std::ceil(width / whole) * full) : 0.92;
-                  if (line && filled < 0.4) continue;
                   if (wide && axis[2].q_end - axis[2].q_begin < 16) continue;
                   if (!wide && segments > 2 && !p.tf32) continue;
                   if (!lay_out(p, axis, a.slots, result_last, target.shared_per_block, f)) continue;
+                  const Fit fit = fit_source(p, axis, f);
+                  if (fit.positions == 0) continue;
+                  // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
+                  const double whole = width <= fit.columns ? width : fit.columns - (p.element_bytes == 2 ? 16 : 8);
+                  const double filled = line ? whole > 0.0 ? width / (std::ceil(width / whole) * full) : 0.0
+                                             : 0.92 * fit.positions / full;
+                  if (line && filled < 0.4) continue;
                   const double shares = double(p.groups) * std::ceil(double(p.n) / columns);
                   const double stages_of_box =
                       double(p.chunks(f.steps)) *
@@ -258,7 +300,8 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                                               : 1.6) *
                                       (p.element_bytes == 2 ? 1.4 : 1.0) * (warpgroups == 2 ? 1.0 : 0.7);
                   const double store = written / rate, products = stages_of_box * stage;
-                  const double box = std::max({set * products, 2.0 * products + store, set * stages_of_box * streamed,
+                  const double box = std::max({set * products, 2.0 * products + store,
+                                               stages_of_box * ((shared ? 1.0 : set) * fit.bytes / 28.0 + set * streamed),
                                                set * written * p.element_bytes / 17.0});
                   const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box /
                                           set * (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
