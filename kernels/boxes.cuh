@@ -178,6 +178,8 @@ __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
   if (a.bulk && thread != 0) return;
+  const Share own(pieces(a), thread, of_ring);
+  Source from;
   int stage = 0, parity = 1;
   for (Walk at(a, first, step, share); at.next(a);) {
     barrier_wait(empty + 8 * stage, parity);
@@ -188,7 +190,8 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
       bring_bulk(a, at, source, ready);
     } else {
       if (!RESIDENT && thread == 0) barrier_expect_only(ready, weight_bytes);
-      bring(a, at, source, ready, thread, of_ring);
+      from.go(a, at);
+      bring(a, at, from, own, source, ready, thread, of_ring);
     }
     if (!RESIDENT && thread == 0)
       bring_weights(a.weights, share, at.tap * steps + at.chunk * STEPS_K, STEPS_K, to, ready);

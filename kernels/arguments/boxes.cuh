@@ -27,6 +27,7 @@ struct Boxes {
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
   int bulk;                                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
+  int alike;  ///< 1: rows of all channels begin equally far from multiples of 16 bytes.
 };
 
 }  // namespace upconv::arguments

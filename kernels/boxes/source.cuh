@@ -92,119 +92,183 @@ __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u
            at.chunk * channels, at.place.n * a.groups + at.place.group);
 }
 
-/// A row of a stage: its distance from the first one, in the stage and in memory, and whether the tensor has it.
-struct Row {
-  int place;
-  i64 distance;
-  bool inside;
+constexpr int element_bytes = static_cast<int>(sizeof(Element));
 
-  __device__ __forceinline__ Row(const Arguments& a, const Walk& at, int line) {
-    const int h_in = line % a.box[2], rest = line / a.box[2], d_in = rest % a.box[1], n_in = rest / a.box[1];
-    const int h = origin_h(at.place) + h_in, d = at.depth + d_in;
-    place = n_in * a.pitch_n + d_in * a.pitch_d + h_in * a.pitch_h;
-    distance = n_in * a.src_strides.n + d * a.src_strides.d + h * a.src_strides.h;
-    inside = h >= 0 && h < a.src_size[1] && d >= 0 && d < a.src_size[0] && at.place.n + n_in < a.samples;
+/// Where a box begins in a stage's first channel (it may lie outside of the tensor), and how far from the stage's
+/// beginning that is to lie, in bytes.
+struct Source {
+  const char* from;
+  int before;
+
+  /// For the next stage of a walk.
+  __device__ __forceinline__ void go(const Arguments& a, const Walk& at) {
+    if (at.chunk > 0) {
+      from += channels * a.src_strides.c * element_bytes;
+      return;
+    }
+    const Place& p = at.place;
+    from = reinterpret_cast<const char*>(a.src + i64(p.n) * a.src_strides.n + i64(p.group) * K * a.src_strides.c +
+                                         at.depth * a.src_strides.d + origin_h(p) * a.src_strides.h +
+                                         origin_w(p) * a.src_strides.w);
+    before = slack(a, p, at.depth) * element_bytes;
   }
 };
 
-/// The first channel of a stage, at its sample's beginning.
-__device__ __forceinline__ const Element* source_of(const Arguments& a, const Walk& at) {
-  return a.src + i64(at.place.n) * a.src_strides.n +
-         (i64(at.place.group) * K + at.chunk * channels) * a.src_strides.c;
-}
+/// A walk over the rows of a box: where one begins in memory and in shared memory.
+struct Row {
+  const char* from;
+  u32 place;
+  int h = 0, d = 0, n = 0;
+
+  __device__ __forceinline__ Row(const Source& source, u32 to) : from(source.from), place(to + source.before) {}
+  __device__ __forceinline__ void advance(const Arguments& a, int rows) {
+    h += rows;
+    place += rows * a.pitch_h * element_bytes;
+    from += rows * a.src_strides.h * element_bytes;
+    while (h >= a.box[2]) {
+      h -= a.box[2];
+      place += (a.pitch_d - a.box[2] * a.pitch_h) * element_bytes;
+      from += (a.src_strides.d - a.box[2] * a.src_strides.h) * element_bytes;
+      if (++d < a.box[1]) continue;
+      d = 0, ++n;
+      place += (a.pitch_n - a.box[1] * a.pitch_d) * element_bytes;
+      from += (a.src_strides.n - a.box[1] * a.src_strides.d) * element_bytes;
+    }
+  }
+  /// Whether the tensor has it.
+  __device__ __forceinline__ bool inside(const Arguments& a, const Walk& at) const {
+    return static_cast<u32>(origin_h(at.place) + h) < static_cast<u32>(a.src_size[1]) &&
+           static_cast<u32>(at.depth + d) < static_cast<u32>(a.src_size[0]) && at.place.n + n < a.samples;
+  }
+};
+
+/// Which pieces of a stage a thread brings: every so many columns of every so many lines.
+struct Share {
+  int column, columns, line, lines;
+
+  __device__ __forceinline__ Share(int pieces, int thread, int threads)
+      : column(thread), columns(threads), line(0), lines(1) {
+    if (pieces >= threads) return;
+    lines = threads / pieces, line = thread / pieces, column = thread % pieces;
+    if (line >= lines) column = pieces;  // none
+  }
+};
 
 /// Rows wherever they lie, 16 bytes at a time, all channels of a piece in a row: a piece lies at a multiple of 16 bytes
-/// in memory and in the stage, and ends in zeros where it reaches beyond its row. Pieces that begin before their row
-/// and end in it are left to bring_heads().
-__device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, u32 to, int thread, int threads) {
-  constexpr int bytes = static_cast<int>(sizeof(Element));
-  const int pieces = (a.box[3] + 2 * unit - 2) / unit, count = a.box[0] * a.box[1] * a.box[2] * pieces;
-  const int left = K - at.chunk * channels, w0 = origin_w(at.place), before = slack(a, at.place, at.depth);
-  const Element* base = source_of(a, at);
+/// in memory and in the stage. Pieces that lie half in their row are left to bring_ends(); an `inner` box has none. Of
+/// `ways` channels each begins in its own way.
+template <int ways, bool inner>
+__device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source, const Share& share,
+                                           u32 to) {
+  const int lines = a.box[0] * a.box[1] * a.box[2], left = K - at.chunk * channels;
+  const int w0 = origin_w(at.place) * element_bytes, width = a.src_size[2] * element_bytes;
+  const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
+  const i64 stride = a.src_strides.c * element_bytes;
+  Row row(source, to);
+  row.advance(a, share.line);
 #pragma unroll 1
-  for (int i = thread; i < count; i += threads) {
-    const int line = i / pieces, column = (i - line * pieces) * unit;
-    const Row row(a, at, line);
+  for (int line = share.line; line < lines; line += share.lines, row.advance(a, share.lines)) {
+    const bool inside = row.inside(a, at);
+#pragma unroll 1
+    for (int column = share.column * 16; column < box + 15; column += share.columns * 16) {
+      const char* start = row.from + column;
+      u32 begin = row.place + column;
 #pragma unroll
-    for (int first = 0; first < unit; ++first) {  // of the channels whose rows begin alike
-      const int begin = before + row.place + first * a.pitch_c, skip = begin & (unit - 1);
-      const int w = w0 - skip + column;
-      if (column >= skip + a.box[3] || (row.inside && w < 0 && w > -unit)) continue;
-      const int most = a.src_size[2] - w;
-      const int wanted = row.inside && w >= 0 && most > 0 ? (most < unit ? most : unit) * bytes : 0;
-      const u32 place = to + (begin - skip + column) * bytes;
-      const Element* from = base + row.distance + w;
+      for (int first = 0; first < ways; ++first, start += stride, begin += pitch) {
+        const int skip = begin % 16, w = w0 + column - skip;
+        const bool whole = inner || (w >= 0 && w <= width - 16), none = !inner && (w <= -16 || w >= width);
+        const bool wanted = column - skip < box && (whole || none || !inside), read = inside && whole;
+        const char* from = start - skip;
+        u32 place = begin - skip;
 #pragma unroll
-      for (int c = first; c < channels; c += unit)
-        copy_async_part(place + (c - first) * a.pitch_c * bytes, from + c * a.src_strides.c,
-                        K % channels == 0 || c < left ? wanted : 0);
+        for (int c = first; c < channels; c += ways, from += ways * stride, place += ways * pitch)
+          copy_async_if(wanted, place, from, read && (K % channels == 0 || c < left));
+      }
     }
   }
 }
 
-/// What bring_rows() leaves: the pieces that hold column 0 of a row, but not first.
-__device__ __forceinline__ void bring_heads(const Arguments& a, const Walk& at, u32 to, int thread, int threads) {
-  const int w0 = origin_w(at.place);
-  if (w0 >= unit - 1 || w0 + a.box[3] <= 1 - unit) return;
+/// A piece of which some columns, from `column` on, are of the row `from` and others zero.
+__device__ __forceinline__ void bring_piece(const Arguments& a, u32 place, const Element* from, int column,
+                                            bool wanted) {
+  const auto inside = [&](int j) { return wanted && column + j >= 0 && column + j < a.src_size[2]; };
+  if constexpr (sizeof(Element) == 4) {
+#pragma unroll
+    for (int j = 0; j < unit; ++j) copy_async<4>(place + 4 * j, inside(j) ? from + column + j : a.src, inside(j));
+  } else {
+    u16 v[unit];
+#pragma unroll
+    for (int j = 0; j < unit; ++j) v[j] = inside(j) ? reinterpret_cast<const u16*>(from)[column + j] : u16(0);
+#pragma unroll
+    for (int j = 0; j < unit; ++j)
+      asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + 2 * j), "h"(v[j]) : "memory");
+  }
+}
+
+/// Whether all pieces of a box's rows lie in the tensor's.
+__device__ __forceinline__ bool inner_box(const Arguments& a, int w0) {
+  return w0 >= unit - 1 && w0 + a.box[3] + unit - 1 <= a.src_size[2];
+}
+
+/// What bring_rows() leaves: the piece that holds column 0 of a row, but not first, and the one that holds the row's
+/// end, but not last.
+__device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, const Source& source, u32 to, int thread,
+                                           int threads) {
+  const int w0 = origin_w(at.place), end = w0 + a.box[3], width = a.src_size[2];
   const int count = a.box[0] * a.box[1] * a.box[2] * channels, left = K - at.chunk * channels;
-  const int before = slack(a, at.place, at.depth);
-  const Element* base = source_of(a, at);
+  Row row(source, to);
+  int line = 0;
 #pragma unroll 1
   for (int i = thread; i < count; i += threads) {
     const int c = i % channels;
-    const Row row(a, at, i / channels);
-    const int begin = before + row.place + c * a.pitch_c, head = (begin - w0) & (unit - 1);
-    if (!row.inside || head == 0 || -head >= w0 + a.box[3] || -head < w0 - (begin & (unit - 1))) continue;
-    const u32 place = to + (begin - w0 - head) * static_cast<int>(sizeof(Element));
-    const Element* from = base + row.distance + c * a.src_strides.c;
+    row.advance(a, i / channels - line);
+    line = i / channels;
+    if (!row.inside(a, at)) continue;
+    // Of column 0.
+    const u32 zero = row.place + (c * a.pitch_c - w0) * element_bytes;
+    const Element* from = reinterpret_cast<const Element*>(row.from) + c * a.src_strides.c - w0;
+    const int turn = static_cast<int>(zero % 16) / element_bytes, first = w0 - ((turn + w0) & (unit - 1));
+    const int head = -turn, tail = width - ((turn + width) & (unit - 1));
     const bool wanted = K % channels == 0 || c < left;
-    if constexpr (sizeof(Element) == 4) {
-#pragma unroll
-      for (int j = 0; j < unit; ++j) {
-        const bool inside = wanted && j >= head && j - head < a.src_size[2];
-        copy_async<4>(place + 4 * j, inside ? from + (j - head) : a.src, inside);
-      }
-    } else {
-      u16 v[unit];
-#pragma unroll
-      for (int j = 0; j < unit; ++j)
-        v[j] = wanted && j >= head && j - head < a.src_size[2] ? reinterpret_cast<const u16*>(from)[j - head] : u16(0);
-#pragma unroll
-      for (int j = 0; j < unit; ++j)
-        asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + 2 * j), "h"(v[j]) : "memory");
-    }
+    if (head < 0 && head < end && head >= first) bring_piece(a, zero + head * element_bytes, from, head, wanted);
+    if (tail < width && tail >= 0 && tail < end && tail >= first)
+      bring_piece(a, zero + tail * element_bytes, from, tail, wanted);
   }
 }
 
 /// Element by element, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes through
 /// registers.
-__device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, u32 to, int thread, int threads) {
-  constexpr int bytes = static_cast<int>(sizeof(Element));
-  const int count = a.box[0] * a.box[1] * a.box[2] * a.box[3], left = K - at.chunk * channels;
-  const Element* base = source_of(a, at);
+__device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, const Source& source,
+                                               const Share& share, u32 to) {
+  const int lines = a.box[0] * a.box[1] * a.box[2], left = K - at.chunk * channels;
+  Row row(source, to);
+  row.advance(a, share.line);
 #pragma unroll 1
-  for (int i = thread; i < count; i += threads) {
-    const int w_in = i % a.box[3], w = origin_w(at.place) + w_in;
-    const Row row(a, at, i / a.box[3]);
-    const bool inside = row.inside && w >= 0 && w < a.src_size[2];
-    const Element* from = inside ? base + row.distance + w * a.src_strides.w : a.src;
-    const i64 step = inside ? a.src_strides.c : 0;
-    const u32 place = to + (row.place + w_in) * bytes;
-    if constexpr (bytes == 4) {
-#pragma unroll
-      for (int c = 0; c < channels; ++c)
-        copy_async<bytes>(place + c * a.pitch_c * bytes, from + c * step, inside && (K % channels == 0 || c < left));
-    } else {
+  for (int line = share.line; line < lines; line += share.lines, row.advance(a, share.lines)) {
 #pragma unroll 1
-      for (int k = 0; k < channels; k += 8) {
-        u16 v[8];
+    for (int column = share.column; column < a.box[3]; column += share.columns) {
+      const bool inside = row.inside(a, at) &&
+                          static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
+      const Element* from =
+          inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
+      const i64 step = inside ? a.src_strides.c : 0;
+      const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
+      if constexpr (element_bytes == 4) {
 #pragma unroll
-        for (int c = 0; c < 8; ++c)
-          v[c] = inside && (K % channels == 0 || k + c < left) ? reinterpret_cast<const u16*>(from)[(k + c) * step]
-                                                               : u16(0);
+        for (int c = 0; c < channels; ++c)
+          copy_async<4>(place + c * pitch, from + c * step, inside && (K % channels == 0 || c < left));
+      } else {
+#pragma unroll 1
+        for (int k = 0; k < channels; k += 8) {
+          u16 v[8];
 #pragma unroll
-        for (int c = 0; c < 8; ++c)
-          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * a.pitch_c * 2), "h"(v[c]) : "memory");
+          for (int c = 0; c < 8; ++c)
+            v[c] = inside && (K % channels == 0 || k + c < left) ? reinterpret_cast<const u16*>(from)[(k + c) * step]
+                                                                 : u16(0);
+#pragma unroll
+          for (int c = 0; c < 8; ++c)
+            asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * pitch), "h"(v[c]) : "memory");
+        }
       }
     }
   }
@@ -213,14 +277,23 @@ __device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& a
 /// Whether plain stores bring some of a stage, and copies others: such threads arrive twice.
 constexpr bool stores_too = sizeof(Element) == 2, copies_too = sizeof(Element) == 4 || !source_last;
 constexpr int arrivals = stores_too + copies_too;
+/// Places or pieces of a row.
+__device__ __forceinline__ int pieces(const Arguments& a) {
+  return source_last ? a.box[3] : (a.box[3] + 2 * unit - 2) / unit;
+}
 
 /// Without bulk copies: all threads of a ring's producers; each arrives `arrivals` times at `full`.
-__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, u32 to, u32 full, int thread, int threads) {
+__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const Source& source, const Share& share,
+                                      u32 to, u32 full, int thread, int threads) {
   if constexpr (source_last) {
-    bring_elements(a, at, to, thread, threads);
+    bring_elements(a, at, source, share, to);
   } else {
-    bring_heads(a, at, to, thread, threads);
-    bring_rows(a, at, to, thread, threads);
+    const bool inner = inner_box(a, origin_w(at.place));
+    if (!inner) bring_ends(a, at, source, to, thread, threads);
+    if (a.alike)
+      inner ? bring_rows<1, true>(a, at, source, share, to) : bring_rows<1, false>(a, at, source, share, to);
+    else
+      inner ? bring_rows<unit, true>(a, at, source, share, to) : bring_rows<unit, false>(a, at, source, share, to);
   }
   if constexpr (stores_too) barrier_arrive(full);
   if constexpr (copies_too) barrier_arrive_after_copies(full);

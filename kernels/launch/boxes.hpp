@@ -312,6 +312,7 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
   a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
   a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);
   a.pitch_c = static_cast<int>(b.pitch_c), a.pitch_n = static_cast<int>(b.pitch_n);
+  a.alike = a.src_strides.c % (16 / f.element_bytes) == 0;
   a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
 }
 
