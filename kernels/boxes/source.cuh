@@ -127,12 +127,12 @@ struct Row {
     from += rows * a.src_strides.h * element_bytes;
     while (h >= a.box[2]) {
       h -= a.box[2];
-      place += (a.pitch_d - a.box[2] * a.pitch_h) * element_bytes;
-      from += (a.src_strides.d - a.box[2] * a.src_strides.h) * element_bytes;
+      place += a.next_place[0];
+      from += a.next_from[0];
       if (++d < a.box[1]) continue;
       d = 0, ++n;
-      place += (a.pitch_n - a.box[1] * a.pitch_d) * element_bytes;
-      from += (a.src_strides.n - a.box[1] * a.src_strides.d) * element_bytes;
+      place += a.next_place[1];
+      from += a.next_from[1];
     }
   }
   /// Whether the tensor has it.
@@ -142,17 +142,41 @@ struct Row {
   }
 };
 
-/// Which pieces of a stage a thread brings: every so many columns of every so many lines.
+/// Pieces (or places) of a row of a box.
+__device__ __forceinline__ int pieces_of(const Arguments& a) {
+  return source_last ? a.box[3] : (a.box[3] + 2 * unit - 2) / unit;
+}
+
+/// Which pieces of a box a thread brings: the first, and from one to the next.
 struct Share {
-  int column, columns, line, lines;
+  int first, threads, line, piece, more_lines, more_pieces;
 
   __device__ __forceinline__ Share(int pieces, int thread, int threads)
-      : column(thread), columns(threads), line(0), lines(1) {
-    if (pieces >= threads) return;
-    lines = threads / pieces, line = thread / pieces, column = thread % pieces;
-    if (line >= lines) column = pieces;  // none
-  }
+      : first(thread),
+        threads(threads),
+        line(thread / pieces),
+        piece(thread % pieces),
+        more_lines(threads / pieces),
+        more_pieces(threads % pieces) {}
 };
+
+/// Calls `bring` with the row and the piece of each piece of a share.
+template <class Bring>
+__device__ __forceinline__ void for_pieces(const Arguments& a, const Share& share, Row row, Bring&& bring) {
+  const int pieces = pieces_of(a), count = a.box[0] * a.box[1] * a.box[2] * pieces;
+  if (share.first >= count) return;
+  int piece = share.piece;
+  row.advance(a, share.line);
+#pragma unroll 1
+  for (int i = share.first;;) {
+    bring(row, piece);
+    if ((i += share.threads) >= count) return;
+    piece += share.more_pieces;
+    const bool next = piece >= pieces;
+    if (next) piece -= pieces;
+    row.advance(a, share.more_lines + next);
+  }
+}
 
 /// Rows wherever they lie, 16 bytes at a time, all channels of a piece in a row: a piece lies at a multiple of 16 bytes
 /// in memory and in the stage. Pieces that lie half in their row are left to bring_ends(); an `inner` box has none. Of
@@ -160,32 +184,27 @@ struct Share {
 template <int ways, bool inner>
 __device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source, const Share& share,
                                            u32 to) {
-  const int lines = a.box[0] * a.box[1] * a.box[2], left = K - at.chunk * channels;
+  const int left = K - at.chunk * channels;
   const int w0 = origin_w(at.place) * element_bytes, width = a.src_size[2] * element_bytes;
   const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
   const i64 stride = a.src_strides.c * element_bytes;
-  Row row(source, to);
-  row.advance(a, share.line);
-#pragma unroll 1
-  for (int line = share.line; line < lines; line += share.lines, row.advance(a, share.lines)) {
+  for_pieces(a, share, Row(source, to), [&](const Row& row, int piece) {
     const bool inside = row.inside(a, at);
-#pragma unroll 1
-    for (int column = share.column * 16; column < box + 15; column += share.columns * 16) {
-      const char* start = row.from + column;
-      u32 begin = row.place + column;
+    const int column = piece * 16;
+    const char* start = row.from + column;
+    u32 begin = row.place + column;
 #pragma unroll
-      for (int first = 0; first < ways; ++first, start += stride, begin += pitch) {
-        const int skip = begin % 16, w = w0 + column - skip;
-        const bool whole = inner || (w >= 0 && w <= width - 16), none = !inner && (w <= -16 || w >= width);
-        const bool wanted = column - skip < box && (whole || none || !inside), read = inside && whole;
-        const char* from = start - skip;
-        u32 place = begin - skip;
+    for (int first = 0; first < ways; ++first, start += stride, begin += pitch) {
+      const int skip = begin % 16, w = w0 + column - skip;
+      const bool whole = inner || (w >= 0 && w <= width - 16), none = !inner && (w <= -16 || w >= width);
+      const bool wanted = column - skip < box && (whole || none || !inside), read = inside && whole;
+      const char* from = start - skip;
+      u32 place = begin - skip;
 #pragma unroll
-        for (int c = first; c < channels; c += ways, from += ways * stride, place += ways * pitch)
-          copy_async_if(wanted, place, from, read && (K % channels == 0 || c < left));
-      }
+      for (int c = first; c < channels; c += ways, from += ways * stride, place += ways * pitch)
+        copy_async_if(wanted, place, from, read && (K % channels == 0 || c < left));
     }
-  }
+  });
 }
 
 /// A piece of which some columns, from `column` on, are of the row `from` and others zero.
@@ -240,47 +259,36 @@ __device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, c
 /// registers.
 __device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, const Source& source,
                                                const Share& share, u32 to) {
-  const int lines = a.box[0] * a.box[1] * a.box[2], left = K - at.chunk * channels;
-  Row row(source, to);
-  row.advance(a, share.line);
-#pragma unroll 1
-  for (int line = share.line; line < lines; line += share.lines, row.advance(a, share.lines)) {
-#pragma unroll 1
-    for (int column = share.column; column < a.box[3]; column += share.columns) {
-      const bool inside = row.inside(a, at) &&
-                          static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
-      const Element* from =
-          inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
-      const i64 step = inside ? a.src_strides.c : 0;
-      const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
-      if constexpr (element_bytes == 4) {
+  const int left = K - at.chunk * channels;
+  for_pieces(a, share, Row(source, to), [&](const Row& row, int column) {
+    const bool inside =
+        row.inside(a, at) && static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
+    const Element* from = inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
+    const i64 step = inside ? a.src_strides.c : 0;
+    const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
+    if constexpr (element_bytes == 4) {
 #pragma unroll
-        for (int c = 0; c < channels; ++c)
-          copy_async<4>(place + c * pitch, from + c * step, inside && (K % channels == 0 || c < left));
-      } else {
+      for (int c = 0; c < channels; ++c)
+        copy_async<4>(place + c * pitch, from + c * step, inside && (K % channels == 0 || c < left));
+    } else {
 #pragma unroll 1
-        for (int k = 0; k < channels; k += 8) {
-          u16 v[8];
+      for (int k = 0; k < channels; k += 8) {
+        u16 v[8];
 #pragma unroll
-          for (int c = 0; c < 8; ++c)
-            v[c] = inside && (K % channels == 0 || k + c < left) ? reinterpret_cast<const u16*>(from)[(k + c) * step]
-                                                                 : u16(0);
+        for (int c = 0; c < 8; ++c)
+          v[c] = inside && (K % channels == 0 || k + c < left) ? reinterpret_cast<const u16*>(from)[(k + c) * step]
+                                                               : u16(0);
 #pragma unroll
-          for (int c = 0; c < 8; ++c)
-            asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * pitch), "h"(v[c]) : "memory");
-        }
+        for (int c = 0; c < 8; ++c)
+          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * pitch), "h"(v[c]) : "memory");
       }
     }
-  }
+  });
 }
 
 /// Whether plain stores bring some of a stage, and copies others: such threads arrive twice.
 constexpr bool stores_too = sizeof(Element) == 2, copies_too = sizeof(Element) == 4 || !source_last;
 constexpr int arrivals = stores_too + copies_too;
-/// Places or pieces of a row.
-__device__ __forceinline__ int pieces(const Arguments& a) {
-  return source_last ? a.box[3] : (a.box[3] + 2 * unit - 2) / unit;
-}
 
 /// Without bulk copies: all threads of a ring's producers; each arrives `arrivals` times at `full`.
 __device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const Source& source, const Share& share,
