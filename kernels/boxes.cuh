@@ -259,6 +259,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
 #pragma unroll 1
     for (int box = block * rings + ring; box < a.all_boxes; box += blocks * rings) {
       Place p(a, box, share);
+      // What the stores make of the thread's number is worth no register while products run.
+      int writer = thread;
+      asm volatile("" : "+r"(writer));
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
 #pragma unroll
@@ -308,9 +311,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
         p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
       }
       if constexpr (DIRECT)
-        store_direct(a, operands, p, acc, spots, thread);
+        store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
     let_next_begin();
   }

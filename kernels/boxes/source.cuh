@@ -94,11 +94,9 @@ __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u
 
 constexpr int element_bytes = static_cast<int>(sizeof(Element));
 
-/// Where a box begins in a stage's first channel (it may lie outside of the tensor), and how far from the stage's
-/// beginning that is to lie, in bytes.
+/// Where a box begins in a stage's first channel; it may lie outside of the tensor.
 struct Source {
   const char* from;
-  int before;
 
   /// For the next stage of a walk.
   __device__ __forceinline__ void go(const Arguments& a, const Walk& at) {
@@ -110,7 +108,6 @@ struct Source {
     from = reinterpret_cast<const char*>(a.src + i64(p.n) * a.src_strides.n + i64(p.group) * K * a.src_strides.c +
                                          at.depth * a.src_strides.d + origin_h(p) * a.src_strides.h +
                                          origin_w(p) * a.src_strides.w);
-    before = slack(a, p, at.depth) * element_bytes;
   }
 };
 
@@ -120,7 +117,8 @@ struct Row {
   u32 place;
   int h = 0, d = 0, n = 0;
 
-  __device__ __forceinline__ Row(const Source& source, u32 to) : from(source.from), place(to + source.before) {}
+  __device__ __forceinline__ Row(const Source& source, u32 to)
+      : from(source.from), place(to + (source_last ? 0 : static_cast<u32>(reinterpret_cast<u64>(source.from)) % 16)) {}
   __device__ __forceinline__ void advance(const Arguments& a, int rows) {
     h += rows;
     place += rows * a.pitch_h * element_bytes;

@@ -116,16 +116,17 @@ inline void lay_rows(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
   const Int closest = b.pitch_c, banks = 128 / f.element_bytes;
   int fewest = bank_conflicts(f, closest);
   for (Int pitch = closest + unit; pitch < closest + banks; pitch += unit) {
-    if ((b.box[0] * f.channels * pitch + 2 * unit) * f.element_bytes > 4 * f.source_words) break;
+    if ((b.box[0] * f.channels * pitch + (of_h == 0 ? 0 : 2 * unit)) * f.element_bytes > 4 * f.source_words) break;
     const int conflicts = bank_conflicts(f, pitch);
     if (conflicts < fewest) fewest = conflicts, b.pitch_c = pitch;
   }
   finish();
 }
 
-/// Room of a stage's source: rows begin up to 15 bytes later.
+/// Room of a stage's source: rows that do not all begin alike lie up to 15 bytes later.
 inline Int stage_elements(const BoxesFixed& f, Bring bring, const Boxing& b) {
-  return b.box[0] * b.pitch_n + (bring == Bring::rows ? 16 / f.element_bytes : 0);
+  const Int unit = 16 / f.element_bytes;
+  return b.box[0] * b.pitch_n + (bring == Bring::rows && b.pitch_h % unit != 0 ? unit : 0);
 }
 
 /// Boxes of whole pieces, which bulk copies fill, or elements.

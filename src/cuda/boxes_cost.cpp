@@ -143,7 +143,7 @@ Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const Bo
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
 void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
   const auto bytes = [&](const arguments::Boxes<void>& a) {
-    return Int{a.box[0]} * a.pitch_n * p.element_bytes + (a.bulk ? 0 : 16);
+    return Int{a.box[0]} * a.pitch_n * p.element_bytes + (a.pitch_h * p.element_bytes % 16 == 0 ? 0 : 16);
   };
   const Int need = std::max(bytes(c.launch.plain), c.launch.may_bulk ? bytes(c.launch.bulk) : 0);
   const int steps = c.form.columns / (result_last ? 8 : 4);
