@@ -149,18 +149,23 @@ inline void lay_box(const BoxesFixed& f, Bring bring, Boxing& b) {
   b.pitch_n = b.pitch_c * f.channels;
 }
 
-/// Clocks of a multiprocessor that the copies of a stage's source take (docs/measured-hopper.md).
-inline double copy_clocks(const BoxesFixed& f, Bring bring, const Boxing& b) {
+/// Clocks of a multiprocessor that the copies of a stage's source take (docs/measured-hopper.md,
+/// docs/measured-cuda-boxes.md).
+inline double copy_clocks(const BoxesFixed& f, const BoxSpace& space, Bring bring, const Boxing& b) {
   const Int lines = b.box[0] * b.box[1] * b.box[2];
   const double bytes = double(lines * b.box[3] * f.channels * f.element_bytes);
   if (bring == Bring::bulk) return bytes / 28.0;
   if (bring == Bring::elements) return bytes / 13.0;
-  // Producers take four clocks an instruction; the warps of a ring run side by side, and share what copies memory.
+  // A producer takes about five clocks an instruction. The warps of a ring run side by side, as the rings do, and share what
+  // copies memory.
   const Int unit = 16 / f.element_bytes, of_ring = 128 / (f.shared ? 1 : f.warpgroups) / 32 * 32;
-  const double turns = double(ceil_div(lines * ((b.box[3] + 2 * unit - 2) / unit), of_ring));
+  const Int pieces = (b.box[3] + 2 * unit - 2) / unit;
+  const double turns = double(ceil_div(lines * pieces, of_ring)), ends = double(ceil_div(lines * f.channels, of_ring));
   const double ways = b.pitch_c % unit == 0 ? 1.0 : double(unit);
-  const double instructions = 130.0 + turns * (35.0 + 9.0 * ways + 5.0 * double(f.channels));
-  const double issue = 4.0 * instructions / (f.shared ? 1.0 : double(f.warpgroups));
+  const double planes = lines == b.box[2] ? 0.0 : double(of_ring) / double(pieces * b.box[2]);  // from turn to turn
+  const double of_row = double(ceil_div(space.count[3], b.step[3])), at_ends = of_row > 2.0 ? 2.0 / of_row : 1.0;
+  const double turn = 60.0 + 9.0 * ways + 5.0 * double(f.channels) + 50.0 * planes + 9.0 * ways * at_ends;
+  const double issue = 4.6 * (130.0 + turns * turn + 100.0 * ends * at_ends) / (f.shared ? 1.0 : double(f.warpgroups));
   const double copy = turns * double(of_ring / 32 * f.channels) * 5.0;
   const double longest = issue > copy ? issue : copy;
   return longest > bytes / 28.0 ? longest : bytes / 28.0;
@@ -235,13 +240,20 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
   // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
   const double chain = 2.0 * f.clocks * stages + write;
-  const double load = source * copy_clocks(f, bring, b) * stages + double(f.streamed_bytes) * stages / 20.0;
+  const double load = source * copy_clocks(f, space, bring, b) * stages + double(f.streamed_bytes) * stages / 20.0;
   const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
-  const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
-  b.clocks = one * double(ceil_div(b.tiles, workers)) *
+  // Source and result come from memory once.
+  const double rounds = double(ceil_div(b.tiles, workers));
+  double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds, source_elements = double(f.k);
+  double result_elements = double(f.n);
+  for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
+  memory *= source_elements + result_elements;
+  const double bound = longest > memory ? longest : memory;
+  const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
+  b.clocks = one * rounds *
              (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 

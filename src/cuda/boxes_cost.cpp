@@ -128,7 +128,7 @@ Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const Bo
       double bytes = double(p.channels_k()) * f.steps * p.element_bytes;
       for (std::size_t d = 0; d < 3; ++d)
         if (d > 0 || !f.depth_loop)
-          bytes *= double(axis[d].step * (q[d] - 1) + axis[d].span + 1 + (d == 2 ? unit : 0));
+          bytes *= double(axis[d].step * (q[d] - 1) + axis[d].span + 1 + (d == 2 ? unit - 1 : 0));
       if (bytes > 4.0 * f.source_words) continue;
       if (columns * lines > best.positions || bytes < best.bytes) best = {columns * lines, columns, bytes};
       return;
@@ -225,6 +225,19 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
   const double all_positions = double(p.batch) * double(p.whole_depth.q_end - p.whole_depth.q_begin) *
                                double(p.axis[1].q_end - p.axis[1].q_begin) *
                                double(p.axis[2].q_end - p.axis[2].q_begin);
+  // Whether the source comes by copies of its rows, which cost less for each channel where a stage has more of them.
+  const bool copied = (p.backward ? problem.y_layout : problem.x_layout) != Layout::channels_last &&
+                      p.src[2] * p.element_bytes % 16 != 0;
+  // wide, line, direct, channels of a stage twice
+  std::vector<std::tuple<bool, bool, bool, bool>> options;
+  for (const bool twice : {false, true})
+    for (const auto& [wide, line, direct] : {std::tuple{false, false, false},
+                                             {true, false, false},
+                                             {true, true, false},
+                                             {false, true, false},
+                                             {false, false, true},
+                                             {true, false, true}})
+      if (copied || !twice) options.emplace_back(wide, line, direct, twice);
   for (const auto& [merge, depth_loop] : roles) {
     BoxForm f;
     f.merge = merge, f.depth_loop = depth_loop;
@@ -250,16 +263,13 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
           for (const auto& [resident, shared] : {std::pair{true, false}, {true, true}, {false, true}})
             for (int warpgroups : {2, 3})
               for (int stages : {2, 3, 4, 6})
-                for (const auto& [wide, line, direct] : {std::tuple{false, false, false},
-                                                         {true, false, false},
-                                                         {true, true, false},
-                                                         {false, true, false},
-                                                         {false, false, true},
-                                                         {true, false, true}}) {
+                for (const auto& [wide, line, direct, twice] : options) {
                   // Few fragments a stage would be waited for too often, and three cannot overlap (boxes.cuh).
                   f.steps = 1;
                   const int fragments = static_cast<int>(a.runs.size()) * segments;
                   while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
+                  if (twice) f.steps *= 2;
+                  if (twice && (p.chunks(f.steps / 2) % 2 != 0 || fragments * f.steps > most_fragments)) continue;
                   if (!fits_registers(warpgroups, p.tf32, static_cast<int>(per_row * rows * columns / 2 * segments),
                                       segments))
                     continue;
@@ -290,6 +300,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   const double streamed =
                       resident ? 0.0
                                : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 20.0 / double(warpgroups);
+                  const double source_rate = !copied ? 28.0 : twice ? 19.0 : 14.0;
                   const double set = double(warpgroups), stage = one * segments * f.steps;
                   // Elements of a box, and how many of them a warpgroup writes in a clock.
                   const double written =
@@ -301,7 +312,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                                       (p.element_bytes == 2 ? 1.4 : 1.0) * (warpgroups == 2 ? 1.0 : 0.7);
                   const double store = written / rate, products = stages_of_box * stage;
                   const double box = std::max({set * products, 2.0 * products + store,
-                                               stages_of_box * ((shared ? 1.0 : set) * fit.bytes / 28.0 + set * streamed),
+                                               stages_of_box * ((shared ? 1.0 : set) * fit.bytes / source_rate + set * streamed),
                                                set * written * p.element_bytes / 17.0});
                   const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box /
                                           set * (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
@@ -311,9 +322,10 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       }
     }
   }
+  // Among equals the first: fewer stages, and more room for what is stored.
+  std::stable_sort(sketches.begin(), sketches.end(),
+                   [](const Sketch& a, const Sketch& b) { return a.estimate < b.estimate; });
   const std::size_t looked_at = std::min(sketches.size(), weighed);
-  std::partial_sort(sketches.begin(), sketches.begin() + static_cast<std::ptrdiff_t>(looked_at), sketches.end(),
-                    [](const Sketch& a, const Sketch& b) { return a.estimate < b.estimate; });
   std::vector<BoxChoice> choices;
   for (std::size_t i = 0; i < looked_at; ++i) {
     BoxChoice c{
@@ -342,7 +354,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                  &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
       return y.wide && x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
              x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.warpgroups == y.warpgroups &&
-             x.resident == y.resident && x.shared == y.shared && x.stages == y.stages &&
+             x.resident == y.resident && x.shared == y.shared && x.stages == y.stages && x.steps == y.steps &&
              std::equal(m.extent, m.extent + 4, n.extent);
     });
   };
