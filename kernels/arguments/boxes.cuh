@@ -27,7 +27,7 @@ struct Boxes {
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
   int next_place[2];       ///< Bytes from where the row after a plane's (a sample's) last would lie to the next one's
   long long next_from[2];  ///< first, in a stage and in memory.
-  int bulk;                                ///< 1: the source comes by bulk copies of `bulk_bytes`.
+  int bulk;                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
   int alike;  ///< 1: rows of all channels begin equally far from multiples of 16 bytes.
 };

@@ -217,8 +217,7 @@ __device__ __forceinline__ void bring_piece(const Arguments& a, u32 place, const
 #pragma unroll
     for (int j = 0; j < unit; ++j) v[j] = inside(j) ? reinterpret_cast<const u16*>(from)[column + j] : u16(0);
 #pragma unroll
-    for (int j = 0; j < unit; ++j)
-      asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + 2 * j), "h"(v[j]) : "memory");
+    for (int j = 0; j < unit; ++j) asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + 2 * j), "h"(v[j]) : "memory");
   }
 }
 
@@ -253,8 +252,8 @@ __device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, c
   }
 }
 
-/// Element by element, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes through
-/// registers.
+/// Element by element, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
+/// through registers.
 __device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, const Source& source,
                                                const Share& share, u32 to) {
   const int left = K - at.chunk * channels;

@@ -56,7 +56,8 @@ struct BoxesFixed {
   }
 };
 
-/// How the source of a stage comes: by bulk copies, by copies of 16 bytes of rows wherever they lie, element by element.
+/// How the source of a stage comes: by bulk copies, by copies of 16 bytes of rows wherever they lie, element by
+/// element.
 enum class Bring { bulk, rows, elements };
 
 /// Extents of boxes, in the order n, d, h, w, and what they cost.
@@ -106,7 +107,9 @@ inline int bank_conflicts(const BoxesFixed& f, Int pitch_c) {
 /// bytes, so that these are copied as they lie in memory, and the copies of two rows do not meet.
 inline void lay_rows(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
   const Int unit = 16 / f.element_bytes;
-  const auto like = [&](Int least_pitch, Int stride) { return least_pitch + ((stride - least_pitch) % unit + unit) % unit; };
+  const auto like = [&](Int least_pitch, Int stride) {
+    return least_pitch + ((stride - least_pitch) % unit + unit) % unit;
+  };
   const Int of_h = space.source[3] % unit, of_d = of_h * space.source[2] % unit, of_c = of_d * space.source[1] % unit;
   b.pitch_h = like(b.box[3] + unit - 1, of_h);
   b.pitch_d = like(b.box[2] * b.pitch_h, of_d);
@@ -156,8 +159,8 @@ inline double copy_clocks(const BoxesFixed& f, const BoxSpace& space, Bring brin
   const double bytes = double(lines * b.box[3] * f.channels * f.element_bytes);
   if (bring == Bring::bulk) return bytes / 28.0;
   if (bring == Bring::elements) return bytes / 13.0;
-  // A producer takes about five clocks an instruction. The warps of a ring run side by side, as the rings do, and share what
-  // copies memory.
+  // A producer takes about five clocks an instruction. The warps of a ring run side by side, as the rings do, and share
+  // what copies memory.
   const Int unit = 16 / f.element_bytes, of_ring = 128 / (f.shared ? 1 : f.warpgroups) / 32 * 32;
   const Int pieces = (b.box[3] + 2 * unit - 2) / unit;
   const double turns = double(ceil_div(lines * pieces, of_ring)), ends = double(ceil_div(lines * f.channels, of_ring));
@@ -247,14 +250,14 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   for (const double other : others) longest = other > longest ? other : longest;
   // Source and result come from memory once.
   const double rounds = double(ceil_div(b.tiles, workers));
-  double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds, source_elements = double(f.k);
+  double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds,
+         source_elements = double(f.k);
   double result_elements = double(f.n);
   for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
   memory *= source_elements + result_elements;
   const double bound = longest > memory ? longest : memory;
   const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
-  b.clocks = one * rounds *
-             (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
+  b.clocks = one * rounds * (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
 /// The cheapest boxes for these sizes.

@@ -108,7 +108,9 @@ struct Fit {
 };
 
 Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const BoxForm& f) {
-  const auto count = [&](int d) { return axis[static_cast<std::size_t>(d)].q_end - axis[static_cast<std::size_t>(d)].q_begin; };
+  const auto count = [&](int d) {
+    return axis[static_cast<std::size_t>(d)].q_end - axis[static_cast<std::size_t>(d)].q_begin;
+  };
   const int merged = static_cast<int>(f.merge), lines_in = merged == 1 || count(1) == 1 ? 0 : 1;
   const bool several_lines = !f.line && lines_in != merged && !(lines_in == 0 && f.depth_loop);
   const int all = 64 * f.segments, unit = 16 / p.element_bytes;
@@ -134,7 +136,8 @@ Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const Bo
       return;
     }
   };
-  for (Int parts = 1; parts <= 6; ++parts) consider(static_cast<int>(std::min<Int>((count(2) + parts - 1) / parts, all)));
+  for (Int parts = 1; parts <= 6; ++parts)
+    consider(static_cast<int>(std::min<Int>((count(2) + parts - 1) / parts, all)));
   for (int columns = all; columns >= 16; columns /= 2)
     if (columns < count(2)) consider(columns);
   return best;
@@ -311,9 +314,10 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                                               : 1.6) *
                                       (p.element_bytes == 2 ? 1.4 : 1.0) * (warpgroups == 2 ? 1.0 : 0.7);
                   const double store = written / rate, products = stages_of_box * stage;
-                  const double box = std::max({set * products, 2.0 * products + store,
-                                               stages_of_box * ((shared ? 1.0 : set) * fit.bytes / source_rate + set * streamed),
-                                               set * written * p.element_bytes / 17.0});
+                  const double box =
+                      std::max({set * products, 2.0 * products + store,
+                                stages_of_box * ((shared ? 1.0 : set) * fit.bytes / source_rate + set * streamed),
+                                set * written * p.element_bytes / 17.0});
                   const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box /
                                           set * (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
                   sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
