@@ -178,7 +178,7 @@ __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
   if (a.bulk && thread != 0) return;
-  const Share own(pieces_of(a), thread, of_ring);
+  const Portion own(pieces_of(a), thread, of_ring);
   Source from;
   int stage = 0, parity = 1;
   for (Walk at(a, first, step, share); at.next(a);) {

@@ -146,10 +146,10 @@ __device__ __forceinline__ int pieces_of(const Arguments& a) {
 }
 
 /// Which pieces of a box a thread brings: the first, and from one to the next.
-struct Share {
+struct Portion {
   int first, threads, line, piece, more_lines, more_pieces;
 
-  __device__ __forceinline__ Share(int pieces, int thread, int threads)
+  __device__ __forceinline__ Portion(int pieces, int thread, int threads)
       : first(thread),
         threads(threads),
         line(thread / pieces),
@@ -158,21 +158,21 @@ struct Share {
         more_pieces(threads % pieces) {}
 };
 
-/// Calls `bring` with the row and the piece of each piece of a share.
+/// Calls `bring` with the row and the piece of each piece of a portion.
 template <class Bring>
-__device__ __forceinline__ void for_pieces(const Arguments& a, const Share& share, Row row, Bring&& bring) {
+__device__ __forceinline__ void for_pieces(const Arguments& a, const Portion& portion, Row row, Bring&& bring) {
   const int pieces = pieces_of(a), count = a.box[0] * a.box[1] * a.box[2] * pieces;
-  if (share.first >= count) return;
-  int piece = share.piece;
-  row.advance(a, share.line);
+  if (portion.first >= count) return;
+  int piece = portion.piece;
+  row.advance(a, portion.line);
 #pragma unroll 1
-  for (int i = share.first;;) {
+  for (int i = portion.first;;) {
     bring(row, piece);
-    if ((i += share.threads) >= count) return;
-    piece += share.more_pieces;
+    if ((i += portion.threads) >= count) return;
+    piece += portion.more_pieces;
     const bool next = piece >= pieces;
     if (next) piece -= pieces;
-    row.advance(a, share.more_lines + next);
+    row.advance(a, portion.more_lines + next);
   }
 }
 
@@ -180,21 +180,20 @@ __device__ __forceinline__ void for_pieces(const Arguments& a, const Share& shar
 /// in memory and in the stage. Pieces that lie half in their row are left to bring_ends(); an `inner` box has none. Of
 /// `ways` channels each begins in its own way.
 template <int ways, bool inner>
-__device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source, const Share& share,
-                                           u32 to) {
-  const int left = K - at.chunk * channels;
-  const int w0 = origin_w(at.place) * element_bytes, width = a.src_size[2] * element_bytes;
+__device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source,
+                                           const Portion& portion, u32 to) {
+  const int left = K - at.chunk * channels, w0 = origin_w(at.place), width = a.src_size[2];
   const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
   const i64 stride = a.src_strides.c * element_bytes;
-  for_pieces(a, share, Row(source, to), [&](const Row& row, int piece) {
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int piece) {
     const bool inside = row.inside(a, at);
     const int column = piece * 16;
     const char* start = row.from + column;
     u32 begin = row.place + column;
 #pragma unroll
     for (int first = 0; first < ways; ++first, start += stride, begin += pitch) {
-      const int skip = begin % 16, w = w0 + column - skip;
-      const bool whole = inner || (w >= 0 && w <= width - 16), none = !inner && (w <= -16 || w >= width);
+      const int skip = begin % 16, w = w0 + (column - skip) / element_bytes;
+      const bool whole = inner || (w >= 0 && w <= width - unit), none = !inner && (w <= -unit || w >= width);
       const bool wanted = column - skip < box && (whole || none || !inside), read = inside && whole;
       const char* from = start - skip;
       u32 place = begin - skip;
@@ -241,23 +240,24 @@ __device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, c
     line = i / channels;
     if (!row.inside(a, at)) continue;
     // Of column 0.
-    const u32 zero = row.place + (c * a.pitch_c - w0) * element_bytes;
+    const u32 zero = row.place + static_cast<u32>(c * a.pitch_c - w0) * element_bytes;
     const Element* from = reinterpret_cast<const Element*>(row.from) + c * a.src_strides.c - w0;
     const int turn = static_cast<int>(zero % 16) / element_bytes, first = w0 - ((turn + w0) & (unit - 1));
     const int head = -turn, tail = width - ((turn + width) & (unit - 1));
     const bool wanted = K % channels == 0 || c < left;
-    if (head < 0 && head < end && head >= first) bring_piece(a, zero + head * element_bytes, from, head, wanted);
+    if (head < 0 && head < end && head >= first)
+      bring_piece(a, zero + static_cast<u32>(head) * element_bytes, from, head, wanted);
     if (tail < width && tail >= 0 && tail < end && tail >= first)
-      bring_piece(a, zero + tail * element_bytes, from, tail, wanted);
+      bring_piece(a, zero + static_cast<u32>(tail) * element_bytes, from, tail, wanted);
   }
 }
 
 /// Element by element, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
 /// through registers.
 __device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, const Source& source,
-                                               const Share& share, u32 to) {
+                                               const Portion& portion, u32 to) {
   const int left = K - at.chunk * channels;
-  for_pieces(a, share, Row(source, to), [&](const Row& row, int column) {
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int column) {
     const bool inside =
         row.inside(a, at) && static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
     const Element* from = inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
@@ -288,17 +288,17 @@ constexpr bool stores_too = sizeof(Element) == 2, copies_too = sizeof(Element) =
 constexpr int arrivals = stores_too + copies_too;
 
 /// Without bulk copies: all threads of a ring's producers; each arrives `arrivals` times at `full`.
-__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const Source& source, const Share& share,
+__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const Source& source, const Portion& portion,
                                       u32 to, u32 full, int thread, int threads) {
   if constexpr (source_last) {
-    bring_elements(a, at, source, share, to);
+    bring_elements(a, at, source, portion, to);
   } else {
     const bool inner = inner_box(a, origin_w(at.place));
     if (!inner) bring_ends(a, at, source, to, thread, threads);
     if (a.alike)
-      inner ? bring_rows<1, true>(a, at, source, share, to) : bring_rows<1, false>(a, at, source, share, to);
+      inner ? bring_rows<1, true>(a, at, source, portion, to) : bring_rows<1, false>(a, at, source, portion, to);
     else
-      inner ? bring_rows<unit, true>(a, at, source, share, to) : bring_rows<unit, false>(a, at, source, share, to);
+      inner ? bring_rows<unit, true>(a, at, source, portion, to) : bring_rows<unit, false>(a, at, source, portion, to);
   }
   if constexpr (stores_too) barrier_arrive(full);
   if constexpr (copies_too) barrier_arrive_after_copies(full);
