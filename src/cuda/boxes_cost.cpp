@@ -143,6 +143,7 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.padding_d = g.padding[0], x.padding_h = g.padding[1], x.padding_w = g.padding[2];
   x.depth_taps = f.depth_loop ? p.depth_taps : 1;
   x.depth_stride = f.depth_loop && !p.backward ? g.stride[0] : 1;
+  x.depth_dilation = g.dilation[0];
   x.source_words = f.source_words;
   x.shared_bytes = f.shared_bytes;
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
