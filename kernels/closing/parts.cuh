@@ -12,18 +12,25 @@ extern "C" __global__ void __launch_bounds__(256)
   typedef Collected<config::COLLECT, S> Collection;
   constexpr int most = config::POOL ? 4 : 8;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
-  const i64 index = i64(blockIdx.x) * teams + team;  // of all shares; a warp beyond the last does nothing
+  const i64 index = i64(block_number(a)) * teams + team;  // of all shares; a warp beyond the last does nothing
   if (index >= a.units * a.shares) return;
   const i64 unit = quotient(index, a.shares), share = index - unit * a.shares;
   const Index from = static_cast<Index>(share * a.share);
   const Index count = static_cast<Index>(a.length - from < a.share ? a.length - from : a.share);
   const Run run(a, unit * a.length + from, count);
-  Collection all = Collection::none();
-  for (Index i = lane; i < count; i += most * a.team) {
-    S v[most];
-    int held = 0;
-    if (run.one_plane) {
-      Spot s = in_plane(run.plane, run.first);
+  Taken<config::COLLECT, S> taken;
+  Index i = lane;
+  if (run.one_plane) {
+    Spot s = in_plane(run.plane, run.first);
+    for (; i + (most - 1) * a.team < count; i += most * a.team) {
+      S v[most];
+#pragma unroll
+      for (int k = 0; k < most; ++k) v[k] = value(a, operands, s.n, s.channel, run.first + i + k * a.team);
+      taken.take(v, most, i == lane);
+    }
+    if (i < count) {
+      S v[most];
+      int held = 0;
 #pragma unroll
       for (int k = 0; k < most; ++k) {
         const bool inside = i + k * a.team < count;
@@ -31,16 +38,22 @@ extern "C" __global__ void __launch_bounds__(256)
         v[k] = value_if(inside, a, operands, s);
         held += inside;
       }
-    } else {
+      taken.take(v, held, i == lane);
+    }
+  } else {
+    for (; i < count; i += most * a.team) {
+      S v[most];
+      int held = 0;
 #pragma unroll
       for (int k = 0; k < most; ++k) {
         const bool inside = i + k * a.team < count;
         v[k] = value_if(inside, a, operands, run.at(a, inside ? i + k * a.team : 0));
         held += inside;
       }
+      taken.take(v, held, i == lane);
     }
-    all.take(v, held);
   }
+  Collection all = taken.collected();
   all.merge_team(a.team);
   if (lane != 0) return;
   if constexpr (config::FINISH) {

@@ -77,6 +77,7 @@ struct ClosingPass {
   int weight = -1, bias = -1;                  ///< Operand numbers of a norm's vectors.
   int parts = -1, table = -1, table_out = -1;  ///< Buffers; `table` is applied to the moments first.
   int saved = -1;                              ///< norm: mean and scale of every set, for the gradient.
+  bool backwards = false;                      ///< Whether the last values are read first.
   Epilogue middle, after_result;               ///< Steps after a softmax or norm, and after a reduction.
 
   [[nodiscard]] Shape5 result() const;
