@@ -93,7 +93,7 @@ struct Collected {
             __shfl_down_sync(0xffffffffu, first, lanes),
             collect == MOMENTS || collect == EXPONENTIALS ? __shfl_down_sync(0xffffffffu, second, lanes) : T(0)};
   }
-  /// Of a team of 32 threads, a warp, or 256, the block, in its first thread.
+  /// Of a team of 32 threads, a warp, or 256, the block, in its first thread; moments in all.
   __device__ __forceinline__ void merge_team(int team) {
     if constexpr (collect == MOMENTS) {
       // One mean for all, then the distances from it: sums, which wait for no division after the other.

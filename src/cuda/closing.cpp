@@ -89,6 +89,7 @@ std::string describe(const ClosingPass& p) {
     s += std::string(" (") + names[static_cast<int>(p.collect)] + ")";
   }
   static const char* const reductions[] = {"sum", "mean", "maximum", "minimum", "logsumexp"};
+  if (p.centered) s += " centered";
   if (p.layer_norm) s += " layer norm";
   if (p.softmax) s += " softmax";
   if (p.reduce) s += std::string(" ") + reductions[static_cast<int>(*p.reduce)];
