@@ -22,13 +22,14 @@ extern "C" __global__ void __launch_bounds__(256)
   Index i = lane;
   if (run.one_plane) {
     Spot s = in_plane(run.plane, run.first);
-    for (; i + (most - 1) * a.team < count; i += most * a.team) {
+    // Whole batches apart, but of windows, which are long enough to be there once.
+    for (; !config::POOL && i + (most - 1) * a.team < count; i += most * a.team) {
       S v[most];
 #pragma unroll
       for (int k = 0; k < most; ++k) v[k] = value(a, operands, s.n, s.channel, run.first + i + k * a.team);
       taken.take(v, most, i == lane);
     }
-    if (i < count) {
+    for (; i < count; i += most * a.team) {
       S v[most];
       int held = 0;
 #pragma unroll

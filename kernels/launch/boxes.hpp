@@ -167,7 +167,12 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const double chain = 2.0 * f.clocks * stages + write;
   const double load = source * double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
                       double(f.streamed_bytes) * stages / 20.0;
-  const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
+  // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
+  // have ends once for all lines that follow each other.
+  const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
+  const double together = whole_lines ? double((f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h) : 1.0;
+  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
