@@ -1,6 +1,6 @@
-// Which box a worker (a block, or a ring of one) takes in each round. Where D is a loop, boxes of one depth take as long
-// as taps reach it, which repeats every few depths; a worker whose boxes are always as many depths apart may have none
-// but long ones. Then each round is turned by one depth more than the round before. Part of boxes.cuh.
+// Which box a worker (a block, or a ring of one) takes in each round. Where D is a loop, boxes of one depth take as
+// long as taps reach it, which repeats every few depths; a worker whose boxes are always as many depths apart may have
+// none but long ones. Then each round is turned by one depth more than the round before. Part of boxes.cuh.
 #pragma once
 
 namespace upconv {

@@ -51,8 +51,8 @@ struct BoxesFixed {
     field("span_d", span_d), field("span_h", span_h), field("span_w", span_w);
     field("phases_d", phases_d), field("phases_h", phases_h), field("phases_w", phases_w);
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
-    field("depth_taps", depth_taps), field("depth_stride", depth_stride),
-        field("depth_dilation", depth_dilation), field("source_words", source_words);
+    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("depth_dilation", depth_dilation),
+        field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
     field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
@@ -314,7 +314,7 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
     const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
     a.round = static_cast<int>(round);
     if (f.depth_loop && f.depth_stride > 1 && of_depth < round &&
-        longest(f, space, a, of_depth) < longest(f, space, a, 0))
+        longest(f, space, a, of_depth) < 0.95 * longest(f, space, a, 0))
       a.turn = static_cast<int>(of_depth);
     return static_cast<unsigned>(shares * blocks);
   };

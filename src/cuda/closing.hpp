@@ -72,7 +72,7 @@ struct ClosingPass {
   bool layer_norm = false;                                 ///< rows
   bool once = false;                                       ///< rows: no gradient will work these values out again.
   bool batch = false, center = false, statistics = false;  ///< norm
-  bool centered = false;  ///< norm: after it the mean of each plane is subtracted.
+  bool centered = false;                                   ///< norm: after it the mean of each plane is subtracted.
   std::int64_t per = 1;                                    ///< norm: planes that share mean and variance.
   double eps = 0.0;
   int weight = -1, bias = -1;                  ///< Operand numbers of a norm's vectors.

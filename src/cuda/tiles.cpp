@@ -162,8 +162,8 @@ std::string products(const Shape& s, const Tile& t) {
   return text + "\n";
 }
 
-/// Where bytes are the limit, forward was measured to take 1.9 to 2.8 times as long as they would (L1/73, L1/74, the layer of
-/// L2/15): a tile's stores and products do not overlap. The calibration adds a fifth.
+/// Where bytes are the limit, forward was measured to take 1.9 to 2.8 times as long as they would (L1/73, L1/74, the
+/// layer of L2/15): a tile's stores and products do not overlap. The calibration adds a fifth.
 constexpr double memory_bound = 1.9;
 
 /// Clocks of one chunk, of a tile and of the whole, at 1.7 GHz.

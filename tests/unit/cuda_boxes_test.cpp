@@ -23,11 +23,9 @@ TEST(CudaBoxes, PositionsAreAsManyAsStridesOfTheResultWhereThatIsFree) {
     const char* text;
     std::int64_t positions, padding, span;
   } cases[] = {
-      {"1d c8 o8 i32 k3 s2 p1 op1 f32 tf32", 32, 0, 1},
-      {"1d c8 o8 i32 k3 s2 p1 f32 tf32", 32, 0, 1},
+      {"1d c8 o8 i32 k3 s2 p1 op1 f32 tf32", 32, 0, 1}, {"1d c8 o8 i32 k3 s2 p1 f32 tf32", 32, 0, 1},
       {"1d c8 o8 i32 k4 s2 p1 f32 tf32", 33, 1, 1},  // a third offset otherwise
-      {"1d c8 o8 i32 k4 s2 p2 f32 tf32", 31, 2, 1},
-      {"1d c8 o8 i32 k5 s3 p4 f32 tf32", 31, 4, 1},
+      {"1d c8 o8 i32 k4 s2 p2 f32 tf32", 31, 2, 1},     {"1d c8 o8 i32 k5 s3 p4 f32 tf32", 31, 4, 1},
   };
   for (const auto& c : cases) {
     const BoxAxis axis = boxes_of(c.text).axis[2];
