@@ -5,7 +5,7 @@
 // Host preamble: COLLECT, FINISH, AS (how a collected number becomes the result).
 #include "closing/collect.cuh"
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, sizeof(upconv::closing::S) == 4 ? 6 : 2)
     closing_parts(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
@@ -20,39 +20,36 @@ extern "C" __global__ void __launch_bounds__(256)
   const Run run(a, unit * a.length + from, count);
   Taken<config::COLLECT, S> taken;
   Index i = lane;
-  if (run.one_plane) {
+  const int apart = a.team;
+  const auto inside = [&](int k) { return i + k * apart < count; };
+  const auto take = [&](auto&& value_of) {
+    S v[most];
+    int held = 0;
+#pragma unroll
+    for (int k = 0; k < most; ++k) v[k] = value_of(k), held += inside(k);
+    taken.take(v, held, i == lane);
+  };
+  const auto in_one_plane = [&](int k) {
     Spot s = in_plane(run.plane, run.first);
-    // Whole batches apart, but of windows, which are long enough to be there once.
-    for (; !config::POOL && i + (most - 1) * a.team < count; i += most * a.team) {
+    s.inside = run.first + (inside(k) ? i + k * apart : i);
+    return value_if(inside(k), a, operands, s);
+  };
+  const auto anywhere = [&](int k) {
+    return value_if(inside(k), a, operands, run.at(a, inside(k) ? i + k * apart : 0));
+  };
+  if constexpr (config::POOL) {  // windows are long: as few copies of their code as can be
+    for (; i < count; i += most * apart) run.one_plane ? take(in_one_plane) : take(anywhere);
+  } else if (run.one_plane) {
+    const Spot s = in_plane(run.plane, run.first);
+    for (; inside(most - 1); i += most * apart) {
       S v[most];
 #pragma unroll
-      for (int k = 0; k < most; ++k) v[k] = value(a, operands, s.n, s.channel, run.first + i + k * a.team);
+      for (int k = 0; k < most; ++k) v[k] = value(a, operands, s.n, s.channel, s.inside + i + k * apart);
       taken.take(v, most, i == lane);
     }
-    for (; i < count; i += most * a.team) {
-      S v[most];
-      int held = 0;
-#pragma unroll
-      for (int k = 0; k < most; ++k) {
-        const bool inside = i + k * a.team < count;
-        s.inside = run.first + (inside ? i + k * a.team : i);
-        v[k] = value_if(inside, a, operands, s);
-        held += inside;
-      }
-      taken.take(v, held, i == lane);
-    }
+    if (i < count) take(in_one_plane);
   } else {
-    for (; i < count; i += most * a.team) {
-      S v[most];
-      int held = 0;
-#pragma unroll
-      for (int k = 0; k < most; ++k) {
-        const bool inside = i + k * a.team < count;
-        v[k] = value_if(inside, a, operands, run.at(a, inside ? i + k * a.team : 0));
-        held += inside;
-      }
-      taken.take(v, held, i == lane);
-    }
+    for (; i < count; i += most * apart) take(anywhere);
   }
   Collection all = taken.collected();
   all.merge_team(a.team);
