@@ -47,6 +47,7 @@ constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
+#include "boxes/balance.cuh"
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
 #include "boxes/store_direct.cuh"

@@ -22,6 +22,8 @@ struct Boxes {
   int second[4];  ///< Where the next warpgroup's box lies from one's, where they share a source.
   int boxes[3];   ///< Boxes in w, h, d.
   int all_boxes;  ///< For one share of the result channels.
+  int round;      ///< Boxes that are worked on at once,
+  int turn;       ///< and those of one depth, by which rounds are turned (boxes/balance.cuh); 0: they are not.
   int line;       ///< LINE: columns of the result that a box writes of a row, at most.
   int box[4];     ///< Source elements of a stage: n, d, h, w.
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.

@@ -38,6 +38,7 @@ struct Closing {
   long long shares, share;  ///< Of a unit, and values of each.
   long long planes;         ///< norm: planes of a set.
   int team;                 ///< Threads that work together.
+  int backwards;            ///< 1: blocks begin with the last values.
 };
 
 }  // namespace upconv::arguments

@@ -13,6 +13,7 @@ struct Place {
   int n, q[3], group, column0;
 
   __device__ __forceinline__ Place(const Arguments& a, int box, int share) {
+    box = taken_box(a, box);
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
     // Neighbours in W run at the same time: they write parts of the same sectors.

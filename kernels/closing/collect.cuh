@@ -75,13 +75,38 @@ struct Collected {
     merge(few);
   }
 
+  /// A sum over a team's threads, in all of them; `held`: a place for each warp.
+  static __device__ __forceinline__ T sum_over(T v, int team, T* held) {
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) v += __shfl_xor_sync(0xffffffffu, v, lanes);
+    if (team == 32) return v;
+    if (threadIdx.x % 32 == 0) held[threadIdx.x / 32] = v;
+    __syncthreads();
+    T all = held[0];
+#pragma unroll
+    for (int w = 1; w < THREADS / 32; ++w) all += held[w];
+    return all;
+  }
+
   __device__ __forceinline__ Collected shifted_down(int lanes) const {
     return {collect == MOMENTS ? __shfl_down_sync(0xffffffffu, count, lanes) : T(0),
             __shfl_down_sync(0xffffffffu, first, lanes),
             collect == MOMENTS || collect == EXPONENTIALS ? __shfl_down_sync(0xffffffffu, second, lanes) : T(0)};
   }
-  /// Of a team of 32 threads, a warp, or 256, the block, in its first thread.
+  /// Of a team of 32 threads, a warp, or 256, the block, in its first thread; moments in all.
   __device__ __forceinline__ void merge_team(int team) {
+    if constexpr (collect == MOMENTS) {
+      // One mean for all, then the distances from it: sums, which wait for no division after the other.
+      __shared__ T held_sums[3][THREADS / 32];
+      const T total = sum_over(count, team, held_sums[0]);
+      first = count == T(0) ? T(0) : first;
+      const T mean = sum_over(total == T(0) ? T(0) : first * (count / total), team, held_sums[1]);
+      const T distance = count == T(0) ? T(0) : first - mean;
+      second = sum_over(second + count * distance * distance, team, held_sums[2]);
+      first = mean;
+      count = total;
+      return;
+    }
 #pragma unroll
     for (int lanes = 16; lanes > 0; lanes /= 2) merge(shifted_down(lanes));
     if (team == 32) return;
@@ -90,6 +115,39 @@ struct Collected {
     __syncthreads();
     if (threadIdx.x == 0)
       for (int w = 1; w < THREADS / 32; ++w) merge(held[w]);
+  }
+};
+
+/// What a thread takes in batches, before its team's is merged: merged batch by batch, but moments, which are sums of
+/// distances from its first value. That is one of them, so the sums are no larger than what they are for.
+template <int collect, class T>
+struct Taken {
+  Collected<collect, T> all = Collected<collect, T>::none();
+  template <int most>
+  __device__ __forceinline__ void take(const T (&v)[most], int held, bool) {
+    all.take(v, held);
+  }
+  __device__ __forceinline__ Collected<collect, T> collected() const { return all; }
+};
+template <class T>
+struct Taken<MOMENTS, T> {
+  int count = 0;
+  T shift = T(0), sum = T(0), squares = T(0);
+  template <int most>
+  __device__ __forceinline__ void take(const T (&v)[most], int held, bool first) {
+    if (first) shift = finite_or_zero(v[0]);
+#pragma unroll
+    for (int k = 0; k < most; ++k) {
+      const T distance = k < held ? v[k] - shift : T(0);
+      sum += distance;
+      squares += distance * distance;
+    }
+    count += held;
+  }
+  __device__ __forceinline__ Collected<MOMENTS, T> collected() const {
+    if (count == 0) return Collected<MOMENTS, T>::none();
+    const T n = T(count), mean = sum / n, rest = squares - sum * mean;
+    return {n, shift + mean, rest < T(0) ? T(0) : rest};  // NaN stays
   }
 };
 

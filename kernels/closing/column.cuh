@@ -52,7 +52,7 @@ struct Columns {
     const int warp = threadIdx.x / 32;
 #pragma unroll
     for (int e = 0; e < EACH; ++e) {
-      const i64 at = i64(blockIdx.x) * SHARED_COLUMNS + warp / SPLIT * (32 * EACH) + threadIdx.x % 32 + 32 * e;
+      const i64 at = i64(block_number(a)) * SHARED_COLUMNS + warp / SPLIT * (32 * EACH) + threadIdx.x % 32 + 32 * e;
       exists[e] = at < a.units * a.inner;
       column[e] = exists[e] ? at : 0;
       const i64 number = quotient(column[e], a.inner);

@@ -9,7 +9,7 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace upconv;
   using namespace upconv::closing;
   constexpr int each = config::POOL ? 2 : 8;
-  const i64 begin = i64(blockIdx.x) * (THREADS * each);
+  const i64 begin = i64(block_number(a)) * (THREADS * each);
   const Run run(a, begin, THREADS * each);
   const int thread = threadIdx.x;
   S v[each];

@@ -5,42 +5,53 @@
 // Host preamble: COLLECT, FINISH, AS (how a collected number becomes the result).
 #include "closing/collect.cuh"
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, sizeof(upconv::closing::S) == 4 ? 6 : 2)
     closing_parts(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
   typedef Collected<config::COLLECT, S> Collection;
   constexpr int most = config::POOL ? 4 : 8;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
-  const i64 index = i64(blockIdx.x) * teams + team;  // of all shares; a warp beyond the last does nothing
+  const i64 index = i64(block_number(a)) * teams + team;  // of all shares; a warp beyond the last does nothing
   if (index >= a.units * a.shares) return;
   const i64 unit = quotient(index, a.shares), share = index - unit * a.shares;
   const Index from = static_cast<Index>(share * a.share);
   const Index count = static_cast<Index>(a.length - from < a.share ? a.length - from : a.share);
   const Run run(a, unit * a.length + from, count);
-  Collection all = Collection::none();
-  for (Index i = lane; i < count; i += most * a.team) {
+  Taken<config::COLLECT, S> taken;
+  Index i = lane;
+  const int apart = a.team;
+  const auto inside = [&](int k) { return i + k * apart < count; };
+  const auto take = [&](auto&& value_of) {
     S v[most];
     int held = 0;
-    if (run.one_plane) {
-      Spot s = in_plane(run.plane, run.first);
 #pragma unroll
-      for (int k = 0; k < most; ++k) {
-        const bool inside = i + k * a.team < count;
-        s.inside = run.first + (inside ? i + k * a.team : i);
-        v[k] = value_if(inside, a, operands, s);
-        held += inside;
-      }
-    } else {
+    for (int k = 0; k < most; ++k) v[k] = value_of(k), held += inside(k);
+    taken.take(v, held, i == lane);
+  };
+  const auto in_one_plane = [&](int k) {
+    Spot s = in_plane(run.plane, run.first);
+    s.inside = run.first + (inside(k) ? i + k * apart : i);
+    return value_if(inside(k), a, operands, s);
+  };
+  const auto anywhere = [&](int k) {
+    return value_if(inside(k), a, operands, run.at(a, inside(k) ? i + k * apart : 0));
+  };
+  if constexpr (config::POOL) {  // windows are long: as few copies of their code as can be
+    for (; i < count; i += most * apart) run.one_plane ? take(in_one_plane) : take(anywhere);
+  } else if (run.one_plane) {
+    const Spot s = in_plane(run.plane, run.first);
+    for (; inside(most - 1); i += most * apart) {
+      S v[most];
 #pragma unroll
-      for (int k = 0; k < most; ++k) {
-        const bool inside = i + k * a.team < count;
-        v[k] = value_if(inside, a, operands, run.at(a, inside ? i + k * a.team : 0));
-        held += inside;
-      }
+      for (int k = 0; k < most; ++k) v[k] = value(a, operands, s.n, s.channel, s.inside + i + k * apart);
+      taken.take(v, most, i == lane);
     }
-    all.take(v, held);
+    if (i < count) take(in_one_plane);
+  } else {
+    for (; i < count; i += most * apart) take(anywhere);
   }
+  Collection all = taken.collected();
   all.merge_team(a.team);
   if (lane != 0) return;
   if constexpr (config::FINISH) {

@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace upconv;
   using namespace upconv::closing;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
-  const i64 row = i64(blockIdx.x) * teams + team;
+  const i64 row = i64(block_number(a)) * teams + team;
   const bool exists = row < a.units;
   const int length = static_cast<int>(a.length);
   const i64 first = exists ? row * length : 0;

@@ -56,6 +56,12 @@ typedef Indices<config::WIDE>::Index Index;
 
 constexpr int THREADS = 256;
 
+/// The number of a block in the order of the values. From the last one on where the source has just been written, or
+/// read, from the first one on: a cache still holds its end.
+__device__ __forceinline__ u32 block_number(const Closing& a) {
+  return a.backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+}
+
 /// NaN wins.
 template <class T>
 __device__ __forceinline__ T larger(T a, T b) {

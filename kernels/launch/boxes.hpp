@@ -27,6 +27,7 @@ struct BoxesFixed {
   Int padding_d = 0, padding_h = 0, padding_w = 0;
   Int depth_taps = 1;    ///< Of the loop,
   Int depth_stride = 1;  ///< of which every so many reach a depth of the result.
+  Int depth_dilation = 1;
   Int source_words = 0;  ///< Room of a stage.
   Int shared_bytes = 0;
   Int streamed_bytes = 0;     ///< Weights of a stage, unless resident.
@@ -50,7 +51,8 @@ struct BoxesFixed {
     field("span_d", span_d), field("span_h", span_h), field("span_w", span_w);
     field("phases_d", phases_d), field("phases_h", phases_h), field("phases_w", phases_w);
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
-    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
+    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("depth_dilation", depth_dilation),
+        field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
     field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
@@ -244,7 +246,12 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
   const double chain = 2.0 * f.clocks * stages + write;
   const double load = source * copy_clocks(f, space, bring, b) * stages + double(f.streamed_bytes) * stages / 20.0;
-  const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
+  // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
+  // have ends once for all lines that follow each other.
+  const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
+  const double together = whole_lines ? double((f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h) : 1.0;
+  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
@@ -341,6 +348,37 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
   a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
 }
 
+/// The box that a worker takes as its number `box` (kernels/boxes/balance.cuh).
+inline Int taken_box(const arguments::Boxes<void>& a, Int turn, Int box) {
+  const Int round = box / a.round, first = round * a.round;
+  return first > a.all_boxes - a.round ? box : first + (box - first + round * turn) % a.round;
+}
+
+/// Taps of the depth loop that reach depth d of y.
+inline Int taps_of_depth(const BoxesFixed& f, const BoxSpace& space, Int d) {
+  Int taps = 0;
+  for (Int tap = 0; tap < f.depth_taps; ++tap) {
+    const Int at = d + f.padding_d - tap * f.depth_dilation;
+    taps += at >= 0 && at % f.depth_stride == 0 && at / f.depth_stride < space.source[1];
+  }
+  return taps;
+}
+
+/// Clocks of the longest of some workers, in the first rounds.
+inline double longest(const BoxesFixed& f, const BoxSpace& space, const arguments::Boxes<void>& a, Int turn) {
+  const Int of_depth = Int{a.boxes[0]} * a.boxes[1], rounds = least(ceil_div(a.all_boxes, a.round), 64);
+  double most_clocks = 0.0;
+  for (Int worker = 0; worker < a.round; worker += ceil_div(a.round, 16)) {
+    double clocks = 0.0;
+    for (Int box = worker; box < least(a.all_boxes, rounds * a.round); box += a.round) {
+      const Int depth = taken_box(a, turn, box) / of_depth % a.boxes[2];
+      clocks += double(taps_of_depth(f, space, depth) * ceil_div(f.k, f.channels)) * f.clocks + f.store_clocks / 2;
+    }
+    most_clocks = clocks > most_clocks ? clocks : most_clocks;
+  }
+  return most_clocks;
+}
+
 inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors) {
   BoxesLaunch l;
   const BoxSpace space = box_space(f, s);
@@ -351,16 +389,22 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (l.refusal) return l;
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
-  const auto grid = [&](const Boxing& b) {
+  const auto grid = [&](const Boxing& b, arguments::Boxes<void>& a) {
     const Int rings = f.shared ? 1 : f.warpgroups;
-    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.tiles, rings), processors / shares)));
+    const Int blocks = most(1, least(ceil_div(b.tiles, rings), processors / shares));
+    const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
+    a.round = static_cast<int>(round);
+    if (f.depth_loop && f.depth_stride > 1 && of_depth < round &&
+        longest(f, space, a, of_depth) < 0.95 * longest(f, space, a, 0))
+      a.turn = static_cast<int>(of_depth);
+    return static_cast<unsigned>(shares * blocks);
   };
   const Boxing plain = best_boxing(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
   if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
   fill(f, space, plain, l.plain);
-  l.plain_grid = l.grid = grid(plain);
+  l.plain_grid = l.grid = grid(plain, l.plain);
   l.clocks = plain.clocks;
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
     const Boxing bulk = best_boxing(f, space, processors, Bring::bulk);
@@ -368,7 +412,7 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
       l.may_bulk = true;
       fill(f, space, bulk, l.bulk);
       l.bulk.bulk = 1;
-      l.grid = grid(bulk);
+      l.grid = grid(bulk, l.bulk);
       l.clocks = bulk.clocks;
     }
   }

@@ -84,7 +84,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
     c.constant("OFFSET_" + name, a.first);
     c.constant("PHASES_" + name, a.phases);
     c.constant("USED_" + name, a.used_count);
-    c.constant("PADDING_" + name, g.padding[static_cast<std::size_t>(d)]);
+    c.constant("PADDING_" + name, a.padding);
     c.table(std::string("used_") + static_cast<char>(names[d] - 'A' + 'a'), a.used);
   }
   c.table("block_of", work.block_of);

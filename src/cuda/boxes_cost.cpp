@@ -182,9 +182,11 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.offset_d = axis[0].first, x.offset_h = axis[1].first, x.offset_w = axis[2].first;
   x.span_d = axis[0].span, x.span_h = axis[1].span, x.span_w = axis[2].span;
   x.phases_d = axis[0].phases, x.phases_h = axis[1].phases, x.phases_w = axis[2].phases;
-  x.padding_d = g.padding[0], x.padding_h = g.padding[1], x.padding_w = g.padding[2];
+  x.padding_d = f.depth_loop ? g.padding[0] : axis[0].padding;
+  x.padding_h = axis[1].padding, x.padding_w = axis[2].padding;
   x.depth_taps = f.depth_loop ? p.depth_taps : 1;
   x.depth_stride = f.depth_loop && !p.backward ? g.stride[0] : 1;
+  x.depth_dilation = g.dilation[0];
   x.source_words = f.source_words;
   x.shared_bytes = f.shared_bytes;
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "launch/sizes.hpp"
 
@@ -11,14 +12,21 @@ namespace upconv::cuda {
 namespace {
 
 using Int = std::int64_t;
-using launch::floor_div;
+using launch::ceil_div;
 
 BoxAxis axis_of(const Geometry& g, int d, bool backward) {
   BoxAxis a;
   const Int s = g.stride[d], p = g.padding[d], dilation = g.dilation[d], taps = g.kernel[d];
+  std::set<Int> before, after;  // offsets with phases counted from the padding's begin, and from its end
+  for (Int t = 0; t < taps; ++t) before.insert(-(dilation * t / s)), after.insert(ceil_div(p - dilation * t, s));
+  const bool from_end = !backward && p % s != 0 && after.size() <= before.size();
   for (Int t = 0; t < taps; ++t) {
-    a.offset.push_back(static_cast<int>(backward ? dilation * t - p : -(dilation * t / s)));
-    a.phase.push_back(static_cast<int>(backward ? 0 : dilation * t % s));
+    // Tap t reaches y[s * q + r] from x[q + (r + p - dilation * t) / s].
+    const Int r = s * ceil_div(p - dilation * t, s) - p + dilation * t;
+    a.offset.push_back(static_cast<int>(backward   ? dilation * t - p
+                                        : from_end ? ceil_div(p - dilation * t, s)
+                                                   : -(dilation * t / s)));
+    a.phase.push_back(static_cast<int>(backward ? 0 : from_end ? r : dilation * t % s));
   }
   a.first = *std::min_element(a.offset.begin(), a.offset.end());
   for (int& o : a.offset) o -= a.first;
@@ -31,8 +39,9 @@ BoxAxis axis_of(const Geometry& g, int d, bool backward) {
   } else {
     a.phases = static_cast<int>(s);
     a.spacing = static_cast<int>(dilation);
-    a.q_begin = p / s;
-    a.q_end = std::max(a.q_begin, (g.out[d] - 1 + p) / s + 1);
+    a.padding = from_end ? 0 : p;
+    a.q_begin = a.padding / s;
+    a.q_end = std::max(a.q_begin, (g.out[d] - 1 + a.padding) / s + 1);
     a.used.assign(static_cast<std::size_t>(s), -1);
     for (int ph : a.phase) a.used[static_cast<std::size_t>(ph)] = 0;
     a.used_count = 0;

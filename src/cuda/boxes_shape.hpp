@@ -11,6 +11,9 @@
 namespace upconv::cuda {
 
 /// One spatial dimension of a gather: source = step * q + offset of the tap, result = phases * q + phase - padding.
+/// Padding that is no multiple of the stride would leave q one more value than the result has strides, and boxes that
+/// begin before the result does: where no tap needs an offset of its own for it, phases are counted from the result's
+/// first element on instead, and `padding` is 0.
 struct BoxAxis {
   std::vector<int> offset;  ///< By tap, from the smallest (`first`).
   std::vector<int> phase;   ///< By tap.
@@ -18,7 +21,7 @@ struct BoxAxis {
   int first = 0, span = 0;  ///< Smallest offset; largest difference from it.
   int step = 1, phases = 1, used_count = 1;
   int spacing = 1;  ///< Results of one source element lie this far apart, from tap to tap.
-  std::int64_t q_begin = 0, q_end = 1;
+  std::int64_t padding = 0, q_begin = 0, q_end = 1;
 };
 
 /// A pass, without its sizes' influence but for the ranges of q.

@@ -89,6 +89,7 @@ std::string describe(const ClosingPass& p) {
     s += std::string(" (") + names[static_cast<int>(p.collect)] + ")";
   }
   static const char* const reductions[] = {"sum", "mean", "maximum", "minimum", "logsumexp"};
+  if (p.centered) s += " centered";
   if (p.layer_norm) s += " layer norm";
   if (p.softmax) s += " softmax";
   if (p.reduce) s += std::string(" ") + reductions[static_cast<int>(*p.reduce)];
@@ -150,6 +151,7 @@ ClosingKernel::ClosingKernel(const ClosingPass& pass, DType element, const CudaT
       kernel_({std::string("closing/") + file_of(pass.kind) + ".cuh", std::string("closing_") + file_of(pass.kind),
                closing_text(pass, element, fixed, finishes(pass))}),
       detail_(describe(pass)) {
+  launch_.arguments.backwards = pass.backwards;
   // A reduction whose units are one share each is written by the parts kernel.
   needed_ = !(pass.kind == Kind::result && pass.reduce && pass.table < 0 && launch.arguments.shares == 1);
   if (pass.kind == Kind::norm || pass.kind == Kind::result) {

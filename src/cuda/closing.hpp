@@ -72,11 +72,13 @@ struct ClosingPass {
   bool layer_norm = false;                                 ///< rows
   bool once = false;                                       ///< rows: no gradient will work these values out again.
   bool batch = false, center = false, statistics = false;  ///< norm
+  bool centered = false;                                   ///< norm: after it the mean of each plane is subtracted.
   std::int64_t per = 1;                                    ///< norm: planes that share mean and variance.
   double eps = 0.0;
   int weight = -1, bias = -1;                  ///< Operand numbers of a norm's vectors.
   int parts = -1, table = -1, table_out = -1;  ///< Buffers; `table` is applied to the moments first.
   int saved = -1;                              ///< norm: mean and scale of every set, for the gradient.
+  bool backwards = false;                      ///< Whether the last values are read first.
   Epilogue middle, after_result;               ///< Steps after a softmax or norm, and after a reduction.
 
   [[nodiscard]] Shape5 result() const;

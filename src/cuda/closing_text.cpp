@@ -127,6 +127,7 @@ std::string closing_text(const ClosingPass& p, DType element, const launch::Clos
       t.constant("PER", p.per);
       t.flag("TABLE", p.table >= 0);
       t.flag("CENTER", p.center);
+      t.flag("CENTERED", p.centered);
       t.flag("WEIGHT", p.weight >= 0);
       t.flag("BIAS", p.bias >= 0);
       t.number("EPS", p.eps);

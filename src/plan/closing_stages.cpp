@@ -98,7 +98,14 @@ std::int64_t lay_out(std::vector<ClosingBuffer>& buffers, ClosingBuffer::Place p
   return at;
 }
 
-Status ClosingStages::add(const ClosingPass& pass, std::vector<ClosingBuffer>& buffers) {
+Status ClosingStages::add(const ClosingPass& wanted, std::vector<ClosingBuffer>& buffers) {
+  ClosingPass pass = wanted;
+  // What was written or read last is still in a cache: each pass over values begins where the one before it ended, the
+  // first where the layer did.
+  if (pass.kind != ClosingPass::Kind::norm && pass.kind != ClosingPass::Kind::result) {
+    pass.backwards = backwards_;
+    backwards_ = !backwards_;
+  }
   auto kernel = cuda::ClosingKernel::make(pass, dtype_, target_);
   if (!kernel.ok()) return kernel.status();
   if (pass.kind == ClosingPass::Kind::parts)

@@ -39,6 +39,7 @@ class ClosingStages {
   [[nodiscard]] double bytes() const;
 
  private:
+  bool backwards_ = true;  ///< Of the next pass over values.
   struct Closing {
     cuda::ClosingPass pass;
     std::unique_ptr<cuda::ClosingKernel> kernel;
