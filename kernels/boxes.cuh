@@ -179,6 +179,8 @@ __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
   if (a.bulk && thread != 0) return;
+  const Portion own(pieces_of(a), thread, of_ring);
+  Source from;
   int stage = 0, parity = 1;
   for (Walk at(a, first, step, share); at.next(a);) {
     barrier_wait(empty + 8 * stage, parity);
@@ -189,7 +191,8 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
       bring_bulk(a, at, source, ready);
     } else {
       if (!RESIDENT && thread == 0) barrier_expect_only(ready, weight_bytes);
-      bring(a, at, source, ready, thread, of_ring);
+      from.go(a, at);
+      bring(a, at, from, own, source, ready, thread, of_ring);
     }
     if (!RESIDENT && thread == 0)
       bring_weights(a.weights, share, at.tap * steps + at.chunk * STEPS_K, STEPS_K, to, ready);
@@ -209,7 +212,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   const int block = blockIdx.x / shares, blocks = gridDim.x / shares;
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
-      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
+      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring * arrivals);
       barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
@@ -257,18 +260,21 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
 #pragma unroll 1
     for (int box = block * rings + ring; box < a.all_boxes; box += blocks * rings) {
       Place p(a, box, share);
+      // What the stores make of the thread's number is worth no register while products run.
+      int writer = thread;
+      asm volatile("" : "+r"(writer));
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
       // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
       if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
-      const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1
       for (int tap = 0; tap < LOOP_TAPS; ++tap) {
-        int depth;
+        int depth = origin_d(p);
         if (depth_loop && !source_depth(a, p.q[0], tap, depth)) continue;
+        const u32 before = slack(a, p, depth) * static_cast<int>(sizeof(Element));
 #pragma unroll 1
         for (int chunk = 0; chunk < chunks; ++chunk) {
           barrier_wait(full + 8 * stage, parity);
@@ -306,9 +312,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
         p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
       }
       if constexpr (DIRECT)
-        store_direct(a, operands, p, acc, spots, thread);
+        store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
     let_next_begin();
   }

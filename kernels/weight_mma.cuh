@@ -11,21 +11,14 @@
 // cores truncate as they accumulate, so a chain of products ends after those 4 steps and is added up in fp32 registers.
 // Pairs (position, tap) whose output is cropped meet zeros; a box that holds an infinity or a NaN masks them. Floor:
 // max(bytes of x and dy, 2 * positions * ci * co * taps at the mma.sync rate).
-#include "arguments/weight_mma.cuh"
 #include "mma/weight_atoms.cuh"
-#include "mma/weight_element.cuh"
+#include "mma/weight_box.cuh"
+#include "mma/weight_stage.cuh"
 #include "ptx/weight_copy.cuh"
-#include "types.cuh"
 
 namespace upconv {
 
-using namespace config;
-
-typedef arguments::Strides WeightStrides;
-typedef arguments::WeightMma WeightParams;
-
 constexpr int threads = 256;
-constexpr int element_bytes = element == 0 ? 4 : 2;
 constexpr int per_word = 4 / element_bytes;
 constexpr int quad = 4 * per_word;  ///< Positions of one 16-byte load.
 constexpr int box_positions = BD * BH * BW;
@@ -40,7 +33,15 @@ constexpr int rows_of_taps = TD * TH;
 static_assert(quad_steps % WK == 0 && quad_steps * 8 * quad == box_positions, "whole K steps for every warp");
 static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * NT * 8, "the warps tile the block");
 
-struct XTile {
+struct Copier {
+  static constexpr int threads = upconv::threads, even = 1;
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  template <int bytes>
+  __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
+    copy_async<bytes>(to, from, inside);
+  }
+};
+struct XTile : Copier {
   static constexpr int channels = MB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
   static constexpr bool last = x_last != 0;
   static constexpr int most = 16 / element_bytes;
@@ -49,9 +50,11 @@ struct XTile {
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int, int) { return true; }
   __device__ static int channel_bytes(int channel) { return channel * x_pitch * 4; }
-  __device__ static int place_bytes(int line, int, int position) { return (line * BW + position) * element_bytes; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * BW + position) * element_bytes;
+  }
 };
-struct YTile {
+struct YTile : Copier {
   static constexpr int channels = NB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = PLANES;
   static constexpr bool last = y_last != 0;
   static constexpr int most = SW == IW ? 16 / element_bytes : 1;
@@ -59,143 +62,11 @@ struct YTile {
   __device__ static int h(int line) { return SH * line + h_origin(line); }
   __device__ static int w(int position, int plane) { return SW / IW * position + plane_residue(plane); }
   __device__ static int channel_bytes(int channel) { return channel * YP * 4; }
-  __device__ static int place_bytes(int line, int plane, int position) {
-    return (line * (PLANES * SPAN) + plane * SPAN + position) * element_bytes;
+  __device__ static int place_bytes(int channel, int line, int plane, int position) {
+    return channel_bytes(channel) + (line * (PLANES * SPAN) + plane * SPAN + position) * element_bytes;
   }
   __device__ static bool needed(int position, int plane) { return PLANES == 1 || position < plane_needed(plane); }
 };
-
-/// Channels copied side by side so that few threads idle: `group * spots` is little under a multiple of `threads`.
-__device__ constexpr int best_group(int channels, int spots, int multiple) {
-  int best = channels;
-  long long best_cost = -1;
-  for (int g = multiple; g <= channels; g += multiple) {
-    if (channels % g != 0) continue;
-    const long long slots = (g * spots + threads - 1) / threads;
-    const long long cost = slots * (channels / g) * 4 + slots * 40;
-    if (best_cost < 0 || cost < best_cost) best = g, best_cost = cost;
-  }
-  return best;
-}
-
-/// The host declines strides of 2^32 elements and more.
-__device__ __forceinline__ i64 times(int a, i64 stride) {
-  return static_cast<i64>(static_cast<unsigned long long>(static_cast<u32>(a)) * static_cast<u32>(stride));
-}
-
-/// Copies one operand of one box, `V` elements at a time. (d, h, w) is the tensor coordinate of the tile's corner.
-template <class Tile, int V>
-__device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel_base, int first_channel,
-                                         const WeightStrides& s, int d0, int h0, int w0, int size_d, int size_h,
-                                         int size_w) {
-  constexpr int columns = Tile::planes * Tile::span / V;
-  constexpr int spots = Tile::lines_d * Tile::lines_h * columns;
-  constexpr int group = best_group(Tile::channels, spots, Tile::last ? 8 : 1);
-  constexpr int slots = (group * spots + threads - 1) / threads, rounds = Tile::channels / group;
-  constexpr int together = slots < 4 ? slots : 4;  // independent slots hide one another's latency
-  const i64 round_bytes = s.c * (group * element_bytes);
-  const char* const corner = tensor + (channel_base + d0 * s.d + h0 * s.h + w0 * s.w) * element_bytes;
-#pragma unroll together
-  for (int k = 0; k < slots; ++k) {
-    const int e = static_cast<int>(threadIdx.x) + k * threads;
-    if (group * spots % threads != 0 && e >= group * spots) continue;
-    const int channel = Tile::last ? e % 8 + e / 8 / spots * 8 : e / spots;
-    const int spot = Tile::last ? e / 8 % spots : e % spots;
-    const int column = spot % columns, line = spot / columns;
-    const int line_h = line % Tile::lines_h, line_d = line / Tile::lines_h;
-    const int plane = column % Tile::planes, position = column / Tile::planes * V;
-    if (!Tile::needed(position, plane)) continue;
-    const int d = Tile::d(line_d), h = Tile::h(line_h), w = Tile::w(position, plane);  // from the corner, none negative
-    const bool inside = static_cast<u32>(d0 + d) < static_cast<u32>(size_d) &&
-                        static_cast<u32>(h0 + h) < static_cast<u32>(size_h) &&
-                        static_cast<u32>(w0 + w) < static_cast<u32>(size_w);
-    const i64 distance = times(channel, s.c) + times(d, s.d) + times(h, s.h) + times(w, s.w);
-    const char* from = inside ? corner + distance * element_bytes : tensor;
-    const i64 step = inside ? round_bytes : 0;
-    const u32 slot = to + Tile::channel_bytes(channel) + Tile::place_bytes(line, plane, position);
-    const auto valid = [&](int r) {
-      return inside &&
-             (Tile::all_channels % Tile::channels == 0 || first_channel + channel + r * group < Tile::all_channels);
-    };
-    if constexpr (V * element_bytes >= 4) {
-#pragma unroll
-      for (int r = 0; r < rounds; ++r) {
-        const bool whole = Tile::all_channels % Tile::channels == 0, ok = valid(r);
-        copy_async<V * element_bytes>(slot + Tile::channel_bytes(r * group), whole || ok ? from : tensor, ok);
-        from += step;
-        asm volatile("" : "+l"(from));  // two additions; left alone it becomes a product for each copy
-      }
-    } else {
-      constexpr int batch = rounds < 8 ? rounds : 8;
-#pragma unroll 1
-      for (int r0 = 0; r0 < rounds; r0 += batch) {
-        u16 bits[batch];
-#pragma unroll
-        for (int r = 0; r < batch; ++r) {
-          bits[r] = r0 + r < rounds && valid(r0 + r) ? load_bits16(from) : u16(0);
-          from += step;
-        }
-#pragma unroll
-        for (int r = 0; r < batch; ++r)
-          if (r0 + r < rounds) store_bits16(slot + Tile::channel_bytes((r0 + r) * group), bits[r]);
-      }
-    }
-  }
-}
-
-template <class Tile, class... Arguments>
-__device__ __forceinline__ void stage(int vector, Arguments... arguments) {
-  if constexpr (!Tile::last && Tile::most > 1) {
-    if (vector >= Tile::most) return stage_by<Tile, Tile::most>(arguments...);
-    if (vector >= 2) return stage_by<Tile, 2>(arguments...);
-  }
-  stage_by<Tile, 1>(arguments...);
-}
-
-/// A box of positions, counted in boxes. The axis along which neighbours share lines of dy runs fastest.
-/// The blocks of a tile take boxes in turn: they share those lines in the L2, and the slower boxes at the edges.
-struct Box {
-  int n, d, h, w;
-  __device__ void start(i64 index, const WeightParams& p) {
-    const auto take = [&](int size) {
-      const int r = static_cast<int>(index % size);
-      index /= size;
-      return r;
-    };
-    if (walk_depth) d = take(p.boxes_d);
-    h = take(p.boxes_h);
-    w = take(p.boxes_w);
-    if (!walk_depth) d = take(p.boxes_d);
-    n = static_cast<int>(index);
-  }
-  /// The box `step` further on, where both count in the same mixed radix.
-  __device__ void advance(const Box& step, const WeightParams& p) {
-    int carry = 0;
-    const auto add = [&](int& digit, int by, int size) {
-      digit += by + carry;
-      carry = digit >= size;
-      if (carry) digit -= size;
-    };
-    if (walk_depth) add(d, step.d, p.boxes_d);
-    add(h, step.h, p.boxes_h);
-    add(w, step.w, p.boxes_w);
-    if (!walk_depth) add(d, step.d, p.boxes_d);
-    n += step.n + carry;
-  }
-};
-
-/// Where tap 0 of this block puts position 0, per dimension: dilation * first tap - padding.
-struct Shift {
-  int d, h, w;
-};
-
-/// Every position of the box exists and every tap of every position lands inside dy.
-__device__ __forceinline__ bool interior(const Box& b, const Shift& c, const WeightParams& p) {
-  const int d = b.d * BD, h = b.h * BH, w = b.w * BW;
-  return d + BD <= p.in_d && h + BH <= p.in_h && w + BW <= p.in_w && SD * d + c.d >= 0 && SH * h + c.h >= 0 &&
-         SW * w + c.w >= 0 && SD * (d + BD - 1) + c.d + DD * (TD - 1) < p.out_d &&
-         SH * (h + BH - 1) + c.h + DH * (TH - 1) < p.out_h && SW * (w + BW - 1) + c.w + DW * (TW - 1) < p.out_w;
-}
 
 typedef float Sums[taps_of_block][NT][MT][4];
 

@@ -27,9 +27,11 @@ struct Boxes {
   int line;       ///< LINE: columns of the result that a box writes of a row, at most.
   int box[4];     ///< Source elements of a stage: n, d, h, w.
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
-  int bulk;                                ///< 1: the source comes by bulk copies of `bulk_bytes`.
+  int next_place[2];       ///< Bytes from where the row after a plane's (a sample's) last would lie to the next one's
+  long long next_from[2];  ///< first, in a stage and in memory.
+  int bulk;                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
-  int vector;  ///< Copies begin at a multiple of so many elements, a power of two. 0: one at a time.
+  int alike;  ///< 1: rows of all channels begin equally far from multiples of 16 bytes.
 };
 
 }  // namespace upconv::arguments

@@ -1,4 +1,5 @@
-// What a launch of weight_mma.cuh passes by value. launch/weight_mma.hpp fills it.
+// What a launch of weight_mma.cuh passes by value, and most of what one of weight_wgmma.cuh does. launch/weight_mma.hpp
+// fills it.
 #pragma once
 
 #include "arguments/strides.cuh"

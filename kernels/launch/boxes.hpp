@@ -58,9 +58,14 @@ struct BoxesFixed {
   }
 };
 
+/// How the source of a stage comes: by bulk copies, by copies of 16 bytes of rows wherever they lie, element by
+/// element.
+enum class Bring { bulk, rows, elements };
+
 /// Extents of boxes, in the order n, d, h, w, and what they cost.
 struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
+  Int pitch_h = 0, pitch_d = 0, pitch_c = 0, pitch_n = 0;  ///< Of the source in a stage, in elements.
   Int tiles = 0, lines = 0, line = 0;
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
@@ -85,10 +90,95 @@ inline BoxSpace box_space(const BoxesFixed& f, const Sizes& s) {
   return b;
 }
 
-/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
-inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector, Boxing& b) {
-  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
+/// The most words of one bank that lanes want at once of a fragment: 8 positions of 4 channels.
+inline int bank_conflicts(const BoxesFixed& f, Int pitch_c) {
+  Int words[32];
+  int count = 0, of_bank[32] = {}, most_of_one = 0;
+  for (Int lane = 0; lane < 32; ++lane) {
+    const Int word = (lane / 4 * f.step_w + lane % 4 * pitch_c) * f.element_bytes / 4;
+    bool known = false;
+    for (int i = 0; i < count; ++i) known = known || words[i] == word;
+    if (known) continue;
+    words[count++] = word;
+    if (++of_bank[word % 32] > most_of_one) most_of_one = of_bank[word % 32];
+  }
+  return most_of_one;
+}
+
+/// Pitches for rows that are copied from wherever they lie: they differ from the tensor's strides by multiples of 16
+/// bytes, so that these are copied as they lie in memory, and the copies of two rows do not meet.
+inline void lay_rows(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
   const Int unit = 16 / f.element_bytes;
+  const auto like = [&](Int least_pitch, Int stride) {
+    return least_pitch + ((stride - least_pitch) % unit + unit) % unit;
+  };
+  const Int of_h = space.source[3] % unit, of_d = of_h * space.source[2] % unit, of_c = of_d * space.source[1] % unit;
+  b.pitch_h = like(b.box[3] + unit - 1, of_h);
+  b.pitch_d = like(b.box[2] * b.pitch_h, of_d);
+  b.pitch_c = like(b.box[1] * b.pitch_d, of_c);
+  const auto finish = [&] { b.pitch_n = like(f.channels * b.pitch_c, of_c * (f.k * f.groups % unit)); };
+  finish();
+  const Int closest = b.pitch_c, banks = 128 / f.element_bytes;
+  int fewest = bank_conflicts(f, closest);
+  for (Int pitch = closest + unit; pitch < closest + banks; pitch += unit) {
+    if ((b.box[0] * f.channels * pitch + (of_h == 0 ? 0 : 2 * unit)) * f.element_bytes > 4 * f.source_words) break;
+    const int conflicts = bank_conflicts(f, pitch);
+    if (conflicts < fewest) fewest = conflicts, b.pitch_c = pitch;
+  }
+  finish();
+}
+
+/// Room of a stage's source: rows that do not all begin alike lie up to 15 bytes later.
+inline Int stage_elements(const BoxesFixed& f, Bring bring, const Boxing& b) {
+  const Int unit = 16 / f.element_bytes;
+  return b.box[0] * b.pitch_n + (bring == Bring::rows && b.pitch_h % unit != 0 ? unit : 0);
+}
+
+/// Boxes of whole pieces, which bulk copies fill, or elements.
+inline void lay_box(const BoxesFixed& f, Bring bring, Boxing& b) {
+  const Int unit = 16 / f.element_bytes;
+  b.box[3] = ceil_div(b.box[3] + (bring == Bring::bulk ? unit - 1 : 0), unit) * unit;
+  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
+  const auto apart = [&] {
+    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
+    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
+  };
+  const Int rows = b.box[2], width = b.box[3];
+  for (int more = 0; more < 8 && !apart(); ++more) {
+    b.box[3] = width + more % 4 * unit;
+    b.box[2] = rows + more / 4;
+  }
+  b.pitch_h = b.box[3];
+  b.pitch_d = b.pitch_h * b.box[2];
+  b.pitch_c = b.pitch_d * b.box[1];
+  b.pitch_n = b.pitch_c * f.channels;
+}
+
+/// Clocks of a multiprocessor that the copies of a stage's source take (docs/measured-hopper.md,
+/// docs/measured-cuda-boxes.md).
+inline double copy_clocks(const BoxesFixed& f, const BoxSpace& space, Bring bring, const Boxing& b) {
+  const Int lines = b.box[0] * b.box[1] * b.box[2];
+  const double bytes = double(lines * b.box[3] * f.channels * f.element_bytes);
+  if (bring == Bring::bulk) return bytes / 28.0;
+  if (bring == Bring::elements) return bytes / 13.0;
+  // A producer takes about five clocks an instruction. The warps of a ring run side by side, as the rings do, and share
+  // what copies memory.
+  const Int unit = 16 / f.element_bytes, of_ring = 128 / (f.shared ? 1 : f.warpgroups) / 32 * 32;
+  const Int pieces = (b.box[3] + 2 * unit - 2) / unit;
+  const double turns = double(ceil_div(lines * pieces, of_ring)), ends = double(ceil_div(lines * f.channels, of_ring));
+  const double ways = b.pitch_c % unit == 0 ? 1.0 : double(unit);
+  const double planes = lines == b.box[2] ? 0.0 : double(of_ring) / double(pieces * b.box[2]);  // from turn to turn
+  const double of_row = double(ceil_div(space.count[3], b.step[3])), at_ends = of_row > 2.0 ? 2.0 / of_row : 1.0;
+  const double turn = 60.0 + 9.0 * ways + 5.0 * double(f.channels) + 50.0 * planes + 9.0 * ways * at_ends;
+  const double issue = 4.6 * (130.0 + turns * turn + 100.0 * ends * at_ends) / (f.shared ? 1.0 : double(f.warpgroups));
+  const double copy = turns * double(of_ring / 32 * f.channels) * 5.0;
+  const double longest = issue > copy ? issue : copy;
+  return longest > bytes / 28.0 ? longest : bytes / 28.0;
+}
+
+/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
+inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b) {
+  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   b.clocks = -1.0;
   if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
   Int whole[4], reach[4];
@@ -122,23 +212,13 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   }
   for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
   if (f.depth_loop) b.box[1] = 1;
-  b.box[3] = ceil_div(b.box[3] + (vector < 2 ? 0 : vector - 1), unit) * unit;
-  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
-  const auto apart = [&] {
-    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
-    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
-  };
-  const Int rows = b.box[2], width = b.box[3];
-  for (int more = 0; more < 8 && !apart(); ++more) {
-    b.box[3] = width + more % 4 * unit;
-    b.box[2] = rows + more / 4;
-  }
-  Int elements = f.channels;
-  for (int d = 0; d < 4; ++d) {
-    elements *= b.box[d];
-    if (bulk && b.box[d] > 256) return;
-  }
-  if (elements * f.element_bytes > 4 * f.source_words) return;
+  if (bring == Bring::rows)
+    lay_rows(f, space, b);
+  else
+    lay_box(f, bring, b);
+  for (int d = 0; d < 4; ++d)
+    if (bring == Bring::bulk && b.box[d] > 256) return;
+  if (stage_elements(f, bring, b) * f.element_bytes > 4 * f.source_words) return;
 
   b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
             (f.depth_loop ? 1 : f.phases_d);
@@ -165,8 +245,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
   // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
   const double chain = 2.0 * f.clocks * stages + write;
-  const double load = source * double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
-                      double(f.streamed_bytes) * stages / 20.0;
+  const double load = source * copy_clocks(f, space, bring, b) * stages + double(f.streamed_bytes) * stages / 20.0;
   // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
   // have ends once for all lines that follow each other.
   const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
@@ -176,13 +255,20 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
-  const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
-  b.clocks = one * double(ceil_div(b.tiles, workers)) *
-             (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
+  // Source and result come from memory once.
+  const double rounds = double(ceil_div(b.tiles, workers));
+  double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds,
+         source_elements = double(f.k);
+  double result_elements = double(f.n);
+  for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
+  memory *= source_elements + result_elements;
+  const double bound = longest > memory ? longest : memory;
+  const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
+  b.clocks = one * rounds * (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
 /// The cheapest boxes for these sizes.
-inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector) {
+inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
   const Int positions = 64 * f.segments, wide = f.wide ? 16 : 1;
   Boxing best;
   Int widths[16], count = 0;
@@ -198,7 +284,7 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
   const auto consider = [&](Int n, Int d, Int h, Int w) {
     Boxing b;
     b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.extent[3] = w;
-    weigh(f, space, processors, bulk, vector, b);
+    weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
   for (Int i = 0; i < count; ++i) {
@@ -252,10 +338,13 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
   }
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
   a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
-  a.pitch_h = static_cast<int>(b.box[3]);
-  a.pitch_d = static_cast<int>(b.box[3] * b.box[2]);
-  a.pitch_c = static_cast<int>(b.box[3] * b.box[2] * b.box[1]);
-  a.pitch_n = static_cast<int>(f.channels) * a.pitch_c;
+  a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);
+  a.pitch_c = static_cast<int>(b.pitch_c), a.pitch_n = static_cast<int>(b.pitch_n);
+  a.next_place[0] = static_cast<int>((b.pitch_d - b.box[2] * b.pitch_h) * f.element_bytes);
+  a.next_place[1] = static_cast<int>((b.pitch_n - b.box[1] * b.pitch_d) * f.element_bytes);
+  a.next_from[0] = (a.src_strides.d - b.box[2] * a.src_strides.h) * f.element_bytes;
+  a.next_from[1] = (a.src_strides.n - b.box[1] * a.src_strides.d) * f.element_bytes;
+  a.alike = a.src_strides.c % (16 / f.element_bytes) == 0;
   a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
 }
 
@@ -290,14 +379,6 @@ inline double longest(const BoxesFixed& f, const BoxSpace& space, const argument
   return most_clocks;
 }
 
-/// Elements that a copy may bring, from how rows of the source lie; `address` is the tensor's.
-inline Int copy_width(const BoxesFixed& f, const BoxSpace& space, unsigned long long address) {
-  if (f.source_last) return f.element_bytes == 4 ? 1 : 0;
-  for (Int bytes = 16; bytes >= 4; bytes /= 2)
-    if (space.source[3] * f.element_bytes % bytes == 0 && address % bytes == 0) return bytes / f.element_bytes;
-  return 0;
-}
-
 inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors) {
   BoxesLaunch l;
   const BoxSpace space = box_space(f, s);
@@ -318,22 +399,19 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
       a.turn = static_cast<int>(of_depth);
     return static_cast<unsigned>(shares * blocks);
   };
-  const Int width = copy_width(f, space, 0);
-  const Boxing plain = best_boxing(f, space, processors, false, width);
+  const Boxing plain = best_boxing(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
   if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
   fill(f, space, plain, l.plain);
-  l.plain.vector = static_cast<int>(width);
   l.plain_grid = l.grid = grid(plain, l.plain);
   l.clocks = plain.clocks;
-  if (width * f.element_bytes == 16) {
-    const Boxing bulk = best_boxing(f, space, processors, true, width);
+  if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
+    const Boxing bulk = best_boxing(f, space, processors, Bring::bulk);
     if (bulk.clocks >= 0.0) {
       l.may_bulk = true;
       fill(f, space, bulk, l.bulk);
       l.bulk.bulk = 1;
-      l.bulk.vector = static_cast<int>(width);
       l.grid = grid(bulk, l.bulk);
       l.clocks = bulk.clocks;
     }
@@ -363,9 +441,6 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
   a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
   if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
-  if (!bulk && a.vector > 0)
-    while (a.vector > 1 && !aligned(a.src, a.vector * f.element_bytes)) a.vector /= 2;
-  if (!bulk && f.element_bytes == 2 && a.vector == 1) a.vector = 0;
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;

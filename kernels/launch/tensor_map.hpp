@@ -8,7 +8,7 @@
 
 namespace upconv::launch {
 
-/// Of CUtensorMapDataType. What tf32 does when it rounds has not been measured.
+/// Of CUtensorMapDataType. tf32 rounds fp32 to the nearest, ties to even (measured on an H200).
 enum class MapElement : int { u8 = 0, u16 = 1, f16 = 6, f32 = 7, f64 = 8, bf16 = 9, tf32 = 11 };
 inline Int bytes_of(MapElement e) {
   return e == MapElement::u8 ? 1 : e == MapElement::f64 ? 8 : e == MapElement::f32 || e == MapElement::tf32 ? 4 : 2;

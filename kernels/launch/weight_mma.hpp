@@ -1,5 +1,5 @@
-// Launch of weight_mma.cuh and weight_sum.cuh for any batch and spatial size; the tile is fixed, the number of blocks
-// that share the positions is not.
+// Launch of weight_mma.cuh and weight_sum.cuh, and what weight_wgmma.hpp shares of it, for any batch and spatial size;
+// the tile is fixed, the number of blocks that share the positions is not.
 #pragma once
 
 #include "arguments/weight_mma.cuh"
@@ -11,12 +11,14 @@ namespace upconv::launch {
 struct WeightMmaFixed {
   bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
   bool x_last = false, y_last = false;
-  Int groups = 1, ci = 1, co = 1, taps = 1;         ///< Channels a group.
-  Int box_d = 1, box_h = 1, box_w = 1;              ///< Positions that a block brings in at once.
-  Int tiles = 1, tile_words = 1;                    ///< Blocks for one share of the positions; elements of dw in each.
-  Int element_bytes = 4, y_vector = 1;              ///< Most elements of dy that one copy may take.
-  Int occupancy = 1, shared_bytes = 0;              ///< Blocks of a multiprocessor.
-  double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
+  Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
+  Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
+  Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
+  Int element_bytes = 4, y_vector = 1;       ///< Most elements of dy that one copy may take.
+  Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
+  Int sum_slices = 8;                                  ///< Threads that share the partial sums of an element.
+  double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
+  double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
   Int workspace_limit = 64 << 20;
 
   template <class Visit>
@@ -26,8 +28,10 @@ struct WeightMmaFixed {
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
-    field("shared_bytes", shared_bytes), field("box_cycles", box_cycles);
-    field("bytes_per_second", bytes_per_second), field("workspace_limit", workspace_limit);
+    field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
+    field("box_cycles", box_cycles);
+    field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
+    field("workspace_limit", workspace_limit);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
@@ -36,7 +40,7 @@ struct WeightMmaLaunch {
   const char* refusal = nullptr;
   arguments::WeightMma arguments{};
   unsigned grid = 0;
-  Int workspace_bytes = 0;
+  Int workspace_bytes = 0, batch = 1;
 };
 
 constexpr double weight_mma_clock_rate = 1.75e9;
@@ -64,7 +68,7 @@ inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, dou
     double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
     const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
     const double moved = bytes / f.bytes_per_second;
-    s = (s > moved ? s : moved) + written / f.bytes_per_second + 3e-6;
+    s = (s > moved ? s + f.unhidden * moved : moved + f.unhidden * s) + written / f.bytes_per_second + 3e-6;
     if (splits > 1) s += written / 5e12 + 4e-6 + double(splits) / 8 * 60e-9;
     if (best.seconds > 0.0 && best.seconds <= s) continue;
     best.splits = splits, best.boxes_per_split = each, best.seconds = s;
@@ -84,6 +88,7 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1], z.in[2]};
   const Int out[3] = {f.folded ? z.batch : z.out[0], z.out[1], z.out[2]};
   const Int batch = f.folded ? 1 : z.batch;
+  l.batch = z.batch;
   p.xs = dense_strides(f.x_last, f.groups * f.ci, z.in);
   p.ys = dense_strides(f.y_last, f.groups * f.co, z.out);
   if (f.folded) p.xs.d = p.xs.n, p.ys.d = p.ys.n;
@@ -107,13 +112,14 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   return l;
 }
 
-template <class Start>
-bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+/// The launch's arguments with its tensors: how many elements of a row one copy may take.
+inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t,
+                                         void* workspace) {
   arguments::WeightMma p = l.arguments;
   p.x = static_cast<const char*>(t.a);
   p.dy = static_cast<const char*>(t.b);
   p.out = p.partial ? workspace : t.out;
-  // Elements of a row that one copy may take: the most, 2 or 1, as address and strides allow.
+  // The most, 2 or 1, as address and strides allow.
   const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
     const Int tried[] = {widest, 2};
     for (const Int v : tried) {
@@ -126,14 +132,28 @@ bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, vo
   };
   p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
   p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
-  void* list[] = {&p};
-  if (!start(0, Shape{l.grid, 256, static_cast<unsigned>(f.shared_bytes)}, list)) return false;
+  return p;
+}
+inline Shape shape_of(const WeightMmaFixed& f, const WeightMmaLaunch& l) {
+  return {l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)};
+}
+
+/// Adds up the shares that blocks left in the workspace.
+template <class Start>
+bool sum_up(const WeightMmaFixed& f, const arguments::WeightMma& p, const Tensors& t, void* workspace, Start&& start) {
   if (!p.partial) return true;
   Int size = p.dw_size;
   int splits = int(p.splits);
   void* dw = t.out;
-  void* sum_list[] = {&workspace, &dw, &size, &splits};
-  return start(1, Shape{static_cast<unsigned>((size + 31) / 32), 256, 0}, sum_list);
+  void* list[] = {&workspace, &dw, &size, &splits};
+  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices)), 256, 0}, list);
+}
+
+template <class Start>
+bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  arguments::WeightMma p = arguments_of(f, l, t, workspace);
+  void* list[] = {&p};
+  return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
 }
 
 }  // namespace upconv::launch

@@ -59,6 +59,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   ConfigText c;
   c.flag("backward", p.backward);
   c.flag("has_bias", r.problem.bias && !p.backward);
+  c.flag("source_last", (p.backward ? r.problem.y_layout : r.problem.x_layout) == Layout::channels_last);
   c.flag("result_last", (p.backward ? r.problem.x_layout : r.problem.y_layout) == Layout::channels_last);
   c.flag("depth_loop", f.depth_loop);
   c.flag("RESIDENT", f.resident);

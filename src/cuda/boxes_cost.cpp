@@ -101,10 +101,52 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
   return true;
 }
 
+/// What a stage has room for, roughly: the most positions of a warpgroup's box, its columns, and its source's bytes.
+struct Fit {
+  int positions = 0, columns = 0;
+  double bytes = 0.0;
+};
+
+Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const BoxForm& f) {
+  const auto count = [&](int d) {
+    return axis[static_cast<std::size_t>(d)].q_end - axis[static_cast<std::size_t>(d)].q_begin;
+  };
+  const int merged = static_cast<int>(f.merge), lines_in = merged == 1 || count(1) == 1 ? 0 : 1;
+  const bool several_lines = !f.line && lines_in != merged && !(lines_in == 0 && f.depth_loop);
+  const int all = 64 * f.segments, unit = 16 / p.element_bytes;
+  Fit best;
+  const auto consider = [&](int columns) {
+    if (f.wide) columns = (columns + 15) / 16 * 16;
+    columns = std::min(columns, all);
+    const int most_lines = several_lines ? static_cast<int>(std::min<Int>(all / columns, count(lines_in))) : 1;
+    for (int lines = most_lines; lines > 0 && columns * lines >= best.positions; --lines) {
+      std::array<Int, 3> q = {1, 1, columns};
+      q[static_cast<std::size_t>(lines_in)] *= lines;
+      if (merged >= 0) q[static_cast<std::size_t>(merged)] = f.rows;
+      if (f.shared) {
+        const int along = merged >= 0 && count(merged) > f.rows ? merged : lines_in == 1 && count(1) > q[1] ? 1 : 2;
+        q[static_cast<std::size_t>(along)] *= f.warpgroups;
+      }
+      double bytes = double(p.channels_k()) * f.steps * p.element_bytes;
+      for (std::size_t d = 0; d < 3; ++d)
+        if (d > 0 || !f.depth_loop)
+          bytes *= double(axis[d].step * (q[d] - 1) + axis[d].span + 1 + (d == 2 ? unit - 1 : 0));
+      if (bytes > 4.0 * f.source_words) continue;
+      if (columns * lines > best.positions || bytes < best.bytes) best = {columns * lines, columns, bytes};
+      return;
+    }
+  };
+  for (Int parts = 1; parts <= 6; ++parts)
+    consider(static_cast<int>(std::min<Int>((count(2) + parts - 1) / parts, all)));
+  for (int columns = all; columns >= 16; columns /= 2)
+    if (columns < count(2)) consider(columns);
+  return best;
+}
+
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
 void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
   const auto bytes = [&](const arguments::Boxes<void>& a) {
-    return Int{a.box[0]} * a.box[1] * a.box[2] * a.box[3] * p.channels_k() * c.form.steps * p.element_bytes;
+    return Int{a.box[0]} * a.pitch_n * p.element_bytes + (a.pitch_h * p.element_bytes % 16 == 0 ? 0 : 16);
   };
   const Int need = std::max(bytes(c.launch.plain), c.launch.may_bulk ? bytes(c.launch.bulk) : 0);
   const int steps = c.form.columns / (result_last ? 8 : 4);
@@ -188,6 +230,19 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
   const double all_positions = double(p.batch) * double(p.whole_depth.q_end - p.whole_depth.q_begin) *
                                double(p.axis[1].q_end - p.axis[1].q_begin) *
                                double(p.axis[2].q_end - p.axis[2].q_begin);
+  // Whether the source comes by copies of its rows, which cost less for each channel where a stage has more of them.
+  const bool copied = (p.backward ? problem.y_layout : problem.x_layout) != Layout::channels_last &&
+                      p.src[2] * p.element_bytes % 16 != 0;
+  // wide, line, direct, channels of a stage twice
+  std::vector<std::tuple<bool, bool, bool, bool>> options;
+  for (const bool twice : {false, true})
+    for (const auto& [wide, line, direct] : {std::tuple{false, false, false},
+                                             {true, false, false},
+                                             {true, true, false},
+                                             {false, true, false},
+                                             {false, false, true},
+                                             {true, false, true}})
+      if (copied || !twice) options.emplace_back(wide, line, direct, twice);
   for (const auto& [merge, depth_loop] : roles) {
     BoxForm f;
     f.merge = merge, f.depth_loop = depth_loop;
@@ -213,16 +268,13 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
           for (const auto& [resident, shared] : {std::pair{true, false}, {true, true}, {false, true}})
             for (int warpgroups : {2, 3})
               for (int stages : {2, 3, 4, 6})
-                for (const auto& [wide, line, direct] : {std::tuple{false, false, false},
-                                                         {true, false, false},
-                                                         {true, true, false},
-                                                         {false, true, false},
-                                                         {false, false, true},
-                                                         {true, false, true}}) {
+                for (const auto& [wide, line, direct, twice] : options) {
                   // Few fragments a stage would be waited for too often, and three cannot overlap (boxes.cuh).
                   f.steps = 1;
                   const int fragments = static_cast<int>(a.runs.size()) * segments;
                   while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
+                  if (twice) f.steps *= 2;
+                  if (twice && (p.chunks(f.steps / 2) % 2 != 0 || fragments * f.steps > most_fragments)) continue;
                   if (!fits_registers(warpgroups, p.tf32, static_cast<int>(per_row * rows * columns / 2 * segments),
                                       segments))
                     continue;
@@ -234,13 +286,16 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
                   const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
                   if (line && (result_last || (wide && width < 16))) continue;
-                  // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
-                  const double whole = width <= full ? width : full - (p.element_bytes == 2 ? 16 : 8);
-                  const double filled = line ? width / (std::ceil(width / whole) * full) : 0.92;
-                  if (line && filled < 0.4) continue;
                   if (wide && axis[2].q_end - axis[2].q_begin < 16) continue;
                   if (!wide && segments > 2 && !p.tf32) continue;
                   if (!lay_out(p, axis, a.slots, result_last, target.shared_per_block, f)) continue;
+                  const Fit fit = fit_source(p, axis, f);
+                  if (fit.positions == 0) continue;
+                  // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
+                  const double whole = width <= fit.columns ? width : fit.columns - (p.element_bytes == 2 ? 16 : 8);
+                  const double filled = line ? whole > 0.0 ? width / (std::ceil(width / whole) * full) : 0.0
+                                             : 0.92 * fit.positions / full;
+                  if (line && filled < 0.4) continue;
                   const double shares = double(p.groups) * std::ceil(double(p.n) / columns);
                   const double stages_of_box =
                       double(p.chunks(f.steps)) *
@@ -250,6 +305,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   const double streamed =
                       resident ? 0.0
                                : double(weight_words(p, a.slots, columns) * f.steps) * 4.0 / 20.0 / double(warpgroups);
+                  const double source_rate = !copied ? 28.0 : twice ? 19.0 : 14.0;
                   const double set = double(warpgroups), stage = one * segments * f.steps;
                   // Elements of a box, and how many of them a warpgroup writes in a clock.
                   const double written =
@@ -260,8 +316,10 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                                               : 1.6) *
                                       (p.element_bytes == 2 ? 1.4 : 1.0) * (warpgroups == 2 ? 1.0 : 0.7);
                   const double store = written / rate, products = stages_of_box * stage;
-                  const double box = std::max({set * products, 2.0 * products + store, set * stages_of_box * streamed,
-                                               set * written * p.element_bytes / 17.0});
+                  const double box =
+                      std::max({set * products, 2.0 * products + store,
+                                stages_of_box * ((shared ? 1.0 : set) * fit.bytes / source_rate + set * streamed),
+                                set * written * p.element_bytes / 17.0});
                   const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box /
                                           set * (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
                   sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
@@ -270,9 +328,10 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       }
     }
   }
+  // Among equals the first: fewer stages, and more room for what is stored.
+  std::stable_sort(sketches.begin(), sketches.end(),
+                   [](const Sketch& a, const Sketch& b) { return a.estimate < b.estimate; });
   const std::size_t looked_at = std::min(sketches.size(), weighed);
-  std::partial_sort(sketches.begin(), sketches.begin() + static_cast<std::ptrdiff_t>(looked_at), sketches.end(),
-                    [](const Sketch& a, const Sketch& b) { return a.estimate < b.estimate; });
   std::vector<BoxChoice> choices;
   for (std::size_t i = 0; i < looked_at; ++i) {
     BoxChoice c{
@@ -301,7 +360,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                  &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
       return y.wide && x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
              x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.warpgroups == y.warpgroups &&
-             x.resident == y.resident && x.shared == y.shared && x.stages == y.stages &&
+             x.resident == y.resident && x.shared == y.shared && x.stages == y.stages && x.steps == y.steps &&
              std::equal(m.extent, m.extent + 4, n.extent);
     });
   };

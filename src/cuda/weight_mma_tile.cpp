@@ -26,13 +26,6 @@ double cycles_per_mma(const CudaTarget& t) {
   return 2048.0 / (peak * share);
 }
 
-/// Lines of one dimension of the dy tile.
-int lines_of(const WeightAxis& axis, int box) {
-  int lines = 0;
-  for (const int most : axis.most) lines += box + most;
-  return lines;
-}
-
 /// The most lanes of eight (two channels, four columns) that meet in one bank group of a 16-byte load.
 int bank_conflicts(const std::array<int, 4>& column_words, int pitch) {
   int worst = 0;
@@ -203,16 +196,6 @@ struct Search {
   }
 };
 
-/// Ways to cut `kernel` taps into equal sets, the last perhaps shorter.
-std::vector<int> tap_sets(int kernel) {
-  std::vector<int> sets;
-  for (int parts = 1; parts <= kernel; ++parts) {
-    const int taps = ceil_div(kernel, parts);
-    if (sets.empty() || sets.back() != taps) sets.push_back(taps);
-  }
-  return sets;
-}
-
 }  // namespace
 
 launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& t, const CudaTarget& target) {
@@ -225,25 +208,10 @@ launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& 
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.mb()) * t.nb() * t.tap_count();
   f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;
   f.occupancy = t.occupancy, f.shared_bytes = t.shared_bytes();
+  f.sum_slices = sum_slices(t.splits);
   f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second;
   f.workspace_limit = weight_workspace_limit;
   return f;
-}
-
-WeightAxis weight_axis(int taps, int stride, int dilation) {
-  WeightAxis axis;
-  for (int t = 0; t < taps; ++t) axis.residues.push_back(dilation * t % stride);
-  std::sort(axis.residues.begin(), axis.residues.end());
-  axis.residues.erase(std::unique(axis.residues.begin(), axis.residues.end()), axis.residues.end());
-  axis.most.assign(axis.residues.size(), 0);
-  for (int t = 0; t < taps; ++t) {
-    const auto at = std::lower_bound(axis.residues.begin(), axis.residues.end(), dilation * t % stride);
-    const int plane = int(at - axis.residues.begin()), shift = dilation * t / stride;
-    axis.plane.push_back(plane);
-    axis.shift.push_back(shift);
-    axis.most[plane] = std::max(axis.most[plane], shift);
-  }
-  return axis;
 }
 
 int weight_inner(const Geometry& g, int taps) {

@@ -8,32 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "cuda/weight_shape.hpp"
 #include "launch/weight_mma.hpp"
 #include "plan/target.hpp"
 #include "problem/geometry.hpp"
 
 namespace upconv::cuda {
-
-/// How a fragment is multiplied; the numbers are kernels/weight_mma.cuh's `mode`.
-enum class WeightMode { tf32 = 0, bf16x3 = 1, ieee = 2, half = 3 };
-
-/// The problem as the kernel sees it: where D is not a dimension of the problem, the batch takes its place.
-struct WeightShape {
-  Geometry geometry;
-  bool folded = false;  ///< The batch is geometry's D.
-  WeightMode mode = WeightMode::tf32;
-  int element_bytes = 4;
-  bool x_last = false, y_last = false;
-};
-
-/// One dimension of dy's tile in shared memory: outputs of one residue mod the stride side by side ("plane").
-struct WeightAxis {
-  std::vector<int> residues;  ///< Of the planes, ascending.
-  std::vector<int> most;      ///< By plane: the largest shift of its taps.
-  std::vector<int> plane;     ///< By tap.
-  std::vector<int> shift;     ///< By tap: position i of the box reads place i + shift of the plane.
-};
-WeightAxis weight_axis(int taps, int stride, int dilation);
 
 /// The stride of W where rows of dy are kept whole in shared memory, 1 where their residues are set apart.
 int weight_inner(const Geometry& geometry, int taps);

@@ -1,0 +1,15 @@
+// What a launch of weight_wgmma.cuh passes by value. launch/weight_wgmma.hpp fills it.
+#pragma once
+
+#include "arguments/tensor_map.cuh"
+#include "arguments/weight_mma.cuh"
+
+namespace upconv::arguments {
+
+struct WeightWgmma : WeightMma {
+  int x_bulk = 0;  ///< x comes by bulk copies through the map.
+  int chain = 1;   ///< Boxes whose products are added up by the tensor cores alone.
+  TensorMap x_map;
+};
+
+}  // namespace upconv::arguments

@@ -1,0 +1,516 @@
+// dw[ci, co, t] = sum over n, i of x[n, ci, i] * dy[n, co, s*i + d*t - p] on Hopper's warpgroup tensor cores (sm_90a).
+// Host side: src/cuda/weight_wgmma.cpp, which writes `namespace config` and wgmma().
+//
+// M = pairs (co, tap), N = ci, K = positions i. A block owns COB output channels x a set of taps (the rows, in dw's own
+// order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
+// that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
+// tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
+// lies K-major without swizzle, [16 bytes of positions][ci], and is read by the tensor cores themselves.
+//
+// WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes by asynchronous copies, and it or
+// (APART) another rounds x to TF32 in place. Tensor cores truncate as they accumulate: after `chain` boxes the sums are
+// added up in memory. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an
+// infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co *
+// taps at the tensor cores' rate).
+#include "arguments/weight_wgmma.cuh"
+#include "mma/weight_box.cuh"
+#include "mma/weight_stage.cuh"
+#include "ptx/warpgroup.cuh"
+
+namespace upconv {
+
+typedef arguments::WeightWgmma Arguments;
+
+constexpr bool tf32 = element == 0;
+constexpr int warpgroup = 128, multiplying = WGS * warpgroup, threads = multiplying + (APART ? 2 : 1) * warpgroup;
+constexpr int quad = 16 / element_bytes;  ///< Positions of 16 bytes.
+constexpr int step = 2 * quad;            ///< Positions of a product.
+constexpr int box_positions = BD * BH * BW, steps = box_positions / step;
+constexpr int row_bytes = ROW_BYTES, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
+constexpr int x_rows = (box_positions + row_positions - 1) / row_positions * NB;
+constexpr int x_bytes = (x_rows * row_bytes + 1023) / 1024 * 1024;
+constexpr bool may_be_bulk = BW % row_positions == 0;
+constexpr int y_bytes = (COB * YC * element_bytes + 1023) / 1024 * 1024;
+constexpr int stage_bytes = x_bytes + y_bytes;
+constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
+static_assert(steps * step == box_positions && BW % quad == 0, "products of whole steps, quads of one line");
+static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
+
+/// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
+/// swizzled, as bulk copies leave them and products read them.
+__device__ constexpr int x_place(int channel, int position) {
+  const int turn = row_bytes == 128 ? channel & 7 : row_bytes == 64 ? channel >> 1 & 3 : channel >> 2 & 1;
+  return position / row_positions * (NB * row_bytes) + channel * row_bytes +
+         ((position % row_positions / quad) ^ turn) * 16 + position % quad * element_bytes;
+}
+
+struct Bringer {
+  static constexpr int threads = warpgroup;
+  /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
+  __device__ __forceinline__ static int thread() {
+    int t = static_cast<int>(threadIdx.x) - multiplying;
+    asm volatile("" : "+r"(t));
+    return t;
+  }
+  template <int bytes>
+  __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
+    copy_async<bytes>(to, from, inside);
+  }
+};
+struct XTile : Bringer {
+  static constexpr int channels = NB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr bool last = x_last != 0;
+  static constexpr int most = quad;
+  __device__ static int d(int line) { return line; }
+  __device__ static int h(int line) { return line; }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int, int) { return true; }
+  static constexpr int even = 8;
+  __device__ static int channel_bytes(int channel) { return channel * row_bytes; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return x_place(channel, line * BW + position);
+  }
+};
+struct YTile : Bringer {
+  static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
+  static constexpr bool last = y_last != 0;
+  static constexpr int most = quad;
+  __device__ static int d(int line) { return SD * line + d_origin(line); }
+  __device__ static int h(int line) { return SH * line + h_origin(line); }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int position, int) { return position < SPAN_READ; }
+  __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
+  static constexpr int even = 1;
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * SPAN + position) * element_bytes;
+  }
+};
+
+/// This block's part of dw, and where its taps put position 0.
+struct Part {
+  int ci0, co0, td0, th0, tw0, group;
+  i64 split;
+  Shift shift;
+
+  __device__ __forceinline__ Part() {
+    u32 id = blockIdx.x;
+    const auto take = [&](u32 size) {
+      const u32 r = id % size;
+      id /= size;
+      return static_cast<int>(r);
+    };
+    ci0 = take((CI + NB - 1) / NB) * NB, co0 = take((CO + COB - 1) / COB) * COB;
+    tw0 = take(GW) * TW, th0 = take(GH) * TH, td0 = take(GD) * TD, group = take(GROUPS);
+    split = id;
+    shift = {DD * td0 - PD, DH * th0 - PH, DW * tw0 - PW};
+  }
+};
+
+/// Row `m` of the block: an output channel and a tap, both counted from the block's first. Rows beyond the last repeat
+/// the first.
+struct Row {
+  int co, td, th, tw;
+  bool real;
+  __device__ __forceinline__ explicit Row(int m) : real(m < rows_of_block) {
+    if (!real) m = 0;
+    const int t = m % taps_of_block;
+    co = m / taps_of_block, tw = t % TW, th = t / TW % TH, td = t / (TW * TH);
+  }
+  /// Bytes from the start of dy in a stage to what position 0 reads.
+  __device__ __forceinline__ int place() const {
+    return (co * YC + row_offset(td * TH + th) + LEAD + tw * DW) * element_bytes;
+  }
+};
+/// Row of the block that row `half` * 8 + lane / 4 of this warp's fragment `mt` is.
+__device__ __forceinline__ int row_of(int mt, int half) {
+  const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup;
+  return (group * MT + mt) * 64 + thread / 32 * 16 + half * 8 + thread % 32 / 4;
+}
+/// Bytes from a row's place to that of a position of the box.
+__device__ constexpr int position_place(int at) {
+  return ((at / (BW * BH) * LH + at / BW % BH) * SPAN + at % BW * SW) * element_bytes;
+}
+
+// ---- bringing -------------------------------------------------------------------------------------------------------
+
+/// Whether any of four words of elements is an infinity or a NaN, as a bit.
+__device__ __forceinline__ u32 not_finite(const u32 (&v)[4]) {
+  constexpr u32 exponent = element == 0 ? 0x7f800000u : element == 1 ? 0x7c007c00u : 0x7f807f80u;
+  constexpr u32 one = element == 0 ? 0x00800000u : element == 1 ? 0x04000400u : 0x00800080u;
+  u32 carried = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) carried |= (v[i] & exponent) + one;
+  return carried & (element == 0 ? 0x80000000u : 0x80008000u);
+}
+
+/// Whether this thread's share of a stage holds an infinity or a NaN.
+__device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
+  u32 found = 0;
+  constexpr int box_quads = box_positions / quad;
+  for (int i = thread; i < box_quads * NB; i += warpgroup) {
+    u32 v[4];
+    load_quad(v, stage + x_place(i / box_quads, i % box_quads * quad));
+    found |= not_finite(v);
+  }
+  constexpr int line_quads = SPAN_READ / quad, lines = COB * LD * LH;
+  for (int i = thread; i < lines * line_quads; i += warpgroup) {
+    const int line = i / line_quads;
+    u32 v[4];
+    load_quad(
+        v, stage + x_bytes + (line / (LD * LH) * YC + line % (LD * LH) * SPAN) * element_bytes + i % line_quads * 16);
+    found |= not_finite(v);
+  }
+  return found != 0;
+}
+
+/// Rounds x of a stage to TF32.
+__device__ __forceinline__ void round_x(u32 stage, int thread) {
+#pragma unroll 8
+  for (int i = thread; i < x_bytes / 16; i += warpgroup) {
+    u32 v[4];
+    load_quad(v, stage + i * 16);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) v[j] = round_tf32(__uint_as_float(v[j]));
+    store_quad(stage + i * 16, v[0], v[1], v[2], v[3]);
+  }
+}
+
+/// Barriers of the stages: copies have landed, products may begin, products have ended.
+struct Barriers {
+  u32 landed, full, empty;
+};
+
+/// Starts the copies of this block's boxes, one after the other.
+struct Bringing {
+  Box ahead, apart;
+  i64 brought;
+  int to = 0, parity = 1;
+  i64 x_channels, y_channels;
+
+  __device__ __forceinline__ Bringing(const Arguments& p, const Part& part)
+      : brought(part.split),
+        x_channels((static_cast<i64>(part.group) * CI + part.ci0) * p.xs.c),
+        y_channels((static_cast<i64>(part.group) * CO + part.co0) * p.ys.c) {
+    ahead.start(part.split, p);
+    apart.start(p.splits, p);
+  }
+  __device__ __forceinline__ bool more(const Arguments& p) const { return brought < p.boxes; }
+  __device__ __forceinline__ void bring_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, box_positions * NB * element_bytes);
+#pragma unroll 1
+    for (int line = 0; line < BD * BH; ++line)
+#pragma unroll
+      for (int w = 0; w < BW; w += row_positions)
+        copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w, ahead.h * BH + line % BH,
+                 ahead.d * BD + line / BH, part.group * CI + part.ci0, ahead.n);
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
+    barrier_wait(barriers.empty + 8 * to, parity);
+    const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
+    if (may_be_bulk && p.x_bulk) {
+      if (Bringer::thread() == 0) bring_bulk(p, part, at, landed);
+    } else {
+      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
+                   ahead.w * BW, p.in_d, p.in_h, p.in_w);
+    }
+    stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
+                 SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
+                 SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+    barrier_arrive_after_copies(landed);
+    barrier_arrive(landed);  // what is narrower than a copy was stored
+    ahead.advance(apart, p);
+    brought += p.splits;
+    if (++to == STAGES) to = 0, parity ^= 1;
+  }
+};
+
+/// Makes a stage ready whose copies have landed.
+__device__ __forceinline__ void finish_stage(u32 stage, bool edge, int* masked, u32 full, int thread, bool rounded) {
+  if (thread == 0) *masked = 0;
+  // Where every operand is finite, the zeros outside the tensors make their products zero by themselves.
+  if (edge) {
+    meet(1, warpgroup);
+    if (holds_not_finite(stage, thread)) *masked = 1;
+    if (tf32) meet(1, warpgroup);
+  }
+  if (tf32 && !rounded) round_x(stage, thread);
+  fence_shared();
+  barrier_arrive(full);
+}
+
+/// Walks over this block's stages once their copies have landed, and finishes them.
+struct Finishing {
+  Box now, apart;
+  int at = 0, parity = 0;
+
+  __device__ __forceinline__ Finishing(const Arguments& p, const Part& part) {
+    now.start(part.split, p);
+    apart.start(p.splits, p);
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                       int* masked, int thread) {
+    barrier_wait(barriers.landed + 8 * at, parity);
+    finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), masked + at, barriers.full + 8 * at, thread,
+                 may_be_bulk && p.x_bulk);
+    now.advance(apart, p);
+    if (++at == STAGES) at = 0, parity ^= 1;
+  }
+};
+
+/// The warpgroup that brings, and finishes what it brought unless another does.
+__device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                          int* masked) {
+  Bringing bringing(p, part);
+  if (APART) {
+#pragma unroll 1
+    while (bringing.more(p)) bringing.next(p, part, stages, barriers);
+    return;
+  }
+  Finishing finishing(p, part);
+#pragma unroll 1
+  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers);
+#pragma unroll 1
+  for (i64 b = part.split; b < p.boxes; b += p.splits) {
+    finishing.next(p, part, stages, barriers, masked, Bringer::thread());
+    // Behind this box: those that multiply it give back the stage that is waited for.
+    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
+  }
+}
+
+/// The warpgroup that finishes what another brings.
+__device__ __forceinline__ void finish_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                           int* masked) {
+  Finishing finishing(p, part);
+#pragma unroll 1
+  for (i64 b = part.split; b < p.boxes; b += p.splits)
+    finishing.next(p, part, stages, barriers, masked, static_cast<int>(threadIdx.x) - multiplying - warpgroup);
+}
+
+// ---- multiplying ----------------------------------------------------------------------------------------------------
+
+typedef float Sums[MT][NB / 2];
+constexpr int raw_words = tf32 ? 4 : 8;
+
+/// Starts loading a fragment: of both rows the positions of one step that this lane multiplies.
+__device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (&row)[2], int k) {
+#pragma unroll
+  for (int late = 0; late < 2; ++late)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const u32 at = row[half] + position_place(k * step + late * quad);
+      if (tf32) {
+        raw[2 * late + half] = load_word(at);
+      } else {
+        raw[4 * late + 2 * half] = load_half(at);
+        raw[4 * late + 2 * half + 1] = load_half(at + SW * element_bytes);
+      }
+    }
+}
+__device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    f[i] = tf32 ? round_tf32(__uint_as_float(raw[i])) : raw[2 * i] | raw[(2 * i + 1) % raw_words] << 16;
+}
+
+/// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `place`:
+/// of this lane's rows. `held`: the stage of those products.
+__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], u32 stage, u32 empty,
+                                         int& held, int now) {
+  constexpr int fragments = steps * MT;
+  constexpr u64 swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
+  const u64 b = swizzle << 62 | descriptor(16, 8 * row_bytes) | units_of(stage);
+  u32 row[MT][2];
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) row[mt][half] = stage + x_bytes + place[mt][half];
+  u32 raw[raw_words];
+  load_fragment(raw, row[0], 0);
+#pragma unroll
+  for (int i = 0; i < fragments; ++i) {
+    // Registers are used by turns: the products before these may run on. (Of an odd number the last has used those of
+    // the first.) No branch may lie between a fragment and its product, else ptxas serialises them all (C7513).
+    if (fragments % 2 == 1 && i == 0)
+      mma_wait<0>();
+    else
+      mma_wait<1>();
+    if (i == (fragments % 2 == 1 ? 0 : 1) || fragments == 1) {
+      barrier_arrive_if(held >= 0 && threadIdx.x % 32 == 0, empty + 8 * (held < 0 ? 0 : held));
+      held = -1;
+    }
+    convert(f[i % 2], raw);
+    hold(f[i % 2]);
+    if (i + 1 < fragments) load_fragment(raw, row[(i + 1) % MT], (i + 1) / MT);
+    mma_fence();
+    wgmma(sums[i % MT], f[i % 2], b + x_place(0, i / MT * step) / 16);
+    mma_commit();
+  }
+  held = now;
+}
+
+/// The same, one pair (position, tap) after the other, without those whose output is cropped.
+__device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, const Part& part, const Box& box,
+                                                const char* stage) {
+  const int column = threadIdx.x % 4;
+  const auto number = [](const char* at) {
+    const float v = to_float(*reinterpret_cast<const Element*>(at));
+    return tf32 ? __uint_as_float(round_tf32(v)) : v;
+  };
+#pragma unroll 1
+  for (int at = 0; at < box_positions; ++at) {
+    const int d = box.d * BD + at / (BW * BH), h = box.h * BH + at / BW % BH, w = box.w * BW + at % BW;
+    if (d >= p.in_d || h >= p.in_h || w >= p.in_w) continue;
+    float y[MT][2];
+    bool lands[MT][2];
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const Row row(row_of(mt, half));
+        lands[mt][half] = static_cast<u32>(SD * d + part.shift.d + DD * row.td) < static_cast<u32>(p.out_d) &&
+                          static_cast<u32>(SH * h + part.shift.h + DH * row.th) < static_cast<u32>(p.out_h) &&
+                          static_cast<u32>(SW * w + part.shift.w + DW * row.tw) < static_cast<u32>(p.out_w);
+        y[mt][half] = number(stage + x_bytes + row.place() + position_place(at));
+      }
+#pragma unroll
+    for (int j = 0; j < NB / 8; ++j)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float v = number(stage + x_place(8 * j + 2 * column + i, at));
+#pragma unroll
+        for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            float& sum = sums[mt][4 * j + 2 * half + i];
+            sum = lands[mt][half] ? fmaf(y[mt][half], v, sum) : sum;
+          }
+      }
+  }
+}
+
+/// Sums of one row to `to`: those of the first chain, then the others' added. `left`: input channels from this lane's
+/// first on.
+template <class Out>
+__device__ __forceinline__ void leave_row(const float (&sums)[NB / 2], int half, Out* to, int left, bool first) {
+  constexpr int columns = NB / 8, together = columns < 4 ? columns : 4;
+#pragma unroll
+  for (int j0 = 0; j0 < columns; j0 += together) {
+    float before[together][2];
+#pragma unroll
+    for (int j = j0; j < j0 + together && j < columns; ++j)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        before[j - j0][i] = !first && 8 * j + i < left ? to_float(to[(8 * j + i) * W_CI]) : 0.0f;
+#pragma unroll
+    for (int j = j0; j < j0 + together && j < columns; ++j)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        if (8 * j + i < left) to[(8 * j + i) * W_CI] = from_float<Out>(before[j - j0][i] + sums[4 * j + 2 * half + i]);
+  }
+}
+
+/// Writes the sums to dw, or to this block's share of the workspace.
+__device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, const Part& part, bool first) {
+  const int column = threadIdx.x % 4, left = CI - part.ci0 - 2 * column;
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Row row(row_of(mt, half));
+      const int co = part.co0 + row.co, td = part.td0 + row.td, th = part.th0 + row.th, tw = part.tw0 + row.tw;
+      if (!row.real || co >= CO || td >= KD || th >= KH || tw >= KW) continue;
+      const i64 at = (static_cast<i64>(part.group) * CI + part.ci0 + 2 * column) * W_CI + co * W_CO + td * W_D +
+                     th * W_H + tw * W_W;
+      if (p.partial)
+        leave_row(sums[mt], half, static_cast<float*>(p.out) + part.split * p.dw_size + at, left, first);
+      else
+        leave_row(sums[mt], half, static_cast<Element*>(p.out) + at, left, first);
+    }
+}
+
+__device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, const char* shared, u32 stages,
+                                             u32 full, u32 empty, const volatile int* masked) {
+  u32 place[MT][2];
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      place[mt][half] =
+          Row(row_of(mt, half)).place() + static_cast<int>(threadIdx.x % 4) * ((tf32 ? 1 : 2) * SW * element_bytes);
+  u32 f[2][4];
+  int at = 0, parity = 0, held = -1;
+  bool first = true;
+  i64 b = part.split;
+  do {
+    Sums sums;
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int i = 0; i < NB / 2; ++i) sums[mt][i] = 0.0f;
+    int left = p.chain;
+    while (left > 0 && b < p.boxes) {
+      bool apart = false;  // this stage's box is multiplied one pair after the other
+#pragma unroll 1
+      for (; left > 0 && b < p.boxes; b += p.splits, --left) {
+        barrier_wait(full + 8 * at, parity);
+        apart = masked[at] != 0;
+        if (apart) break;
+        multiply(sums, f, place, stages + at * stage_bytes, empty, held, at);
+        if (++at == STAGES) at = 0, parity ^= 1;
+      }
+      mma_wait<0>();
+#pragma unroll
+      for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
+      if (held >= 0 && threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * held);
+      held = -1;
+      if (!apart) continue;
+      Box box;
+      box.start(b, p);
+      multiply_masked(sums, p, part, box, shared + at * stage_bytes);
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * at);
+      if (++at == STAGES) at = 0, parity ^= 1;
+      b += p.splits, --left;
+    }
+    leave(sums, p, part, first);
+    first = false;
+  } while (b < p.boxes);
+}
+
+__device__ __forceinline__ void run(const Arguments& p) {
+  extern __shared__ __align__(128) char shared[];
+  __shared__ unsigned long long words[3 * STAGES];
+  __shared__ int masked[STAGES];
+  const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
+  const Barriers barriers{shared_address(words), shared_address(words + STAGES), shared_address(words + 2 * STAGES)};
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; ++s) {
+      barrier_init(barriers.landed + 8 * s, 2 * warpgroup);
+      barrier_init(barriers.full + 8 * s, warpgroup);
+      barrier_init(barriers.empty + 8 * s, multiplying / 32);
+    }
+    barriers_ready();
+  }
+  __syncthreads();
+  const Part part;
+  const int group = threadIdx.x / warpgroup;
+  if (group == WGS) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
+    bring_all(p, part, stages, barriers, masked);
+  } else if (APART && group > WGS) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
+    finish_all(p, part, stages, barriers, masked);
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
+    multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked);
+  }
+}
+
+// Elsewhere an empty kernel, which nobody launches.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+extern "C" __global__ void weight_wgmma(const Arguments) {}
+#else
+extern "C" __global__ void __launch_bounds__(threads, 1) weight_wgmma(const __grid_constant__ Arguments p) { run(p); }
+#endif
+
+}  // namespace upconv

@@ -1,0 +1,61 @@
+// What the dw kernels on tensor cores (weight_mma, weight_wgmma) share on the host: the problem as they see it, dy's
+// lines in shared memory by residue, and the text of both.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cuda/pass_kernel.hpp"
+#include "launch/weight_mma.hpp"
+#include "problem/geometry.hpp"
+
+namespace upconv::cuda {
+
+/// How a fragment is multiplied; the numbers are kernels/weight_mma.cuh's `mode`.
+enum class WeightMode { tf32 = 0, bf16x3 = 1, ieee = 2, half = 3 };
+
+/// The problem as the kernel sees it: where D is not a dimension of the problem, the batch takes its place.
+struct WeightShape {
+  Geometry geometry;
+  bool folded = false;  ///< The batch is geometry's D.
+  WeightMode mode = WeightMode::tf32;
+  int element_bytes = 4;
+  bool x_last = false, y_last = false;
+};
+
+/// One dimension of dy's tile in shared memory: outputs of one residue mod the stride side by side ("plane").
+struct WeightAxis {
+  std::vector<int> residues;  ///< Of the planes, ascending.
+  std::vector<int> most;      ///< By plane: the largest shift of its taps.
+  std::vector<int> plane;     ///< By tap.
+  std::vector<int> shift;     ///< By tap: position i of the box reads place i + shift of the plane.
+};
+WeightAxis weight_axis(int taps, int stride, int dilation);
+
+/// Lines of a tile of dy for `box` positions.
+int lines_of(const WeightAxis& axis, int box);
+
+/// Ways to cut `kernel` taps into equal sets, the last perhaps shorter: taps of a set.
+std::vector<int> tap_sets(int kernel);
+
+/// The problem of a request; or why its coordinates do not fit.
+Result<WeightShape> weight_shape(const Request& request);
+
+/// `config::element` of kernels/mma/weight_element.cuh.
+int weight_element(const Problem& problem);
+
+/// A device function of small integers, as a chain of choices that folds away where its argument is a constant.
+std::string function_text(const char* name, const std::vector<int>& values);
+std::string constant_text(const std::string& name, std::int64_t value);
+/// What both kernels are told of the problem, of a block's taps and of its boxes. `line_elements`: of a line of dy's
+/// tile.
+std::string weight_constants(const Request& request, const WeightShape& shape, const std::array<int, 3>& taps,
+                             const std::array<int, 3>& box, int line_elements);
+
+/// Many partial sums of an element are shared by threads; few would leave most of these without any.
+inline std::int64_t sum_slices(std::int64_t splits) { return splits > 8 ? 8 : 1; }
+jit::Program weight_sum_program(const Problem& problem, const launch::WeightMmaFixed& fixed);
+
+}  // namespace upconv::cuda

@@ -1,0 +1,97 @@
+// dw on the warpgroup tensor cores of sm_90a. Host side of kernels/weight_wgmma.cuh: the specialisation's text, the
+// launches.
+#include <cstdio>
+
+#include "cuda/candidates.hpp"
+#include "cuda/weight_wgmma_tile.hpp"
+#include "cuda/wgmma_text.hpp"
+
+namespace upconv::cuda {
+namespace {
+
+std::string preamble(const Request& request, const WeightShape& shape, const WgmmaWeightTile& t) {
+  std::string s = "namespace config {\n" + weight_constants(request, shape, t.taps, t.box, t.span);
+  const auto add = [&s](const char* name, std::int64_t value) { s += constant_text(name, value); };
+  add("COB", t.co), add("NB", t.columns), add("MT", t.fragments), add("WGS", t.warpgroups);
+  add("STAGES", t.stages), add("ROW_BYTES", row_bytes(shape, t));
+  add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
+  add("APART", t.apart()), add("COMPUTE_REGISTERS", t.compute_registers());
+  add("BRING_REGISTERS", t.bring_registers()), add("FINISH_REGISTERS", t.finish_registers());
+  const DType dtype = request.problem.dtype;
+  s += wgmma_text(t.columns, dtype == DType::f32   ? TensorOperand::tf32
+                             : dtype == DType::f16 ? TensorOperand::f16
+                                                   : TensorOperand::bf16);
+  return s + "}\n";
+}
+
+class WeightWgmma final : public PassKernel {
+ public:
+  WeightWgmma(const Request& request, const WeightShape& shape, const WgmmaWeightTile& tile)
+      : tile_(tile),
+        stage_bytes_(stage_bytes(shape, tile)),
+        device_(request.target.device),
+        fixed_(weight_fixed(shape, tile, request.target)),
+        launch_(launch::launch_of(fixed_, sizes_of(request.geometry), request.target.processors)),
+        products_({"weight_wgmma.cuh", "weight_wgmma", preamble(request, shape, tile)}, unsigned(fixed_.shared_bytes)),
+        sum_(weight_sum_program(request.problem, fixed_)) {}
+
+  std::size_t workspace_bytes() const override { return std::size_t(launch_.workspace_bytes); }
+
+  Status run(const PassTensors& t, void* workspace, void* stream) const override {
+    Start<2> start(device_, stream, {&products_, &sum_});
+    launch::run(fixed_, launch_, {t.x, t.dy, nullptr, t.dw}, workspace, start);
+    return start.status;
+  }
+  Result<LaunchText> launch_text() const override {
+    return cuda::launch_text({products_.program(), sum_.program()}, "launch/weight_wgmma.hpp", "WeightWgmmaFixed",
+                             fixed_);
+  }
+
+  std::string detail() const override {
+    char text[256];
+    std::snprintf(text, sizeof text,
+                  "block %d co x %dx%dx%d taps x %d ci, %d warpgroups of %d fragments, box %dx%dx%d, %d stages of %.1f "
+                  "KiB, %.1f loads a bank, %lld tiles x %lld splits",
+                  tile_.co, tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.columns, tile_.warpgroups,
+                  tile_.fragments, tile_.box[0], tile_.box[1], tile_.box[2], tile_.stages, stage_bytes_ / 1024.0,
+                  tile_.conflicts, static_cast<long long>(tile_.tiles), static_cast<long long>(tile_.splits));
+    return text;
+  }
+  std::vector<const jit::Kernel*> kernels() const override {
+    if (tile_.splits > 1) return {&products_, &sum_};
+    return {&products_};
+  }
+  double predicted_seconds() const override { return tile_.seconds; }
+
+ private:
+  WgmmaWeightTile tile_;
+  int stage_bytes_, device_;
+  launch::WeightWgmmaFixed fixed_;
+  launch::WeightMmaLaunch launch_;
+  jit::Kernel products_, sum_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<PassKernel>> make_weight_wgmma(const Request& request) {
+  if (request.target.major != 9) return unsupported("needs the warpgroup instructions of sm_90a");
+  const Result<WeightShape> made = weight_shape(request);
+  if (!made.ok()) return made.status();
+  const WeightShape& shape = *made;
+  if (shape.mode == WeightMode::ieee || shape.mode == WeightMode::bf16x3)
+    return unsupported("computes f32 as tf32 only");
+  const Geometry& g = shape.geometry;
+  if (g.ci < 8 && !request.forced)
+    return unsupported(std::to_string(g.ci) + " input channels a group would leave most of a product empty");
+  if (g.taps() > 1 << 20) return unsupported("2^20 taps or more");
+  const auto tiles = wgmma_weight_tiles(shape, request.target, request.variant + 1);
+  if (tiles.empty())
+    return unsupported("no tile of this kernel fits " + std::to_string(request.target.shared_per_block) + " bytes");
+  if (request.variant >= static_cast<int>(tiles.size())) return no_variant(request.variant);
+  const auto tile = tiles.begin() + request.variant;
+  if (tile->tiles * tile->splits > 0x7fffffff)
+    return unsupported(std::to_string(tile->tiles) + " tiles pass the largest grid");
+  return std::unique_ptr<PassKernel>(std::make_unique<WeightWgmma>(request, shape, *tile));
+}
+
+}  // namespace upconv::cuda
