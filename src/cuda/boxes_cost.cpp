@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 #include "cuda/launching.hpp"
@@ -20,6 +21,7 @@ bool fits_registers(int warpgroups, bool tf32, int sums, int segments) {
   return sums + (tf32 ? 4 : 8) * segments <= (tf32 ? 104 : 80);
 }
 constexpr int most_fragments = 240;   ///< Of a stage: they are written out.
+constexpr int most_products = 300;    ///< Of a stage: 315 took 8 s to compile, 280 take 2.
 constexpr std::size_t weighed = 400;  ///< Forms whose boxes are looked for.
 
 /// Clocks of a fragment that feeds products of these columns.
@@ -262,6 +264,11 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
         if (a.slots == 0)
           arrangements[{static_cast<int>(merge), depth_loop, rows}] = arrangement_of(p, merge, depth_loop, rows);
         const double one = clocks_of(p, a, columns);
+        const int products_of_step =
+            std::accumulate(a.runs.begin(), a.runs.end(), 0, [columns](int sum, const std::vector<int>& runs) {
+              for (int run : runs) sum += (run * columns + 255) / 256;
+              return sum;
+            });
         for (int segments : {1, 2, 3, 4}) {
           if (per_row * rows * columns / 2 * segments > 128) break;
           if (static_cast<int>(a.runs.size()) * segments > most_fragments) break;
@@ -275,6 +282,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   while (f.steps < 4 && (fragments * f.steps < 6 || fragments * f.steps == 3)) f.steps *= 2;
                   if (twice) f.steps *= 2;
                   if (twice && (p.chunks(f.steps / 2) % 2 != 0 || fragments * f.steps > most_fragments)) continue;
+                  if (products_of_step * segments * f.steps > most_products) continue;
                   if (!fits_registers(warpgroups, p.tf32, static_cast<int>(per_row * rows * columns / 2 * segments),
                                       segments))
                     continue;
