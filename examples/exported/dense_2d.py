@@ -26,7 +26,7 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, input gradient, ieee   sm_90: cuda_gather_mma
     conv, weight gradient, tf32  other: cuda_weight_mma
     conv, weight gradient, ieee  other: cuda_weight_mma
-    conv, weight gradient, tf32  sm_90: cuda_weight_mma
+    conv, weight gradient, tf32  sm_90: cuda_weight_wgmma
     conv, weight gradient, ieee  sm_90: cuda_weight_mma
 """
 
@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_6b394015d88a"
+NAME = "upconv_31d92eda6cd0"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1711,6 +1711,14 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
                  "n"(bytes)
                  : "memory");
 }
+/// Where `wanted`: 16 bytes from memory, or zeros.
+__device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* from, bool inside) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
+          to),
+      "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
+      : "memory");
+}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
@@ -1997,19 +2005,39 @@ struct Boxes {
   int second[4];  ///< Where the next warpgroup's box lies from one's, where they share a source.
   int boxes[3];   ///< Boxes in w, h, d.
   int all_boxes;  ///< For one share of the result channels.
+  int round;      ///< Boxes that are worked on at once,
+  int turn;       ///< and those of one depth, by which rounds are turned (boxes/balance.cuh); 0: they are not.
   int line;       ///< LINE: columns of the result that a box writes of a row, at most.
   int box[4];     ///< Source elements of a stage: n, d, h, w.
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
-  int bulk;                                ///< 1: the source comes by bulk copies of `bulk_bytes`.
+  int next_place[2];       ///< Bytes from where the row after a plane's (a sample's) last would lie to the next one's
+  long long next_from[2];  ///< first, in a stage and in memory.
+  int bulk;                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
-  int vector;  ///< Copies begin at a multiple of so many elements, a power of two. 0: one at a time.
+  int alike;  ///< 1: rows of all channels begin equally far from multiples of 16 bytes.
 };
 
 }  // namespace upconv::arguments
 """,
+    "boxes/balance.cuh": r"""// Which box a worker (a block, or a ring of one) takes in each round. Where D is a loop, boxes of one depth take as
+// long as taps reach it, which repeats every few depths; a worker whose boxes are always as many depths apart may have
+// none but long ones. Then each round is turned by one depth more than the round before. Part of boxes.cuh.
+#pragma once
+
+namespace upconv {
+
+/// A permutation of the boxes of each whole round, as launch/boxes.hpp (taken_box) has it too.
+__device__ __forceinline__ int taken_box(const Arguments& a, int box) {
+  if (!depth_loop || a.turn == 0) return box;
+  const int round = box / a.round, first = round * a.round;
+  return first > a.all_boxes - a.round ? box : first + (box - first + round * a.turn) % a.round;
+}
+
+}  // namespace upconv
+""",
     "boxes/source.cuh": r"""// How the source of a stage gets into shared memory, as [n][channel][d][h][w] elements, zero outside of the tensor: by
-// one bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 4 to 16 bytes, else element by
-// element. Part of boxes.cuh.
+// one bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 16 bytes, or element by element
+// where the channels lie last. Part of boxes.cuh.
 #pragma once
 
 #include "boxes/weights.cuh"
@@ -2022,6 +2050,7 @@ struct Place {
   int n, q[3], group, column0;
 
   __device__ __forceinline__ Place(const Arguments& a, int box, int share) {
+    box = taken_box(a, box);
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
     // Neighbours in W run at the same time: they write parts of the same sectors.
@@ -2039,9 +2068,20 @@ __device__ __forceinline__ int origin_w(const Place& p) { return p.q[2] * STEP_W
 __device__ __forceinline__ int origin_h(const Place& p) { return p.q[1] * STEP_H + OFFSET_H; }
 __device__ __forceinline__ int origin_d(const Place& p) { return p.q[0] * STEP_D + OFFSET_D; }
 
-/// How far the first element of a stage lies before the source's origin: copies begin at multiples of their width.
-__device__ __forceinline__ int slack(const Arguments& a, const Place& p) {
-  return a.vector > 1 ? origin_w(p) & (a.vector - 1) : 0;
+/// Elements that a copy of 16 bytes brings.
+constexpr int unit = 16 / static_cast<int>(sizeof(Element));
+static_assert(channels % unit == 0, "chunks of channels begin alike");
+
+/// How far the first element of a stage lies from the stage's beginning: as far as it lies from a multiple of 16 bytes
+/// in memory. Pitches of the stage and strides of the tensor differ by multiples of `unit`, so whatever begins 16 bytes
+/// in memory begins 16 bytes in the stage.
+__device__ __forceinline__ int slack(const Arguments& a, const Place& p, int depth) {
+  if constexpr (source_last) return 0;
+  const Strides& s = a.src_strides;
+  const u32 at = static_cast<u32>(reinterpret_cast<u64>(a.src) / sizeof(Element)) + p.n * static_cast<u32>(s.n) +
+                 p.group * K * static_cast<u32>(s.c) + depth * static_cast<u32>(s.d) +
+                 origin_h(p) * static_cast<u32>(s.h) + origin_w(p);
+  return static_cast<int>(at & (unit - 1));
 }
 
 /// Source depth of an output depth and a tap of the depth loop; false when the tap does not reach it.
@@ -2086,37 +2126,185 @@ struct Walk {
 /// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes
 /// is an illegal instruction.)
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
-  copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
-           at.place.n * a.groups + at.place.group);
+  copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
+           at.chunk * channels, at.place.n * a.groups + at.place.group);
 }
 
-/// `elements` at a time, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
-/// through registers.
-template <int elements>
-__device__ __forceinline__ void bring_by(const Arguments& a, const Walk& at, u32 to, int thread, int threads) {
-  constexpr int bytes = elements * static_cast<int>(sizeof(Element));
-  const int pieces = a.box[3] / elements, count = a.box[0] * a.box[1] * a.box[2] * pieces;
-  const int k0 = at.chunk * channels, left = K - k0;
-  const int w0 = origin_w(at.place) - slack(a, at.place), h0 = origin_h(at.place);
-  const Element* base = a.src + i64(at.place.n) * a.src_strides.n + (i64(at.place.group) * K + k0) * a.src_strides.c;
+constexpr int element_bytes = static_cast<int>(sizeof(Element));
+
+/// Where a box begins in a stage's first channel; it may lie outside of the tensor.
+struct Source {
+  const char* from;
+
+  /// For the next stage of a walk.
+  __device__ __forceinline__ void go(const Arguments& a, const Walk& at) {
+    if (at.chunk > 0) {
+      from += channels * a.src_strides.c * element_bytes;
+      return;
+    }
+    const Place& p = at.place;
+    from = reinterpret_cast<const char*>(a.src + i64(p.n) * a.src_strides.n + i64(p.group) * K * a.src_strides.c +
+                                         at.depth * a.src_strides.d + origin_h(p) * a.src_strides.h +
+                                         origin_w(p) * a.src_strides.w);
+  }
+};
+
+/// A walk over the rows of a box: where one begins in memory and in shared memory.
+struct Row {
+  const char* from;
+  u32 place;
+  int h = 0, d = 0, n = 0;
+
+  __device__ __forceinline__ Row(const Source& source, u32 to)
+      : from(source.from), place(to + (source_last ? 0 : static_cast<u32>(reinterpret_cast<u64>(source.from)) % 16)) {}
+  __device__ __forceinline__ void advance(const Arguments& a, int rows) {
+    h += rows;
+    place += rows * a.pitch_h * element_bytes;
+    from += rows * a.src_strides.h * element_bytes;
+    while (h >= a.box[2]) {
+      h -= a.box[2];
+      place += a.next_place[0];
+      from += a.next_from[0];
+      if (++d < a.box[1]) continue;
+      d = 0, ++n;
+      place += a.next_place[1];
+      from += a.next_from[1];
+    }
+  }
+  /// Whether the tensor has it.
+  __device__ __forceinline__ bool inside(const Arguments& a, const Walk& at) const {
+    return static_cast<u32>(origin_h(at.place) + h) < static_cast<u32>(a.src_size[1]) &&
+           static_cast<u32>(at.depth + d) < static_cast<u32>(a.src_size[0]) && at.place.n + n < a.samples;
+  }
+};
+
+/// Pieces (or places) of a row of a box.
+__device__ __forceinline__ int pieces_of(const Arguments& a) {
+  return source_last ? a.box[3] : (a.box[3] + 2 * unit - 2) / unit;
+}
+
+/// Which pieces of a box a thread brings: the first, and from one to the next.
+struct Portion {
+  int first, threads, line, piece, more_lines, more_pieces;
+
+  __device__ __forceinline__ Portion(int pieces, int thread, int threads)
+      : first(thread),
+        threads(threads),
+        line(thread / pieces),
+        piece(thread % pieces),
+        more_lines(threads / pieces),
+        more_pieces(threads % pieces) {}
+};
+
+/// Calls `bring` with the row and the piece of each piece of a portion.
+template <class Bring>
+__device__ __forceinline__ void for_pieces(const Arguments& a, const Portion& portion, Row row, Bring&& bring) {
+  const int pieces = pieces_of(a), count = a.box[0] * a.box[1] * a.box[2] * pieces;
+  if (portion.first >= count) return;
+  int piece = portion.piece;
+  row.advance(a, portion.line);
+#pragma unroll 1
+  for (int i = portion.first;;) {
+    bring(row, piece);
+    if ((i += portion.threads) >= count) return;
+    piece += portion.more_pieces;
+    const bool next = piece >= pieces;
+    if (next) piece -= pieces;
+    row.advance(a, portion.more_lines + next);
+  }
+}
+
+/// Rows wherever they lie, 16 bytes at a time, all channels of a piece in a row: a piece lies at a multiple of 16 bytes
+/// in memory and in the stage. Pieces that lie half in their row are left to bring_ends(); an `inner` box has none. Of
+/// `ways` channels each begins in its own way.
+template <int ways, bool inner>
+__device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source,
+                                           const Portion& portion, u32 to) {
+  const int left = K - at.chunk * channels, w0 = origin_w(at.place), width = a.src_size[2];
+  const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
+  const i64 stride = a.src_strides.c * element_bytes;
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int piece) {
+    const bool inside = row.inside(a, at);
+    const int column = piece * 16;
+    const char* start = row.from + column;
+    u32 begin = row.place + column;
+#pragma unroll
+    for (int first = 0; first < ways; ++first, start += stride, begin += pitch) {
+      const int skip = begin % 16, w = w0 + (column - skip) / element_bytes;
+      const bool whole = inner || (w >= 0 && w <= width - unit), none = !inner && (w <= -unit || w >= width);
+      const bool wanted = column - skip < box && (whole || none || !inside), read = inside && whole;
+      const char* from = start - skip;
+      u32 place = begin - skip;
+#pragma unroll
+      for (int c = first; c < channels; c += ways, from += ways * stride, place += ways * pitch)
+        copy_async_if(wanted, place, from, read && (K % channels == 0 || c < left));
+    }
+  });
+}
+
+/// A piece of which some columns, from `column` on, are of the row `from` and others zero.
+__device__ __forceinline__ void bring_piece(const Arguments& a, u32 place, const Element* from, int column,
+                                            bool wanted) {
+  const auto inside = [&](int j) { return wanted && column + j >= 0 && column + j < a.src_size[2]; };
+  if constexpr (sizeof(Element) == 4) {
+#pragma unroll
+    for (int j = 0; j < unit; ++j) copy_async<4>(place + 4 * j, inside(j) ? from + column + j : a.src, inside(j));
+  } else {
+    u16 v[unit];
+#pragma unroll
+    for (int j = 0; j < unit; ++j) v[j] = inside(j) ? reinterpret_cast<const u16*>(from)[column + j] : u16(0);
+#pragma unroll
+    for (int j = 0; j < unit; ++j) asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + 2 * j), "h"(v[j]) : "memory");
+  }
+}
+
+/// Whether all pieces of a box's rows lie in the tensor's.
+__device__ __forceinline__ bool inner_box(const Arguments& a, int w0) {
+  return w0 >= unit - 1 && w0 + a.box[3] + unit - 1 <= a.src_size[2];
+}
+
+/// What bring_rows() leaves: the piece that holds column 0 of a row, but not first, and the one that holds the row's
+/// end, but not last.
+__device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, const Source& source, u32 to, int thread,
+                                           int threads) {
+  const int w0 = origin_w(at.place), end = w0 + a.box[3], width = a.src_size[2];
+  const int count = a.box[0] * a.box[1] * a.box[2] * channels, left = K - at.chunk * channels;
+  Row row(source, to);
+  int line = 0;
 #pragma unroll 1
   for (int i = thread; i < count; i += threads) {
-    const int piece = i % pieces, line = i / pieces;
-    const int w = w0 + piece * elements, h_in = line % a.box[2], rest = line / a.box[2];
-    const int d_in = rest % a.box[1], n_in = rest / a.box[1], h = h0 + h_in, d = at.depth + d_in;
-    const bool inside = w >= 0 && w < a.src_size[2] && h >= 0 && h < a.src_size[1] && d >= 0 && d < a.src_size[0] &&
-                        at.place.n + n_in < a.samples;
-    const Element* from =
-        inside ? base + n_in * a.src_strides.n + d * a.src_strides.d + h * a.src_strides.h + w * a.src_strides.w
-               : a.src;
+    const int c = i % channels;
+    row.advance(a, i / channels - line);
+    line = i / channels;
+    if (!row.inside(a, at)) continue;
+    // Of column 0.
+    const u32 zero = row.place + static_cast<u32>(c * a.pitch_c - w0) * element_bytes;
+    const Element* from = reinterpret_cast<const Element*>(row.from) + c * a.src_strides.c - w0;
+    const int turn = static_cast<int>(zero % 16) / element_bytes, first = w0 - ((turn + w0) & (unit - 1));
+    const int head = -turn, tail = width - ((turn + width) & (unit - 1));
+    const bool wanted = K % channels == 0 || c < left;
+    if (head < 0 && head < end && head >= first)
+      bring_piece(a, zero + static_cast<u32>(head) * element_bytes, from, head, wanted);
+    if (tail < width && tail >= 0 && tail < end && tail >= first)
+      bring_piece(a, zero + static_cast<u32>(tail) * element_bytes, from, tail, wanted);
+  }
+}
+
+/// Element by element, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
+/// through registers.
+__device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, const Source& source,
+                                               const Portion& portion, u32 to) {
+  const int left = K - at.chunk * channels;
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int column) {
+    const bool inside =
+        row.inside(a, at) && static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
+    const Element* from = inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
     const i64 step = inside ? a.src_strides.c : 0;
-    const u32 place = to + (n_in * a.pitch_n + d_in * a.pitch_d + h_in * a.pitch_h + piece * elements) *
-                               static_cast<int>(sizeof(Element));
-    if constexpr (bytes >= 4) {
+    const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
+    if constexpr (element_bytes == 4) {
 #pragma unroll
       for (int c = 0; c < channels; ++c)
-        copy_async<bytes>(place + c * a.pitch_c * static_cast<int>(sizeof(Element)), from + c * step,
-                          inside && (K % channels == 0 || c < left));
+        copy_async<4>(place + c * pitch, from + c * step, inside && (K % channels == 0 || c < left));
     } else {
 #pragma unroll 1
       for (int k = 0; k < channels; k += 8) {
@@ -2127,26 +2315,31 @@ __device__ __forceinline__ void bring_by(const Arguments& a, const Walk& at, u32
                                                                : u16(0);
 #pragma unroll
         for (int c = 0; c < 8; ++c)
-          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * a.pitch_c * 2), "h"(v[c]) : "memory");
+          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * pitch), "h"(v[c]) : "memory");
       }
     }
-  }
+  });
 }
 
-/// Without bulk copies: all threads of a ring's producers; each arrives at `full`.
-__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, u32 to, u32 full, int thread, int threads) {
-  constexpr int most = 16 / static_cast<int>(sizeof(Element));
-  if (a.vector == most)
-    bring_by<most>(a, at, to, thread, threads);
-  else if (a.vector == most / 2)
-    bring_by<most / 2>(a, at, to, thread, threads);
-  else if (sizeof(Element) == 2 && a.vector == 2)
-    bring_by<2>(a, at, to, thread, threads);
-  else {
-    bring_by<1>(a, at, to, thread, threads);
-    if constexpr (sizeof(Element) == 2) return barrier_arrive(full);  // written by plain stores
+/// Whether plain stores bring some of a stage, and copies others: such threads arrive twice.
+constexpr bool stores_too = sizeof(Element) == 2, copies_too = sizeof(Element) == 4 || !source_last;
+constexpr int arrivals = stores_too + copies_too;
+
+/// Without bulk copies: all threads of a ring's producers; each arrives `arrivals` times at `full`.
+__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const Source& source, const Portion& portion,
+                                      u32 to, u32 full, int thread, int threads) {
+  if constexpr (source_last) {
+    bring_elements(a, at, source, portion, to);
+  } else {
+    const bool inner = inner_box(a, origin_w(at.place));
+    if (!inner) bring_ends(a, at, source, to, thread, threads);
+    if (a.alike)
+      inner ? bring_rows<1, true>(a, at, source, portion, to) : bring_rows<1, false>(a, at, source, portion, to);
+    else
+      inner ? bring_rows<unit, true>(a, at, source, portion, to) : bring_rows<unit, false>(a, at, source, portion, to);
   }
-  barrier_arrive_after_copies(full);
+  if constexpr (stores_too) barrier_arrive(full);
+  if constexpr (copies_too) barrier_arrive_after_copies(full);
 }
 
 }  // namespace upconv
@@ -2668,6 +2861,7 @@ constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
+#include "boxes/balance.cuh"
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
 #include "boxes/store_direct.cuh"
@@ -2799,6 +2993,8 @@ __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
   if (a.bulk && thread != 0) return;
+  const Portion own(pieces_of(a), thread, of_ring);
+  Source from;
   int stage = 0, parity = 1;
   for (Walk at(a, first, step, share); at.next(a);) {
     barrier_wait(empty + 8 * stage, parity);
@@ -2809,7 +3005,8 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
       bring_bulk(a, at, source, ready);
     } else {
       if (!RESIDENT && thread == 0) barrier_expect_only(ready, weight_bytes);
-      bring(a, at, source, ready, thread, of_ring);
+      from.go(a, at);
+      bring(a, at, from, own, source, ready, thread, of_ring);
     }
     if (!RESIDENT && thread == 0)
       bring_weights(a.weights, share, at.tap * steps + at.chunk * STEPS_K, STEPS_K, to, ready);
@@ -2829,7 +3026,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   const int block = blockIdx.x / shares, blocks = gridDim.x / shares;
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
-      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
+      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring * arrivals);
       barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
@@ -2877,18 +3074,21 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
 #pragma unroll 1
     for (int box = block * rings + ring; box < a.all_boxes; box += blocks * rings) {
       Place p(a, box, share);
+      // What the stores make of the thread's number is worth no register while products run.
+      int writer = thread;
+      asm volatile("" : "+r"(writer));
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
       // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
       if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
-      const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1
       for (int tap = 0; tap < LOOP_TAPS; ++tap) {
-        int depth;
+        int depth = origin_d(p);
         if (depth_loop && !source_depth(a, p.q[0], tap, depth)) continue;
+        const u32 before = slack(a, p, depth) * static_cast<int>(sizeof(Element));
 #pragma unroll 1
         for (int chunk = 0; chunk < chunks; ++chunk) {
           barrier_wait(full + 8 * stage, parity);
@@ -2926,9 +3126,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
         p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
       }
       if constexpr (DIRECT)
-        store_direct(a, operands, p, acc, spots, thread);
+        store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
     let_next_begin();
   }
@@ -2936,29 +3136,6 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
 }
 
 }  // namespace upconv
-""",
-    "arguments/weight_mma.cuh": r"""// What a launch of weight_mma.cuh passes by value. launch/weight_mma.hpp fills it.
-#pragma once
-
-#include "arguments/strides.cuh"
-
-namespace upconv::arguments {
-
-struct WeightMma {
-  const char* x;
-  const char* dy;
-  void* out;  ///< dw, or `splits` partial sums of it in fp32.
-  Strides xs, ys;
-  long long boxes, splits;
-  long long dw_size;
-  int in_d, in_h, in_w, out_d, out_h, out_w;
-  int boxes_d, boxes_h, boxes_w;
-  int x_vector, y_vector;  ///< Elements that may be copied at once.
-  int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.
-  int partial;             ///< 1: `out` is the workspace.
-};
-
-}  // namespace upconv::arguments
 """,
     "mma/weight_atoms.cuh": r"""// The warp's matrix product for dw, 16 input channels x 8 output channels, and what each precision makes of a word.
 // Fragments hold 32-bit words: one fp32 position, or two neighbouring 16-bit ones. Lane = 4 * row + column:
@@ -3033,227 +3210,41 @@ __device__ __forceinline__ void split_tf32(u32 v, u32& high, u32& rest) {
 
 }  // namespace upconv
 """,
-    "mma/weight_element.cuh": r"""// The element type of x, dy and dw, from `config::element`: 0 fp32, 1 fp16, 2 bf16.
+    "arguments/weight_mma.cuh": r"""// What a launch of weight_mma.cuh passes by value, and most of what one of weight_wgmma.cuh does. launch/weight_mma.hpp
+// fills it.
 #pragma once
 
-#include "types.cuh"
+#include "arguments/strides.cuh"
 
-namespace upconv {
+namespace upconv::arguments {
 
-template <int Element>
-struct ElementType {
-  typedef float type;
+struct WeightMma {
+  const char* x;
+  const char* dy;
+  void* out;  ///< dw, or `splits` partial sums of it in fp32.
+  Strides xs, ys;
+  long long boxes, splits;
+  long long dw_size;
+  int in_d, in_h, in_w, out_d, out_h, out_w;
+  int boxes_d, boxes_h, boxes_w;
+  int x_vector, y_vector;  ///< Elements that may be copied at once.
+  int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.
+  int partial;             ///< 1: `out` is the workspace.
 };
-template <>
-struct ElementType<1> {
-  typedef f16 type;
-};
-template <>
-struct ElementType<2> {
-  typedef bf16 type;
-};
-typedef ElementType<config::element>::type Element;
 
-}  // namespace upconv
+}  // namespace upconv::arguments
 """,
-    "ptx/weight_copy.cuh": r"""// Copies from global to shared memory that run while the block computes, with zeros in place of what is outside a
-// tensor; one element at a time where an element is narrower than the 4 bytes such a copy needs.
+    "mma/weight_box.cuh": r"""// The boxes of positions that the blocks of a dw kernel share, and where its taps put them.
 #pragma once
 
-#include "types.cuh"
-
-namespace upconv {
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
-
-/// `Bytes` is 4, 8 or 16, and both addresses are multiples of it. Writes zeros where `inside` is false.
-template <int Bytes>
-__device__ __forceinline__ void copy_async(u32 to, const char* from, bool inside) {
-  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "cp.async copies 4, 8 or 16 bytes");
-  const int bytes = inside ? Bytes : 0;
-  if constexpr (Bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(bytes), "n"(Bytes)
-                 : "memory");
-}
-__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Waits until at most `Pending` groups of this thread are under way.
-template <int Pending>
-__device__ __forceinline__ void copies_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
-}
-
-__device__ __forceinline__ u16 load_bits16(const char* from) {
-  u16 v;
-  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
-  return v;
-}
-__device__ __forceinline__ void store_bits16(u32 to, u16 v) {
-  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory");
-}
-__device__ __forceinline__ void load_quad(u32 (&v)[4], u32 from) {
-  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from));
-}
-__device__ __forceinline__ void store_zero_quad(u32 to) {
-  asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
-}
-
-}  // namespace upconv
-""",
-    "weight_mma.cuh": r"""// dw[ci, co, t] = sum over n, i of x[n, ci, i] * dy[n, co, s*i + d*t - p] on tensor cores (mma.sync, sm_80 and up).
-// Host side: src/cuda/weight_mma.cpp, which writes `namespace config`.
-//
-// A block owns MB input channels x NB output channels x a set of taps and sums over boxes of positions i. Of each box
-// it copies x as [ci][position] and dy as [co][D line][H line][W residue][W place] to shared memory. In D, H and, where
-// IW == 1, in W the outputs of one residue mod the stride lie side by side: tap t at position i is dy's element at i +
-// a constant. Where IW is the stride of W, rows of dy are whole and it is the element at IW*i + a constant. The copies
-// of the next boxes run during the products. M = ci, N = co, K = positions: both operands are read along K, which is
-// how NCHW lies. Lane 4*row + column takes, of each run of 16 words, the 4 of its column: one 16-byte load of x and a
-// window of dy serve 4 K steps for every tap of a row, and a shift along W is another register of the window. Tensor
-// cores truncate as they accumulate, so a chain of products ends after those 4 steps and is added up in fp32 registers.
-// Pairs (position, tap) whose output is cropped meet zeros; a box that holds an infinity or a NaN masks them. Floor:
-// max(bytes of x and dy, 2 * positions * ci * co * taps at the mma.sync rate).
 #include "arguments/weight_mma.cuh"
-#include "mma/weight_atoms.cuh"
-#include "mma/weight_element.cuh"
-#include "ptx/weight_copy.cuh"
 #include "types.cuh"
 
 namespace upconv {
 
 using namespace config;
 
-typedef arguments::Strides WeightStrides;
 typedef arguments::WeightMma WeightParams;
-
-constexpr int threads = 256;
-constexpr int element_bytes = element == 0 ? 4 : 2;
-constexpr int per_word = 4 / element_bytes;
-constexpr int quad = 4 * per_word;  ///< Positions of one 16-byte load.
-constexpr int box_positions = BD * BH * BW;
-constexpr int quad_steps = box_positions / (8 * quad);
-/// x lies in rows of positions, 16 (mod 32) words between channels so that the 16-byte loads of eight lanes meet no
-/// bank twice.
-constexpr int x_pitch = (box_positions / per_word + 15) / 32 * 32 + 16;
-constexpr int x_words = MB * x_pitch;
-constexpr int stage_words = x_words + NB * YP;
-constexpr int taps_of_block = TD * TH * TW;
-constexpr int rows_of_taps = TD * TH;
-static_assert(quad_steps % WK == 0 && quad_steps * 8 * quad == box_positions, "whole K steps for every warp");
-static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * NT * 8, "the warps tile the block");
-
-struct XTile {
-  static constexpr int channels = MB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
-  static constexpr bool last = x_last != 0;
-  static constexpr int most = 16 / element_bytes;
-  __device__ static int d(int line) { return line; }
-  __device__ static int h(int line) { return line; }
-  __device__ static int w(int position, int) { return position; }
-  __device__ static bool needed(int, int) { return true; }
-  __device__ static int channel_bytes(int channel) { return channel * x_pitch * 4; }
-  __device__ static int place_bytes(int line, int, int position) { return (line * BW + position) * element_bytes; }
-};
-struct YTile {
-  static constexpr int channels = NB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = PLANES;
-  static constexpr bool last = y_last != 0;
-  static constexpr int most = SW == IW ? 16 / element_bytes : 1;
-  __device__ static int d(int line) { return SD * line + d_origin(line); }
-  __device__ static int h(int line) { return SH * line + h_origin(line); }
-  __device__ static int w(int position, int plane) { return SW / IW * position + plane_residue(plane); }
-  __device__ static int channel_bytes(int channel) { return channel * YP * 4; }
-  __device__ static int place_bytes(int line, int plane, int position) {
-    return (line * (PLANES * SPAN) + plane * SPAN + position) * element_bytes;
-  }
-  __device__ static bool needed(int position, int plane) { return PLANES == 1 || position < plane_needed(plane); }
-};
-
-/// Channels copied side by side so that few threads idle: `group * spots` is little under a multiple of `threads`.
-__device__ constexpr int best_group(int channels, int spots, int multiple) {
-  int best = channels;
-  long long best_cost = -1;
-  for (int g = multiple; g <= channels; g += multiple) {
-    if (channels % g != 0) continue;
-    const long long slots = (g * spots + threads - 1) / threads;
-    const long long cost = slots * (channels / g) * 4 + slots * 40;
-    if (best_cost < 0 || cost < best_cost) best = g, best_cost = cost;
-  }
-  return best;
-}
-
-/// The host declines strides of 2^32 elements and more.
-__device__ __forceinline__ i64 times(int a, i64 stride) {
-  return static_cast<i64>(static_cast<unsigned long long>(static_cast<u32>(a)) * static_cast<u32>(stride));
-}
-
-/// Copies one operand of one box, `V` elements at a time. (d, h, w) is the tensor coordinate of the tile's corner.
-template <class Tile, int V>
-__device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel_base, int first_channel,
-                                         const WeightStrides& s, int d0, int h0, int w0, int size_d, int size_h,
-                                         int size_w) {
-  constexpr int columns = Tile::planes * Tile::span / V;
-  constexpr int spots = Tile::lines_d * Tile::lines_h * columns;
-  constexpr int group = best_group(Tile::channels, spots, Tile::last ? 8 : 1);
-  constexpr int slots = (group * spots + threads - 1) / threads, rounds = Tile::channels / group;
-  constexpr int together = slots < 4 ? slots : 4;  // independent slots hide one another's latency
-  const i64 round_bytes = s.c * (group * element_bytes);
-  const char* const corner = tensor + (channel_base + d0 * s.d + h0 * s.h + w0 * s.w) * element_bytes;
-#pragma unroll together
-  for (int k = 0; k < slots; ++k) {
-    const int e = static_cast<int>(threadIdx.x) + k * threads;
-    if (group * spots % threads != 0 && e >= group * spots) continue;
-    const int channel = Tile::last ? e % 8 + e / 8 / spots * 8 : e / spots;
-    const int spot = Tile::last ? e / 8 % spots : e % spots;
-    const int column = spot % columns, line = spot / columns;
-    const int line_h = line % Tile::lines_h, line_d = line / Tile::lines_h;
-    const int plane = column % Tile::planes, position = column / Tile::planes * V;
-    if (!Tile::needed(position, plane)) continue;
-    const int d = Tile::d(line_d), h = Tile::h(line_h), w = Tile::w(position, plane);  // from the corner, none negative
-    const bool inside = static_cast<u32>(d0 + d) < static_cast<u32>(size_d) &&
-                        static_cast<u32>(h0 + h) < static_cast<u32>(size_h) &&
-                        static_cast<u32>(w0 + w) < static_cast<u32>(size_w);
-    const i64 distance = times(channel, s.c) + times(d, s.d) + times(h, s.h) + times(w, s.w);
-    const char* from = inside ? corner + distance * element_bytes : tensor;
-    const i64 step = inside ? round_bytes : 0;
-    const u32 slot = to + Tile::channel_bytes(channel) + Tile::place_bytes(line, plane, position);
-    const auto valid = [&](int r) {
-      return inside &&
-             (Tile::all_channels % Tile::channels == 0 || first_channel + channel + r * group < Tile::all_channels);
-    };
-    if constexpr (V * element_bytes >= 4) {
-#pragma unroll
-      for (int r = 0; r < rounds; ++r) {
-        const bool whole = Tile::all_channels % Tile::channels == 0, ok = valid(r);
-        copy_async<V * element_bytes>(slot + Tile::channel_bytes(r * group), whole || ok ? from : tensor, ok);
-        from += step;
-        asm volatile("" : "+l"(from));  // two additions; left alone it becomes a product for each copy
-      }
-    } else {
-      constexpr int batch = rounds < 8 ? rounds : 8;
-#pragma unroll 1
-      for (int r0 = 0; r0 < rounds; r0 += batch) {
-        u16 bits[batch];
-#pragma unroll
-        for (int r = 0; r < batch; ++r) {
-          bits[r] = r0 + r < rounds && valid(r0 + r) ? load_bits16(from) : u16(0);
-          from += step;
-        }
-#pragma unroll
-        for (int r = 0; r < batch; ++r)
-          if (r0 + r < rounds) store_bits16(slot + Tile::channel_bytes((r0 + r) * group), bits[r]);
-      }
-    }
-  }
-}
-
-template <class Tile, class... Arguments>
-__device__ __forceinline__ void stage(int vector, Arguments... arguments) {
-  if constexpr (!Tile::last && Tile::most > 1) {
-    if (vector >= Tile::most) return stage_by<Tile, Tile::most>(arguments...);
-    if (vector >= 2) return stage_by<Tile, 2>(arguments...);
-  }
-  stage_by<Tile, 1>(arguments...);
-}
 
 /// A box of positions, counted in boxes. The axis along which neighbours share lines of dy runs fastest.
 /// The blocks of a tile take boxes in turn: they share those lines in the L2, and the slower boxes at the edges.
@@ -3299,6 +3290,266 @@ __device__ __forceinline__ bool interior(const Box& b, const Shift& c, const Wei
          SW * w + c.w >= 0 && SD * (d + BD - 1) + c.d + DD * (TD - 1) < p.out_d &&
          SH * (h + BH - 1) + c.h + DH * (TH - 1) < p.out_h && SW * (w + BW - 1) + c.w + DW * (TW - 1) < p.out_w;
 }
+
+}  // namespace upconv
+""",
+    "mma/weight_element.cuh": r"""// The element type of x, dy and dw, from `config::element`: 0 fp32, 1 fp16, 2 bf16.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+template <int Element>
+struct ElementType {
+  typedef float type;
+};
+template <>
+struct ElementType<1> {
+  typedef f16 type;
+};
+template <>
+struct ElementType<2> {
+  typedef bf16 type;
+};
+typedef ElementType<config::element>::type Element;
+
+}  // namespace upconv
+""",
+    "ptx/weight_words.cuh": r"""// Waiting for copies to shared memory, and words of it. (What starts a copy is in weight_copy.cuh and, for kernels of
+// sm_90a, in warpgroup.cuh.)
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits until at most `Pending` groups of this thread are under way.
+template <int Pending>
+__device__ __forceinline__ void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+__device__ __forceinline__ u16 load_bits16(const char* from) {
+  u16 v;
+  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
+  return v;
+}
+__device__ __forceinline__ void store_bits16(u32 to, u16 v) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory");
+}
+__device__ __forceinline__ void load_quad(u32 (&v)[4], u32 from) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from));
+}
+__device__ __forceinline__ void store_zero_quad(u32 to) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+}
+
+}  // namespace upconv
+""",
+    "mma/weight_stage.cuh": r"""// How the blocks of weight_mma.cuh and weight_wgmma.cuh bring an operand of a box to shared memory. A `Tile` says what:
+//   channels, all_channels    of the block, of the group
+//   lines_d, lines_h, span    lines of the tile, elements that a line of a plane needs; `planes` of them interleave in
+//   W d(), h(), w()             where a line, and a place of a plane, lie from the tile's corner in the tensor
+//   place_bytes(), channel_bytes()   and in shared memory: of a channel's place, and between channels that are a
+//                                    multiple of `even` apart
+//   needed()                  whether a place is read at all
+//   last, most                channels last; most elements that one copy may take
+//   threads, thread(), copy() who copies, and how: a kernel's own asynchronous copy
+#pragma once
+
+#include "arguments/strides.cuh"
+#include "mma/weight_element.cuh"
+#include "ptx/weight_words.cuh"
+
+namespace upconv {
+
+constexpr int element_bytes = config::element == 0 ? 4 : 2;
+typedef arguments::Strides WeightStrides;
+
+/// Channels copied side by side so that few threads idle: `group * spots` is little under a multiple of `threads`.
+__device__ constexpr int best_group(int threads, int channels, int spots, int multiple) {
+  int best = channels;
+  long long best_cost = -1;
+  for (int g = multiple; g <= channels; g += multiple) {
+    if (channels % g != 0) continue;
+    const long long slots = (g * spots + threads - 1) / threads;
+    const long long cost = slots * (channels / g) * 4 + slots * 40;
+    if (best_cost < 0 || cost < best_cost) best = g, best_cost = cost;
+  }
+  return best;
+}
+
+/// The host declines strides of 2^32 elements and more.
+__device__ __forceinline__ i64 times(int a, i64 stride) {
+  return static_cast<i64>(static_cast<unsigned long long>(static_cast<u32>(a)) * static_cast<u32>(stride));
+}
+
+/// Copies one operand of one box, `V` elements at a time. (d, h, w) is the tensor coordinate of the tile's corner.
+template <class Tile, int V>
+__device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel_base, int first_channel,
+                                         const WeightStrides& s, int d0, int h0, int w0, int size_d, int size_h,
+                                         int size_w) {
+  constexpr int columns = Tile::planes * Tile::span / V;
+  constexpr int spots = Tile::lines_d * Tile::lines_h * columns;
+  constexpr int group = best_group(Tile::threads, Tile::channels, spots, Tile::last ? 8 : Tile::even);
+  constexpr int slots = (group * spots + Tile::threads - 1) / Tile::threads, rounds = Tile::channels / group;
+  constexpr int together = slots < 4 ? slots : 4;  // independent slots hide one another's latency
+  const i64 round_bytes = s.c * (group * element_bytes);
+  const char* const corner = tensor + (channel_base + d0 * s.d + h0 * s.h + w0 * s.w) * element_bytes;
+#pragma unroll together
+  for (int k = 0; k < slots; ++k) {
+    const int e = Tile::thread() + k * Tile::threads;
+    if (group * spots % Tile::threads != 0 && e >= group * spots) continue;
+    const int channel = Tile::last ? e % 8 + e / 8 / spots * 8 : e / spots;
+    const int spot = Tile::last ? e / 8 % spots : e % spots;
+    const int column = spot % columns, line = spot / columns;
+    const int line_h = line % Tile::lines_h, line_d = line / Tile::lines_h;
+    const int plane = column % Tile::planes, position = column / Tile::planes * V;
+    if (!Tile::needed(position, plane)) continue;
+    const int d = Tile::d(line_d), h = Tile::h(line_h), w = Tile::w(position, plane);  // from the corner, none negative
+    const bool inside = static_cast<u32>(d0 + d) < static_cast<u32>(size_d) &&
+                        static_cast<u32>(h0 + h) < static_cast<u32>(size_h) &&
+                        static_cast<u32>(w0 + w) < static_cast<u32>(size_w);
+    const i64 distance = times(channel, s.c) + times(d, s.d) + times(h, s.h) + times(w, s.w);
+    const char* from = inside ? corner + distance * element_bytes : tensor;
+    const i64 step = inside ? round_bytes : 0;
+    const u32 slot = to + Tile::place_bytes(channel, line, plane, position);
+    const auto valid = [&](int r) {
+      return inside &&
+             (Tile::all_channels % Tile::channels == 0 || first_channel + channel + r * group < Tile::all_channels);
+    };
+    if constexpr (V * element_bytes >= 4) {
+#pragma unroll
+      for (int r = 0; r < rounds; ++r) {
+        const bool whole = Tile::all_channels % Tile::channels == 0, ok = valid(r);
+        Tile::template copy<V * element_bytes>(slot + Tile::channel_bytes(r * group), whole || ok ? from : tensor, ok);
+        from += step;
+        asm volatile("" : "+l"(from));  // two additions; left alone it becomes a product for each copy
+      }
+    } else {
+      constexpr int batch = rounds < 8 ? rounds : 8;
+#pragma unroll 1
+      for (int r0 = 0; r0 < rounds; r0 += batch) {
+        u16 bits[batch];
+#pragma unroll
+        for (int r = 0; r < batch; ++r) {
+          bits[r] = r0 + r < rounds && valid(r0 + r) ? load_bits16(from) : u16(0);
+          from += step;
+        }
+#pragma unroll
+        for (int r = 0; r < batch; ++r)
+          if (r0 + r < rounds) store_bits16(slot + Tile::channel_bytes((r0 + r) * group), bits[r]);
+      }
+    }
+  }
+}
+
+template <class Tile, class... Arguments>
+__device__ __forceinline__ void stage(int vector, Arguments... arguments) {
+  if constexpr (!Tile::last && Tile::most > 1) {
+    if (vector >= Tile::most) return stage_by<Tile, Tile::most>(arguments...);
+    if (vector >= 2) return stage_by<Tile, 2>(arguments...);
+  }
+  stage_by<Tile, 1>(arguments...);
+}
+
+}  // namespace upconv
+""",
+    "ptx/weight_copy.cuh": r"""// Copies from global to shared memory that run while the block computes, with zeros in place of what is outside a
+// tensor.
+#pragma once
+
+#include "ptx/weight_words.cuh"
+
+namespace upconv {
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+/// `Bytes` is 4, 8 or 16, and both addresses are multiples of it. Writes zeros where `inside` is false.
+template <int Bytes>
+__device__ __forceinline__ void copy_async(u32 to, const char* from, bool inside) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "cp.async copies 4, 8 or 16 bytes");
+  const int bytes = inside ? Bytes : 0;
+  if constexpr (Bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(bytes), "n"(Bytes)
+                 : "memory");
+}
+
+}  // namespace upconv
+""",
+    "weight_mma.cuh": r"""// dw[ci, co, t] = sum over n, i of x[n, ci, i] * dy[n, co, s*i + d*t - p] on tensor cores (mma.sync, sm_80 and up).
+// Host side: src/cuda/weight_mma.cpp, which writes `namespace config`.
+//
+// A block owns MB input channels x NB output channels x a set of taps and sums over boxes of positions i. Of each box
+// it copies x as [ci][position] and dy as [co][D line][H line][W residue][W place] to shared memory. In D, H and, where
+// IW == 1, in W the outputs of one residue mod the stride lie side by side: tap t at position i is dy's element at i +
+// a constant. Where IW is the stride of W, rows of dy are whole and it is the element at IW*i + a constant. The copies
+// of the next boxes run during the products. M = ci, N = co, K = positions: both operands are read along K, which is
+// how NCHW lies. Lane 4*row + column takes, of each run of 16 words, the 4 of its column: one 16-byte load of x and a
+// window of dy serve 4 K steps for every tap of a row, and a shift along W is another register of the window. Tensor
+// cores truncate as they accumulate, so a chain of products ends after those 4 steps and is added up in fp32 registers.
+// Pairs (position, tap) whose output is cropped meet zeros; a box that holds an infinity or a NaN masks them. Floor:
+// max(bytes of x and dy, 2 * positions * ci * co * taps at the mma.sync rate).
+#include "mma/weight_atoms.cuh"
+#include "mma/weight_box.cuh"
+#include "mma/weight_stage.cuh"
+#include "ptx/weight_copy.cuh"
+
+namespace upconv {
+
+constexpr int threads = 256;
+constexpr int per_word = 4 / element_bytes;
+constexpr int quad = 4 * per_word;  ///< Positions of one 16-byte load.
+constexpr int box_positions = BD * BH * BW;
+constexpr int quad_steps = box_positions / (8 * quad);
+/// x lies in rows of positions, 16 (mod 32) words between channels so that the 16-byte loads of eight lanes meet no
+/// bank twice.
+constexpr int x_pitch = (box_positions / per_word + 15) / 32 * 32 + 16;
+constexpr int x_words = MB * x_pitch;
+constexpr int stage_words = x_words + NB * YP;
+constexpr int taps_of_block = TD * TH * TW;
+constexpr int rows_of_taps = TD * TH;
+static_assert(quad_steps % WK == 0 && quad_steps * 8 * quad == box_positions, "whole K steps for every warp");
+static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * NT * 8, "the warps tile the block");
+
+struct Copier {
+  static constexpr int threads = upconv::threads, even = 1;
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  template <int bytes>
+  __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
+    copy_async<bytes>(to, from, inside);
+  }
+};
+struct XTile : Copier {
+  static constexpr int channels = MB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr bool last = x_last != 0;
+  static constexpr int most = 16 / element_bytes;
+  __device__ static int d(int line) { return line; }
+  __device__ static int h(int line) { return line; }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int, int) { return true; }
+  __device__ static int channel_bytes(int channel) { return channel * x_pitch * 4; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * BW + position) * element_bytes;
+  }
+};
+struct YTile : Copier {
+  static constexpr int channels = NB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = PLANES;
+  static constexpr bool last = y_last != 0;
+  static constexpr int most = SW == IW ? 16 / element_bytes : 1;
+  __device__ static int d(int line) { return SD * line + d_origin(line); }
+  __device__ static int h(int line) { return SH * line + h_origin(line); }
+  __device__ static int w(int position, int plane) { return SW / IW * position + plane_residue(plane); }
+  __device__ static int channel_bytes(int channel) { return channel * YP * 4; }
+  __device__ static int place_bytes(int channel, int line, int plane, int position) {
+    return channel_bytes(channel) + (line * (PLANES * SPAN) + plane * SPAN + position) * element_bytes;
+  }
+  __device__ static bool needed(int position, int plane) { return PLANES == 1 || position < plane_needed(plane); }
+};
 
 typedef float Sums[taps_of_block][NT][MT][4];
 
@@ -3677,23 +3928,562 @@ extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(cons
 
 namespace upconv {
 
-/// dw = the partial sums in order: 32 elements a block, eight threads an element.
+using namespace config;
+
+constexpr int elements = 256 / SLICES;  ///< Of a block; SLICES threads share the partial sums of one.
+
 extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partial, void* dw, i64 size, int splits) {
-  __shared__ float part[8][33];
-  const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
-  const i64 at = static_cast<i64>(blockIdx.x) * 32 + lane;
-  const int each = (splits + 7) / 8, begin = slice * each, end = begin + each < splits ? begin + each : splits;
+  __shared__ float part[SLICES][elements + 1];
+  const int lane = threadIdx.x % elements, slice = threadIdx.x / elements;
+  const i64 at = static_cast<i64>(blockIdx.x) * elements + lane;
+  const int each = (splits + SLICES - 1) / SLICES, begin = slice * each;
+  const int end = begin + each < splits ? begin + each : splits;
   float sum = 0.0f;
   if (at < size)
 #pragma unroll 8
     for (int s = begin; s < end; ++s) sum += partial[s * size + at];
-  part[slice][lane] = sum;
-  __syncthreads();
-  if (slice != 0 || at >= size) return;
+  if constexpr (SLICES > 1) {
+    part[slice][lane] = sum;
+    __syncthreads();
+    if (slice != 0) return;
 #pragma unroll
-  for (int i = 1; i < 8; ++i) sum += part[i][lane];
-  static_cast<Element*>(dw)[at] = from_float<Element>(sum);
+    for (int i = 1; i < SLICES; ++i) sum += part[i][lane];
+  }
+  if (at < size) static_cast<Element*>(dw)[at] = from_float<Element>(sum);
 }
+
+}  // namespace upconv
+""",
+    "arguments/weight_wgmma.cuh": r"""// What a launch of weight_wgmma.cuh passes by value. launch/weight_wgmma.hpp fills it.
+#pragma once
+
+#include "arguments/tensor_map.cuh"
+#include "arguments/weight_mma.cuh"
+
+namespace upconv::arguments {
+
+struct WeightWgmma : WeightMma {
+  int x_bulk = 0;  ///< x comes by bulk copies through the map.
+  int chain = 1;   ///< Boxes whose products are added up by the tensor cores alone.
+  TensorMap x_map;
+};
+
+}  // namespace upconv::arguments
+""",
+    "weight_wgmma.cuh": r"""// dw[ci, co, t] = sum over n, i of x[n, ci, i] * dy[n, co, s*i + d*t - p] on Hopper's warpgroup tensor cores (sm_90a).
+// Host side: src/cuda/weight_wgmma.cpp, which writes `namespace config` and wgmma().
+//
+// M = pairs (co, tap), N = ci, K = positions i. A block owns COB output channels x a set of taps (the rows, in dw's own
+// order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
+// that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
+// tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
+// lies K-major without swizzle, [16 bytes of positions][ci], and is read by the tensor cores themselves.
+//
+// WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes by asynchronous copies, and it or
+// (APART) another rounds x to TF32 in place. Tensor cores truncate as they accumulate: after `chain` boxes the sums are
+// added up in memory. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an
+// infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co *
+// taps at the tensor cores' rate).
+#include "arguments/weight_wgmma.cuh"
+#include "mma/weight_box.cuh"
+#include "mma/weight_stage.cuh"
+#include "ptx/warpgroup.cuh"
+
+namespace upconv {
+
+typedef arguments::WeightWgmma Arguments;
+
+constexpr bool tf32 = element == 0;
+constexpr int warpgroup = 128, multiplying = WGS * warpgroup, threads = multiplying + (APART ? 2 : 1) * warpgroup;
+constexpr int quad = 16 / element_bytes;  ///< Positions of 16 bytes.
+constexpr int step = 2 * quad;            ///< Positions of a product.
+constexpr int box_positions = BD * BH * BW, steps = box_positions / step;
+constexpr int row_bytes = ROW_BYTES, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
+constexpr int x_rows = (box_positions + row_positions - 1) / row_positions * NB;
+constexpr int x_bytes = (x_rows * row_bytes + 1023) / 1024 * 1024;
+constexpr bool may_be_bulk = BW % row_positions == 0;
+constexpr int y_bytes = (COB * YC * element_bytes + 1023) / 1024 * 1024;
+constexpr int stage_bytes = x_bytes + y_bytes;
+constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
+static_assert(steps * step == box_positions && BW % quad == 0, "products of whole steps, quads of one line");
+static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
+
+/// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
+/// swizzled, as bulk copies leave them and products read them.
+__device__ constexpr int x_place(int channel, int position) {
+  const int turn = row_bytes == 128 ? channel & 7 : row_bytes == 64 ? channel >> 1 & 3 : channel >> 2 & 1;
+  return position / row_positions * (NB * row_bytes) + channel * row_bytes +
+         ((position % row_positions / quad) ^ turn) * 16 + position % quad * element_bytes;
+}
+
+struct Bringer {
+  static constexpr int threads = warpgroup;
+  /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
+  __device__ __forceinline__ static int thread() {
+    int t = static_cast<int>(threadIdx.x) - multiplying;
+    asm volatile("" : "+r"(t));
+    return t;
+  }
+  template <int bytes>
+  __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
+    copy_async<bytes>(to, from, inside);
+  }
+};
+struct XTile : Bringer {
+  static constexpr int channels = NB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr bool last = x_last != 0;
+  static constexpr int most = quad;
+  __device__ static int d(int line) { return line; }
+  __device__ static int h(int line) { return line; }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int, int) { return true; }
+  static constexpr int even = 8;
+  __device__ static int channel_bytes(int channel) { return channel * row_bytes; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return x_place(channel, line * BW + position);
+  }
+};
+struct YTile : Bringer {
+  static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
+  static constexpr bool last = y_last != 0;
+  static constexpr int most = quad;
+  __device__ static int d(int line) { return SD * line + d_origin(line); }
+  __device__ static int h(int line) { return SH * line + h_origin(line); }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int position, int) { return position < SPAN_READ; }
+  __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
+  static constexpr int even = 1;
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * SPAN + position) * element_bytes;
+  }
+};
+
+/// This block's part of dw, and where its taps put position 0.
+struct Part {
+  int ci0, co0, td0, th0, tw0, group;
+  i64 split;
+  Shift shift;
+
+  __device__ __forceinline__ Part() {
+    u32 id = blockIdx.x;
+    const auto take = [&](u32 size) {
+      const u32 r = id % size;
+      id /= size;
+      return static_cast<int>(r);
+    };
+    ci0 = take((CI + NB - 1) / NB) * NB, co0 = take((CO + COB - 1) / COB) * COB;
+    tw0 = take(GW) * TW, th0 = take(GH) * TH, td0 = take(GD) * TD, group = take(GROUPS);
+    split = id;
+    shift = {DD * td0 - PD, DH * th0 - PH, DW * tw0 - PW};
+  }
+};
+
+/// Row `m` of the block: an output channel and a tap, both counted from the block's first. Rows beyond the last repeat
+/// the first.
+struct Row {
+  int co, td, th, tw;
+  bool real;
+  __device__ __forceinline__ explicit Row(int m) : real(m < rows_of_block) {
+    if (!real) m = 0;
+    const int t = m % taps_of_block;
+    co = m / taps_of_block, tw = t % TW, th = t / TW % TH, td = t / (TW * TH);
+  }
+  /// Bytes from the start of dy in a stage to what position 0 reads.
+  __device__ __forceinline__ int place() const {
+    return (co * YC + row_offset(td * TH + th) + LEAD + tw * DW) * element_bytes;
+  }
+};
+/// Row of the block that row `half` * 8 + lane / 4 of this warp's fragment `mt` is.
+__device__ __forceinline__ int row_of(int mt, int half) {
+  const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup;
+  return (group * MT + mt) * 64 + thread / 32 * 16 + half * 8 + thread % 32 / 4;
+}
+/// Bytes from a row's place to that of a position of the box.
+__device__ constexpr int position_place(int at) {
+  return ((at / (BW * BH) * LH + at / BW % BH) * SPAN + at % BW * SW) * element_bytes;
+}
+
+// ---- bringing -------------------------------------------------------------------------------------------------------
+
+/// Whether any of four words of elements is an infinity or a NaN, as a bit.
+__device__ __forceinline__ u32 not_finite(const u32 (&v)[4]) {
+  constexpr u32 exponent = element == 0 ? 0x7f800000u : element == 1 ? 0x7c007c00u : 0x7f807f80u;
+  constexpr u32 one = element == 0 ? 0x00800000u : element == 1 ? 0x04000400u : 0x00800080u;
+  u32 carried = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) carried |= (v[i] & exponent) + one;
+  return carried & (element == 0 ? 0x80000000u : 0x80008000u);
+}
+
+/// Whether this thread's share of a stage holds an infinity or a NaN.
+__device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
+  u32 found = 0;
+  constexpr int box_quads = box_positions / quad;
+  for (int i = thread; i < box_quads * NB; i += warpgroup) {
+    u32 v[4];
+    load_quad(v, stage + x_place(i / box_quads, i % box_quads * quad));
+    found |= not_finite(v);
+  }
+  constexpr int line_quads = SPAN_READ / quad, lines = COB * LD * LH;
+  for (int i = thread; i < lines * line_quads; i += warpgroup) {
+    const int line = i / line_quads;
+    u32 v[4];
+    load_quad(
+        v, stage + x_bytes + (line / (LD * LH) * YC + line % (LD * LH) * SPAN) * element_bytes + i % line_quads * 16);
+    found |= not_finite(v);
+  }
+  return found != 0;
+}
+
+/// Rounds x of a stage to TF32.
+__device__ __forceinline__ void round_x(u32 stage, int thread) {
+#pragma unroll 8
+  for (int i = thread; i < x_bytes / 16; i += warpgroup) {
+    u32 v[4];
+    load_quad(v, stage + i * 16);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) v[j] = round_tf32(__uint_as_float(v[j]));
+    store_quad(stage + i * 16, v[0], v[1], v[2], v[3]);
+  }
+}
+
+/// Barriers of the stages: copies have landed, products may begin, products have ended.
+struct Barriers {
+  u32 landed, full, empty;
+};
+
+/// Starts the copies of this block's boxes, one after the other.
+struct Bringing {
+  Box ahead, apart;
+  i64 brought;
+  int to = 0, parity = 1;
+  i64 x_channels, y_channels;
+
+  __device__ __forceinline__ Bringing(const Arguments& p, const Part& part)
+      : brought(part.split),
+        x_channels((static_cast<i64>(part.group) * CI + part.ci0) * p.xs.c),
+        y_channels((static_cast<i64>(part.group) * CO + part.co0) * p.ys.c) {
+    ahead.start(part.split, p);
+    apart.start(p.splits, p);
+  }
+  __device__ __forceinline__ bool more(const Arguments& p) const { return brought < p.boxes; }
+  __device__ __forceinline__ void bring_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, box_positions * NB * element_bytes);
+#pragma unroll 1
+    for (int line = 0; line < BD * BH; ++line)
+#pragma unroll
+      for (int w = 0; w < BW; w += row_positions)
+        copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w, ahead.h * BH + line % BH,
+                 ahead.d * BD + line / BH, part.group * CI + part.ci0, ahead.n);
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
+    barrier_wait(barriers.empty + 8 * to, parity);
+    const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
+    if (may_be_bulk && p.x_bulk) {
+      if (Bringer::thread() == 0) bring_bulk(p, part, at, landed);
+    } else {
+      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
+                   ahead.w * BW, p.in_d, p.in_h, p.in_w);
+    }
+    stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
+                 SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
+                 SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+    barrier_arrive_after_copies(landed);
+    barrier_arrive(landed);  // what is narrower than a copy was stored
+    ahead.advance(apart, p);
+    brought += p.splits;
+    if (++to == STAGES) to = 0, parity ^= 1;
+  }
+};
+
+/// Makes a stage ready whose copies have landed.
+__device__ __forceinline__ void finish_stage(u32 stage, bool edge, int* masked, u32 full, int thread, bool rounded) {
+  if (thread == 0) *masked = 0;
+  // Where every operand is finite, the zeros outside the tensors make their products zero by themselves.
+  if (edge) {
+    meet(1, warpgroup);
+    if (holds_not_finite(stage, thread)) *masked = 1;
+    if (tf32) meet(1, warpgroup);
+  }
+  if (tf32 && !rounded) round_x(stage, thread);
+  fence_shared();
+  barrier_arrive(full);
+}
+
+/// Walks over this block's stages once their copies have landed, and finishes them.
+struct Finishing {
+  Box now, apart;
+  int at = 0, parity = 0;
+
+  __device__ __forceinline__ Finishing(const Arguments& p, const Part& part) {
+    now.start(part.split, p);
+    apart.start(p.splits, p);
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                       int* masked, int thread) {
+    barrier_wait(barriers.landed + 8 * at, parity);
+    finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), masked + at, barriers.full + 8 * at, thread,
+                 may_be_bulk && p.x_bulk);
+    now.advance(apart, p);
+    if (++at == STAGES) at = 0, parity ^= 1;
+  }
+};
+
+/// The warpgroup that brings, and finishes what it brought unless another does.
+__device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                          int* masked) {
+  Bringing bringing(p, part);
+  if (APART) {
+#pragma unroll 1
+    while (bringing.more(p)) bringing.next(p, part, stages, barriers);
+    return;
+  }
+  Finishing finishing(p, part);
+#pragma unroll 1
+  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers);
+#pragma unroll 1
+  for (i64 b = part.split; b < p.boxes; b += p.splits) {
+    finishing.next(p, part, stages, barriers, masked, Bringer::thread());
+    // Behind this box: those that multiply it give back the stage that is waited for.
+    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
+  }
+}
+
+/// The warpgroup that finishes what another brings.
+__device__ __forceinline__ void finish_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                           int* masked) {
+  Finishing finishing(p, part);
+#pragma unroll 1
+  for (i64 b = part.split; b < p.boxes; b += p.splits)
+    finishing.next(p, part, stages, barriers, masked, static_cast<int>(threadIdx.x) - multiplying - warpgroup);
+}
+
+// ---- multiplying ----------------------------------------------------------------------------------------------------
+
+typedef float Sums[MT][NB / 2];
+constexpr int raw_words = tf32 ? 4 : 8;
+
+/// Starts loading a fragment: of both rows the positions of one step that this lane multiplies.
+__device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (&row)[2], int k) {
+#pragma unroll
+  for (int late = 0; late < 2; ++late)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const u32 at = row[half] + position_place(k * step + late * quad);
+      if (tf32) {
+        raw[2 * late + half] = load_word(at);
+      } else {
+        raw[4 * late + 2 * half] = load_half(at);
+        raw[4 * late + 2 * half + 1] = load_half(at + SW * element_bytes);
+      }
+    }
+}
+__device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    f[i] = tf32 ? round_tf32(__uint_as_float(raw[i])) : raw[2 * i] | raw[(2 * i + 1) % raw_words] << 16;
+}
+
+/// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `place`:
+/// of this lane's rows. `held`: the stage of those products.
+__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], u32 stage, u32 empty,
+                                         int& held, int now) {
+  constexpr int fragments = steps * MT;
+  constexpr u64 swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
+  const u64 b = swizzle << 62 | descriptor(16, 8 * row_bytes) | units_of(stage);
+  u32 row[MT][2];
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) row[mt][half] = stage + x_bytes + place[mt][half];
+  u32 raw[raw_words];
+  load_fragment(raw, row[0], 0);
+#pragma unroll
+  for (int i = 0; i < fragments; ++i) {
+    // Registers are used by turns: the products before these may run on. (Of an odd number the last has used those of
+    // the first.) No branch may lie between a fragment and its product, else ptxas serialises them all (C7513).
+    if (fragments % 2 == 1 && i == 0)
+      mma_wait<0>();
+    else
+      mma_wait<1>();
+    if (i == (fragments % 2 == 1 ? 0 : 1) || fragments == 1) {
+      barrier_arrive_if(held >= 0 && threadIdx.x % 32 == 0, empty + 8 * (held < 0 ? 0 : held));
+      held = -1;
+    }
+    convert(f[i % 2], raw);
+    hold(f[i % 2]);
+    if (i + 1 < fragments) load_fragment(raw, row[(i + 1) % MT], (i + 1) / MT);
+    mma_fence();
+    wgmma(sums[i % MT], f[i % 2], b + x_place(0, i / MT * step) / 16);
+    mma_commit();
+  }
+  held = now;
+}
+
+/// The same, one pair (position, tap) after the other, without those whose output is cropped.
+__device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, const Part& part, const Box& box,
+                                                const char* stage) {
+  const int column = threadIdx.x % 4;
+  const auto number = [](const char* at) {
+    const float v = to_float(*reinterpret_cast<const Element*>(at));
+    return tf32 ? __uint_as_float(round_tf32(v)) : v;
+  };
+#pragma unroll 1
+  for (int at = 0; at < box_positions; ++at) {
+    const int d = box.d * BD + at / (BW * BH), h = box.h * BH + at / BW % BH, w = box.w * BW + at % BW;
+    if (d >= p.in_d || h >= p.in_h || w >= p.in_w) continue;
+    float y[MT][2];
+    bool lands[MT][2];
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const Row row(row_of(mt, half));
+        lands[mt][half] = static_cast<u32>(SD * d + part.shift.d + DD * row.td) < static_cast<u32>(p.out_d) &&
+                          static_cast<u32>(SH * h + part.shift.h + DH * row.th) < static_cast<u32>(p.out_h) &&
+                          static_cast<u32>(SW * w + part.shift.w + DW * row.tw) < static_cast<u32>(p.out_w);
+        y[mt][half] = number(stage + x_bytes + row.place() + position_place(at));
+      }
+#pragma unroll
+    for (int j = 0; j < NB / 8; ++j)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float v = number(stage + x_place(8 * j + 2 * column + i, at));
+#pragma unroll
+        for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            float& sum = sums[mt][4 * j + 2 * half + i];
+            sum = lands[mt][half] ? fmaf(y[mt][half], v, sum) : sum;
+          }
+      }
+  }
+}
+
+/// Sums of one row to `to`: those of the first chain, then the others' added. `left`: input channels from this lane's
+/// first on.
+template <class Out>
+__device__ __forceinline__ void leave_row(const float (&sums)[NB / 2], int half, Out* to, int left, bool first) {
+  constexpr int columns = NB / 8, together = columns < 4 ? columns : 4;
+#pragma unroll
+  for (int j0 = 0; j0 < columns; j0 += together) {
+    float before[together][2];
+#pragma unroll
+    for (int j = j0; j < j0 + together && j < columns; ++j)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        before[j - j0][i] = !first && 8 * j + i < left ? to_float(to[(8 * j + i) * W_CI]) : 0.0f;
+#pragma unroll
+    for (int j = j0; j < j0 + together && j < columns; ++j)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        if (8 * j + i < left) to[(8 * j + i) * W_CI] = from_float<Out>(before[j - j0][i] + sums[4 * j + 2 * half + i]);
+  }
+}
+
+/// Writes the sums to dw, or to this block's share of the workspace.
+__device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, const Part& part, bool first) {
+  const int column = threadIdx.x % 4, left = CI - part.ci0 - 2 * column;
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Row row(row_of(mt, half));
+      const int co = part.co0 + row.co, td = part.td0 + row.td, th = part.th0 + row.th, tw = part.tw0 + row.tw;
+      if (!row.real || co >= CO || td >= KD || th >= KH || tw >= KW) continue;
+      const i64 at = (static_cast<i64>(part.group) * CI + part.ci0 + 2 * column) * W_CI + co * W_CO + td * W_D +
+                     th * W_H + tw * W_W;
+      if (p.partial)
+        leave_row(sums[mt], half, static_cast<float*>(p.out) + part.split * p.dw_size + at, left, first);
+      else
+        leave_row(sums[mt], half, static_cast<Element*>(p.out) + at, left, first);
+    }
+}
+
+__device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, const char* shared, u32 stages,
+                                             u32 full, u32 empty, const volatile int* masked) {
+  u32 place[MT][2];
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      place[mt][half] =
+          Row(row_of(mt, half)).place() + static_cast<int>(threadIdx.x % 4) * ((tf32 ? 1 : 2) * SW * element_bytes);
+  u32 f[2][4];
+  int at = 0, parity = 0, held = -1;
+  bool first = true;
+  i64 b = part.split;
+  do {
+    Sums sums;
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int i = 0; i < NB / 2; ++i) sums[mt][i] = 0.0f;
+    int left = p.chain;
+    while (left > 0 && b < p.boxes) {
+      bool apart = false;  // this stage's box is multiplied one pair after the other
+#pragma unroll 1
+      for (; left > 0 && b < p.boxes; b += p.splits, --left) {
+        barrier_wait(full + 8 * at, parity);
+        apart = masked[at] != 0;
+        if (apart) break;
+        multiply(sums, f, place, stages + at * stage_bytes, empty, held, at);
+        if (++at == STAGES) at = 0, parity ^= 1;
+      }
+      mma_wait<0>();
+#pragma unroll
+      for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
+      if (held >= 0 && threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * held);
+      held = -1;
+      if (!apart) continue;
+      Box box;
+      box.start(b, p);
+      multiply_masked(sums, p, part, box, shared + at * stage_bytes);
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * at);
+      if (++at == STAGES) at = 0, parity ^= 1;
+      b += p.splits, --left;
+    }
+    leave(sums, p, part, first);
+    first = false;
+  } while (b < p.boxes);
+}
+
+__device__ __forceinline__ void run(const Arguments& p) {
+  extern __shared__ __align__(128) char shared[];
+  __shared__ unsigned long long words[3 * STAGES];
+  __shared__ int masked[STAGES];
+  const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
+  const Barriers barriers{shared_address(words), shared_address(words + STAGES), shared_address(words + 2 * STAGES)};
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; ++s) {
+      barrier_init(barriers.landed + 8 * s, 2 * warpgroup);
+      barrier_init(barriers.full + 8 * s, warpgroup);
+      barrier_init(barriers.empty + 8 * s, multiplying / 32);
+    }
+    barriers_ready();
+  }
+  __syncthreads();
+  const Part part;
+  const int group = threadIdx.x / warpgroup;
+  if (group == WGS) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
+    bring_all(p, part, stages, barriers, masked);
+  } else if (APART && group > WGS) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
+    finish_all(p, part, stages, barriers, masked);
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
+    multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked);
+  }
+}
+
+// Elsewhere an empty kernel, which nobody launches.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+extern "C" __global__ void weight_wgmma(const Arguments) {}
+#else
+extern "C" __global__ void __launch_bounds__(threads, 1) weight_wgmma(const __grid_constant__ Arguments p) { run(p); }
+#endif
 
 }  // namespace upconv
 """,
@@ -3859,7 +4649,7 @@ bool run(const GatherMmaFixed& f, const GatherMmaLaunch& l, const Tensors& t, vo
 
 namespace upconv::launch {
 
-/// Of CUtensorMapDataType. What tf32 does when it rounds has not been measured.
+/// Of CUtensorMapDataType. tf32 rounds fp32 to the nearest, ties to even (measured on an H200).
 enum class MapElement : int { u8 = 0, u16 = 1, f16 = 6, f32 = 7, f64 = 8, bf16 = 9, tf32 = 11 };
 inline Int bytes_of(MapElement e) {
   return e == MapElement::u8 ? 1 : e == MapElement::f64 ? 8 : e == MapElement::f32 || e == MapElement::tf32 ? 4 : 2;
@@ -3946,6 +4736,7 @@ struct BoxesFixed {
   Int padding_d = 0, padding_h = 0, padding_w = 0;
   Int depth_taps = 1;    ///< Of the loop,
   Int depth_stride = 1;  ///< of which every so many reach a depth of the result.
+  Int depth_dilation = 1;
   Int source_words = 0;  ///< Room of a stage.
   Int shared_bytes = 0;
   Int streamed_bytes = 0;     ///< Weights of a stage, unless resident.
@@ -3969,15 +4760,21 @@ struct BoxesFixed {
     field("span_d", span_d), field("span_h", span_h), field("span_w", span_w);
     field("phases_d", phases_d), field("phases_h", phases_h), field("phases_w", phases_w);
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
-    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
+    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("depth_dilation", depth_dilation),
+        field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
     field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
 };
 
+/// How the source of a stage comes: by bulk copies, by copies of 16 bytes of rows wherever they lie, element by
+/// element.
+enum class Bring { bulk, rows, elements };
+
 /// Extents of boxes, in the order n, d, h, w, and what they cost.
 struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
+  Int pitch_h = 0, pitch_d = 0, pitch_c = 0, pitch_n = 0;  ///< Of the source in a stage, in elements.
   Int tiles = 0, lines = 0, line = 0;
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
@@ -4002,10 +4799,95 @@ inline BoxSpace box_space(const BoxesFixed& f, const Sizes& s) {
   return b;
 }
 
-/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
-inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector, Boxing& b) {
-  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
+/// The most words of one bank that lanes want at once of a fragment: 8 positions of 4 channels.
+inline int bank_conflicts(const BoxesFixed& f, Int pitch_c) {
+  Int words[32];
+  int count = 0, of_bank[32] = {}, most_of_one = 0;
+  for (Int lane = 0; lane < 32; ++lane) {
+    const Int word = (lane / 4 * f.step_w + lane % 4 * pitch_c) * f.element_bytes / 4;
+    bool known = false;
+    for (int i = 0; i < count; ++i) known = known || words[i] == word;
+    if (known) continue;
+    words[count++] = word;
+    if (++of_bank[word % 32] > most_of_one) most_of_one = of_bank[word % 32];
+  }
+  return most_of_one;
+}
+
+/// Pitches for rows that are copied from wherever they lie: they differ from the tensor's strides by multiples of 16
+/// bytes, so that these are copied as they lie in memory, and the copies of two rows do not meet.
+inline void lay_rows(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
   const Int unit = 16 / f.element_bytes;
+  const auto like = [&](Int least_pitch, Int stride) {
+    return least_pitch + ((stride - least_pitch) % unit + unit) % unit;
+  };
+  const Int of_h = space.source[3] % unit, of_d = of_h * space.source[2] % unit, of_c = of_d * space.source[1] % unit;
+  b.pitch_h = like(b.box[3] + unit - 1, of_h);
+  b.pitch_d = like(b.box[2] * b.pitch_h, of_d);
+  b.pitch_c = like(b.box[1] * b.pitch_d, of_c);
+  const auto finish = [&] { b.pitch_n = like(f.channels * b.pitch_c, of_c * (f.k * f.groups % unit)); };
+  finish();
+  const Int closest = b.pitch_c, banks = 128 / f.element_bytes;
+  int fewest = bank_conflicts(f, closest);
+  for (Int pitch = closest + unit; pitch < closest + banks; pitch += unit) {
+    if ((b.box[0] * f.channels * pitch + (of_h == 0 ? 0 : 2 * unit)) * f.element_bytes > 4 * f.source_words) break;
+    const int conflicts = bank_conflicts(f, pitch);
+    if (conflicts < fewest) fewest = conflicts, b.pitch_c = pitch;
+  }
+  finish();
+}
+
+/// Room of a stage's source: rows that do not all begin alike lie up to 15 bytes later.
+inline Int stage_elements(const BoxesFixed& f, Bring bring, const Boxing& b) {
+  const Int unit = 16 / f.element_bytes;
+  return b.box[0] * b.pitch_n + (bring == Bring::rows && b.pitch_h % unit != 0 ? unit : 0);
+}
+
+/// Boxes of whole pieces, which bulk copies fill, or elements.
+inline void lay_box(const BoxesFixed& f, Bring bring, Boxing& b) {
+  const Int unit = 16 / f.element_bytes;
+  b.box[3] = ceil_div(b.box[3] + (bring == Bring::bulk ? unit - 1 : 0), unit) * unit;
+  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
+  const auto apart = [&] {
+    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
+    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
+  };
+  const Int rows = b.box[2], width = b.box[3];
+  for (int more = 0; more < 8 && !apart(); ++more) {
+    b.box[3] = width + more % 4 * unit;
+    b.box[2] = rows + more / 4;
+  }
+  b.pitch_h = b.box[3];
+  b.pitch_d = b.pitch_h * b.box[2];
+  b.pitch_c = b.pitch_d * b.box[1];
+  b.pitch_n = b.pitch_c * f.channels;
+}
+
+/// Clocks of a multiprocessor that the copies of a stage's source take (docs/measured-hopper.md,
+/// docs/measured-cuda-boxes.md).
+inline double copy_clocks(const BoxesFixed& f, const BoxSpace& space, Bring bring, const Boxing& b) {
+  const Int lines = b.box[0] * b.box[1] * b.box[2];
+  const double bytes = double(lines * b.box[3] * f.channels * f.element_bytes);
+  if (bring == Bring::bulk) return bytes / 28.0;
+  if (bring == Bring::elements) return bytes / 13.0;
+  // A producer takes about five clocks an instruction. The warps of a ring run side by side, as the rings do, and share
+  // what copies memory.
+  const Int unit = 16 / f.element_bytes, of_ring = 128 / (f.shared ? 1 : f.warpgroups) / 32 * 32;
+  const Int pieces = (b.box[3] + 2 * unit - 2) / unit;
+  const double turns = double(ceil_div(lines * pieces, of_ring)), ends = double(ceil_div(lines * f.channels, of_ring));
+  const double ways = b.pitch_c % unit == 0 ? 1.0 : double(unit);
+  const double planes = lines == b.box[2] ? 0.0 : double(of_ring) / double(pieces * b.box[2]);  // from turn to turn
+  const double of_row = double(ceil_div(space.count[3], b.step[3])), at_ends = of_row > 2.0 ? 2.0 / of_row : 1.0;
+  const double turn = 60.0 + 9.0 * ways + 5.0 * double(f.channels) + 50.0 * planes + 9.0 * ways * at_ends;
+  const double issue = 4.6 * (130.0 + turns * turn + 100.0 * ends * at_ends) / (f.shared ? 1.0 : double(f.warpgroups));
+  const double copy = turns * double(of_ring / 32 * f.channels) * 5.0;
+  const double longest = issue > copy ? issue : copy;
+  return longest > bytes / 28.0 ? longest : bytes / 28.0;
+}
+
+/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
+inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b) {
+  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   b.clocks = -1.0;
   if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
   Int whole[4], reach[4];
@@ -4039,23 +4921,13 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   }
   for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
   if (f.depth_loop) b.box[1] = 1;
-  b.box[3] = ceil_div(b.box[3] + (vector < 2 ? 0 : vector - 1), unit) * unit;
-  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
-  const auto apart = [&] {
-    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
-    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
-  };
-  const Int rows = b.box[2], width = b.box[3];
-  for (int more = 0; more < 8 && !apart(); ++more) {
-    b.box[3] = width + more % 4 * unit;
-    b.box[2] = rows + more / 4;
-  }
-  Int elements = f.channels;
-  for (int d = 0; d < 4; ++d) {
-    elements *= b.box[d];
-    if (bulk && b.box[d] > 256) return;
-  }
-  if (elements * f.element_bytes > 4 * f.source_words) return;
+  if (bring == Bring::rows)
+    lay_rows(f, space, b);
+  else
+    lay_box(f, bring, b);
+  for (int d = 0; d < 4; ++d)
+    if (bring == Bring::bulk && b.box[d] > 256) return;
+  if (stage_elements(f, bring, b) * f.element_bytes > 4 * f.source_words) return;
 
   b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
             (f.depth_loop ? 1 : f.phases_d);
@@ -4082,19 +4954,30 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
   // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
   const double chain = 2.0 * f.clocks * stages + write;
-  const double load = source * double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
-                      double(f.streamed_bytes) * stages / 20.0;
-  const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
+  const double load = source * copy_clocks(f, space, bring, b) * stages + double(f.streamed_bytes) * stages / 20.0;
+  // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
+  // have ends once for all lines that follow each other.
+  const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
+  const double together = whole_lines ? double((f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h) : 1.0;
+  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
-  const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
-  b.clocks = one * double(ceil_div(b.tiles, workers)) *
-             (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
+  // Source and result come from memory once.
+  const double rounds = double(ceil_div(b.tiles, workers));
+  double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds,
+         source_elements = double(f.k);
+  double result_elements = double(f.n);
+  for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
+  memory *= source_elements + result_elements;
+  const double bound = longest > memory ? longest : memory;
+  const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
+  b.clocks = one * rounds * (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
 /// The cheapest boxes for these sizes.
-inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector) {
+inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
   const Int positions = 64 * f.segments, wide = f.wide ? 16 : 1;
   Boxing best;
   Int widths[16], count = 0;
@@ -4110,7 +4993,7 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
   const auto consider = [&](Int n, Int d, Int h, Int w) {
     Boxing b;
     b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.extent[3] = w;
-    weigh(f, space, processors, bulk, vector, b);
+    weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
   for (Int i = 0; i < count; ++i) {
@@ -4164,19 +5047,45 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
   }
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
   a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
-  a.pitch_h = static_cast<int>(b.box[3]);
-  a.pitch_d = static_cast<int>(b.box[3] * b.box[2]);
-  a.pitch_c = static_cast<int>(b.box[3] * b.box[2] * b.box[1]);
-  a.pitch_n = static_cast<int>(f.channels) * a.pitch_c;
+  a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);
+  a.pitch_c = static_cast<int>(b.pitch_c), a.pitch_n = static_cast<int>(b.pitch_n);
+  a.next_place[0] = static_cast<int>((b.pitch_d - b.box[2] * b.pitch_h) * f.element_bytes);
+  a.next_place[1] = static_cast<int>((b.pitch_n - b.box[1] * b.pitch_d) * f.element_bytes);
+  a.next_from[0] = (a.src_strides.d - b.box[2] * a.src_strides.h) * f.element_bytes;
+  a.next_from[1] = (a.src_strides.n - b.box[1] * a.src_strides.d) * f.element_bytes;
+  a.alike = a.src_strides.c % (16 / f.element_bytes) == 0;
   a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
 }
 
-/// Elements that a copy may bring, from how rows of the source lie; `address` is the tensor's.
-inline Int copy_width(const BoxesFixed& f, const BoxSpace& space, unsigned long long address) {
-  if (f.source_last) return f.element_bytes == 4 ? 1 : 0;
-  for (Int bytes = 16; bytes >= 4; bytes /= 2)
-    if (space.source[3] * f.element_bytes % bytes == 0 && address % bytes == 0) return bytes / f.element_bytes;
-  return 0;
+/// The box that a worker takes as its number `box` (kernels/boxes/balance.cuh).
+inline Int taken_box(const arguments::Boxes<void>& a, Int turn, Int box) {
+  const Int round = box / a.round, first = round * a.round;
+  return first > a.all_boxes - a.round ? box : first + (box - first + round * turn) % a.round;
+}
+
+/// Taps of the depth loop that reach depth d of y.
+inline Int taps_of_depth(const BoxesFixed& f, const BoxSpace& space, Int d) {
+  Int taps = 0;
+  for (Int tap = 0; tap < f.depth_taps; ++tap) {
+    const Int at = d + f.padding_d - tap * f.depth_dilation;
+    taps += at >= 0 && at % f.depth_stride == 0 && at / f.depth_stride < space.source[1];
+  }
+  return taps;
+}
+
+/// Clocks of the longest of some workers, in the first rounds.
+inline double longest(const BoxesFixed& f, const BoxSpace& space, const arguments::Boxes<void>& a, Int turn) {
+  const Int of_depth = Int{a.boxes[0]} * a.boxes[1], rounds = least(ceil_div(a.all_boxes, a.round), 64);
+  double most_clocks = 0.0;
+  for (Int worker = 0; worker < a.round; worker += ceil_div(a.round, 16)) {
+    double clocks = 0.0;
+    for (Int box = worker; box < least(a.all_boxes, rounds * a.round); box += a.round) {
+      const Int depth = taken_box(a, turn, box) / of_depth % a.boxes[2];
+      clocks += double(taps_of_depth(f, space, depth) * ceil_div(f.k, f.channels)) * f.clocks + f.store_clocks / 2;
+    }
+    most_clocks = clocks > most_clocks ? clocks : most_clocks;
+  }
+  return most_clocks;
 }
 
 inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors) {
@@ -4189,27 +5098,30 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (l.refusal) return l;
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
-  const auto grid = [&](const Boxing& b) {
+  const auto grid = [&](const Boxing& b, arguments::Boxes<void>& a) {
     const Int rings = f.shared ? 1 : f.warpgroups;
-    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.tiles, rings), processors / shares)));
+    const Int blocks = most(1, least(ceil_div(b.tiles, rings), processors / shares));
+    const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
+    a.round = static_cast<int>(round);
+    if (f.depth_loop && f.depth_stride > 1 && of_depth < round &&
+        longest(f, space, a, of_depth) < 0.95 * longest(f, space, a, 0))
+      a.turn = static_cast<int>(of_depth);
+    return static_cast<unsigned>(shares * blocks);
   };
-  const Int width = copy_width(f, space, 0);
-  const Boxing plain = best_boxing(f, space, processors, false, width);
+  const Boxing plain = best_boxing(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
   if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
   fill(f, space, plain, l.plain);
-  l.plain.vector = static_cast<int>(width);
-  l.plain_grid = l.grid = grid(plain);
+  l.plain_grid = l.grid = grid(plain, l.plain);
   l.clocks = plain.clocks;
-  if (width * f.element_bytes == 16) {
-    const Boxing bulk = best_boxing(f, space, processors, true, width);
+  if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
+    const Boxing bulk = best_boxing(f, space, processors, Bring::bulk);
     if (bulk.clocks >= 0.0) {
       l.may_bulk = true;
       fill(f, space, bulk, l.bulk);
       l.bulk.bulk = 1;
-      l.bulk.vector = static_cast<int>(width);
-      l.grid = grid(bulk);
+      l.grid = grid(bulk, l.bulk);
       l.clocks = bulk.clocks;
     }
   }
@@ -4238,9 +5150,6 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
   a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
   if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
-  if (!bulk && a.vector > 0)
-    while (a.vector > 1 && !aligned(a.src, a.vector * f.element_bytes)) a.vector /= 2;
-  if (!bulk && f.element_bytes == 2 && a.vector == 1) a.vector = 0;
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;
@@ -4255,8 +5164,8 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
 
 }  // namespace upconv::launch
 """,
-    "launch/weight_mma.hpp": r"""// Launch of weight_mma.cuh and weight_sum.cuh for any batch and spatial size; the tile is fixed, the number of blocks
-// that share the positions is not.
+    "launch/weight_mma.hpp": r"""// Launch of weight_mma.cuh and weight_sum.cuh, and what weight_wgmma.hpp shares of it, for any batch and spatial size;
+// the tile is fixed, the number of blocks that share the positions is not.
 #pragma once
 
 #include "arguments/weight_mma.cuh"
@@ -4268,12 +5177,14 @@ namespace upconv::launch {
 struct WeightMmaFixed {
   bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
   bool x_last = false, y_last = false;
-  Int groups = 1, ci = 1, co = 1, taps = 1;         ///< Channels a group.
-  Int box_d = 1, box_h = 1, box_w = 1;              ///< Positions that a block brings in at once.
-  Int tiles = 1, tile_words = 1;                    ///< Blocks for one share of the positions; elements of dw in each.
-  Int element_bytes = 4, y_vector = 1;              ///< Most elements of dy that one copy may take.
-  Int occupancy = 1, shared_bytes = 0;              ///< Blocks of a multiprocessor.
-  double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
+  Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
+  Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
+  Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
+  Int element_bytes = 4, y_vector = 1;       ///< Most elements of dy that one copy may take.
+  Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
+  Int sum_slices = 8;                                  ///< Threads that share the partial sums of an element.
+  double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
+  double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
   Int workspace_limit = 64 << 20;
 
   template <class Visit>
@@ -4283,8 +5194,10 @@ struct WeightMmaFixed {
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
-    field("shared_bytes", shared_bytes), field("box_cycles", box_cycles);
-    field("bytes_per_second", bytes_per_second), field("workspace_limit", workspace_limit);
+    field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
+    field("box_cycles", box_cycles);
+    field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
+    field("workspace_limit", workspace_limit);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
@@ -4293,7 +5206,7 @@ struct WeightMmaLaunch {
   const char* refusal = nullptr;
   arguments::WeightMma arguments{};
   unsigned grid = 0;
-  Int workspace_bytes = 0;
+  Int workspace_bytes = 0, batch = 1;
 };
 
 constexpr double weight_mma_clock_rate = 1.75e9;
@@ -4321,7 +5234,7 @@ inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, dou
     double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
     const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
     const double moved = bytes / f.bytes_per_second;
-    s = (s > moved ? s : moved) + written / f.bytes_per_second + 3e-6;
+    s = (s > moved ? s + f.unhidden * moved : moved + f.unhidden * s) + written / f.bytes_per_second + 3e-6;
     if (splits > 1) s += written / 5e12 + 4e-6 + double(splits) / 8 * 60e-9;
     if (best.seconds > 0.0 && best.seconds <= s) continue;
     best.splits = splits, best.boxes_per_split = each, best.seconds = s;
@@ -4341,6 +5254,7 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1], z.in[2]};
   const Int out[3] = {f.folded ? z.batch : z.out[0], z.out[1], z.out[2]};
   const Int batch = f.folded ? 1 : z.batch;
+  l.batch = z.batch;
   p.xs = dense_strides(f.x_last, f.groups * f.ci, z.in);
   p.ys = dense_strides(f.y_last, f.groups * f.co, z.out);
   if (f.folded) p.xs.d = p.xs.n, p.ys.d = p.ys.n;
@@ -4364,13 +5278,14 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   return l;
 }
 
-template <class Start>
-bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+/// The launch's arguments with its tensors: how many elements of a row one copy may take.
+inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t,
+                                         void* workspace) {
   arguments::WeightMma p = l.arguments;
   p.x = static_cast<const char*>(t.a);
   p.dy = static_cast<const char*>(t.b);
   p.out = p.partial ? workspace : t.out;
-  // Elements of a row that one copy may take: the most, 2 or 1, as address and strides allow.
+  // The most, 2 or 1, as address and strides allow.
   const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
     const Int tried[] = {widest, 2};
     for (const Int v : tried) {
@@ -4383,14 +5298,82 @@ bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, vo
   };
   p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
   p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
-  void* list[] = {&p};
-  if (!start(0, Shape{l.grid, 256, static_cast<unsigned>(f.shared_bytes)}, list)) return false;
+  return p;
+}
+inline Shape shape_of(const WeightMmaFixed& f, const WeightMmaLaunch& l) {
+  return {l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)};
+}
+
+/// Adds up the shares that blocks left in the workspace.
+template <class Start>
+bool sum_up(const WeightMmaFixed& f, const arguments::WeightMma& p, const Tensors& t, void* workspace, Start&& start) {
   if (!p.partial) return true;
   Int size = p.dw_size;
   int splits = int(p.splits);
   void* dw = t.out;
-  void* sum_list[] = {&workspace, &dw, &size, &splits};
-  return start(1, Shape{static_cast<unsigned>((size + 31) / 32), 256, 0}, sum_list);
+  void* list[] = {&workspace, &dw, &size, &splits};
+  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices)), 256, 0}, list);
+}
+
+template <class Start>
+bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  arguments::WeightMma p = arguments_of(f, l, t, workspace);
+  void* list[] = {&p};
+  return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/weight_wgmma.hpp": r"""// Launch of weight_wgmma.cuh: what weight_mma.hpp says of blocks and shares, and x by bulk copies where its rows are
+// multiples of 16 bytes.
+#pragma once
+
+#include "arguments/weight_wgmma.cuh"
+#include "launch/tensor_map.hpp"
+#include "launch/weight_mma.hpp"
+
+namespace upconv::launch {
+
+struct WeightWgmmaFixed : WeightMmaFixed {
+  Int columns = 8, row_positions = 0;  ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
+  Int longest_chain = 0;               ///< Positions that tensor cores may add up alone; 0: any.
+  int map_element = 7;                 ///< MapElement.
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    WeightMmaFixed::visit(field);
+    field("columns", columns), field("row_positions", row_positions);
+    field("longest_chain", longest_chain), field("map_element", map_element);
+  }
+};
+
+/// x as bulk copies take it: some positions of a line of one sample's channels, swizzled as wide as they are.
+inline TensorBoxes x_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
+  const Int bytes = f.element_bytes;
+  TensorBoxes b;
+  b.base = p.x, b.element = static_cast<MapElement>(f.map_element);
+  const Int row = f.row_positions * bytes;
+  b.swizzle = row == 128 ? MapSwizzle::bytes_128 : row == 64 ? MapSwizzle::bytes_64 : MapSwizzle::bytes_32;
+  return b.dimension(p.in_w, 0, f.row_positions)
+      .dimension(p.in_h, p.xs.h * bytes, 1)
+      .dimension(p.in_d, p.xs.d * bytes, 1)
+      .dimension(f.groups * f.ci, p.xs.c * bytes, f.columns)
+      .dimension(batch, p.xs.n * bytes, 1);
+}
+
+template <class Start>
+bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  arguments::WeightWgmma p;
+  static_cast<arguments::WeightMma&>(p) = arguments_of(f, l, t, workspace);
+  const Int positions = f.box_d * f.box_h * f.box_w, each = (p.boxes + p.splits - 1) / p.splits;
+  p.chain = int(f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each);
+  if (f.row_positions > 0 && !f.x_last) {
+    const TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
+    p.x_bulk = refusal_of(boxes) == nullptr;
+    if (p.x_bulk && !encode_map(start, p.x_map, boxes)) return false;
+  }
+  void* list[] = {&p};
+  return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
 }
 
 }  // namespace upconv::launch
@@ -4578,6 +5561,7 @@ constexpr int SLOTS = 9;
 __device__ constexpr int slot_of_tap[] = {6, 3, 0, 7, 4, 1, 8, 5, 2};
 constexpr bool backward = false;
 constexpr bool has_bias = false;
+constexpr bool source_last = false;
 constexpr bool result_last = false;
 constexpr bool depth_loop = false;
 constexpr bool RESIDENT = false;
@@ -4943,6 +5927,7 @@ constexpr int SLOTS = 9;
 __device__ constexpr int slot_of_tap[] = {2, 5, 8, 1, 4, 7, 0, 3, 6};
 constexpr bool backward = true;
 constexpr bool has_bias = false;
+constexpr bool source_last = false;
 constexpr bool result_last = false;
 constexpr bool depth_loop = false;
 constexpr bool RESIDENT = true;
@@ -5131,11 +6116,9 @@ __device__ __forceinline__ S epilogue(S v) {
 }  // namespace config
 """),
     "weight_mma_0": ("UPCONV_BASE", "weight_mma.cuh", r"""namespace config {
-constexpr int mode = 0;
 constexpr int element = 0;
 constexpr int x_last = 0;
 constexpr int y_last = 0;
-constexpr int w_last = 0;
 constexpr int CI = 64;
 constexpr int CO = 64;
 constexpr int GROUPS = 1;
@@ -5160,6 +6143,15 @@ constexpr int PW = 0;
 constexpr int TW = 3;
 constexpr int BW = 16;
 constexpr int GW = 1;
+constexpr int walk_depth = 0;
+constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
+constexpr int LD = 1;
+constexpr int LH = 10;
+__device__ constexpr int d_origin(int line) { return (0); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 20 : 40; }
+constexpr int mode = 0;
+constexpr int w_last = 0;
 constexpr int MT = 1;
 constexpr int NT = 1;
 constexpr int WM = 4;
@@ -5170,18 +6162,11 @@ constexpr int NB = 16;
 constexpr int YP = 208;
 constexpr int STAGES = 3;
 constexpr int OCCUPANCY = 1;
-constexpr int LD = 1;
-constexpr int LH = 10;
 constexpr int SPAN = 20;
 constexpr int PLANES = 1;
 constexpr int IW = 1;
 constexpr int LEAD = 0;
 constexpr int WQ = 2;
-constexpr int walk_depth = 0;
-constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
-__device__ constexpr int d_origin(int line) { return (0); }
-__device__ constexpr int h_origin(int line) { return (0); }
-__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 20 : 40; }
 constexpr int PLANE_TAPS = 3;
 __device__ constexpr int plane_taps(int i) { return 3; }
 __device__ constexpr int plane_residue(int i) { return 0; }
@@ -5192,14 +6177,15 @@ __device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE
 __device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
 }
 """),
-    "weight_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "weight_sum.cuh", r"""namespace config { constexpr int element = 0; }
+    "weight_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "weight_sum.cuh", r"""namespace config {
+constexpr int element = 0;
+constexpr int SLICES = 8;
+}
 """),
     "weight_mma_1": ("UPCONV_BASE", "weight_mma.cuh", r"""namespace config {
-constexpr int mode = 2;
 constexpr int element = 0;
 constexpr int x_last = 0;
 constexpr int y_last = 0;
-constexpr int w_last = 0;
 constexpr int CI = 64;
 constexpr int CO = 64;
 constexpr int GROUPS = 1;
@@ -5224,6 +6210,15 @@ constexpr int PW = 0;
 constexpr int TW = 3;
 constexpr int BW = 16;
 constexpr int GW = 1;
+constexpr int walk_depth = 0;
+constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
+constexpr int LD = 1;
+constexpr int LH = 10;
+__device__ constexpr int d_origin(int line) { return (0); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 20 : 40; }
+constexpr int mode = 2;
+constexpr int w_last = 0;
 constexpr int MT = 1;
 constexpr int NT = 1;
 constexpr int WM = 4;
@@ -5234,18 +6229,11 @@ constexpr int NB = 16;
 constexpr int YP = 208;
 constexpr int STAGES = 3;
 constexpr int OCCUPANCY = 1;
-constexpr int LD = 1;
-constexpr int LH = 10;
 constexpr int SPAN = 20;
 constexpr int PLANES = 1;
 constexpr int IW = 1;
 constexpr int LEAD = 0;
 constexpr int WQ = 2;
-constexpr int walk_depth = 0;
-constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
-__device__ constexpr int d_origin(int line) { return (0); }
-__device__ constexpr int h_origin(int line) { return (0); }
-__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 20 : 40; }
 constexpr int PLANE_TAPS = 3;
 __device__ constexpr int plane_taps(int i) { return 3; }
 __device__ constexpr int plane_residue(int i) { return 0; }
@@ -5254,76 +6242,69 @@ __device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : 
 __device__ constexpr int plane_shift_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : 2; }
 __device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
 __device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
+}
+"""),
+    "weight_wgmma_0": ("UPCONV_HOPPER", "weight_wgmma.cuh", r"""namespace config {
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int CI = 64;
+constexpr int CO = 64;
+constexpr int GROUPS = 1;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int DD = 1;
+constexpr int PD = 0;
+constexpr int TD = 1;
+constexpr int BD = 1;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 1;
+constexpr int DH = 1;
+constexpr int PH = 0;
+constexpr int TH = 3;
+constexpr int BH = 2;
+constexpr int GH = 1;
+constexpr int KW = 3;
+constexpr int SW = 1;
+constexpr int DW = 1;
+constexpr int PW = 0;
+constexpr int TW = 3;
+constexpr int BW = 32;
+constexpr int GW = 1;
+constexpr int walk_depth = 0;
+constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
+constexpr int LD = 1;
+constexpr int LH = 4;
+__device__ constexpr int d_origin(int line) { return (0); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 40 : 80; }
+constexpr int COB = 64;
+constexpr int NB = 64;
+constexpr int MT = 3;
+constexpr int WGS = 3;
+constexpr int STAGES = 3;
+constexpr int ROW_BYTES = 128;
+constexpr int SPAN = 40;
+constexpr int SPAN_READ = 36;
+constexpr int YC = 184;
+constexpr int LEAD = 0;
+constexpr int APART = 0;
+constexpr int COMPUTE_REGISTERS = 152;
+constexpr int BRING_REGISTERS = 56;
+constexpr int FINISH_REGISTERS = 40;
+__device__ __forceinline__ void wgmma(float (&sum)[32], const unsigned (&a)[4], unsigned long long b) {
+  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %37, 0;\n"
+    "wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, keep, 1, 1;}"
+    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]), "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15]), "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]), "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]), "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31])
+    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
 }
 """),
     "weight_mma_2": ("UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
-constexpr int mode = 0;
 constexpr int element = 0;
 constexpr int x_last = 0;
 constexpr int y_last = 0;
-constexpr int w_last = 0;
-constexpr int CI = 64;
-constexpr int CO = 64;
-constexpr int GROUPS = 1;
-constexpr int KD = 1;
-constexpr int SD = 1;
-constexpr int DD = 1;
-constexpr int PD = 0;
-constexpr int TD = 1;
-constexpr int BD = 1;
-constexpr int GD = 1;
-constexpr int KH = 3;
-constexpr int SH = 1;
-constexpr int DH = 1;
-constexpr int PH = 0;
-constexpr int TH = 3;
-constexpr int BH = 8;
-constexpr int GH = 1;
-constexpr int KW = 3;
-constexpr int SW = 1;
-constexpr int DW = 1;
-constexpr int PW = 0;
-constexpr int TW = 3;
-constexpr int BW = 16;
-constexpr int GW = 1;
-constexpr int MT = 2;
-constexpr int NT = 1;
-constexpr int WM = 2;
-constexpr int WN = 4;
-constexpr int WK = 1;
-constexpr int MB = 64;
-constexpr int NB = 32;
-constexpr int YP = 208;
-constexpr int STAGES = 3;
-constexpr int OCCUPANCY = 1;
-constexpr int LD = 1;
-constexpr int LH = 10;
-constexpr int SPAN = 20;
-constexpr int PLANES = 1;
-constexpr int IW = 1;
-constexpr int LEAD = 0;
-constexpr int WQ = 2;
-constexpr int walk_depth = 0;
-constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
-__device__ constexpr int d_origin(int line) { return (0); }
-__device__ constexpr int h_origin(int line) { return (0); }
-__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 20 : 40; }
-constexpr int PLANE_TAPS = 3;
-__device__ constexpr int plane_taps(int i) { return 3; }
-__device__ constexpr int plane_residue(int i) { return 0; }
-__device__ constexpr int plane_needed(int i) { return 18; }
-__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : 2; }
-__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : 2; }
-__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
-__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
-}
-"""),
-    "weight_mma_3": ("UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
-constexpr int mode = 2;
-constexpr int element = 0;
-constexpr int x_last = 0;
-constexpr int y_last = 0;
-constexpr int w_last = 0;
 constexpr int CI = 64;
 constexpr int CO = 64;
 constexpr int GROUPS = 1;
@@ -5348,6 +6329,15 @@ constexpr int PW = 0;
 constexpr int TW = 3;
 constexpr int BW = 16;
 constexpr int GW = 1;
+constexpr int walk_depth = 0;
+constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
+constexpr int LD = 1;
+constexpr int LH = 18;
+__device__ constexpr int d_origin(int line) { return (0); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 20 : 40; }
+constexpr int mode = 2;
+constexpr int w_last = 0;
 constexpr int MT = 1;
 constexpr int NT = 1;
 constexpr int WM = 4;
@@ -5358,18 +6348,11 @@ constexpr int NB = 16;
 constexpr int YP = 368;
 constexpr int STAGES = 2;
 constexpr int OCCUPANCY = 1;
-constexpr int LD = 1;
-constexpr int LH = 18;
 constexpr int SPAN = 20;
 constexpr int PLANES = 1;
 constexpr int IW = 1;
 constexpr int LEAD = 0;
 constexpr int WQ = 2;
-constexpr int walk_depth = 0;
-constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
-__device__ constexpr int d_origin(int line) { return (0); }
-__device__ constexpr int h_origin(int line) { return (0); }
-__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 20 : 40; }
 constexpr int PLANE_TAPS = 3;
 __device__ constexpr int plane_taps(int i) { return 3; }
 __device__ constexpr int plane_residue(int i) { return 0; }
@@ -5387,6 +6370,7 @@ LAUNCH_HEADERS = [
     "launch/gather_mma.hpp",
     "launch/boxes.hpp",
     "launch/weight_mma.hpp",
+    "launch/weight_wgmma.hpp",
 ]
 
 
@@ -5741,25 +6725,30 @@ struct weight_gradient_ieee_base_9 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, weight gradient, tf32, hopper: cuda_weight_mma, tf32, block 64 ci x 32 co x 1x3x3 taps, warps 2x4x1 of 2x1, box 1x8x16, 3 stages of 62.0 KiB, 1 a multiprocessor, 2 tiles x 66 splits
+// conv, weight gradient, tf32, hopper: cuda_weight_wgmma, block 64 co x 1x3x3 taps x 64 ci, 3 warpgroups of 3 fragments, box 1x2x32, 3 stages of 62.0 KiB, 1.0 loads a bank, 1 tiles x 132 splits
 struct weight_gradient_tf32_hopper_10 {
-  static upconv::launch::WeightMmaFixed fixed() {
-    upconv::launch::WeightMmaFixed f;
+  static upconv::launch::WeightWgmmaFixed fixed() {
+    upconv::launch::WeightWgmmaFixed f;
     f.folded = true;
     f.ci = 64;
     f.co = 64;
     f.taps = 9;
-    f.box_h = 8;
-    f.box_w = 16;
-    f.tiles = 2;
-    f.tile_words = 18432;
+    f.box_h = 2;
+    f.box_w = 32;
+    f.tile_words = 36864;
     f.y_vector = 4;
-    f.shared_bytes = 190464;
-    f.box_cycles = 6518.4199488491058;
+    f.shared_bytes = 191488;
+    f.threads = 512;
+    f.box_cycles = 4439.5419393939392;
     f.bytes_per_second = 4280000000000;
+    f.unhidden = 0.20000000000000001;
+    f.columns = 64;
+    f.row_positions = 32;
+    f.longest_chain = 4096;
+    f.map_element = 11;
     return f;
   }
-  static Kernels kernels() { return {{address(weight_mma_2::weight_mma), address(weight_sum_0::weight_sum)}}; }
+  static Kernels kernels() { return {{address(weight_wgmma_0::weight_wgmma), address(weight_sum_0::weight_sum)}}; }
 };
 #endif
 
@@ -5782,7 +6771,7 @@ struct weight_gradient_ieee_hopper_11 {
     f.bytes_per_second = 4280000000000;
     return f;
   }
-  static Kernels kernels() { return {{address(weight_mma_3::weight_mma), address(weight_sum_0::weight_sum)}}; }
+  static Kernels kernels() { return {{address(weight_mma_2::weight_mma), address(weight_sum_0::weight_sum)}}; }
 };
 #endif
 

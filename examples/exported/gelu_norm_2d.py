@@ -20,7 +20,7 @@ rounded to TF32 (of pairs of bfloat16 in the forward of a grouped layer); not pe
 Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or later; other: from 8.0 on):
     conv, forward, tf32          other: cuda_gather_mma
     conv, forward, ieee          other: cuda_positions
-    conv, forward, tf32          sm_90: cuda_tiles
+    conv, forward, tf32          sm_90: cuda_boxes
     conv, forward, ieee          sm_90: cuda_positions
     conv, input gradient, tf32   other: cuda_gather_mma
     conv, input gradient, ieee   other: cuda_positions
@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_a07a4d8481e0"
+NAME = "upconv_a537aaec7ed4"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2169,665 +2169,6 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   }
 }
 """,
-    "arguments/strides.cuh": r"""// Element strides of a tensor (N, C, D, H, W), as launches pass them by value.
-#pragma once
-
-namespace upconv::arguments {
-
-struct Strides {
-  long long n, c;
-  long long d, h, w;
-};
-
-}  // namespace upconv::arguments
-""",
-    "arguments/tiles.cuh": r"""// What a launch of tiles.cuh passes by value. launch/tiles.hpp fills it, with void for Element.
-#pragma once
-
-#include "arguments/strides.cuh"
-
-namespace upconv::arguments {
-
-template <class Element>
-struct Tiles {
-  const Element* src;
-  const Element* w;
-  const Element* bias;
-  Element* out;
-  Strides src_strides, out_strides;
-  long long w_k, w_n, w_tap, w_group;  // of source channel, result channel, tap and group
-  int groups;
-  int src_d, src_h, src_w;
-  int out_d, out_h, out_w;
-  int first_row, first_column;  // the first q of each dimension
-  int tiles_row, tiles_column;  // tiles a plane of outputs
-  int tiles;                    // work items: batch * out_d * tiles, times groups * blocks unless resident
-  int vector;                   // words of src that may be copied at once: 4, 2 or 1
-  int pairs;                    // whether lines of fp32 may be written two words at a time
-};
-
-}  // namespace upconv::arguments
-""",
-    "tiles.cuh": r"""// Dense gathers on Hopper's warpgroup tensor cores (sm_90a) with weights streamed beside the source: forward and dx of
-// any kernel, stride and dilation.
-//
-//   out[n, c, position] = sum over source channels k and taps t of src[n, k, source(position, t)] * B[t][k][c]
-//
-// A block computes a tile of the phase grid: TILE_ROWS x TILE_COLUMNS positions q, all their phases, NB channels. The
-// sum runs in chunks of 8 words of channels (8 channels in TF32, 16 in 16-bit types) times one depth tap. Producer
-// warps bring a chunk into shared memory, rounded or split on the way: the source as words [k][plane][row][column],
-// where a plane holds the positions of one residue of the stride (dx; forward has one plane), and the weights in the
-// layout that wgmma reads. Positions are the M operand: a warp reads 16 columns into registers, which is why plain
-// NCHW needs no transpose, and each fragment feeds every accumulator that UPCONV_PRODUCTS lists for it. Consumer
-// warpgroups keep all accumulators in registers and write them through bias and epilogue. They share a tile, or, with
-// TURNS, each computes every other tile alone, so that one writes while the other multiplies.
-//
-// The host (src/cuda/tiles.cpp) writes namespace config, wgmma() and UPCONV_PRODUCTS.
-#include "arguments/tiles.cuh"
-#include "epilogue/operands.cuh"
-#include "types.cuh"
-
-namespace upconv {
-
-using namespace config;
-
-constexpr int warpgroup = 128;
-constexpr int words_k = 8;                   // of a chunk
-constexpr int channels_k = tf32 ? 8 : 16;    // of a chunk
-constexpr int tap_words = NB * words_k + 4;  // 4: neighbouring taps start in other banks
-constexpr int weight_words = TAPS_HW * PARTS * tap_words;
-constexpr int source_words = PARTS * words_k * PLANE_PITCH;  // PLANE_PITCH: all planes of one word, 8 or 24 mod 32
-constexpr int chunks_k = (K + channels_k - 1) / channels_k;
-// Resident weights lie before the stages, all chunks of them; streamed ones in every stage before its source.
-constexpr int resident_words = RESIDENT ? KD * chunks_k * weight_words : 0;
-constexpr int stage_words = (RESIDENT ? 0 : weight_words) + source_words;
-// Where a warp turns a row of sums into lines of the result: 8 channels of all its columns.
-constexpr int line = (WARPS_DOWN ? SEGMENTS : 1) * 16 * PHASES_W;
-constexpr int line_pitch = line + (PHASES_W % 2 == 1 ? 4 : 8);
-constexpr int blocks = (N + NB - 1) / NB;  // of result channels
-
-using arguments::Strides;
-typedef arguments::Tiles<Element> Arguments;
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
-
-/// Core matrices of 8 x 16 bytes without swizzle: NB * 16 bytes between neighbours in k, 128 between neighbours in n.
-__device__ __forceinline__ unsigned long long descriptor(u32 address) {
-  constexpr unsigned long long leading = NB * 16, stride = 128;
-  return static_cast<unsigned long long>((address & 0x3ffff) >> 4) | (leading >> 4) << 16 | (stride >> 4) << 32;
-}
-__device__ __forceinline__ void mma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void mma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int pending>
-__device__ __forceinline__ void mma_wait() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
-}
-
-__device__ __forceinline__ void barrier_init(u32 b, int count) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(b), "r"(count) : "memory");
-}
-__device__ __forceinline__ void barrier_arrive(u32 b) {
-  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(b) : "memory");
-}
-__device__ __forceinline__ void barrier_wait(u32 b, int parity) {
-  asm volatile(
-      "{.reg .pred done;\n"
-      "again: mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-      "@done bra over;\n"
-      "bra again;\n"
-      "over:}" ::"r"(b),
-      "r"(parity)
-      : "memory");
-}
-
-__device__ __forceinline__ u32 round_tf32(float v) {
-  u32 r;
-  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
-  return r;
-}
-__device__ __forceinline__ u32 pack_bf16(float first, float second) {
-  u32 r;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
-  return r;
-}
-
-/// What a word holds before it is written to shared memory: one channel in TF32, else two.
-struct Raw {
-  Element first, second;
-};
-__device__ __forceinline__ void clear(float& v) { v = 0.f; }
-template <class Half>
-__device__ __forceinline__ void clear(Half& v) {
-  v.bits = 0;
-}
-
-/// Writes a word (and its low part, `low` words further) the way the tensor cores want it.
-__device__ __forceinline__ void write_word(u32* to, int low, float first, float second) {
-  if constexpr (tf32) {
-    *to = round_tf32(first);
-  } else {
-    const u32 high = pack_bf16(first, second);
-    to[0] = high;
-    to[low] = pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
-  }
-}
-template <class Half>
-__device__ __forceinline__ void write_word(u32* to, int, Half first, Half second) {
-  *to = u32(first.bits) | u32(second.bits) << 16;
-}
-
-/// One tile of the work: which sample, group, block of result channels, output depth and corner of the phase grid.
-struct Tile {
-  int n, group, column0, od, q_row, q_column;
-
-  __device__ __forceinline__ Tile(const Arguments& a, int index) {
-    // Blocks of channels first, so that those which read the same source run at the same time.
-    const int share = RESIDENT ? blockIdx.x % (a.groups * blocks) : index % (a.groups * blocks);
-    if constexpr (!RESIDENT) index /= a.groups * blocks;
-    column0 = share % blocks * NB;
-    group = share / blocks;
-    q_column = a.first_column + index % a.tiles_column * TILE_COLUMNS;
-    index /= a.tiles_column;
-    q_row = a.first_row + index % a.tiles_row * TILE_ROWS;
-    index /= a.tiles_row;
-    od = index % a.out_d;
-    n = index / a.out_d;
-  }
-};
-
-/// Source depth of an output depth and a depth tap; false when the tap does not reach it.
-__device__ __forceinline__ bool source_depth(const Arguments& a, int od, int kd, int& depth) {
-  if constexpr (backward) {
-    depth = od * SD - PD + kd * DD;
-  } else {
-    const int at = od + PD - kd * DD;
-    depth = at / SD;
-    if (at < 0 || depth * SD != at) return false;
-  }
-  return depth >= 0 && depth < a.src_d;
-}
-
-/// The tiles of this block: first_tile, then every tile_step-th.
-__device__ __forceinline__ int first_tile(const Arguments& a) {
-  return RESIDENT ? blockIdx.x / (a.groups * blocks) : blockIdx.x;
-}
-__device__ __forceinline__ int tile_step(const Arguments& a) {
-  return RESIDENT ? gridDim.x / (a.groups * blocks) : gridDim.x;
-}
-
-/// Where the producers are: a tile, a depth tap that reaches it, a chunk of channels.
-struct Cursor {
-  int index, kd = -1, chunk = chunks_k - 1, depth = 0;
-  Tile tile;
-
-  __device__ __forceinline__ explicit Cursor(const Arguments& a) : index(first_tile(a)), tile(a, index) {}
-  /// To the next chunk; false when the work is over.
-  __device__ __forceinline__ bool next(const Arguments& a) {
-    if (++chunk < chunks_k) return true;
-    chunk = 0;
-    for (;;) {
-      if (++kd == KD) {
-        kd = 0;
-        index += tile_step(a);
-        if (index < a.tiles) tile = Tile(a, index);
-      }
-      if (index >= a.tiles) return false;
-      if (source_depth(a, tile.od, kd, depth)) return true;
-    }
-  }
-};
-
-__device__ __forceinline__ void copy_word(u32 to, const Element* from, bool inside) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(inside ? 4 : 0) : "memory");
-}
-
-/// Entry `plane` of a table of residues, without a memory access: the table is known to the compiler.
-template <int count>
-__device__ __forceinline__ int residue(const int (&table)[count], int plane) {
-  int r = table[0];
-#pragma unroll
-  for (int i = 1; i < count; ++i) r = plane == i ? table[i] : r;
-  return r;
-}
-
-/// The source of one chunk by copies of several words; its rows are contiguous in memory and start aligned.
-template <int words>
-__device__ __forceinline__ void produce_source_by(const Arguments& a, const Cursor& at, u32* shared, int thread) {
-  constexpr int pieces = PLANE_COLUMNS / words, count = PLANES_H * PLANE_ROWS * pieces;
-  const Tile& t = at.tile;
-  const int k0 = at.chunk * channels_k;
-  const Element* base =
-      a.src + t.n * a.src_strides.n + (i64(t.group) * K + k0) * a.src_strides.c + at.depth * a.src_strides.d;
-#pragma unroll 2
-  for (int piece = thread; piece < count; piece += PRODUCERS) {
-    const int line = piece / pieces, column = piece % pieces * words;
-    const int h = (t.q_row + FIRST_H + line % PLANE_ROWS) * SOURCE_SH + residue(residue_h, line / PLANE_ROWS);
-    const int w = t.q_column + FIRST_W + column;
-    const bool inside = h >= 0 && h < a.src_h && w >= 0 && w < a.src_w;
-    const Element* from = inside ? base + h * a.src_strides.h + w : a.src;
-    const i64 step = inside ? a.src_strides.c : 0;
-    const u32 to = shared_address(shared + line * PLANE_COLUMNS + column);
-#pragma unroll
-    for (int c = 0; c < channels_k; ++c) {
-      const int word = tf32 ? c : c / 2 + (c & 1) * words_k;
-      const bool take = inside && (K % channels_k == 0 || k0 + c < K);
-      if constexpr (words == 4)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + word * PLANE_PITCH * 4),
-                     "l"(from + c * step), "r"(take ? 16 : 0)
-                     : "memory");
-      else
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to + word * PLANE_PITCH * 4),
-                     "l"(from + c * step), "r"(take ? 8 : 0)
-                     : "memory");
-    }
-  }
-}
-
-/// Starts bringing the source of one chunk: words [k][plane][row][column], zero outside. fp32 is copied as it is, two
-/// channels of a split word to the places of its high and low part; 16-bit words are complete when this returns.
-__device__ __forceinline__ void produce_source(const Arguments& a, const Cursor& at, u32* shared, int thread) {
-  constexpr int plane = PLANE_ROWS * PLANE_COLUMNS, positions = PLANES_H * PLANES_W * plane;
-  const Tile& t = at.tile;
-  const int k0 = at.chunk * channels_k;
-  if constexpr (source_vectors) {
-    if (a.vector == 4) return produce_source_by<4>(a, at, shared, thread);
-    if (a.vector == 2) return produce_source_by<2>(a, at, shared, thread);
-  }
-  const Element* base =
-      a.src + t.n * a.src_strides.n + (i64(t.group) * K + k0) * a.src_strides.c + at.depth * a.src_strides.d;
-#pragma unroll 2
-  for (int position = thread; position < positions; position += PRODUCERS) {
-    const int p = position / plane, row = position % plane / PLANE_COLUMNS, column = position % PLANE_COLUMNS;
-    const int h = (t.q_row + FIRST_H + row) * SOURCE_SH + residue(residue_h, p / PLANES_W);
-    const int w = (t.q_column + FIRST_W + column) * SOURCE_SW + residue(residue_w, p % PLANES_W);
-    const bool inside = h >= 0 && h < a.src_h && w >= 0 && w < a.src_w;
-    const Element* from = inside ? base + h * a.src_strides.h + w * a.src_strides.w : a.src;
-    const i64 step = inside ? a.src_strides.c : 0;
-    if constexpr (sizeof(Element) == 4) {
-      const u32 to = shared_address(shared + position);
-#pragma unroll
-      for (int c = 0; c < channels_k; ++c) {
-        const int word = tf32 ? c : c / 2 + (c & 1) * words_k;  // second channels lie where low parts will
-        copy_word(to + word * PLANE_PITCH * 4, from + c * step, inside && (K % channels_k == 0 || k0 + c < K));
-      }
-    } else {
-      Element v[channels_k];
-#pragma unroll
-      for (int c = 0; c < channels_k; ++c) {
-        clear(v[c]);
-        if (inside && (K % channels_k == 0 || k0 + c < K)) v[c] = from[c * step];
-      }
-#pragma unroll
-      for (int word = 0; word < words_k; ++word)
-        write_word(shared + word * PLANE_PITCH + position, 0, v[2 * word], v[2 * word + (tf32 ? 0 : 1)]);
-    }
-  }
-}
-
-/// Starts bringing the weights of one chunk and depth tap, by tap, to the places where wgmma reads them; as above.
-__device__ __forceinline__ void produce_weights(const Arguments& a, const Cursor& at, u32* shared, int thread) {
-  constexpr int columns = NB * TAPS_HW;
-  const Tile& t = at.tile;
-  const int k0 = at.chunk * channels_k;
-  const Element* base = a.w + t.group * a.w_group + i64(at.kd) * TAPS_HW * a.w_tap + k0 * a.w_k;
-#pragma unroll 2
-  for (int column = thread; column < columns; column += PRODUCERS) {
-    const int n = column / TAPS_HW, tap = column % TAPS_HW;
-    const bool inside = N % NB == 0 || t.column0 + n < N;
-    const Element* from = inside ? base + (t.column0 + n) * a.w_n + tap * a.w_tap : a.w;
-    const i64 step = inside ? a.w_k : 0;
-    u32* to = shared + tap * (PARTS * tap_words) + n / 8 * 32 + n % 8 * 4;
-    if constexpr (sizeof(Element) == 4) {
-#pragma unroll
-      for (int c = 0; c < channels_k; ++c) {
-        const int word = tf32 ? c : c / 2;
-        copy_word(shared_address(to) + (word / 4 * (NB / 8) * 32 + word % 4 + (tf32 ? 0 : (c & 1) * tap_words)) * 4,
-                  from + c * step, inside && (K % channels_k == 0 || k0 + c < K));
-      }
-    } else {
-      Element v[channels_k];
-#pragma unroll
-      for (int c = 0; c < channels_k; ++c) {
-        clear(v[c]);
-        if (inside && (K % channels_k == 0 || k0 + c < K)) v[c] = from[c * step];
-      }
-#pragma unroll
-      for (int word = 0; word < words_k; ++word)
-        write_word(to + word / 4 * (NB / 8) * 32 + word % 4, 0, v[2 * word], v[2 * word + (tf32 ? 0 : 1)]);
-    }
-  }
-}
-
-/// Rounds fp32 words in place, or turns pairs of channels into high and low parts; `low` words lie between the two.
-__device__ __forceinline__ void convert(u32* words, int low) {
-  float4* first = reinterpret_cast<float4*>(words);
-  const float4 a = *first;
-  uint4 high;
-  if constexpr (tf32) {
-    high = make_uint4(round_tf32(a.x), round_tf32(a.y), round_tf32(a.z), round_tf32(a.w));
-  } else {
-    float4* second = reinterpret_cast<float4*>(words + low);
-    const float4 b = *second;
-    const auto rest = [](float x, float y, u32 h) {
-      return pack_bf16(x - __uint_as_float(h << 16), y - __uint_as_float(h & 0xffff0000u));
-    };
-    high = make_uint4(pack_bf16(a.x, b.x), pack_bf16(a.y, b.y), pack_bf16(a.z, b.z), pack_bf16(a.w, b.w));
-    *reinterpret_cast<uint4*>(second) =
-        make_uint4(rest(a.x, b.x, high.x), rest(a.y, b.y, high.y), rest(a.z, b.z, high.z), rest(a.w, b.w, high.w));
-  }
-  *reinterpret_cast<uint4*>(first) = high;
-}
-
-/// What is left to do to a chunk of fp32 once its copies have arrived. (TF32 sources are rounded by the consumers.)
-__device__ __forceinline__ void convert_source(u32* source, int thread) {
-  if constexpr (sizeof(Element) == 4 && !tf32) {
-#pragma unroll 4
-    for (int i = thread; i < words_k * PLANE_PITCH / 4; i += PRODUCERS) convert(source + 4 * i, words_k * PLANE_PITCH);
-  }
-}
-__device__ __forceinline__ void convert_weights(u32* weights, int count, int thread) {
-  if constexpr (sizeof(Element) == 4) {
-#pragma unroll 4
-    for (int i = thread; i < count * TAPS_HW * (tap_words / 4); i += PRODUCERS)
-      convert(weights + i / (tap_words / 4) * (PARTS * tap_words) + i % (tap_words / 4) * 4, tap_words);
-  }
-}
-
-/// TF32 sources are rounded here; the other kinds of words lie ready in shared memory.
-__device__ __forceinline__ u32 as_operand(u32 word) {
-  if constexpr (tf32) return round_tf32(__uint_as_float(word));
-  return word;
-}
-
-/// The fragment of 16 columns x one chunk of channels that starts at `at`: four words a lane.
-__device__ __forceinline__ void load_fragment(u32 (&f)[PARTS][4], const u32* at) {
-#pragma unroll
-  for (int part = 0; part < PARTS; ++part) {
-    const u32* p = at + part * (words_k * PLANE_PITCH);
-    f[part][0] = as_operand(p[0]);
-    f[part][1] = as_operand(p[8]);
-    f[part][2] = as_operand(p[4 * PLANE_PITCH]);
-    f[part][3] = as_operand(p[4 * PLANE_PITCH + 8]);
-  }
-}
-
-__device__ __forceinline__ void product(float (&sum)[NB / 2], const u32 (&f)[PARTS][4], u32 weights, int tap) {
-  const u32 b = weights + tap * (PARTS * tap_words * 4);
-  wgmma(sum, f[0], descriptor(b));
-  if constexpr (PARTS == 2) {
-    wgmma(sum, f[0], descriptor(b + tap_words * 4));
-    wgmma(sum, f[PARTS - 1], descriptor(b));
-  }
-}
-
-/// All products of one chunk. `lane_source` is the first word of this lane's fragments. Products of the chunk before
-/// may still run when this begins; `release` is called once they have ended, and this chunk's run on when it returns.
-template <class Release>
-__device__ __forceinline__ void multiply(float (&acc)[ACCUMULATORS][NB / 2], u32 (&fragment)[3][PARTS][4],
-                                         const u32* lane_source, u32 weights, Release&& release) {
-  // pending: how many groups of products may run on while the fragment's registers are written.
-#define FRAGMENT(index, offset, pending)                      \
-  if (index > 0) mma_commit();                                \
-  mma_wait<pending>();                                        \
-  if (index == 2) release();                                  \
-  load_fragment(fragment[index % 3], lane_source + (offset)); \
-  mma_fence();
-#define PRODUCT(index, sum, tap) product(acc[sum], fragment[index % 3], weights, tap);
-  UPCONV_PRODUCTS
-  mma_commit();
-  if constexpr (FRAGMENTS < 3) {
-    mma_wait<0>();
-    release();
-  }
-#undef FRAGMENT
-#undef PRODUCT
-}
-
-/// The value for column w of the line at `corner`.
-__device__ __forceinline__ float with_bias(const Arguments& a, const Operands& operands, const Tile& t, int channel,
-                                           float sum, const Element* corner, int w) {
-  return epilogue(sum + (has_bias ? to_float(a.bias[i64(t.group) * N + channel]) : 0.f), operands, t.n,
-                  t.group * N + channel, corner - a.out + channel * a.out_strides.c + w * a.out_strides.w);
-}
-
-/// Eight channels of a line of the result, from `lines` of this warp.
-__device__ __forceinline__ void write_lines(const Arguments& a, const Operands& operands, const Tile& t,
-                                            Element* corner, const float* lines, int channel0, int w0, int lane) {
-  if constexpr (sizeof(Element) == 4 && !result_last && line % 2 == 0) {
-    if (a.pairs && (w0 & 1) == 0) {
-#pragma unroll
-      for (int i = lane; i < 4 * line; i += 32) {
-        const int c = i / (line / 2), column = i % (line / 2) * 2, channel = channel0 + c, w = w0 + column;
-        if (channel >= N || w < 0 || w >= a.out_w) continue;
-        const float2 v = *reinterpret_cast<const float2*>(lines + c * line_pitch + column);
-        *reinterpret_cast<float2*>(corner + channel * a.out_strides.c + w) = make_float2(
-            with_bias(a, operands, t, channel, v.x, corner, w), with_bias(a, operands, t, channel, v.y, corner, w + 1));
-      }
-      return;
-    }
-  }
-#pragma unroll
-  for (int i = lane; i < 8 * line; i += 32) {
-    const int c = result_last ? i % 8 : i / line, column = result_last ? i / 8 : i % line;
-    const int channel = channel0 + c, w = w0 + column;
-    if (channel >= N || w < 0 || w >= a.out_w) continue;
-    corner[channel * a.out_strides.c + w * a.out_strides.w] =
-        from_float<Element>(with_bias(a, operands, t, channel, lines[c * line_pitch + column], corner, w));
-  }
-}
-
-/// Whether any phase of a row has taps.
-__device__ __forceinline__ constexpr bool row_has_sums(int ph) {
-  for (int pw = 0; pw < PHASES_W; ++pw)
-    if (accumulator[ph * PHASES_W + pw] >= 0) return true;
-  return false;
-}
-
-/// A line of the result that no tap reaches, all channels of the block.
-__device__ __forceinline__ void fill_line(const Arguments& a, const Operands& operands, const Tile& t, Element* corner,
-                                          int w0, int lane) {
-#pragma unroll 8
-  for (int i = lane; i < NB * line; i += 32) {
-    const int c = result_last ? i % NB : i / line, column = result_last ? i / NB : i % line;
-    const int channel = t.column0 + c, w = w0 + column;
-    if (channel >= N || w < 0 || w >= a.out_w) continue;
-    corner[channel * a.out_strides.c + w * a.out_strides.w] =
-        from_float<Element>(with_bias(a, operands, t, channel, 0.f, corner, w));
-  }
-}
-
-/// Every phase of this warp's part of the tile. Phases without taps have no accumulator: they are bias alone. Sums go
-/// through `lines` of this warp, so that neighbouring lanes write neighbouring columns.
-__device__ __forceinline__ void store_tile(const Arguments& a, const Operands& operands, const Tile& t,
-                                           const float (&acc)[ACCUMULATORS][NB / 2], float* lines, int row0,
-                                           int column0, int lane) {
-  constexpr int together = WARPS_DOWN ? SEGMENTS : 1;  // segments of one line
-#pragma unroll
-  for (int row = 0; row < ROWS; ++row)
-#pragma unroll
-    for (int ph = 0; ph < PHASES_H; ++ph) {
-      const int h = (t.q_row + row0 + row) * PHASES_H + ph - (backward ? 0 : PH);
-      if (h < 0 || h >= a.out_h) continue;
-#pragma unroll
-      for (int first = 0; first < SEGMENTS; first += together) {
-        const int w0 = (t.q_column + column0 + first * SEGMENT_STEP) * PHASES_W - (backward ? 0 : PW);
-        if (w0 >= a.out_w) continue;
-        Element* corner = a.out + t.n * a.out_strides.n + i64(t.group) * N * a.out_strides.c + t.od * a.out_strides.d +
-                          h * a.out_strides.h;
-        if (!row_has_sums(ph)) {
-          fill_line(a, operands, t, corner, w0, lane);
-          continue;
-        }
-        // Lines of 8 channels, by turns in two places: while one is written out the next is put together.
-        const auto put = [&](int j) {
-#pragma unroll
-          for (int segment = 0; segment < together; ++segment)
-#pragma unroll
-            for (int half = 0; half < 2; ++half)
-#pragma unroll
-              for (int odd = 0; odd < 2; ++odd)
-#pragma unroll
-                for (int pw = 0; pw < PHASES_W; ++pw) {
-                  const int at = accumulator[ph * PHASES_W + pw];
-                  const int sum = ((first + segment) * ROWS + row) * USED_PHASES + (at < 0 ? 0 : at);
-                  lines[((j & 1) * 8 + lane % 4 * 2 + odd) * line_pitch +
-                        (segment * 16 + lane / 4 + half * 8) * PHASES_W + pw] =
-                      at < 0 ? 0.f : acc[sum][j * 4 + half * 2 + odd];
-                }
-          __syncwarp();
-        };
-        put(0);
-#pragma unroll
-        for (int j = 0; j < NB / 8; ++j) {
-          if (j + 1 < NB / 8) put(j + 1);
-          write_lines(a, operands, t, corner, lines + (j & 1) * 8 * line_pitch, t.column0 + j * 8, w0, lane);
-          __syncwarp();
-        }
-      }
-    }
-}
-
-/// Moves on over the stages of a tile that the other warpgroup computes.
-__device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, int& stage, int& parity) {
-  for (int kd = 0; kd < KD; ++kd) {
-    int depth;
-    if (!source_depth(a, t.od, kd, depth)) continue;
-    stage += chunks_k;
-    parity ^= stage / STAGES & 1;
-    stage %= STAGES;
-  }
-}
-
-extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1)
-    tiles(const Arguments a, const Operands operands) {
-#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
-  extern __shared__ __align__(1024) u32 shared[];
-  __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
-  const u32 full = shared_address(barriers), empty = full + 8 * STAGES, turns = empty + 8 * STAGES;
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < STAGES; ++s) {
-      barrier_init(full + 8 * s, PRODUCERS);
-      barrier_init(empty + 8 * s, (TURNS ? 1 : CONSUMERS) * warpgroup);
-    }
-    if (TURNS)
-      for (int g = 0; g < CONSUMERS; ++g) barrier_init(turns + 8 * g, warpgroup);
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  __syncthreads();
-
-  int stage = 0, parity = 0;
-  const auto next_stage = [&] {
-    if (++stage == STAGES) stage = 0, parity ^= 1;
-  };
-  if (threadIdx.x >= CONSUMERS * warpgroup) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(PRODUCER_REGISTERS));
-    const int thread = threadIdx.x - CONSUMERS * warpgroup;
-    Cursor ahead(a);
-    if constexpr (RESIDENT) {
-      Cursor all(a);
-      for (all.kd = 0; all.kd < KD; ++all.kd)
-        for (all.chunk = 0; all.chunk < chunks_k; ++all.chunk)
-          produce_weights(a, all, shared + (all.kd * chunks_k + all.chunk) * weight_words, thread);
-      asm volatile("cp.async.commit_group;" ::: "memory");
-    }
-    // Copies run STAGES - 1 chunks ahead of the conversion that completes a chunk.
-    bool more = true;
-    int filled = 0, filled_parity = 0;
-    const auto fill = [&] {
-      more = more && ahead.next(a);
-      if (more) {
-        barrier_wait(empty + 8 * filled, filled_parity ^ 1);
-        u32* to = shared + resident_words + filled * stage_words;
-        if constexpr (!RESIDENT) {
-          produce_weights(a, ahead, to, thread);
-          to += weight_words;
-        }
-        produce_source(a, ahead, to, thread);
-        if (++filled == STAGES) filled = 0, filled_parity ^= 1;
-      }
-      asm volatile("cp.async.commit_group;" ::: "memory");
-      return more;
-    };
-    int pending = 0;
-    for (int s = 0; s < STAGES - 1; ++s) pending += fill();
-    if constexpr (RESIDENT) {
-      asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 1) : "memory");
-      asm volatile("bar.sync 1, %0;" ::"n"(PRODUCERS) : "memory");
-      convert_weights(shared, KD * chunks_k, thread);
-    }
-    while (pending > 0) {
-      asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
-      asm volatile("bar.sync 1, %0;" ::"n"(PRODUCERS) : "memory");
-      u32* words = shared + resident_words + stage * stage_words;
-      if constexpr (!RESIDENT) {
-        convert_weights(words, 1, thread);
-        words += weight_words;
-      }
-      convert_source(words, thread);
-      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-      barrier_arrive(full + 8 * stage);
-      next_stage();
-      --pending;
-      pending += fill();
-    }
-  } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
-    const int group = threadIdx.x / warpgroup, warp = threadIdx.x % warpgroup / 32, lane = threadIdx.x % 32;
-    const int wg = TURNS ? 0 : group;
-    const int row0 = wg / GROUPS_ACROSS * (WARPS_DOWN ? 4 * ROWS : ROWS) + (WARPS_DOWN ? warp * ROWS : 0);
-    const int column0 = wg % GROUPS_ACROSS * GROUP_COLUMNS + (WARPS_DOWN ? 0 : warp * 16);
-    const int lane_offset =
-        (RESIDENT ? 0 : weight_words) + lane % 4 * PLANE_PITCH + row0 * PLANE_COLUMNS + column0 + lane / 4;
-    float* lines =
-        reinterpret_cast<float*>(shared + resident_words + STAGES * stage_words) + threadIdx.x / 32 * (16 * line_pitch);
-    // Whose tile it is. A warpgroup begins when the one before it has seen all its stages filled: a parity tells only
-    // one filling of a stage from the next. The first begins at once.
-    int turn = 0, turn_parity = group == 0 ? 1 : 0;
-    for (int index = first_tile(a); index < a.tiles; index += tile_step(a)) {
-      const Tile t(a, index);
-      if (TURNS) {
-        const bool mine = turn == group;
-        if (++turn == CONSUMERS) turn = 0;
-        if (!mine) {
-          skip_stages(a, t, stage, parity);
-          continue;
-        }
-        barrier_wait(turns + 8 * group, turn_parity);
-        turn_parity ^= 1;
-      }
-      float acc[ACCUMULATORS][NB / 2];
-      u32 fragment[3][PARTS][4];
-      int held = -1;  // the stage whose products may still run
-#pragma unroll
-      for (int i = 0; i < ACCUMULATORS; ++i)
-#pragma unroll
-        for (int j = 0; j < NB / 2; ++j) acc[i][j] = 0.f;
-      for (int kd = 0; kd < KD; ++kd) {
-        int depth;
-        if (!source_depth(a, t.od, kd, depth)) continue;
-        for (int chunk = 0; chunk < chunks_k; ++chunk) {
-          barrier_wait(full + 8 * stage, parity);
-          const u32* from = shared + resident_words + stage * stage_words;
-          multiply(acc, fragment, from + lane_offset,
-                   shared_address(RESIDENT ? shared + (kd * chunks_k + chunk) * weight_words : from), [&] {
-                     if (held >= 0) barrier_arrive(empty + 8 * held);
-                     held = FRAGMENTS < 3 ? -1 : stage;
-                     if constexpr (FRAGMENTS < 3) barrier_arrive(empty + 8 * stage);
-                   });
-          next_stage();
-        }
-      }
-      if (TURNS) barrier_arrive(turns + 8 * (group + 1 == CONSUMERS ? 0 : group + 1));
-      mma_wait<0>();
-      if (held >= 0) barrier_arrive(empty + 8 * held);
-      store_tile(a, operands, t, acc, lines, row0, column0, lane);
-    }
-  }
-#endif
-}
-
-}  // namespace upconv
-""",
     "arguments/tensor_map.cuh": r"""// What a bulk copy of a tensor is told of it: the driver's 128 bytes. A kernel takes one by value, alone or in a
 // struct, as a `const __grid_constant__` parameter, and gives its address to the instruction. launch/tensor_map.hpp
 // describes what they are made from.
@@ -2883,6 +2224,14 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
     asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
                  "n"(bytes)
                  : "memory");
+}
+/// Where `wanted`: 16 bytes from memory, or zeros.
+__device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* from, bool inside) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
+          to),
+      "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
+      : "memory");
 }
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
@@ -3134,6 +2483,18 @@ extern "C" __global__ void __launch_bounds__(256)
 
 }  // namespace upconv
 """,
+    "arguments/strides.cuh": r"""// Element strides of a tensor (N, C, D, H, W), as launches pass them by value.
+#pragma once
+
+namespace upconv::arguments {
+
+struct Strides {
+  long long n, c;
+  long long d, h, w;
+};
+
+}  // namespace upconv::arguments
+""",
     "arguments/boxes.cuh": r"""// What a launch of boxes.cuh passes by value. launch/boxes.hpp fills it, with void for Element.
 #pragma once
 
@@ -3158,19 +2519,39 @@ struct Boxes {
   int second[4];  ///< Where the next warpgroup's box lies from one's, where they share a source.
   int boxes[3];   ///< Boxes in w, h, d.
   int all_boxes;  ///< For one share of the result channels.
+  int round;      ///< Boxes that are worked on at once,
+  int turn;       ///< and those of one depth, by which rounds are turned (boxes/balance.cuh); 0: they are not.
   int line;       ///< LINE: columns of the result that a box writes of a row, at most.
   int box[4];     ///< Source elements of a stage: n, d, h, w.
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
-  int bulk;                                ///< 1: the source comes by bulk copies of `bulk_bytes`.
+  int next_place[2];       ///< Bytes from where the row after a plane's (a sample's) last would lie to the next one's
+  long long next_from[2];  ///< first, in a stage and in memory.
+  int bulk;                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
-  int vector;  ///< Copies begin at a multiple of so many elements, a power of two. 0: one at a time.
+  int alike;  ///< 1: rows of all channels begin equally far from multiples of 16 bytes.
 };
 
 }  // namespace upconv::arguments
 """,
+    "boxes/balance.cuh": r"""// Which box a worker (a block, or a ring of one) takes in each round. Where D is a loop, boxes of one depth take as
+// long as taps reach it, which repeats every few depths; a worker whose boxes are always as many depths apart may have
+// none but long ones. Then each round is turned by one depth more than the round before. Part of boxes.cuh.
+#pragma once
+
+namespace upconv {
+
+/// A permutation of the boxes of each whole round, as launch/boxes.hpp (taken_box) has it too.
+__device__ __forceinline__ int taken_box(const Arguments& a, int box) {
+  if (!depth_loop || a.turn == 0) return box;
+  const int round = box / a.round, first = round * a.round;
+  return first > a.all_boxes - a.round ? box : first + (box - first + round * a.turn) % a.round;
+}
+
+}  // namespace upconv
+""",
     "boxes/source.cuh": r"""// How the source of a stage gets into shared memory, as [n][channel][d][h][w] elements, zero outside of the tensor: by
-// one bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 4 to 16 bytes, else element by
-// element. Part of boxes.cuh.
+// one bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 16 bytes, or element by element
+// where the channels lie last. Part of boxes.cuh.
 #pragma once
 
 #include "boxes/weights.cuh"
@@ -3183,6 +2564,7 @@ struct Place {
   int n, q[3], group, column0;
 
   __device__ __forceinline__ Place(const Arguments& a, int box, int share) {
+    box = taken_box(a, box);
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
     // Neighbours in W run at the same time: they write parts of the same sectors.
@@ -3200,9 +2582,20 @@ __device__ __forceinline__ int origin_w(const Place& p) { return p.q[2] * STEP_W
 __device__ __forceinline__ int origin_h(const Place& p) { return p.q[1] * STEP_H + OFFSET_H; }
 __device__ __forceinline__ int origin_d(const Place& p) { return p.q[0] * STEP_D + OFFSET_D; }
 
-/// How far the first element of a stage lies before the source's origin: copies begin at multiples of their width.
-__device__ __forceinline__ int slack(const Arguments& a, const Place& p) {
-  return a.vector > 1 ? origin_w(p) & (a.vector - 1) : 0;
+/// Elements that a copy of 16 bytes brings.
+constexpr int unit = 16 / static_cast<int>(sizeof(Element));
+static_assert(channels % unit == 0, "chunks of channels begin alike");
+
+/// How far the first element of a stage lies from the stage's beginning: as far as it lies from a multiple of 16 bytes
+/// in memory. Pitches of the stage and strides of the tensor differ by multiples of `unit`, so whatever begins 16 bytes
+/// in memory begins 16 bytes in the stage.
+__device__ __forceinline__ int slack(const Arguments& a, const Place& p, int depth) {
+  if constexpr (source_last) return 0;
+  const Strides& s = a.src_strides;
+  const u32 at = static_cast<u32>(reinterpret_cast<u64>(a.src) / sizeof(Element)) + p.n * static_cast<u32>(s.n) +
+                 p.group * K * static_cast<u32>(s.c) + depth * static_cast<u32>(s.d) +
+                 origin_h(p) * static_cast<u32>(s.h) + origin_w(p);
+  return static_cast<int>(at & (unit - 1));
 }
 
 /// Source depth of an output depth and a tap of the depth loop; false when the tap does not reach it.
@@ -3247,37 +2640,185 @@ struct Walk {
 /// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes
 /// is an illegal instruction.)
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
-  copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
-           at.place.n * a.groups + at.place.group);
+  copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
+           at.chunk * channels, at.place.n * a.groups + at.place.group);
 }
 
-/// `elements` at a time, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
-/// through registers.
-template <int elements>
-__device__ __forceinline__ void bring_by(const Arguments& a, const Walk& at, u32 to, int thread, int threads) {
-  constexpr int bytes = elements * static_cast<int>(sizeof(Element));
-  const int pieces = a.box[3] / elements, count = a.box[0] * a.box[1] * a.box[2] * pieces;
-  const int k0 = at.chunk * channels, left = K - k0;
-  const int w0 = origin_w(at.place) - slack(a, at.place), h0 = origin_h(at.place);
-  const Element* base = a.src + i64(at.place.n) * a.src_strides.n + (i64(at.place.group) * K + k0) * a.src_strides.c;
+constexpr int element_bytes = static_cast<int>(sizeof(Element));
+
+/// Where a box begins in a stage's first channel; it may lie outside of the tensor.
+struct Source {
+  const char* from;
+
+  /// For the next stage of a walk.
+  __device__ __forceinline__ void go(const Arguments& a, const Walk& at) {
+    if (at.chunk > 0) {
+      from += channels * a.src_strides.c * element_bytes;
+      return;
+    }
+    const Place& p = at.place;
+    from = reinterpret_cast<const char*>(a.src + i64(p.n) * a.src_strides.n + i64(p.group) * K * a.src_strides.c +
+                                         at.depth * a.src_strides.d + origin_h(p) * a.src_strides.h +
+                                         origin_w(p) * a.src_strides.w);
+  }
+};
+
+/// A walk over the rows of a box: where one begins in memory and in shared memory.
+struct Row {
+  const char* from;
+  u32 place;
+  int h = 0, d = 0, n = 0;
+
+  __device__ __forceinline__ Row(const Source& source, u32 to)
+      : from(source.from), place(to + (source_last ? 0 : static_cast<u32>(reinterpret_cast<u64>(source.from)) % 16)) {}
+  __device__ __forceinline__ void advance(const Arguments& a, int rows) {
+    h += rows;
+    place += rows * a.pitch_h * element_bytes;
+    from += rows * a.src_strides.h * element_bytes;
+    while (h >= a.box[2]) {
+      h -= a.box[2];
+      place += a.next_place[0];
+      from += a.next_from[0];
+      if (++d < a.box[1]) continue;
+      d = 0, ++n;
+      place += a.next_place[1];
+      from += a.next_from[1];
+    }
+  }
+  /// Whether the tensor has it.
+  __device__ __forceinline__ bool inside(const Arguments& a, const Walk& at) const {
+    return static_cast<u32>(origin_h(at.place) + h) < static_cast<u32>(a.src_size[1]) &&
+           static_cast<u32>(at.depth + d) < static_cast<u32>(a.src_size[0]) && at.place.n + n < a.samples;
+  }
+};
+
+/// Pieces (or places) of a row of a box.
+__device__ __forceinline__ int pieces_of(const Arguments& a) {
+  return source_last ? a.box[3] : (a.box[3] + 2 * unit - 2) / unit;
+}
+
+/// Which pieces of a box a thread brings: the first, and from one to the next.
+struct Portion {
+  int first, threads, line, piece, more_lines, more_pieces;
+
+  __device__ __forceinline__ Portion(int pieces, int thread, int threads)
+      : first(thread),
+        threads(threads),
+        line(thread / pieces),
+        piece(thread % pieces),
+        more_lines(threads / pieces),
+        more_pieces(threads % pieces) {}
+};
+
+/// Calls `bring` with the row and the piece of each piece of a portion.
+template <class Bring>
+__device__ __forceinline__ void for_pieces(const Arguments& a, const Portion& portion, Row row, Bring&& bring) {
+  const int pieces = pieces_of(a), count = a.box[0] * a.box[1] * a.box[2] * pieces;
+  if (portion.first >= count) return;
+  int piece = portion.piece;
+  row.advance(a, portion.line);
+#pragma unroll 1
+  for (int i = portion.first;;) {
+    bring(row, piece);
+    if ((i += portion.threads) >= count) return;
+    piece += portion.more_pieces;
+    const bool next = piece >= pieces;
+    if (next) piece -= pieces;
+    row.advance(a, portion.more_lines + next);
+  }
+}
+
+/// Rows wherever they lie, 16 bytes at a time, all channels of a piece in a row: a piece lies at a multiple of 16 bytes
+/// in memory and in the stage. Pieces that lie half in their row are left to bring_ends(); an `inner` box has none. Of
+/// `ways` channels each begins in its own way.
+template <int ways, bool inner>
+__device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source,
+                                           const Portion& portion, u32 to) {
+  const int left = K - at.chunk * channels, w0 = origin_w(at.place), width = a.src_size[2];
+  const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
+  const i64 stride = a.src_strides.c * element_bytes;
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int piece) {
+    const bool inside = row.inside(a, at);
+    const int column = piece * 16;
+    const char* start = row.from + column;
+    u32 begin = row.place + column;
+#pragma unroll
+    for (int first = 0; first < ways; ++first, start += stride, begin += pitch) {
+      const int skip = begin % 16, w = w0 + (column - skip) / element_bytes;
+      const bool whole = inner || (w >= 0 && w <= width - unit), none = !inner && (w <= -unit || w >= width);
+      const bool wanted = column - skip < box && (whole || none || !inside), read = inside && whole;
+      const char* from = start - skip;
+      u32 place = begin - skip;
+#pragma unroll
+      for (int c = first; c < channels; c += ways, from += ways * stride, place += ways * pitch)
+        copy_async_if(wanted, place, from, read && (K % channels == 0 || c < left));
+    }
+  });
+}
+
+/// A piece of which some columns, from `column` on, are of the row `from` and others zero.
+__device__ __forceinline__ void bring_piece(const Arguments& a, u32 place, const Element* from, int column,
+                                            bool wanted) {
+  const auto inside = [&](int j) { return wanted && column + j >= 0 && column + j < a.src_size[2]; };
+  if constexpr (sizeof(Element) == 4) {
+#pragma unroll
+    for (int j = 0; j < unit; ++j) copy_async<4>(place + 4 * j, inside(j) ? from + column + j : a.src, inside(j));
+  } else {
+    u16 v[unit];
+#pragma unroll
+    for (int j = 0; j < unit; ++j) v[j] = inside(j) ? reinterpret_cast<const u16*>(from)[column + j] : u16(0);
+#pragma unroll
+    for (int j = 0; j < unit; ++j) asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + 2 * j), "h"(v[j]) : "memory");
+  }
+}
+
+/// Whether all pieces of a box's rows lie in the tensor's.
+__device__ __forceinline__ bool inner_box(const Arguments& a, int w0) {
+  return w0 >= unit - 1 && w0 + a.box[3] + unit - 1 <= a.src_size[2];
+}
+
+/// What bring_rows() leaves: the piece that holds column 0 of a row, but not first, and the one that holds the row's
+/// end, but not last.
+__device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, const Source& source, u32 to, int thread,
+                                           int threads) {
+  const int w0 = origin_w(at.place), end = w0 + a.box[3], width = a.src_size[2];
+  const int count = a.box[0] * a.box[1] * a.box[2] * channels, left = K - at.chunk * channels;
+  Row row(source, to);
+  int line = 0;
 #pragma unroll 1
   for (int i = thread; i < count; i += threads) {
-    const int piece = i % pieces, line = i / pieces;
-    const int w = w0 + piece * elements, h_in = line % a.box[2], rest = line / a.box[2];
-    const int d_in = rest % a.box[1], n_in = rest / a.box[1], h = h0 + h_in, d = at.depth + d_in;
-    const bool inside = w >= 0 && w < a.src_size[2] && h >= 0 && h < a.src_size[1] && d >= 0 && d < a.src_size[0] &&
-                        at.place.n + n_in < a.samples;
-    const Element* from =
-        inside ? base + n_in * a.src_strides.n + d * a.src_strides.d + h * a.src_strides.h + w * a.src_strides.w
-               : a.src;
+    const int c = i % channels;
+    row.advance(a, i / channels - line);
+    line = i / channels;
+    if (!row.inside(a, at)) continue;
+    // Of column 0.
+    const u32 zero = row.place + static_cast<u32>(c * a.pitch_c - w0) * element_bytes;
+    const Element* from = reinterpret_cast<const Element*>(row.from) + c * a.src_strides.c - w0;
+    const int turn = static_cast<int>(zero % 16) / element_bytes, first = w0 - ((turn + w0) & (unit - 1));
+    const int head = -turn, tail = width - ((turn + width) & (unit - 1));
+    const bool wanted = K % channels == 0 || c < left;
+    if (head < 0 && head < end && head >= first)
+      bring_piece(a, zero + static_cast<u32>(head) * element_bytes, from, head, wanted);
+    if (tail < width && tail >= 0 && tail < end && tail >= first)
+      bring_piece(a, zero + static_cast<u32>(tail) * element_bytes, from, tail, wanted);
+  }
+}
+
+/// Element by element, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
+/// through registers.
+__device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, const Source& source,
+                                               const Portion& portion, u32 to) {
+  const int left = K - at.chunk * channels;
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int column) {
+    const bool inside =
+        row.inside(a, at) && static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
+    const Element* from = inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
     const i64 step = inside ? a.src_strides.c : 0;
-    const u32 place = to + (n_in * a.pitch_n + d_in * a.pitch_d + h_in * a.pitch_h + piece * elements) *
-                               static_cast<int>(sizeof(Element));
-    if constexpr (bytes >= 4) {
+    const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
+    if constexpr (element_bytes == 4) {
 #pragma unroll
       for (int c = 0; c < channels; ++c)
-        copy_async<bytes>(place + c * a.pitch_c * static_cast<int>(sizeof(Element)), from + c * step,
-                          inside && (K % channels == 0 || c < left));
+        copy_async<4>(place + c * pitch, from + c * step, inside && (K % channels == 0 || c < left));
     } else {
 #pragma unroll 1
       for (int k = 0; k < channels; k += 8) {
@@ -3288,26 +2829,31 @@ __device__ __forceinline__ void bring_by(const Arguments& a, const Walk& at, u32
                                                                : u16(0);
 #pragma unroll
         for (int c = 0; c < 8; ++c)
-          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * a.pitch_c * 2), "h"(v[c]) : "memory");
+          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * pitch), "h"(v[c]) : "memory");
       }
     }
-  }
+  });
 }
 
-/// Without bulk copies: all threads of a ring's producers; each arrives at `full`.
-__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, u32 to, u32 full, int thread, int threads) {
-  constexpr int most = 16 / static_cast<int>(sizeof(Element));
-  if (a.vector == most)
-    bring_by<most>(a, at, to, thread, threads);
-  else if (a.vector == most / 2)
-    bring_by<most / 2>(a, at, to, thread, threads);
-  else if (sizeof(Element) == 2 && a.vector == 2)
-    bring_by<2>(a, at, to, thread, threads);
-  else {
-    bring_by<1>(a, at, to, thread, threads);
-    if constexpr (sizeof(Element) == 2) return barrier_arrive(full);  // written by plain stores
+/// Whether plain stores bring some of a stage, and copies others: such threads arrive twice.
+constexpr bool stores_too = sizeof(Element) == 2, copies_too = sizeof(Element) == 4 || !source_last;
+constexpr int arrivals = stores_too + copies_too;
+
+/// Without bulk copies: all threads of a ring's producers; each arrives `arrivals` times at `full`.
+__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const Source& source, const Portion& portion,
+                                      u32 to, u32 full, int thread, int threads) {
+  if constexpr (source_last) {
+    bring_elements(a, at, source, portion, to);
+  } else {
+    const bool inner = inner_box(a, origin_w(at.place));
+    if (!inner) bring_ends(a, at, source, to, thread, threads);
+    if (a.alike)
+      inner ? bring_rows<1, true>(a, at, source, portion, to) : bring_rows<1, false>(a, at, source, portion, to);
+    else
+      inner ? bring_rows<unit, true>(a, at, source, portion, to) : bring_rows<unit, false>(a, at, source, portion, to);
   }
-  barrier_arrive_after_copies(full);
+  if constexpr (stores_too) barrier_arrive(full);
+  if constexpr (copies_too) barrier_arrive_after_copies(full);
 }
 
 }  // namespace upconv
@@ -3829,6 +3375,7 @@ constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
+#include "boxes/balance.cuh"
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
 #include "boxes/store_direct.cuh"
@@ -3960,6 +3507,8 @@ __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
   if (a.bulk && thread != 0) return;
+  const Portion own(pieces_of(a), thread, of_ring);
+  Source from;
   int stage = 0, parity = 1;
   for (Walk at(a, first, step, share); at.next(a);) {
     barrier_wait(empty + 8 * stage, parity);
@@ -3970,7 +3519,8 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
       bring_bulk(a, at, source, ready);
     } else {
       if (!RESIDENT && thread == 0) barrier_expect_only(ready, weight_bytes);
-      bring(a, at, source, ready, thread, of_ring);
+      from.go(a, at);
+      bring(a, at, from, own, source, ready, thread, of_ring);
     }
     if (!RESIDENT && thread == 0)
       bring_weights(a.weights, share, at.tap * steps + at.chunk * STEPS_K, STEPS_K, to, ready);
@@ -3990,7 +3540,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   const int block = blockIdx.x / shares, blocks = gridDim.x / shares;
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
-      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
+      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring * arrivals);
       barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
@@ -4038,18 +3588,21 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
 #pragma unroll 1
     for (int box = block * rings + ring; box < a.all_boxes; box += blocks * rings) {
       Place p(a, box, share);
+      // What the stores make of the thread's number is worth no register while products run.
+      int writer = thread;
+      asm volatile("" : "+r"(writer));
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
       // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
       if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
-      const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1
       for (int tap = 0; tap < LOOP_TAPS; ++tap) {
-        int depth;
+        int depth = origin_d(p);
         if (depth_loop && !source_depth(a, p.q[0], tap, depth)) continue;
+        const u32 before = slack(a, p, depth) * static_cast<int>(sizeof(Element));
 #pragma unroll 1
         for (int chunk = 0; chunk < chunks; ++chunk) {
           barrier_wait(full + 8 * stage, parity);
@@ -4087,9 +3640,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
         p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
       }
       if constexpr (DIRECT)
-        store_direct(a, operands, p, acc, spots, thread);
+        store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
     let_next_begin();
   }
@@ -4560,6 +4113,7 @@ struct Closing {
   long long shares, share;  ///< Of a unit, and values of each.
   long long planes;         ///< norm: planes of a set.
   int team;                 ///< Threads that work together.
+  int backwards;            ///< 1: blocks begin with the last values.
 };
 
 }  // namespace upconv::arguments
@@ -4621,6 +4175,12 @@ struct Indices<true> {
 typedef Indices<config::WIDE>::Index Index;
 
 constexpr int THREADS = 256;
+
+/// The number of a block in the order of the values. From the last one on where the source has just been written, or
+/// read, from the first one on: a cache still holds its end.
+__device__ __forceinline__ u32 block_number(const Closing& a) {
+  return a.backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+}
 
 /// NaN wins.
 template <class T>
@@ -4826,13 +4386,38 @@ struct Collected {
     merge(few);
   }
 
+  /// A sum over a team's threads, in all of them; `held`: a place for each warp.
+  static __device__ __forceinline__ T sum_over(T v, int team, T* held) {
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) v += __shfl_xor_sync(0xffffffffu, v, lanes);
+    if (team == 32) return v;
+    if (threadIdx.x % 32 == 0) held[threadIdx.x / 32] = v;
+    __syncthreads();
+    T all = held[0];
+#pragma unroll
+    for (int w = 1; w < THREADS / 32; ++w) all += held[w];
+    return all;
+  }
+
   __device__ __forceinline__ Collected shifted_down(int lanes) const {
     return {collect == MOMENTS ? __shfl_down_sync(0xffffffffu, count, lanes) : T(0),
             __shfl_down_sync(0xffffffffu, first, lanes),
             collect == MOMENTS || collect == EXPONENTIALS ? __shfl_down_sync(0xffffffffu, second, lanes) : T(0)};
   }
-  /// Of a team of 32 threads, a warp, or 256, the block, in its first thread.
+  /// Of a team of 32 threads, a warp, or 256, the block, in its first thread; moments in all.
   __device__ __forceinline__ void merge_team(int team) {
+    if constexpr (collect == MOMENTS) {
+      // One mean for all, then the distances from it: sums, which wait for no division after the other.
+      __shared__ T held_sums[3][THREADS / 32];
+      const T total = sum_over(count, team, held_sums[0]);
+      first = count == T(0) ? T(0) : first;
+      const T mean = sum_over(total == T(0) ? T(0) : first * (count / total), team, held_sums[1]);
+      const T distance = count == T(0) ? T(0) : first - mean;
+      second = sum_over(second + count * distance * distance, team, held_sums[2]);
+      first = mean;
+      count = total;
+      return;
+    }
 #pragma unroll
     for (int lanes = 16; lanes > 0; lanes /= 2) merge(shifted_down(lanes));
     if (team == 32) return;
@@ -4841,6 +4426,39 @@ struct Collected {
     __syncthreads();
     if (threadIdx.x == 0)
       for (int w = 1; w < THREADS / 32; ++w) merge(held[w]);
+  }
+};
+
+/// What a thread takes in batches, before its team's is merged: merged batch by batch, but moments, which are sums of
+/// distances from its first value. That is one of them, so the sums are no larger than what they are for.
+template <int collect, class T>
+struct Taken {
+  Collected<collect, T> all = Collected<collect, T>::none();
+  template <int most>
+  __device__ __forceinline__ void take(const T (&v)[most], int held, bool) {
+    all.take(v, held);
+  }
+  __device__ __forceinline__ Collected<collect, T> collected() const { return all; }
+};
+template <class T>
+struct Taken<MOMENTS, T> {
+  int count = 0;
+  T shift = T(0), sum = T(0), squares = T(0);
+  template <int most>
+  __device__ __forceinline__ void take(const T (&v)[most], int held, bool first) {
+    if (first) shift = finite_or_zero(v[0]);
+#pragma unroll
+    for (int k = 0; k < most; ++k) {
+      const T distance = k < held ? v[k] - shift : T(0);
+      sum += distance;
+      squares += distance * distance;
+    }
+    count += held;
+  }
+  __device__ __forceinline__ Collected<MOMENTS, T> collected() const {
+    if (count == 0) return Collected<MOMENTS, T>::none();
+    const T n = T(count), mean = sum / n, rest = squares - sum * mean;
+    return {n, shift + mean, rest < T(0) ? T(0) : rest};  // NaN stays
   }
 };
 
@@ -4862,42 +4480,53 @@ __device__ __forceinline__ S reduced(const Collected<collect, T>& c, int as, i64
 // Host preamble: COLLECT, FINISH, AS (how a collected number becomes the result).
 #include "closing/collect.cuh"
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, sizeof(upconv::closing::S) == 4 ? 6 : 2)
     closing_parts(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
   typedef Collected<config::COLLECT, S> Collection;
   constexpr int most = config::POOL ? 4 : 8;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
-  const i64 index = i64(blockIdx.x) * teams + team;  // of all shares; a warp beyond the last does nothing
+  const i64 index = i64(block_number(a)) * teams + team;  // of all shares; a warp beyond the last does nothing
   if (index >= a.units * a.shares) return;
   const i64 unit = quotient(index, a.shares), share = index - unit * a.shares;
   const Index from = static_cast<Index>(share * a.share);
   const Index count = static_cast<Index>(a.length - from < a.share ? a.length - from : a.share);
   const Run run(a, unit * a.length + from, count);
-  Collection all = Collection::none();
-  for (Index i = lane; i < count; i += most * a.team) {
+  Taken<config::COLLECT, S> taken;
+  Index i = lane;
+  const int apart = a.team;
+  const auto inside = [&](int k) { return i + k * apart < count; };
+  const auto take = [&](auto&& value_of) {
     S v[most];
     int held = 0;
-    if (run.one_plane) {
-      Spot s = in_plane(run.plane, run.first);
 #pragma unroll
-      for (int k = 0; k < most; ++k) {
-        const bool inside = i + k * a.team < count;
-        s.inside = run.first + (inside ? i + k * a.team : i);
-        v[k] = value_if(inside, a, operands, s);
-        held += inside;
-      }
-    } else {
+    for (int k = 0; k < most; ++k) v[k] = value_of(k), held += inside(k);
+    taken.take(v, held, i == lane);
+  };
+  const auto in_one_plane = [&](int k) {
+    Spot s = in_plane(run.plane, run.first);
+    s.inside = run.first + (inside(k) ? i + k * apart : i);
+    return value_if(inside(k), a, operands, s);
+  };
+  const auto anywhere = [&](int k) {
+    return value_if(inside(k), a, operands, run.at(a, inside(k) ? i + k * apart : 0));
+  };
+  if constexpr (config::POOL) {  // windows are long: as few copies of their code as can be
+    for (; i < count; i += most * apart) run.one_plane ? take(in_one_plane) : take(anywhere);
+  } else if (run.one_plane) {
+    const Spot s = in_plane(run.plane, run.first);
+    for (; inside(most - 1); i += most * apart) {
+      S v[most];
 #pragma unroll
-      for (int k = 0; k < most; ++k) {
-        const bool inside = i + k * a.team < count;
-        v[k] = value_if(inside, a, operands, run.at(a, inside ? i + k * a.team : 0));
-        held += inside;
-      }
+      for (int k = 0; k < most; ++k) v[k] = value(a, operands, s.n, s.channel, s.inside + i + k * apart);
+      taken.take(v, most, i == lane);
     }
-    all.take(v, held);
+    if (i < count) take(in_one_plane);
+  } else {
+    for (; i < count; i += most * apart) take(anywhere);
   }
+  Collection all = taken.collected();
   all.merge_team(a.team);
   if (lane != 0) return;
   if constexpr (config::FINISH) {
@@ -4919,8 +4548,10 @@ extern "C" __global__ void __launch_bounds__(256)
 // A set is what shares mean and variance: a group of channels of one sample, or (BATCH) a channel of all samples; a
 // team, a warp or a block, works on one. A table that is there already is applied to the moments first, so that norms
 // without anything between them need the values once. Sums of moments in double.
+// Where each plane is moved to a mean of 0 next (CENTERED), that is part of it: a plane's own mean takes the place of
+// the set's.
 // Host preamble: BATCH, PER (planes of a group), CHANNELS, TABLE (there is one already), WEIGHT, BIAS, CENTER (no
-// scale), EPS.
+// scale), CENTERED, EPS.
 #include "closing/collect.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 2) closing_norm(const upconv::arguments::Closing a) {
@@ -4933,9 +4564,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) closing_norm(const upconv::
   const i64 planes = config::BATCH ? a.planes : config::PER, parts = planes * a.shares;
   const auto plane_of = [&](i64 k) { return config::BATCH ? k * CHANNELS + set : set * config::PER + k; };
   const S* table = static_cast<const S*>(a.tables[0]);
-  Moments m = Moments::none();
-  for (i64 i = lane; i < parts; i += a.team) {
-    const i64 k = quotient(i, a.shares), share = i - k * a.shares, plane = plane_of(k);
+  // The moments of a share of a plane.
+  const auto moments = [&](i64 plane, i64 share) {
     const S* part = static_cast<const S*>(a.parts) + 2 * (plane * a.shares + share);
     const i64 left = a.length - share * a.share;
     Moments one = {double(left < a.share ? left : a.share), double(part[0]), double(part[1])};
@@ -4944,19 +4574,15 @@ extern "C" __global__ void __launch_bounds__(256, 2) closing_norm(const upconv::
       one.first = (one.first - double(t[0])) * double(t[1]) + double(t[2]);
       one.second *= double(t[1]) * double(t[1]);
     }
-    m.merge(one);
+    return one;
+  };
+  Moments m = Moments::none();
+  for (i64 i = lane; i < parts; i += a.team) {
+    const i64 k = quotient(i, a.shares);
+    m.merge(moments(plane_of(k), i - k * a.shares));
   }
   m.merge_team(a.team);
-  double mean = m.first, variance = m.second / m.count;
-  if (a.team == 32) {
-    mean = __shfl_sync(0xffffffffu, mean, 0);
-    variance = __shfl_sync(0xffffffffu, variance, 0);
-  } else {
-    __shared__ double both[2];
-    if (threadIdx.x == 0) both[0] = mean, both[1] = variance;
-    __syncthreads();
-    mean = both[0], variance = both[1];
-  }
+  const double mean = m.first, variance = m.second / m.count;
   const double inverse = config::CENTER ? 1.0 : 1.0 / sqrt(variance + config::EPS);
   if (a.saved && lane == 0)
     static_cast<S*>(a.saved)[2 * set] = S(mean), static_cast<S*>(a.saved)[2 * set + 1] = S(inverse);
@@ -4966,15 +4592,21 @@ extern "C" __global__ void __launch_bounds__(256, 2) closing_norm(const upconv::
     double scale = inverse, shift = 0.0;
     if constexpr (config::WEIGHT) scale *= double(to_float(static_cast<const Element*>(a.weight)[channel]));
     if constexpr (config::BIAS) shift = double(to_float(static_cast<const Element*>(a.bias)[channel]));
+    double middle = mean;
+    if constexpr (config::CENTERED) {
+      Moments own = Moments::none();
+      for (i64 share = 0; share < a.shares; ++share) own.merge(moments(plane, share));
+      middle = own.first, shift = 0.0;
+    }
     S* to = static_cast<S*>(a.table_out) + 3 * plane;
     if constexpr (config::TABLE) {
       const S* t = table + 3 * plane;
       const S r = t[0];
       const double s = double(t[1]), was = double(t[2]);
-      to[0] = r, to[1] = S(s * scale), to[2] = S((was - mean) * scale + shift);
+      to[0] = r, to[1] = S(s * scale), to[2] = S((was - middle) * scale + shift);
     } else {
-      const S r = S(mean);
-      to[0] = r, to[1] = S(scale), to[2] = S((double(r) - mean) * scale + shift);
+      const S r = S(middle);
+      to[0] = r, to[1] = S(scale), to[2] = S((double(r) - middle) * scale + shift);
     }
   }
 }
@@ -4990,7 +4622,7 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace upconv;
   using namespace upconv::closing;
   constexpr int each = config::POOL ? 2 : 8;
-  const i64 begin = i64(blockIdx.x) * (THREADS * each);
+  const i64 begin = i64(block_number(a)) * (THREADS * each);
   const Run run(a, begin, THREADS * each);
   const int thread = threadIdx.x;
   S v[each];
@@ -5682,94 +5314,6 @@ bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, vo
 
 }  // namespace upconv::launch
 """,
-    "launch/tiles.hpp": r"""// Launch of tiles.cuh for any batch and spatial size; the tile is fixed.
-#pragma once
-
-#include "arguments/tiles.cuh"
-#include "launch/sizes.hpp"
-
-namespace upconv::launch {
-
-/// What the kernel was specialised for, as far as a launch depends on it.
-struct TilesFixed {
-  bool backward = false, source_last = false, out_last = false, resident = false;
-  bool vectors = false;                          ///< Rows of the source may be copied several words at a time.
-  Int groups = 1, k = 1, n = 1;                  ///< Channels of source and result, a group.
-  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;  ///< Element strides of the weights.
-  Int stride_h = 1, stride_w = 1, padding_h = 0, padding_w = 0;
-  Int tile_rows = 1, tile_columns = 1, columns = 8;  ///< Positions of a block and its result channels.
-  Int threads = 384, shared_bytes = 0;
-
-  template <class Visit>
-  void visit(Visit&& field) {
-    field("backward", backward), field("source_last", source_last), field("out_last", out_last);
-    field("resident", resident), field("vectors", vectors);
-    field("groups", groups), field("k", k), field("n", n);
-    field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
-    field("stride_h", stride_h), field("stride_w", stride_w);
-    field("padding_h", padding_h), field("padding_w", padding_w);
-    field("tile_rows", tile_rows), field("tile_columns", tile_columns), field("columns", columns);
-    field("threads", threads), field("shared_bytes", shared_bytes);
-  }
-};
-
-struct TilesLaunch {
-  const char* refusal = nullptr;
-  arguments::Tiles<void> arguments{};
-  unsigned grid = 0;  ///< 0: nothing to do.
-  static constexpr Int workspace_bytes = 0;
-};
-
-inline TilesLaunch launch_of(const TilesFixed& f, const Sizes& s, int processors) {
-  TilesLaunch l;
-  const Int(&source)[3] = f.backward ? s.out : s.in;
-  const Int(&out)[3] = f.backward ? s.in : s.out;
-  for (int d = 0; d < 3; ++d)
-    if (source[d] > 1 << 30 || out[d] > 1 << 30) l.refusal = "a side longer than 2^30";
-  // Positions q of the phase grid: all of the result (dx), or those of which some phase is inside it.
-  const Int row_begin = f.backward ? 0 : f.padding_h / f.stride_h;
-  const Int row_end = f.backward ? s.in[1] : (s.out[1] - 1 + f.padding_h) / f.stride_h + 1;
-  const Int column_begin = f.backward ? 0 : f.padding_w / f.stride_w;
-  const Int column_end = f.backward ? s.in[2] : (s.out[2] - 1 + f.padding_w) / f.stride_w + 1;
-  const Int tiles_row = ceil_div(row_end - row_begin, f.tile_rows);
-  const Int tiles_column = ceil_div(column_end - column_begin, f.tile_columns);
-  const Int shares = f.groups * ceil_div(f.n, f.columns);
-  if (double(s.batch) * double(out[0]) * double(tiles_row) * double(tiles_column) * double(shares) >= 2147483648.0)
-    l.refusal = "2^31 tiles or more";
-  if (f.resident && shares > processors) l.refusal = "more blocks of weights than multiprocessors";
-  if (l.refusal) return l;
-
-  arguments::Tiles<void>& a = l.arguments;
-  a.src_strides = dense_strides(f.source_last, f.k * f.groups, source);
-  a.out_strides = dense_strides(f.out_last, f.n * f.groups, out);
-  a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
-  a.groups = static_cast<int>(f.groups);
-  a.src_d = static_cast<int>(source[0]), a.src_h = static_cast<int>(source[1]), a.src_w = static_cast<int>(source[2]);
-  a.out_d = static_cast<int>(out[0]), a.out_h = static_cast<int>(out[1]), a.out_w = static_cast<int>(out[2]);
-  a.first_row = static_cast<int>(row_begin);
-  a.first_column = static_cast<int>(column_begin);
-  a.tiles_row = static_cast<int>(tiles_row);
-  a.tiles_column = static_cast<int>(tiles_column);
-  const Int tiles = s.batch * out[0] * tiles_row * tiles_column;
-  a.tiles = static_cast<int>(f.resident ? tiles : tiles * shares);
-  l.grid = static_cast<unsigned>(f.resident ? shares * least(tiles, processors / shares) : least(a.tiles, processors));
-  return l;
-}
-
-template <class Start>
-bool run(const TilesFixed& f, const TilesLaunch& l, const Tensors& t, void*, Start&& start) {
-  if (l.grid == 0) return true;
-  arguments::Tiles<void> a = l.arguments;
-  a.src = t.a, a.w = t.b, a.bias = t.bias, a.out = t.out;
-  const auto may_copy = [&](int words) { return f.vectors && a.src_w % words == 0 && aligned(a.src, 4 * words); };
-  a.vector = may_copy(4) ? 4 : may_copy(2) ? 2 : 1;
-  a.pairs = a.out_w % 2 == 0 && aligned(a.out, 8);
-  void* list[] = {&a, operands_of(t)};
-  return start(0, Shape{l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)}, list);
-}
-
-}  // namespace upconv::launch
-""",
     "launch/tensor_map.hpp": r"""// What a tensor map is made from: a tensor in global memory and the box of it that one bulk copy moves. A launch fills
 // a TensorBoxes for its tensors and gives it to `encode_map(start, map, boxes)`, which whoever starts kernels defines
 // beside its Start (src/cuda/launching.hpp; exported files, export/text/tensor_map.cu).
@@ -5780,7 +5324,7 @@ bool run(const TilesFixed& f, const TilesLaunch& l, const Tensors& t, void*, Sta
 
 namespace upconv::launch {
 
-/// Of CUtensorMapDataType. What tf32 does when it rounds has not been measured.
+/// Of CUtensorMapDataType. tf32 rounds fp32 to the nearest, ties to even (measured on an H200).
 enum class MapElement : int { u8 = 0, u16 = 1, f16 = 6, f32 = 7, f64 = 8, bf16 = 9, tf32 = 11 };
 inline Int bytes_of(MapElement e) {
   return e == MapElement::u8 ? 1 : e == MapElement::f64 ? 8 : e == MapElement::f32 || e == MapElement::tf32 ? 4 : 2;
@@ -5867,6 +5411,7 @@ struct BoxesFixed {
   Int padding_d = 0, padding_h = 0, padding_w = 0;
   Int depth_taps = 1;    ///< Of the loop,
   Int depth_stride = 1;  ///< of which every so many reach a depth of the result.
+  Int depth_dilation = 1;
   Int source_words = 0;  ///< Room of a stage.
   Int shared_bytes = 0;
   Int streamed_bytes = 0;     ///< Weights of a stage, unless resident.
@@ -5890,15 +5435,21 @@ struct BoxesFixed {
     field("span_d", span_d), field("span_h", span_h), field("span_w", span_w);
     field("phases_d", phases_d), field("phases_h", phases_h), field("phases_w", phases_w);
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
-    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
+    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("depth_dilation", depth_dilation),
+        field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
     field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
 };
 
+/// How the source of a stage comes: by bulk copies, by copies of 16 bytes of rows wherever they lie, element by
+/// element.
+enum class Bring { bulk, rows, elements };
+
 /// Extents of boxes, in the order n, d, h, w, and what they cost.
 struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
+  Int pitch_h = 0, pitch_d = 0, pitch_c = 0, pitch_n = 0;  ///< Of the source in a stage, in elements.
   Int tiles = 0, lines = 0, line = 0;
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
@@ -5923,10 +5474,95 @@ inline BoxSpace box_space(const BoxesFixed& f, const Sizes& s) {
   return b;
 }
 
-/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
-inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector, Boxing& b) {
-  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
+/// The most words of one bank that lanes want at once of a fragment: 8 positions of 4 channels.
+inline int bank_conflicts(const BoxesFixed& f, Int pitch_c) {
+  Int words[32];
+  int count = 0, of_bank[32] = {}, most_of_one = 0;
+  for (Int lane = 0; lane < 32; ++lane) {
+    const Int word = (lane / 4 * f.step_w + lane % 4 * pitch_c) * f.element_bytes / 4;
+    bool known = false;
+    for (int i = 0; i < count; ++i) known = known || words[i] == word;
+    if (known) continue;
+    words[count++] = word;
+    if (++of_bank[word % 32] > most_of_one) most_of_one = of_bank[word % 32];
+  }
+  return most_of_one;
+}
+
+/// Pitches for rows that are copied from wherever they lie: they differ from the tensor's strides by multiples of 16
+/// bytes, so that these are copied as they lie in memory, and the copies of two rows do not meet.
+inline void lay_rows(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
   const Int unit = 16 / f.element_bytes;
+  const auto like = [&](Int least_pitch, Int stride) {
+    return least_pitch + ((stride - least_pitch) % unit + unit) % unit;
+  };
+  const Int of_h = space.source[3] % unit, of_d = of_h * space.source[2] % unit, of_c = of_d * space.source[1] % unit;
+  b.pitch_h = like(b.box[3] + unit - 1, of_h);
+  b.pitch_d = like(b.box[2] * b.pitch_h, of_d);
+  b.pitch_c = like(b.box[1] * b.pitch_d, of_c);
+  const auto finish = [&] { b.pitch_n = like(f.channels * b.pitch_c, of_c * (f.k * f.groups % unit)); };
+  finish();
+  const Int closest = b.pitch_c, banks = 128 / f.element_bytes;
+  int fewest = bank_conflicts(f, closest);
+  for (Int pitch = closest + unit; pitch < closest + banks; pitch += unit) {
+    if ((b.box[0] * f.channels * pitch + (of_h == 0 ? 0 : 2 * unit)) * f.element_bytes > 4 * f.source_words) break;
+    const int conflicts = bank_conflicts(f, pitch);
+    if (conflicts < fewest) fewest = conflicts, b.pitch_c = pitch;
+  }
+  finish();
+}
+
+/// Room of a stage's source: rows that do not all begin alike lie up to 15 bytes later.
+inline Int stage_elements(const BoxesFixed& f, Bring bring, const Boxing& b) {
+  const Int unit = 16 / f.element_bytes;
+  return b.box[0] * b.pitch_n + (bring == Bring::rows && b.pitch_h % unit != 0 ? unit : 0);
+}
+
+/// Boxes of whole pieces, which bulk copies fill, or elements.
+inline void lay_box(const BoxesFixed& f, Bring bring, Boxing& b) {
+  const Int unit = 16 / f.element_bytes;
+  b.box[3] = ceil_div(b.box[3] + (bring == Bring::bulk ? unit - 1 : 0), unit) * unit;
+  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
+  const auto apart = [&] {
+    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
+    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
+  };
+  const Int rows = b.box[2], width = b.box[3];
+  for (int more = 0; more < 8 && !apart(); ++more) {
+    b.box[3] = width + more % 4 * unit;
+    b.box[2] = rows + more / 4;
+  }
+  b.pitch_h = b.box[3];
+  b.pitch_d = b.pitch_h * b.box[2];
+  b.pitch_c = b.pitch_d * b.box[1];
+  b.pitch_n = b.pitch_c * f.channels;
+}
+
+/// Clocks of a multiprocessor that the copies of a stage's source take (docs/measured-hopper.md,
+/// docs/measured-cuda-boxes.md).
+inline double copy_clocks(const BoxesFixed& f, const BoxSpace& space, Bring bring, const Boxing& b) {
+  const Int lines = b.box[0] * b.box[1] * b.box[2];
+  const double bytes = double(lines * b.box[3] * f.channels * f.element_bytes);
+  if (bring == Bring::bulk) return bytes / 28.0;
+  if (bring == Bring::elements) return bytes / 13.0;
+  // A producer takes about five clocks an instruction. The warps of a ring run side by side, as the rings do, and share
+  // what copies memory.
+  const Int unit = 16 / f.element_bytes, of_ring = 128 / (f.shared ? 1 : f.warpgroups) / 32 * 32;
+  const Int pieces = (b.box[3] + 2 * unit - 2) / unit;
+  const double turns = double(ceil_div(lines * pieces, of_ring)), ends = double(ceil_div(lines * f.channels, of_ring));
+  const double ways = b.pitch_c % unit == 0 ? 1.0 : double(unit);
+  const double planes = lines == b.box[2] ? 0.0 : double(of_ring) / double(pieces * b.box[2]);  // from turn to turn
+  const double of_row = double(ceil_div(space.count[3], b.step[3])), at_ends = of_row > 2.0 ? 2.0 / of_row : 1.0;
+  const double turn = 60.0 + 9.0 * ways + 5.0 * double(f.channels) + 50.0 * planes + 9.0 * ways * at_ends;
+  const double issue = 4.6 * (130.0 + turns * turn + 100.0 * ends * at_ends) / (f.shared ? 1.0 : double(f.warpgroups));
+  const double copy = turns * double(of_ring / 32 * f.channels) * 5.0;
+  const double longest = issue > copy ? issue : copy;
+  return longest > bytes / 28.0 ? longest : bytes / 28.0;
+}
+
+/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
+inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b) {
+  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   b.clocks = -1.0;
   if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
   Int whole[4], reach[4];
@@ -5960,23 +5596,13 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   }
   for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
   if (f.depth_loop) b.box[1] = 1;
-  b.box[3] = ceil_div(b.box[3] + (vector < 2 ? 0 : vector - 1), unit) * unit;
-  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
-  const auto apart = [&] {
-    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
-    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
-  };
-  const Int rows = b.box[2], width = b.box[3];
-  for (int more = 0; more < 8 && !apart(); ++more) {
-    b.box[3] = width + more % 4 * unit;
-    b.box[2] = rows + more / 4;
-  }
-  Int elements = f.channels;
-  for (int d = 0; d < 4; ++d) {
-    elements *= b.box[d];
-    if (bulk && b.box[d] > 256) return;
-  }
-  if (elements * f.element_bytes > 4 * f.source_words) return;
+  if (bring == Bring::rows)
+    lay_rows(f, space, b);
+  else
+    lay_box(f, bring, b);
+  for (int d = 0; d < 4; ++d)
+    if (bring == Bring::bulk && b.box[d] > 256) return;
+  if (stage_elements(f, bring, b) * f.element_bytes > 4 * f.source_words) return;
 
   b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
             (f.depth_loop ? 1 : f.phases_d);
@@ -6003,19 +5629,30 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
   // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
   const double chain = 2.0 * f.clocks * stages + write;
-  const double load = source * double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
-                      double(f.streamed_bytes) * stages / 20.0;
-  const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
+  const double load = source * copy_clocks(f, space, bring, b) * stages + double(f.streamed_bytes) * stages / 20.0;
+  // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
+  // have ends once for all lines that follow each other.
+  const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
+  const double together = whole_lines ? double((f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h) : 1.0;
+  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
-  const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
-  b.clocks = one * double(ceil_div(b.tiles, workers)) *
-             (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
+  // Source and result come from memory once.
+  const double rounds = double(ceil_div(b.tiles, workers));
+  double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds,
+         source_elements = double(f.k);
+  double result_elements = double(f.n);
+  for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
+  memory *= source_elements + result_elements;
+  const double bound = longest > memory ? longest : memory;
+  const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
+  b.clocks = one * rounds * (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
 /// The cheapest boxes for these sizes.
-inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector) {
+inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
   const Int positions = 64 * f.segments, wide = f.wide ? 16 : 1;
   Boxing best;
   Int widths[16], count = 0;
@@ -6031,7 +5668,7 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
   const auto consider = [&](Int n, Int d, Int h, Int w) {
     Boxing b;
     b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.extent[3] = w;
-    weigh(f, space, processors, bulk, vector, b);
+    weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
   for (Int i = 0; i < count; ++i) {
@@ -6085,19 +5722,45 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
   }
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
   a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
-  a.pitch_h = static_cast<int>(b.box[3]);
-  a.pitch_d = static_cast<int>(b.box[3] * b.box[2]);
-  a.pitch_c = static_cast<int>(b.box[3] * b.box[2] * b.box[1]);
-  a.pitch_n = static_cast<int>(f.channels) * a.pitch_c;
+  a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);
+  a.pitch_c = static_cast<int>(b.pitch_c), a.pitch_n = static_cast<int>(b.pitch_n);
+  a.next_place[0] = static_cast<int>((b.pitch_d - b.box[2] * b.pitch_h) * f.element_bytes);
+  a.next_place[1] = static_cast<int>((b.pitch_n - b.box[1] * b.pitch_d) * f.element_bytes);
+  a.next_from[0] = (a.src_strides.d - b.box[2] * a.src_strides.h) * f.element_bytes;
+  a.next_from[1] = (a.src_strides.n - b.box[1] * a.src_strides.d) * f.element_bytes;
+  a.alike = a.src_strides.c % (16 / f.element_bytes) == 0;
   a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
 }
 
-/// Elements that a copy may bring, from how rows of the source lie; `address` is the tensor's.
-inline Int copy_width(const BoxesFixed& f, const BoxSpace& space, unsigned long long address) {
-  if (f.source_last) return f.element_bytes == 4 ? 1 : 0;
-  for (Int bytes = 16; bytes >= 4; bytes /= 2)
-    if (space.source[3] * f.element_bytes % bytes == 0 && address % bytes == 0) return bytes / f.element_bytes;
-  return 0;
+/// The box that a worker takes as its number `box` (kernels/boxes/balance.cuh).
+inline Int taken_box(const arguments::Boxes<void>& a, Int turn, Int box) {
+  const Int round = box / a.round, first = round * a.round;
+  return first > a.all_boxes - a.round ? box : first + (box - first + round * turn) % a.round;
+}
+
+/// Taps of the depth loop that reach depth d of y.
+inline Int taps_of_depth(const BoxesFixed& f, const BoxSpace& space, Int d) {
+  Int taps = 0;
+  for (Int tap = 0; tap < f.depth_taps; ++tap) {
+    const Int at = d + f.padding_d - tap * f.depth_dilation;
+    taps += at >= 0 && at % f.depth_stride == 0 && at / f.depth_stride < space.source[1];
+  }
+  return taps;
+}
+
+/// Clocks of the longest of some workers, in the first rounds.
+inline double longest(const BoxesFixed& f, const BoxSpace& space, const arguments::Boxes<void>& a, Int turn) {
+  const Int of_depth = Int{a.boxes[0]} * a.boxes[1], rounds = least(ceil_div(a.all_boxes, a.round), 64);
+  double most_clocks = 0.0;
+  for (Int worker = 0; worker < a.round; worker += ceil_div(a.round, 16)) {
+    double clocks = 0.0;
+    for (Int box = worker; box < least(a.all_boxes, rounds * a.round); box += a.round) {
+      const Int depth = taken_box(a, turn, box) / of_depth % a.boxes[2];
+      clocks += double(taps_of_depth(f, space, depth) * ceil_div(f.k, f.channels)) * f.clocks + f.store_clocks / 2;
+    }
+    most_clocks = clocks > most_clocks ? clocks : most_clocks;
+  }
+  return most_clocks;
 }
 
 inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors) {
@@ -6110,27 +5773,30 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (l.refusal) return l;
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
-  const auto grid = [&](const Boxing& b) {
+  const auto grid = [&](const Boxing& b, arguments::Boxes<void>& a) {
     const Int rings = f.shared ? 1 : f.warpgroups;
-    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.tiles, rings), processors / shares)));
+    const Int blocks = most(1, least(ceil_div(b.tiles, rings), processors / shares));
+    const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
+    a.round = static_cast<int>(round);
+    if (f.depth_loop && f.depth_stride > 1 && of_depth < round &&
+        longest(f, space, a, of_depth) < 0.95 * longest(f, space, a, 0))
+      a.turn = static_cast<int>(of_depth);
+    return static_cast<unsigned>(shares * blocks);
   };
-  const Int width = copy_width(f, space, 0);
-  const Boxing plain = best_boxing(f, space, processors, false, width);
+  const Boxing plain = best_boxing(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
   if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
   fill(f, space, plain, l.plain);
-  l.plain.vector = static_cast<int>(width);
-  l.plain_grid = l.grid = grid(plain);
+  l.plain_grid = l.grid = grid(plain, l.plain);
   l.clocks = plain.clocks;
-  if (width * f.element_bytes == 16) {
-    const Boxing bulk = best_boxing(f, space, processors, true, width);
+  if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
+    const Boxing bulk = best_boxing(f, space, processors, Bring::bulk);
     if (bulk.clocks >= 0.0) {
       l.may_bulk = true;
       fill(f, space, bulk, l.bulk);
       l.bulk.bulk = 1;
-      l.bulk.vector = static_cast<int>(width);
-      l.grid = grid(bulk);
+      l.grid = grid(bulk, l.bulk);
       l.clocks = bulk.clocks;
     }
   }
@@ -6159,9 +5825,6 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
   a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
   if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
-  if (!bulk && a.vector > 0)
-    while (a.vector > 1 && !aligned(a.src, a.vector * f.element_bytes)) a.vector /= 2;
-  if (!bulk && f.element_bytes == 2 && a.vector == 1) a.vector = 0;
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;
@@ -7066,57 +6729,76 @@ __device__ __forceinline__ S epilogue(S v) {
 }
 }  // namespace config
 """),
-    "tiles_0": ("UPCONV_HOPPER", "tiles.cuh", r"""#include "types.cuh"
+    "boxes_prepare_0": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
-constexpr bool backward = false;
 constexpr bool tf32 = true;
-constexpr bool has_bias = true;
-constexpr bool source_last = false;
-constexpr bool result_last = false;
-constexpr bool source_vectors = true;
-constexpr bool RESIDENT = true;
 constexpr int PARTS = 1;
 constexpr int K = 8;
 constexpr int N = 8;
 constexpr int NB = 8;
-constexpr int TAPS_HW = 9;
-constexpr int KD = 1;
-constexpr int SD = 1;
-constexpr int PD = 0;
-constexpr int DD = 1;
-constexpr int PH = 0;
-constexpr int PW = 0;
-constexpr int FIRST_H = -2;
-constexpr int FIRST_W = -4;
-constexpr int SOURCE_SH = 1;
-constexpr int SOURCE_SW = 1;
-constexpr int PLANES_H = 1;
-constexpr int PLANES_W = 1;
-__device__ constexpr int residue_h[] = {0};
-__device__ constexpr int residue_w[] = {0};
+constexpr int STEPS_K = 1;
+constexpr int LOOP_TAPS = 1;
+constexpr int SLOTS = 9;
+__device__ constexpr int slot_of_tap[] = {6, 3, 0, 7, 4, 1, 8, 5, 2};
+}
+"""),
+    "boxes_0": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+constexpr bool tf32 = true;
+constexpr int PARTS = 1;
+constexpr int K = 8;
+constexpr int N = 8;
+constexpr int NB = 8;
+constexpr int STEPS_K = 1;
+constexpr int LOOP_TAPS = 1;
+constexpr int SLOTS = 9;
+__device__ constexpr int slot_of_tap[] = {6, 3, 0, 7, 4, 1, 8, 5, 2};
+constexpr bool backward = false;
+constexpr bool has_bias = true;
+constexpr bool source_last = false;
+constexpr bool result_last = false;
+constexpr bool depth_loop = false;
+constexpr bool RESIDENT = true;
+constexpr bool SHARED = false;
+constexpr bool WIDE = false;
+constexpr bool LINE = false;
+constexpr bool DIRECT = false;
+constexpr bool EVERY_LANE = false;
+constexpr int GROUPS = 3;
+constexpr int TOGETHER = 2;
+constexpr int SEGMENTS = 1;
+constexpr int ROWS = 5;
+constexpr int MERGE = 1;
+constexpr int LOOP_STRIDE = 1;
+constexpr int LOOP_PADDING = 0;
+constexpr int LOOP_DILATION = 1;
+constexpr int STEP_D = 1;
+constexpr int OFFSET_D = 0;
+constexpr int PHASES_D = 1;
+constexpr int USED_D = 1;
+constexpr int PADDING_D = 0;
+__device__ constexpr int used_d[] = {0};
+constexpr int STEP_H = 1;
+constexpr int OFFSET_H = -2;
 constexpr int PHASES_H = 1;
+constexpr int USED_H = 1;
+constexpr int PADDING_H = 0;
+__device__ constexpr int used_h[] = {0};
+constexpr int STEP_W = 1;
+constexpr int OFFSET_W = -2;
 constexpr int PHASES_W = 1;
-__device__ constexpr int accumulator[] = {0};
-constexpr int USED_PHASES = 1;
-constexpr int ACCUMULATORS = 9;
-constexpr int SEGMENTS = 3;
-constexpr int SEGMENT_STEP = 16;
-constexpr int ROWS = 3;
-constexpr bool WARPS_DOWN = true;
-constexpr int GROUPS_ACROSS = 1;
-constexpr int GROUP_COLUMNS = 48;
-constexpr int TILE_ROWS = 24;
-constexpr int TILE_COLUMNS = 48;
-constexpr int PLANE_ROWS = 26;
-constexpr int PLANE_COLUMNS = 52;
-constexpr int PLANE_PITCH = 1352;
-constexpr int STAGES = 4;
-constexpr bool TURNS = false;
-constexpr int CONSUMERS = 2;
-constexpr int PRODUCERS = 128;
-constexpr int CONSUMER_REGISTERS = 208;
-constexpr int PRODUCER_REGISTERS = 80;
+constexpr int USED_W = 1;
+constexpr int PADDING_W = 0;
+__device__ constexpr int used_w[] = {0};
+__device__ constexpr int block_of[] = {0, 1, 2, 3, 4};
+constexpr int BLOCKS = 5;
+constexpr int FRAGMENTS = 21;
+constexpr int STAGES = 3;
+constexpr int SOURCE_WORDS = 4032;
+constexpr int CONSUMER_REGISTERS = 152;
+constexpr int PRODUCER_REGISTERS = 56;
 __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
   asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
     "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
@@ -7124,56 +6806,50 @@ __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], u
     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 }
 }
-#define UPCONV_PRODUCTS \
-  FRAGMENT(0, 2, 2) PRODUCT(0, 0, 8) \
-  FRAGMENT(1, 18, 2) PRODUCT(1, 3, 8) \
-  FRAGMENT(2, 34, 2) PRODUCT(2, 6, 8) \
-  FRAGMENT(3, 54, 2) PRODUCT(3, 0, 5) PRODUCT(3, 1, 8) \
-  FRAGMENT(4, 70, 2) PRODUCT(4, 3, 5) PRODUCT(4, 4, 8) \
-  FRAGMENT(5, 86, 2) PRODUCT(5, 6, 5) PRODUCT(5, 7, 8) \
-  FRAGMENT(6, 106, 2) PRODUCT(6, 0, 2) PRODUCT(6, 1, 5) PRODUCT(6, 2, 8) \
-  FRAGMENT(7, 122, 2) PRODUCT(7, 3, 2) PRODUCT(7, 4, 5) PRODUCT(7, 5, 8) \
-  FRAGMENT(8, 138, 2) PRODUCT(8, 6, 2) PRODUCT(8, 7, 5) PRODUCT(8, 8, 8) \
-  FRAGMENT(9, 158, 2) PRODUCT(9, 1, 2) PRODUCT(9, 2, 5) \
-  FRAGMENT(10, 174, 2) PRODUCT(10, 4, 2) PRODUCT(10, 5, 5) \
-  FRAGMENT(11, 190, 2) PRODUCT(11, 7, 2) PRODUCT(11, 8, 5) \
-  FRAGMENT(12, 210, 2) PRODUCT(12, 2, 2) \
-  FRAGMENT(13, 226, 2) PRODUCT(13, 5, 2) \
-  FRAGMENT(14, 242, 2) PRODUCT(14, 8, 2) \
-  FRAGMENT(15, 3, 2) PRODUCT(15, 0, 7) \
-  FRAGMENT(16, 19, 2) PRODUCT(16, 3, 7) \
-  FRAGMENT(17, 35, 2) PRODUCT(17, 6, 7) \
-  FRAGMENT(18, 55, 2) PRODUCT(18, 0, 4) PRODUCT(18, 1, 7) \
-  FRAGMENT(19, 71, 2) PRODUCT(19, 3, 4) PRODUCT(19, 4, 7) \
-  FRAGMENT(20, 87, 2) PRODUCT(20, 6, 4) PRODUCT(20, 7, 7) \
-  FRAGMENT(21, 107, 2) PRODUCT(21, 0, 1) PRODUCT(21, 1, 4) PRODUCT(21, 2, 7) \
-  FRAGMENT(22, 123, 2) PRODUCT(22, 3, 1) PRODUCT(22, 4, 4) PRODUCT(22, 5, 7) \
-  FRAGMENT(23, 139, 2) PRODUCT(23, 6, 1) PRODUCT(23, 7, 4) PRODUCT(23, 8, 7) \
-  FRAGMENT(24, 159, 2) PRODUCT(24, 1, 1) PRODUCT(24, 2, 4) \
-  FRAGMENT(25, 175, 2) PRODUCT(25, 4, 1) PRODUCT(25, 5, 4) \
-  FRAGMENT(26, 191, 2) PRODUCT(26, 7, 1) PRODUCT(26, 8, 4) \
-  FRAGMENT(27, 211, 2) PRODUCT(27, 2, 1) \
-  FRAGMENT(28, 227, 2) PRODUCT(28, 5, 1) \
-  FRAGMENT(29, 243, 2) PRODUCT(29, 8, 1) \
-  FRAGMENT(30, 4, 2) PRODUCT(30, 0, 6) \
-  FRAGMENT(31, 20, 2) PRODUCT(31, 3, 6) \
-  FRAGMENT(32, 36, 2) PRODUCT(32, 6, 6) \
-  FRAGMENT(33, 56, 2) PRODUCT(33, 0, 3) PRODUCT(33, 1, 6) \
-  FRAGMENT(34, 72, 2) PRODUCT(34, 3, 3) PRODUCT(34, 4, 6) \
-  FRAGMENT(35, 88, 2) PRODUCT(35, 6, 3) PRODUCT(35, 7, 6) \
-  FRAGMENT(36, 108, 2) PRODUCT(36, 0, 0) PRODUCT(36, 1, 3) PRODUCT(36, 2, 6) \
-  FRAGMENT(37, 124, 2) PRODUCT(37, 3, 0) PRODUCT(37, 4, 3) PRODUCT(37, 5, 6) \
-  FRAGMENT(38, 140, 2) PRODUCT(38, 6, 0) PRODUCT(38, 7, 3) PRODUCT(38, 8, 6) \
-  FRAGMENT(39, 160, 2) PRODUCT(39, 1, 0) PRODUCT(39, 2, 3) \
-  FRAGMENT(40, 176, 2) PRODUCT(40, 4, 0) PRODUCT(40, 5, 3) \
-  FRAGMENT(41, 192, 2) PRODUCT(41, 7, 0) PRODUCT(41, 8, 3) \
-  FRAGMENT(42, 212, 2) PRODUCT(42, 2, 0) \
-  FRAGMENT(43, 228, 2) PRODUCT(43, 5, 0) \
-  FRAGMENT(44, 244, 2) PRODUCT(44, 8, 0) \
+#define UPCONV_FRAGMENTS \
+  LOAD(0, 0, 0, 0, 0, 0) \
+  LOAD(1, 0, 0, 0, 1, 0) \
+  USE(0) PRODUCT(0, 0, 1, 0, 2) DONE \
+  LOAD(2, 0, 0, 0, 2, 0) \
+  USE(1) PRODUCT(1, 0, 1, 0, 1) PRODUCT(1, 1, 1, 0, 2) DONE \
+  LOAD(3, 0, 0, 0, 3, 0) \
+  USE(2) PRODUCT(2, 0, 1, 0, 0) PRODUCT(2, 1, 1, 0, 1) PRODUCT(2, 2, 1, 0, 2) DONE \
+  LOAD(4, 0, 0, 0, 4, 0) \
+  USE(3) PRODUCT(3, 1, 1, 0, 0) PRODUCT(3, 2, 1, 0, 1) PRODUCT(3, 3, 1, 0, 2) DONE \
+  LOAD(5, 0, 0, 0, 5, 0) \
+  USE(4) PRODUCT(4, 2, 1, 0, 0) PRODUCT(4, 3, 1, 0, 1) PRODUCT(4, 4, 1, 0, 2) DONE \
+  LOAD(6, 0, 0, 0, 6, 0) \
+  USE(5) PRODUCT(5, 3, 1, 0, 0) PRODUCT(5, 4, 1, 0, 1) DONE \
+  LOAD(7, 0, 0, 0, 0, 1) \
+  USE(6) PRODUCT(6, 4, 1, 0, 0) DONE \
+  LOAD(8, 0, 0, 0, 1, 1) \
+  USE(7) PRODUCT(7, 0, 1, 0, 5) DONE \
+  LOAD(9, 0, 0, 0, 2, 1) \
+  USE(8) PRODUCT(8, 0, 1, 0, 4) PRODUCT(8, 1, 1, 0, 5) DONE \
+  LOAD(10, 0, 0, 0, 3, 1) \
+  USE(9) PRODUCT(9, 0, 1, 0, 3) PRODUCT(9, 1, 1, 0, 4) PRODUCT(9, 2, 1, 0, 5) DONE \
+  LOAD(11, 0, 0, 0, 4, 1) \
+  USE(10) PRODUCT(10, 1, 1, 0, 3) PRODUCT(10, 2, 1, 0, 4) PRODUCT(10, 3, 1, 0, 5) DONE \
+  LOAD(12, 0, 0, 0, 5, 1) \
+  USE(11) PRODUCT(11, 2, 1, 0, 3) PRODUCT(11, 3, 1, 0, 4) PRODUCT(11, 4, 1, 0, 5) DONE \
+  LOAD(13, 0, 0, 0, 6, 1) \
+  USE(12) PRODUCT(12, 3, 1, 0, 3) PRODUCT(12, 4, 1, 0, 4) DONE \
+  LOAD(14, 0, 0, 0, 0, 2) \
+  USE(13) PRODUCT(13, 4, 1, 0, 3) DONE \
+  LOAD(15, 0, 0, 0, 1, 2) \
+  USE(14) PRODUCT(14, 0, 1, 0, 8) DONE \
+  LOAD(16, 0, 0, 0, 2, 2) \
+  USE(15) PRODUCT(15, 0, 1, 0, 7) PRODUCT(15, 1, 1, 0, 8) DONE \
+  LOAD(17, 0, 0, 0, 3, 2) \
+  USE(16) PRODUCT(16, 0, 1, 0, 6) PRODUCT(16, 1, 1, 0, 7) PRODUCT(16, 2, 1, 0, 8) DONE \
+  LOAD(18, 0, 0, 0, 4, 2) \
+  USE(17) PRODUCT(17, 1, 1, 0, 6) PRODUCT(17, 2, 1, 0, 7) PRODUCT(17, 3, 1, 0, 8) DONE \
+  LOAD(19, 0, 0, 0, 5, 2) \
+  USE(18) PRODUCT(18, 2, 1, 0, 6) PRODUCT(18, 3, 1, 0, 7) PRODUCT(18, 4, 1, 0, 8) DONE \
+  LOAD(20, 0, 0, 0, 6, 2) \
+  USE(19) PRODUCT(19, 3, 1, 0, 6) PRODUCT(19, 4, 1, 0, 7) DONE \
+  USE(20) PRODUCT(20, 4, 1, 0, 6) DONE \
 
-namespace config {
-constexpr int FRAGMENTS = 45;
-}
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace config {
@@ -7355,7 +7031,7 @@ __device__ __forceinline__ S epilogue(S v) {
 }
 }  // namespace config
 """),
-    "boxes_prepare_0": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
+    "boxes_prepare_1": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
 constexpr bool tf32 = true;
@@ -7369,7 +7045,7 @@ constexpr int SLOTS = 9;
 __device__ constexpr int slot_of_tap[] = {2, 5, 8, 1, 4, 7, 0, 3, 6};
 }
 """),
-    "boxes_0": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
+    "boxes_1": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
 constexpr bool tf32 = true;
@@ -7383,6 +7059,7 @@ constexpr int SLOTS = 9;
 __device__ constexpr int slot_of_tap[] = {2, 5, 8, 1, 4, 7, 0, 3, 6};
 constexpr bool backward = true;
 constexpr bool has_bias = false;
+constexpr bool source_last = false;
 constexpr bool result_last = false;
 constexpr bool depth_loop = false;
 constexpr bool RESIDENT = true;
@@ -7655,6 +7332,7 @@ constexpr bool BATCH = false;
 constexpr int PER = 8;
 constexpr bool TABLE = false;
 constexpr bool CENTER = false;
+constexpr bool CENTERED = false;
 constexpr bool WEIGHT = true;
 constexpr bool BIAS = true;
 constexpr double EPS = 0x1.4f8b588e368f1p-17;
@@ -7927,7 +7605,6 @@ __device__ __forceinline__ S pull(S v, S g, const upconv::arguments::Pull& p, co
 LAUNCH_HEADERS = [
     "launch/gather_mma.hpp",
     "launch/positions.hpp",
-    "launch/tiles.hpp",
     "launch/boxes.hpp",
     "launch/positions_weight.hpp",
     "launch/bias_sum.hpp",
@@ -8089,12 +7766,13 @@ struct forward_ieee_base_1 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, forward, tf32, hopper: cuda_tiles, tiles of 24x48 positions x 8 channels, 3x3 fragments a warp, weights resident, 4 stages, 197 KB
+// conv, forward, tf32, hopper: cuda_boxes, boxes of 1x1x1x52 positions with 5 rows x 8 channels, 1 segments, weights resident, 3 stages, source in bulk, 8 channels stored together, 3 warpgroups, 210 KB
 struct forward_tf32_hopper_2 {
-  static upconv::launch::TilesFixed fixed() {
-    upconv::launch::TilesFixed f;
-    f.resident = true;
-    f.vectors = true;
+  static upconv::launch::BoxesFixed fixed() {
+    upconv::launch::BoxesFixed f;
+    f.warpgroups = 3;
+    f.merge = 1;
+    f.rows = 5;
     f.groups = 8;
     f.k = 8;
     f.n = 8;
@@ -8102,12 +7780,19 @@ struct forward_tf32_hopper_2 {
     f.w_n = 9;
     f.w_tap = 1;
     f.w_group = 576;
-    f.tile_rows = 24;
-    f.tile_columns = 48;
-    f.shared_bytes = 202128;
+    f.offset_h = -2;
+    f.offset_w = -2;
+    f.span_h = 2;
+    f.span_w = 2;
+    f.source_words = 4032;
+    f.shared_bytes = 215424;
+    f.clocks = 744.83999999999992;
+    f.store_clocks = 2285.7142857142858;
+    f.share_bytes = 2304;
+    f.share_units = 144;
     return f;
   }
-  static Kernels kernels() { return {{address(tiles_0::tiles)}}; }
+  static Kernels kernels() { return {{address(boxes_prepare_0::boxes_prepare), address(boxes_0::boxes)}}; }
 };
 #endif
 
@@ -8201,7 +7886,7 @@ struct input_gradient_tf32_hopper_6 {
     f.share_units = 144;
     return f;
   }
-  static Kernels kernels() { return {{address(boxes_prepare_0::boxes_prepare), address(boxes_0::boxes)}}; }
+  static Kernels kernels() { return {{address(boxes_prepare_1::boxes_prepare), address(boxes_1::boxes)}}; }
 };
 #endif
 

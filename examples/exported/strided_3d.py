@@ -22,7 +22,7 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, forward, ieee          sm_90: cuda_positions
     conv, input gradient, tf32   other: cuda_gather_mma
     conv, input gradient, ieee   other: cuda_positions
-    conv, input gradient, tf32   sm_90: cuda_gather_mma
+    conv, input gradient, tf32   sm_90: cuda_boxes
     conv, input gradient, ieee   sm_90: cuda_positions
     conv, weight gradient, tf32  other: cuda_positions_weight
     conv, weight gradient, ieee  other: cuda_positions_weight
@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_3e64e2de938b"
+NAME = "upconv_6c2ec56662c3"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2221,6 +2221,14 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
                  "n"(bytes)
                  : "memory");
 }
+/// Where `wanted`: 16 bytes from memory, or zeros.
+__device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* from, bool inside) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
+          to),
+      "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
+      : "memory");
+}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
@@ -2507,19 +2515,39 @@ struct Boxes {
   int second[4];  ///< Where the next warpgroup's box lies from one's, where they share a source.
   int boxes[3];   ///< Boxes in w, h, d.
   int all_boxes;  ///< For one share of the result channels.
+  int round;      ///< Boxes that are worked on at once,
+  int turn;       ///< and those of one depth, by which rounds are turned (boxes/balance.cuh); 0: they are not.
   int line;       ///< LINE: columns of the result that a box writes of a row, at most.
   int box[4];     ///< Source elements of a stage: n, d, h, w.
   int pitch_h, pitch_d, pitch_c, pitch_n;  ///< Of the source in a stage, in elements.
-  int bulk;                                ///< 1: the source comes by bulk copies of `bulk_bytes`.
+  int next_place[2];       ///< Bytes from where the row after a plane's (a sample's) last would lie to the next one's
+  long long next_from[2];  ///< first, in a stage and in memory.
+  int bulk;                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
-  int vector;  ///< Copies begin at a multiple of so many elements, a power of two. 0: one at a time.
+  int alike;  ///< 1: rows of all channels begin equally far from multiples of 16 bytes.
 };
 
 }  // namespace upconv::arguments
 """,
+    "boxes/balance.cuh": r"""// Which box a worker (a block, or a ring of one) takes in each round. Where D is a loop, boxes of one depth take as
+// long as taps reach it, which repeats every few depths; a worker whose boxes are always as many depths apart may have
+// none but long ones. Then each round is turned by one depth more than the round before. Part of boxes.cuh.
+#pragma once
+
+namespace upconv {
+
+/// A permutation of the boxes of each whole round, as launch/boxes.hpp (taken_box) has it too.
+__device__ __forceinline__ int taken_box(const Arguments& a, int box) {
+  if (!depth_loop || a.turn == 0) return box;
+  const int round = box / a.round, first = round * a.round;
+  return first > a.all_boxes - a.round ? box : first + (box - first + round * a.turn) % a.round;
+}
+
+}  // namespace upconv
+""",
     "boxes/source.cuh": r"""// How the source of a stage gets into shared memory, as [n][channel][d][h][w] elements, zero outside of the tensor: by
-// one bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 4 to 16 bytes, else element by
-// element. Part of boxes.cuh.
+// one bulk copy where rows are multiples of 16 bytes, else by asynchronous copies of 16 bytes, or element by element
+// where the channels lie last. Part of boxes.cuh.
 #pragma once
 
 #include "boxes/weights.cuh"
@@ -2532,6 +2560,7 @@ struct Place {
   int n, q[3], group, column0;
 
   __device__ __forceinline__ Place(const Arguments& a, int box, int share) {
+    box = taken_box(a, box);
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
     // Neighbours in W run at the same time: they write parts of the same sectors.
@@ -2549,9 +2578,20 @@ __device__ __forceinline__ int origin_w(const Place& p) { return p.q[2] * STEP_W
 __device__ __forceinline__ int origin_h(const Place& p) { return p.q[1] * STEP_H + OFFSET_H; }
 __device__ __forceinline__ int origin_d(const Place& p) { return p.q[0] * STEP_D + OFFSET_D; }
 
-/// How far the first element of a stage lies before the source's origin: copies begin at multiples of their width.
-__device__ __forceinline__ int slack(const Arguments& a, const Place& p) {
-  return a.vector > 1 ? origin_w(p) & (a.vector - 1) : 0;
+/// Elements that a copy of 16 bytes brings.
+constexpr int unit = 16 / static_cast<int>(sizeof(Element));
+static_assert(channels % unit == 0, "chunks of channels begin alike");
+
+/// How far the first element of a stage lies from the stage's beginning: as far as it lies from a multiple of 16 bytes
+/// in memory. Pitches of the stage and strides of the tensor differ by multiples of `unit`, so whatever begins 16 bytes
+/// in memory begins 16 bytes in the stage.
+__device__ __forceinline__ int slack(const Arguments& a, const Place& p, int depth) {
+  if constexpr (source_last) return 0;
+  const Strides& s = a.src_strides;
+  const u32 at = static_cast<u32>(reinterpret_cast<u64>(a.src) / sizeof(Element)) + p.n * static_cast<u32>(s.n) +
+                 p.group * K * static_cast<u32>(s.c) + depth * static_cast<u32>(s.d) +
+                 origin_h(p) * static_cast<u32>(s.h) + origin_w(p);
+  return static_cast<int>(at & (unit - 1));
 }
 
 /// Source depth of an output depth and a tap of the depth loop; false when the tap does not reach it.
@@ -2596,37 +2636,185 @@ struct Walk {
 /// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes
 /// is an illegal instruction.)
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
-  copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place), origin_h(at.place), at.depth, at.chunk * channels,
-           at.place.n * a.groups + at.place.group);
+  copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
+           at.chunk * channels, at.place.n * a.groups + at.place.group);
 }
 
-/// `elements` at a time, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
-/// through registers.
-template <int elements>
-__device__ __forceinline__ void bring_by(const Arguments& a, const Walk& at, u32 to, int thread, int threads) {
-  constexpr int bytes = elements * static_cast<int>(sizeof(Element));
-  const int pieces = a.box[3] / elements, count = a.box[0] * a.box[1] * a.box[2] * pieces;
-  const int k0 = at.chunk * channels, left = K - k0;
-  const int w0 = origin_w(at.place) - slack(a, at.place), h0 = origin_h(at.place);
-  const Element* base = a.src + i64(at.place.n) * a.src_strides.n + (i64(at.place.group) * K + k0) * a.src_strides.c;
+constexpr int element_bytes = static_cast<int>(sizeof(Element));
+
+/// Where a box begins in a stage's first channel; it may lie outside of the tensor.
+struct Source {
+  const char* from;
+
+  /// For the next stage of a walk.
+  __device__ __forceinline__ void go(const Arguments& a, const Walk& at) {
+    if (at.chunk > 0) {
+      from += channels * a.src_strides.c * element_bytes;
+      return;
+    }
+    const Place& p = at.place;
+    from = reinterpret_cast<const char*>(a.src + i64(p.n) * a.src_strides.n + i64(p.group) * K * a.src_strides.c +
+                                         at.depth * a.src_strides.d + origin_h(p) * a.src_strides.h +
+                                         origin_w(p) * a.src_strides.w);
+  }
+};
+
+/// A walk over the rows of a box: where one begins in memory and in shared memory.
+struct Row {
+  const char* from;
+  u32 place;
+  int h = 0, d = 0, n = 0;
+
+  __device__ __forceinline__ Row(const Source& source, u32 to)
+      : from(source.from), place(to + (source_last ? 0 : static_cast<u32>(reinterpret_cast<u64>(source.from)) % 16)) {}
+  __device__ __forceinline__ void advance(const Arguments& a, int rows) {
+    h += rows;
+    place += rows * a.pitch_h * element_bytes;
+    from += rows * a.src_strides.h * element_bytes;
+    while (h >= a.box[2]) {
+      h -= a.box[2];
+      place += a.next_place[0];
+      from += a.next_from[0];
+      if (++d < a.box[1]) continue;
+      d = 0, ++n;
+      place += a.next_place[1];
+      from += a.next_from[1];
+    }
+  }
+  /// Whether the tensor has it.
+  __device__ __forceinline__ bool inside(const Arguments& a, const Walk& at) const {
+    return static_cast<u32>(origin_h(at.place) + h) < static_cast<u32>(a.src_size[1]) &&
+           static_cast<u32>(at.depth + d) < static_cast<u32>(a.src_size[0]) && at.place.n + n < a.samples;
+  }
+};
+
+/// Pieces (or places) of a row of a box.
+__device__ __forceinline__ int pieces_of(const Arguments& a) {
+  return source_last ? a.box[3] : (a.box[3] + 2 * unit - 2) / unit;
+}
+
+/// Which pieces of a box a thread brings: the first, and from one to the next.
+struct Portion {
+  int first, threads, line, piece, more_lines, more_pieces;
+
+  __device__ __forceinline__ Portion(int pieces, int thread, int threads)
+      : first(thread),
+        threads(threads),
+        line(thread / pieces),
+        piece(thread % pieces),
+        more_lines(threads / pieces),
+        more_pieces(threads % pieces) {}
+};
+
+/// Calls `bring` with the row and the piece of each piece of a portion.
+template <class Bring>
+__device__ __forceinline__ void for_pieces(const Arguments& a, const Portion& portion, Row row, Bring&& bring) {
+  const int pieces = pieces_of(a), count = a.box[0] * a.box[1] * a.box[2] * pieces;
+  if (portion.first >= count) return;
+  int piece = portion.piece;
+  row.advance(a, portion.line);
+#pragma unroll 1
+  for (int i = portion.first;;) {
+    bring(row, piece);
+    if ((i += portion.threads) >= count) return;
+    piece += portion.more_pieces;
+    const bool next = piece >= pieces;
+    if (next) piece -= pieces;
+    row.advance(a, portion.more_lines + next);
+  }
+}
+
+/// Rows wherever they lie, 16 bytes at a time, all channels of a piece in a row: a piece lies at a multiple of 16 bytes
+/// in memory and in the stage. Pieces that lie half in their row are left to bring_ends(); an `inner` box has none. Of
+/// `ways` channels each begins in its own way.
+template <int ways, bool inner>
+__device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source,
+                                           const Portion& portion, u32 to) {
+  const int left = K - at.chunk * channels, w0 = origin_w(at.place), width = a.src_size[2];
+  const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
+  const i64 stride = a.src_strides.c * element_bytes;
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int piece) {
+    const bool inside = row.inside(a, at);
+    const int column = piece * 16;
+    const char* start = row.from + column;
+    u32 begin = row.place + column;
+#pragma unroll
+    for (int first = 0; first < ways; ++first, start += stride, begin += pitch) {
+      const int skip = begin % 16, w = w0 + (column - skip) / element_bytes;
+      const bool whole = inner || (w >= 0 && w <= width - unit), none = !inner && (w <= -unit || w >= width);
+      const bool wanted = column - skip < box && (whole || none || !inside), read = inside && whole;
+      const char* from = start - skip;
+      u32 place = begin - skip;
+#pragma unroll
+      for (int c = first; c < channels; c += ways, from += ways * stride, place += ways * pitch)
+        copy_async_if(wanted, place, from, read && (K % channels == 0 || c < left));
+    }
+  });
+}
+
+/// A piece of which some columns, from `column` on, are of the row `from` and others zero.
+__device__ __forceinline__ void bring_piece(const Arguments& a, u32 place, const Element* from, int column,
+                                            bool wanted) {
+  const auto inside = [&](int j) { return wanted && column + j >= 0 && column + j < a.src_size[2]; };
+  if constexpr (sizeof(Element) == 4) {
+#pragma unroll
+    for (int j = 0; j < unit; ++j) copy_async<4>(place + 4 * j, inside(j) ? from + column + j : a.src, inside(j));
+  } else {
+    u16 v[unit];
+#pragma unroll
+    for (int j = 0; j < unit; ++j) v[j] = inside(j) ? reinterpret_cast<const u16*>(from)[column + j] : u16(0);
+#pragma unroll
+    for (int j = 0; j < unit; ++j) asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + 2 * j), "h"(v[j]) : "memory");
+  }
+}
+
+/// Whether all pieces of a box's rows lie in the tensor's.
+__device__ __forceinline__ bool inner_box(const Arguments& a, int w0) {
+  return w0 >= unit - 1 && w0 + a.box[3] + unit - 1 <= a.src_size[2];
+}
+
+/// What bring_rows() leaves: the piece that holds column 0 of a row, but not first, and the one that holds the row's
+/// end, but not last.
+__device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, const Source& source, u32 to, int thread,
+                                           int threads) {
+  const int w0 = origin_w(at.place), end = w0 + a.box[3], width = a.src_size[2];
+  const int count = a.box[0] * a.box[1] * a.box[2] * channels, left = K - at.chunk * channels;
+  Row row(source, to);
+  int line = 0;
 #pragma unroll 1
   for (int i = thread; i < count; i += threads) {
-    const int piece = i % pieces, line = i / pieces;
-    const int w = w0 + piece * elements, h_in = line % a.box[2], rest = line / a.box[2];
-    const int d_in = rest % a.box[1], n_in = rest / a.box[1], h = h0 + h_in, d = at.depth + d_in;
-    const bool inside = w >= 0 && w < a.src_size[2] && h >= 0 && h < a.src_size[1] && d >= 0 && d < a.src_size[0] &&
-                        at.place.n + n_in < a.samples;
-    const Element* from =
-        inside ? base + n_in * a.src_strides.n + d * a.src_strides.d + h * a.src_strides.h + w * a.src_strides.w
-               : a.src;
+    const int c = i % channels;
+    row.advance(a, i / channels - line);
+    line = i / channels;
+    if (!row.inside(a, at)) continue;
+    // Of column 0.
+    const u32 zero = row.place + static_cast<u32>(c * a.pitch_c - w0) * element_bytes;
+    const Element* from = reinterpret_cast<const Element*>(row.from) + c * a.src_strides.c - w0;
+    const int turn = static_cast<int>(zero % 16) / element_bytes, first = w0 - ((turn + w0) & (unit - 1));
+    const int head = -turn, tail = width - ((turn + width) & (unit - 1));
+    const bool wanted = K % channels == 0 || c < left;
+    if (head < 0 && head < end && head >= first)
+      bring_piece(a, zero + static_cast<u32>(head) * element_bytes, from, head, wanted);
+    if (tail < width && tail >= 0 && tail < end && tail >= first)
+      bring_piece(a, zero + static_cast<u32>(tail) * element_bytes, from, tail, wanted);
+  }
+}
+
+/// Element by element, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
+/// through registers.
+__device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, const Source& source,
+                                               const Portion& portion, u32 to) {
+  const int left = K - at.chunk * channels;
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int column) {
+    const bool inside =
+        row.inside(a, at) && static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
+    const Element* from = inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
     const i64 step = inside ? a.src_strides.c : 0;
-    const u32 place = to + (n_in * a.pitch_n + d_in * a.pitch_d + h_in * a.pitch_h + piece * elements) *
-                               static_cast<int>(sizeof(Element));
-    if constexpr (bytes >= 4) {
+    const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
+    if constexpr (element_bytes == 4) {
 #pragma unroll
       for (int c = 0; c < channels; ++c)
-        copy_async<bytes>(place + c * a.pitch_c * static_cast<int>(sizeof(Element)), from + c * step,
-                          inside && (K % channels == 0 || c < left));
+        copy_async<4>(place + c * pitch, from + c * step, inside && (K % channels == 0 || c < left));
     } else {
 #pragma unroll 1
       for (int k = 0; k < channels; k += 8) {
@@ -2637,26 +2825,31 @@ __device__ __forceinline__ void bring_by(const Arguments& a, const Walk& at, u32
                                                                : u16(0);
 #pragma unroll
         for (int c = 0; c < 8; ++c)
-          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * a.pitch_c * 2), "h"(v[c]) : "memory");
+          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place + (k + c) * pitch), "h"(v[c]) : "memory");
       }
     }
-  }
+  });
 }
 
-/// Without bulk copies: all threads of a ring's producers; each arrives at `full`.
-__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, u32 to, u32 full, int thread, int threads) {
-  constexpr int most = 16 / static_cast<int>(sizeof(Element));
-  if (a.vector == most)
-    bring_by<most>(a, at, to, thread, threads);
-  else if (a.vector == most / 2)
-    bring_by<most / 2>(a, at, to, thread, threads);
-  else if (sizeof(Element) == 2 && a.vector == 2)
-    bring_by<2>(a, at, to, thread, threads);
-  else {
-    bring_by<1>(a, at, to, thread, threads);
-    if constexpr (sizeof(Element) == 2) return barrier_arrive(full);  // written by plain stores
+/// Whether plain stores bring some of a stage, and copies others: such threads arrive twice.
+constexpr bool stores_too = sizeof(Element) == 2, copies_too = sizeof(Element) == 4 || !source_last;
+constexpr int arrivals = stores_too + copies_too;
+
+/// Without bulk copies: all threads of a ring's producers; each arrives `arrivals` times at `full`.
+__device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const Source& source, const Portion& portion,
+                                      u32 to, u32 full, int thread, int threads) {
+  if constexpr (source_last) {
+    bring_elements(a, at, source, portion, to);
+  } else {
+    const bool inner = inner_box(a, origin_w(at.place));
+    if (!inner) bring_ends(a, at, source, to, thread, threads);
+    if (a.alike)
+      inner ? bring_rows<1, true>(a, at, source, portion, to) : bring_rows<1, false>(a, at, source, portion, to);
+    else
+      inner ? bring_rows<unit, true>(a, at, source, portion, to) : bring_rows<unit, false>(a, at, source, portion, to);
   }
-  barrier_arrive_after_copies(full);
+  if constexpr (stores_too) barrier_arrive(full);
+  if constexpr (copies_too) barrier_arrive_after_copies(full);
 }
 
 }  // namespace upconv
@@ -3178,6 +3371,7 @@ constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
+#include "boxes/balance.cuh"
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
 #include "boxes/store_direct.cuh"
@@ -3309,6 +3503,8 @@ __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
   if (a.bulk && thread != 0) return;
+  const Portion own(pieces_of(a), thread, of_ring);
+  Source from;
   int stage = 0, parity = 1;
   for (Walk at(a, first, step, share); at.next(a);) {
     barrier_wait(empty + 8 * stage, parity);
@@ -3319,7 +3515,8 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
       bring_bulk(a, at, source, ready);
     } else {
       if (!RESIDENT && thread == 0) barrier_expect_only(ready, weight_bytes);
-      bring(a, at, source, ready, thread, of_ring);
+      from.go(a, at);
+      bring(a, at, from, own, source, ready, thread, of_ring);
     }
     if (!RESIDENT && thread == 0)
       bring_weights(a.weights, share, at.tap * steps + at.chunk * STEPS_K, STEPS_K, to, ready);
@@ -3339,7 +3536,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   const int block = blockIdx.x / shares, blocks = gridDim.x / shares;
   if (threadIdx.x == 0) {
     for (int s = 0; s < rings * STAGES; ++s) {
-      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring);
+      barrier_init(full0 + 8 * s, a.bulk ? 1 : of_ring * arrivals);
       barrier_init(empty0 + 8 * s, (SHARED ? 4 * GROUPS : 4) * arriving);
     }
     barrier_init(resident, 1);
@@ -3387,18 +3584,21 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
 #pragma unroll 1
     for (int box = block * rings + ring; box < a.all_boxes; box += blocks * rings) {
       Place p(a, box, share);
+      // What the stores make of the thread's number is worth no register while products run.
+      int writer = thread;
+      asm volatile("" : "+r"(writer));
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
 #pragma unroll
       for (int i = 0; i < BLOCKS * (NB / 2); ++i) acc[i] = 0.f;
       // Without a loop around the products the assembler would put zeros in between, and products in series (C7520).
       if constexpr (LOOP_TAPS * chunks == 1) hold(acc);
-      const u32 before = slack(a, p) * static_cast<int>(sizeof(Element));
       int held = -1;  // streamed weights: the stage whose products may still run
 #pragma unroll 1
       for (int tap = 0; tap < LOOP_TAPS; ++tap) {
-        int depth;
+        int depth = origin_d(p);
         if (depth_loop && !source_depth(a, p.q[0], tap, depth)) continue;
+        const u32 before = slack(a, p, depth) * static_cast<int>(sizeof(Element));
 #pragma unroll 1
         for (int chunk = 0; chunk < chunks; ++chunk) {
           barrier_wait(full + 8 * stage, parity);
@@ -3436,9 +3636,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
         p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
       }
       if constexpr (DIRECT)
-        store_direct(a, operands, p, acc, spots, thread);
+        store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, thread, turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
     let_next_begin();
   }
@@ -3976,7 +4176,7 @@ bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, vo
 
 namespace upconv::launch {
 
-/// Of CUtensorMapDataType. What tf32 does when it rounds has not been measured.
+/// Of CUtensorMapDataType. tf32 rounds fp32 to the nearest, ties to even (measured on an H200).
 enum class MapElement : int { u8 = 0, u16 = 1, f16 = 6, f32 = 7, f64 = 8, bf16 = 9, tf32 = 11 };
 inline Int bytes_of(MapElement e) {
   return e == MapElement::u8 ? 1 : e == MapElement::f64 ? 8 : e == MapElement::f32 || e == MapElement::tf32 ? 4 : 2;
@@ -4063,6 +4263,7 @@ struct BoxesFixed {
   Int padding_d = 0, padding_h = 0, padding_w = 0;
   Int depth_taps = 1;    ///< Of the loop,
   Int depth_stride = 1;  ///< of which every so many reach a depth of the result.
+  Int depth_dilation = 1;
   Int source_words = 0;  ///< Room of a stage.
   Int shared_bytes = 0;
   Int streamed_bytes = 0;     ///< Weights of a stage, unless resident.
@@ -4086,15 +4287,21 @@ struct BoxesFixed {
     field("span_d", span_d), field("span_h", span_h), field("span_w", span_w);
     field("phases_d", phases_d), field("phases_h", phases_h), field("phases_w", phases_w);
     field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
-    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("source_words", source_words);
+    field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("depth_dilation", depth_dilation),
+        field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
     field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
 };
 
+/// How the source of a stage comes: by bulk copies, by copies of 16 bytes of rows wherever they lie, element by
+/// element.
+enum class Bring { bulk, rows, elements };
+
 /// Extents of boxes, in the order n, d, h, w, and what they cost.
 struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
+  Int pitch_h = 0, pitch_d = 0, pitch_c = 0, pitch_n = 0;  ///< Of the source in a stage, in elements.
   Int tiles = 0, lines = 0, line = 0;
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
@@ -4119,10 +4326,95 @@ inline BoxSpace box_space(const BoxesFixed& f, const Sizes& s) {
   return b;
 }
 
-/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
-inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector, Boxing& b) {
-  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
+/// The most words of one bank that lanes want at once of a fragment: 8 positions of 4 channels.
+inline int bank_conflicts(const BoxesFixed& f, Int pitch_c) {
+  Int words[32];
+  int count = 0, of_bank[32] = {}, most_of_one = 0;
+  for (Int lane = 0; lane < 32; ++lane) {
+    const Int word = (lane / 4 * f.step_w + lane % 4 * pitch_c) * f.element_bytes / 4;
+    bool known = false;
+    for (int i = 0; i < count; ++i) known = known || words[i] == word;
+    if (known) continue;
+    words[count++] = word;
+    if (++of_bank[word % 32] > most_of_one) most_of_one = of_bank[word % 32];
+  }
+  return most_of_one;
+}
+
+/// Pitches for rows that are copied from wherever they lie: they differ from the tensor's strides by multiples of 16
+/// bytes, so that these are copied as they lie in memory, and the copies of two rows do not meet.
+inline void lay_rows(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
   const Int unit = 16 / f.element_bytes;
+  const auto like = [&](Int least_pitch, Int stride) {
+    return least_pitch + ((stride - least_pitch) % unit + unit) % unit;
+  };
+  const Int of_h = space.source[3] % unit, of_d = of_h * space.source[2] % unit, of_c = of_d * space.source[1] % unit;
+  b.pitch_h = like(b.box[3] + unit - 1, of_h);
+  b.pitch_d = like(b.box[2] * b.pitch_h, of_d);
+  b.pitch_c = like(b.box[1] * b.pitch_d, of_c);
+  const auto finish = [&] { b.pitch_n = like(f.channels * b.pitch_c, of_c * (f.k * f.groups % unit)); };
+  finish();
+  const Int closest = b.pitch_c, banks = 128 / f.element_bytes;
+  int fewest = bank_conflicts(f, closest);
+  for (Int pitch = closest + unit; pitch < closest + banks; pitch += unit) {
+    if ((b.box[0] * f.channels * pitch + (of_h == 0 ? 0 : 2 * unit)) * f.element_bytes > 4 * f.source_words) break;
+    const int conflicts = bank_conflicts(f, pitch);
+    if (conflicts < fewest) fewest = conflicts, b.pitch_c = pitch;
+  }
+  finish();
+}
+
+/// Room of a stage's source: rows that do not all begin alike lie up to 15 bytes later.
+inline Int stage_elements(const BoxesFixed& f, Bring bring, const Boxing& b) {
+  const Int unit = 16 / f.element_bytes;
+  return b.box[0] * b.pitch_n + (bring == Bring::rows && b.pitch_h % unit != 0 ? unit : 0);
+}
+
+/// Boxes of whole pieces, which bulk copies fill, or elements.
+inline void lay_box(const BoxesFixed& f, Bring bring, Boxing& b) {
+  const Int unit = 16 / f.element_bytes;
+  b.box[3] = ceil_div(b.box[3] + (bring == Bring::bulk ? unit - 1 : 0), unit) * unit;
+  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
+  const auto apart = [&] {
+    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
+    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
+  };
+  const Int rows = b.box[2], width = b.box[3];
+  for (int more = 0; more < 8 && !apart(); ++more) {
+    b.box[3] = width + more % 4 * unit;
+    b.box[2] = rows + more / 4;
+  }
+  b.pitch_h = b.box[3];
+  b.pitch_d = b.pitch_h * b.box[2];
+  b.pitch_c = b.pitch_d * b.box[1];
+  b.pitch_n = b.pitch_c * f.channels;
+}
+
+/// Clocks of a multiprocessor that the copies of a stage's source take (docs/measured-hopper.md,
+/// docs/measured-cuda-boxes.md).
+inline double copy_clocks(const BoxesFixed& f, const BoxSpace& space, Bring bring, const Boxing& b) {
+  const Int lines = b.box[0] * b.box[1] * b.box[2];
+  const double bytes = double(lines * b.box[3] * f.channels * f.element_bytes);
+  if (bring == Bring::bulk) return bytes / 28.0;
+  if (bring == Bring::elements) return bytes / 13.0;
+  // A producer takes about five clocks an instruction. The warps of a ring run side by side, as the rings do, and share
+  // what copies memory.
+  const Int unit = 16 / f.element_bytes, of_ring = 128 / (f.shared ? 1 : f.warpgroups) / 32 * 32;
+  const Int pieces = (b.box[3] + 2 * unit - 2) / unit;
+  const double turns = double(ceil_div(lines * pieces, of_ring)), ends = double(ceil_div(lines * f.channels, of_ring));
+  const double ways = b.pitch_c % unit == 0 ? 1.0 : double(unit);
+  const double planes = lines == b.box[2] ? 0.0 : double(of_ring) / double(pieces * b.box[2]);  // from turn to turn
+  const double of_row = double(ceil_div(space.count[3], b.step[3])), at_ends = of_row > 2.0 ? 2.0 / of_row : 1.0;
+  const double turn = 60.0 + 9.0 * ways + 5.0 * double(f.channels) + 50.0 * planes + 9.0 * ways * at_ends;
+  const double issue = 4.6 * (130.0 + turns * turn + 100.0 * ends * at_ends) / (f.shared ? 1.0 : double(f.warpgroups));
+  const double copy = turns * double(of_ring / 32 * f.channels) * 5.0;
+  const double longest = issue > copy ? issue : copy;
+  return longest > bytes / 28.0 ? longest : bytes / 28.0;
+}
+
+/// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
+inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b) {
+  const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   b.clocks = -1.0;
   if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
   Int whole[4], reach[4];
@@ -4156,23 +4448,13 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   }
   for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
   if (f.depth_loop) b.box[1] = 1;
-  b.box[3] = ceil_div(b.box[3] + (vector < 2 ? 0 : vector - 1), unit) * unit;
-  // Channels lie 8 or 24 words apart from each other's banks (16-bit elements: 4 more ways).
-  const auto apart = [&] {
-    const Int words = b.box[1] * b.box[2] * b.box[3] * f.element_bytes / 4 % 32;
-    return f.element_bytes == 4 ? words % 16 == 8 : words % 8 == 4 || words % 16 == 8;
-  };
-  const Int rows = b.box[2], width = b.box[3];
-  for (int more = 0; more < 8 && !apart(); ++more) {
-    b.box[3] = width + more % 4 * unit;
-    b.box[2] = rows + more / 4;
-  }
-  Int elements = f.channels;
-  for (int d = 0; d < 4; ++d) {
-    elements *= b.box[d];
-    if (bulk && b.box[d] > 256) return;
-  }
-  if (elements * f.element_bytes > 4 * f.source_words) return;
+  if (bring == Bring::rows)
+    lay_rows(f, space, b);
+  else
+    lay_box(f, bring, b);
+  for (int d = 0; d < 4; ++d)
+    if (bring == Bring::bulk && b.box[d] > 256) return;
+  if (stage_elements(f, bring, b) * f.element_bytes > 4 * f.source_words) return;
 
   b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
             (f.depth_loop ? 1 : f.phases_d);
@@ -4199,19 +4481,30 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, bo
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
   // One warpgroup has no more than half the tensor cores' rate, and none while it stores.
   const double chain = 2.0 * f.clocks * stages + write;
-  const double load = source * double(elements * f.element_bytes) * stages / (bulk ? 28.0 : 13.0) +
-                      double(f.streamed_bytes) * stages / 20.0;
-  const double store = set * double(b.lines * f.columns) * (line_bytes + (on_sectors || f.line ? 0.0 : 220.0)) / 17.0;
+  const double load = source * copy_clocks(f, space, bring, b) * stages + double(f.streamed_bytes) * stages / 20.0;
+  // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
+  // have ends once for all lines that follow each other.
+  const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
+  const double together = whole_lines ? double((f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h) : 1.0;
+  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
-  const double one = longest + 0.05 * (tensor + chain + load + store - longest) + 200.0;
-  b.clocks = one * double(ceil_div(b.tiles, workers)) *
-             (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
+  // Source and result come from memory once.
+  const double rounds = double(ceil_div(b.tiles, workers));
+  double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds,
+         source_elements = double(f.k);
+  double result_elements = double(f.n);
+  for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
+  memory *= source_elements + result_elements;
+  const double bound = longest > memory ? longest : memory;
+  const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
+  b.clocks = one * rounds * (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
 }
 
 /// The cheapest boxes for these sizes.
-inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, bool bulk, Int vector) {
+inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
   const Int positions = 64 * f.segments, wide = f.wide ? 16 : 1;
   Boxing best;
   Int widths[16], count = 0;
@@ -4227,7 +4520,7 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
   const auto consider = [&](Int n, Int d, Int h, Int w) {
     Boxing b;
     b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.extent[3] = w;
-    weigh(f, space, processors, bulk, vector, b);
+    weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
   for (Int i = 0; i < count; ++i) {
@@ -4281,19 +4574,45 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
   }
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
   a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
-  a.pitch_h = static_cast<int>(b.box[3]);
-  a.pitch_d = static_cast<int>(b.box[3] * b.box[2]);
-  a.pitch_c = static_cast<int>(b.box[3] * b.box[2] * b.box[1]);
-  a.pitch_n = static_cast<int>(f.channels) * a.pitch_c;
+  a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);
+  a.pitch_c = static_cast<int>(b.pitch_c), a.pitch_n = static_cast<int>(b.pitch_n);
+  a.next_place[0] = static_cast<int>((b.pitch_d - b.box[2] * b.pitch_h) * f.element_bytes);
+  a.next_place[1] = static_cast<int>((b.pitch_n - b.box[1] * b.pitch_d) * f.element_bytes);
+  a.next_from[0] = (a.src_strides.d - b.box[2] * a.src_strides.h) * f.element_bytes;
+  a.next_from[1] = (a.src_strides.n - b.box[1] * a.src_strides.d) * f.element_bytes;
+  a.alike = a.src_strides.c % (16 / f.element_bytes) == 0;
   a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
 }
 
-/// Elements that a copy may bring, from how rows of the source lie; `address` is the tensor's.
-inline Int copy_width(const BoxesFixed& f, const BoxSpace& space, unsigned long long address) {
-  if (f.source_last) return f.element_bytes == 4 ? 1 : 0;
-  for (Int bytes = 16; bytes >= 4; bytes /= 2)
-    if (space.source[3] * f.element_bytes % bytes == 0 && address % bytes == 0) return bytes / f.element_bytes;
-  return 0;
+/// The box that a worker takes as its number `box` (kernels/boxes/balance.cuh).
+inline Int taken_box(const arguments::Boxes<void>& a, Int turn, Int box) {
+  const Int round = box / a.round, first = round * a.round;
+  return first > a.all_boxes - a.round ? box : first + (box - first + round * turn) % a.round;
+}
+
+/// Taps of the depth loop that reach depth d of y.
+inline Int taps_of_depth(const BoxesFixed& f, const BoxSpace& space, Int d) {
+  Int taps = 0;
+  for (Int tap = 0; tap < f.depth_taps; ++tap) {
+    const Int at = d + f.padding_d - tap * f.depth_dilation;
+    taps += at >= 0 && at % f.depth_stride == 0 && at / f.depth_stride < space.source[1];
+  }
+  return taps;
+}
+
+/// Clocks of the longest of some workers, in the first rounds.
+inline double longest(const BoxesFixed& f, const BoxSpace& space, const arguments::Boxes<void>& a, Int turn) {
+  const Int of_depth = Int{a.boxes[0]} * a.boxes[1], rounds = least(ceil_div(a.all_boxes, a.round), 64);
+  double most_clocks = 0.0;
+  for (Int worker = 0; worker < a.round; worker += ceil_div(a.round, 16)) {
+    double clocks = 0.0;
+    for (Int box = worker; box < least(a.all_boxes, rounds * a.round); box += a.round) {
+      const Int depth = taken_box(a, turn, box) / of_depth % a.boxes[2];
+      clocks += double(taps_of_depth(f, space, depth) * ceil_div(f.k, f.channels)) * f.clocks + f.store_clocks / 2;
+    }
+    most_clocks = clocks > most_clocks ? clocks : most_clocks;
+  }
+  return most_clocks;
 }
 
 inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors) {
@@ -4306,27 +4625,30 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (l.refusal) return l;
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
-  const auto grid = [&](const Boxing& b) {
+  const auto grid = [&](const Boxing& b, arguments::Boxes<void>& a) {
     const Int rings = f.shared ? 1 : f.warpgroups;
-    return static_cast<unsigned>(shares * most(1, least(ceil_div(b.tiles, rings), processors / shares)));
+    const Int blocks = most(1, least(ceil_div(b.tiles, rings), processors / shares));
+    const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
+    a.round = static_cast<int>(round);
+    if (f.depth_loop && f.depth_stride > 1 && of_depth < round &&
+        longest(f, space, a, of_depth) < 0.95 * longest(f, space, a, 0))
+      a.turn = static_cast<int>(of_depth);
+    return static_cast<unsigned>(shares * blocks);
   };
-  const Int width = copy_width(f, space, 0);
-  const Boxing plain = best_boxing(f, space, processors, false, width);
+  const Boxing plain = best_boxing(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
   if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
   fill(f, space, plain, l.plain);
-  l.plain.vector = static_cast<int>(width);
-  l.plain_grid = l.grid = grid(plain);
+  l.plain_grid = l.grid = grid(plain, l.plain);
   l.clocks = plain.clocks;
-  if (width * f.element_bytes == 16) {
-    const Boxing bulk = best_boxing(f, space, processors, true, width);
+  if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
+    const Boxing bulk = best_boxing(f, space, processors, Bring::bulk);
     if (bulk.clocks >= 0.0) {
       l.may_bulk = true;
       fill(f, space, bulk, l.bulk);
       l.bulk.bulk = 1;
-      l.bulk.vector = static_cast<int>(width);
-      l.grid = grid(bulk);
+      l.grid = grid(bulk, l.bulk);
       l.clocks = bulk.clocks;
     }
   }
@@ -4355,9 +4677,6 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
   a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
   if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
-  if (!bulk && a.vector > 0)
-    while (a.vector > 1 && !aligned(a.src, a.vector * f.element_bytes)) a.vector /= 2;
-  if (!bulk && f.element_bytes == 2 && a.vector == 1) a.vector = 0;
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;
@@ -4644,7 +4963,7 @@ constexpr int NB = 8;
 constexpr int STEPS_K = 1;
 constexpr int LOOP_TAPS = 3;
 constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {5, 6, 3, 7, 8, 4, 1, 2, 0};
+__device__ constexpr int slot_of_tap[] = {8, 6, 7, 4, 0, 1, 5, 2, 3};
 }
 """),
     "boxes_0": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
@@ -4658,9 +4977,10 @@ constexpr int NB = 8;
 constexpr int STEPS_K = 1;
 constexpr int LOOP_TAPS = 3;
 constexpr int SLOTS = 9;
-__device__ constexpr int slot_of_tap[] = {5, 6, 3, 7, 8, 4, 1, 2, 0};
+__device__ constexpr int slot_of_tap[] = {8, 6, 7, 4, 0, 1, 5, 2, 3};
 constexpr bool backward = false;
 constexpr bool has_bias = false;
+constexpr bool source_last = false;
 constexpr bool result_last = false;
 constexpr bool depth_loop = true;
 constexpr bool RESIDENT = true;
@@ -4681,19 +5001,19 @@ constexpr int STEP_D = 1;
 constexpr int OFFSET_D = 0;
 constexpr int PHASES_D = 1;
 constexpr int USED_D = 1;
-constexpr int PADDING_D = 1;
+constexpr int PADDING_D = 0;
 __device__ constexpr int used_d[] = {0};
 constexpr int STEP_H = 1;
-constexpr int OFFSET_H = -1;
+constexpr int OFFSET_H = 0;
 constexpr int PHASES_H = 2;
 constexpr int USED_H = 2;
-constexpr int PADDING_H = 1;
+constexpr int PADDING_H = 0;
 __device__ constexpr int used_h[] = {0, 1};
 constexpr int STEP_W = 1;
-constexpr int OFFSET_W = -1;
+constexpr int OFFSET_W = 0;
 constexpr int PHASES_W = 2;
 constexpr int USED_W = 2;
-constexpr int PADDING_W = 1;
+constexpr int PADDING_W = 0;
 __device__ constexpr int used_w[] = {0, 1};
 __device__ constexpr int block_of[] = {0, 1, 2, 3};
 constexpr int BLOCKS = 8;
@@ -4712,20 +5032,20 @@ __device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], u
 #define UPCONV_FRAGMENTS \
   LOAD(0, 0, 0, 0, 0, 0) \
   LOAD(1, 1, 0, 0, 0, 0) \
-  USE(0) PRODUCT(0, 0, 1, 0, 0) DONE \
+  USE(0) PRODUCT(0, 0, 1, 0, 0) PRODUCT(0, 1, 1, 0, 1) PRODUCT(0, 2, 1, 0, 2) PRODUCT(0, 3, 1, 0, 3) DONE \
   LOAD(2, 0, 0, 0, 1, 0) \
-  USE(1) PRODUCT(1, 4, 1, 0, 0) DONE \
+  USE(1) PRODUCT(1, 4, 1, 0, 0) PRODUCT(1, 5, 1, 0, 1) PRODUCT(1, 6, 1, 0, 2) PRODUCT(1, 7, 1, 0, 3) DONE \
   LOAD(3, 1, 0, 0, 1, 0) \
-  USE(2) PRODUCT(2, 0, 1, 0, 3) PRODUCT(2, 2, 1, 0, 4) DONE \
+  USE(2) PRODUCT(2, 2, 1, 0, 6) PRODUCT(2, 3, 1, 0, 7) DONE \
   LOAD(4, 0, 0, 0, 0, 1) \
-  USE(3) PRODUCT(3, 4, 1, 0, 3) PRODUCT(3, 6, 1, 0, 4) DONE \
+  USE(3) PRODUCT(3, 6, 1, 0, 6) PRODUCT(3, 7, 1, 0, 7) DONE \
   LOAD(5, 1, 0, 0, 0, 1) \
-  USE(4) PRODUCT(4, 0, 1, 0, 1) PRODUCT(4, 1, 1, 0, 2) DONE \
+  USE(4) PRODUCT(4, 1, 1, 0, 4) PRODUCT(4, 3, 1, 0, 5) DONE \
   LOAD(6, 0, 0, 0, 1, 1) \
-  USE(5) PRODUCT(5, 4, 1, 0, 1) PRODUCT(5, 5, 1, 0, 2) DONE \
+  USE(5) PRODUCT(5, 5, 1, 0, 4) PRODUCT(5, 7, 1, 0, 5) DONE \
   LOAD(7, 1, 0, 0, 1, 1) \
-  USE(6) PRODUCT(6, 0, 1, 0, 5) PRODUCT(6, 1, 1, 0, 6) PRODUCT(6, 2, 1, 0, 7) PRODUCT(6, 3, 1, 0, 8) DONE \
-  USE(7) PRODUCT(7, 4, 1, 0, 5) PRODUCT(7, 5, 1, 0, 6) PRODUCT(7, 6, 1, 0, 7) PRODUCT(7, 7, 1, 0, 8) DONE \
+  USE(6) PRODUCT(6, 3, 1, 0, 8) DONE \
+  USE(7) PRODUCT(7, 7, 1, 0, 8) DONE \
 
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
@@ -4908,49 +5228,157 @@ __device__ __forceinline__ S epilogue(S v) {
 }
 }  // namespace config
 """),
-    "gather_mma_2": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
-#include "mma/taps.cuh"
+    "boxes_prepare_1": ("UPCONV_HOPPER", "boxes_prepare.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
-constexpr upconv::Mode MODE = upconv::Mode::tf32;
-constexpr bool FORWARD = false;
-constexpr upconv::Dimension DIM_D = {3, 2, 1, false};
-constexpr upconv::Dimension DIM_H = {3, 2, 1, false};
-constexpr upconv::Dimension DIM_W = {3, 2, 1, false};
-constexpr int DEPTH = 8;
-constexpr int COLUMNS = 8;
-constexpr int LOOP = 0;
-constexpr int W_DEEP = 27;
-constexpr int W_WIDE = 216;
-constexpr int W_D = 9;
-constexpr int W_H = 3;
-constexpr int W_W = 1;
-constexpr bool SOURCE_LAST = false;
-constexpr bool OUT_LAST = false;
-constexpr bool WEIGHT_LAST = false;
-constexpr bool HAS_BIAS = false;
-constexpr int TN = 1;
-constexpr int TD = 4;
-constexpr int TH = 8;
-constexpr int TW = 8;
-constexpr int MT = 2;
-constexpr int NT = 1;
-constexpr int WARPS_M = 8;
-constexpr int WARPS_N = 1;
-constexpr int WARPS_K = 1;
-constexpr int J = 1;
-constexpr int KC = 8;
-constexpr bool RESIDENT = true;
-constexpr int LW = 9;
-constexpr int NPAD = 0;
-constexpr int KPITCH = 3240;
-constexpr int SKEW = 0;
-constexpr bool STAGED = false;
-constexpr bool RAW_SOURCE = false;
-constexpr bool RAW_WEIGHT = false;
-constexpr int BLOCKS = 1;
-constexpr int FETCH_REGISTERS = 16;
+constexpr bool tf32 = true;
+constexpr int PARTS = 1;
+constexpr int K = 8;
+constexpr int N = 8;
+constexpr int NB = 8;
+constexpr int STEPS_K = 1;
+constexpr int LOOP_TAPS = 3;
+constexpr int SLOTS = 9;
+__device__ constexpr int slot_of_tap[] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
 }
+"""),
+    "boxes_1": ("UPCONV_HOPPER", "boxes.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+constexpr bool tf32 = true;
+constexpr int PARTS = 1;
+constexpr int K = 8;
+constexpr int N = 8;
+constexpr int NB = 8;
+constexpr int STEPS_K = 1;
+constexpr int LOOP_TAPS = 3;
+constexpr int SLOTS = 9;
+__device__ constexpr int slot_of_tap[] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+constexpr bool backward = true;
+constexpr bool has_bias = false;
+constexpr bool source_last = false;
+constexpr bool result_last = false;
+constexpr bool depth_loop = true;
+constexpr bool RESIDENT = true;
+constexpr bool SHARED = false;
+constexpr bool WIDE = true;
+constexpr bool LINE = false;
+constexpr bool DIRECT = true;
+constexpr bool EVERY_LANE = false;
+constexpr int GROUPS = 2;
+constexpr int TOGETHER = 1;
+constexpr int SEGMENTS = 4;
+constexpr int ROWS = 1;
+constexpr int MERGE = -1;
+constexpr int LOOP_STRIDE = 2;
+constexpr int LOOP_PADDING = 1;
+constexpr int LOOP_DILATION = 1;
+constexpr int STEP_D = 1;
+constexpr int OFFSET_D = 0;
+constexpr int PHASES_D = 1;
+constexpr int USED_D = 1;
+constexpr int PADDING_D = 0;
+__device__ constexpr int used_d[] = {0};
+constexpr int STEP_H = 2;
+constexpr int OFFSET_H = -1;
+constexpr int PHASES_H = 1;
+constexpr int USED_H = 1;
+constexpr int PADDING_H = 0;
+__device__ constexpr int used_h[] = {0};
+constexpr int STEP_W = 2;
+constexpr int OFFSET_W = -1;
+constexpr int PHASES_W = 1;
+constexpr int USED_W = 1;
+constexpr int PADDING_W = 0;
+__device__ constexpr int used_w[] = {0};
+__device__ constexpr int block_of[] = {0};
+constexpr int BLOCKS = 4;
+constexpr int FRAGMENTS = 36;
+constexpr int STAGES = 3;
+constexpr int SOURCE_WORDS = 9120;
+constexpr int CONSUMER_REGISTERS = 224;
+constexpr int PRODUCER_REGISTERS = 56;
+__device__ __forceinline__ void wgmma(float (&sum)[4], const unsigned (&a)[4], unsigned long long b) {
+  asm volatile("{.reg .pred keep; setp.ne.b32 keep, %9, 0;\n"
+    "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, keep, 1, 1;}"
+    : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
+}
+#define UPCONV_FRAGMENTS \
+  LOAD(0, 0, 0, 0, 0, 0) \
+  LOAD(1, 1, 0, 0, 0, 0) \
+  USE(0) PRODUCT(0, 0, 1, 0, 0) DONE \
+  LOAD(2, 2, 0, 0, 0, 0) \
+  USE(1) PRODUCT(1, 1, 1, 0, 0) DONE \
+  LOAD(3, 3, 0, 0, 0, 0) \
+  USE(2) PRODUCT(2, 2, 1, 0, 0) DONE \
+  LOAD(4, 0, 0, 0, 1, 0) \
+  USE(3) PRODUCT(3, 3, 1, 0, 0) DONE \
+  LOAD(5, 1, 0, 0, 1, 0) \
+  USE(4) PRODUCT(4, 0, 1, 0, 3) DONE \
+  LOAD(6, 2, 0, 0, 1, 0) \
+  USE(5) PRODUCT(5, 1, 1, 0, 3) DONE \
+  LOAD(7, 3, 0, 0, 1, 0) \
+  USE(6) PRODUCT(6, 2, 1, 0, 3) DONE \
+  LOAD(8, 0, 0, 0, 2, 0) \
+  USE(7) PRODUCT(7, 3, 1, 0, 3) DONE \
+  LOAD(9, 1, 0, 0, 2, 0) \
+  USE(8) PRODUCT(8, 0, 1, 0, 6) DONE \
+  LOAD(10, 2, 0, 0, 2, 0) \
+  USE(9) PRODUCT(9, 1, 1, 0, 6) DONE \
+  LOAD(11, 3, 0, 0, 2, 0) \
+  USE(10) PRODUCT(10, 2, 1, 0, 6) DONE \
+  LOAD(12, 0, 0, 0, 0, 1) \
+  USE(11) PRODUCT(11, 3, 1, 0, 6) DONE \
+  LOAD(13, 1, 0, 0, 0, 1) \
+  USE(12) PRODUCT(12, 0, 1, 0, 1) DONE \
+  LOAD(14, 2, 0, 0, 0, 1) \
+  USE(13) PRODUCT(13, 1, 1, 0, 1) DONE \
+  LOAD(15, 3, 0, 0, 0, 1) \
+  USE(14) PRODUCT(14, 2, 1, 0, 1) DONE \
+  LOAD(16, 0, 0, 0, 1, 1) \
+  USE(15) PRODUCT(15, 3, 1, 0, 1) DONE \
+  LOAD(17, 1, 0, 0, 1, 1) \
+  USE(16) PRODUCT(16, 0, 1, 0, 4) DONE \
+  LOAD(18, 2, 0, 0, 1, 1) \
+  USE(17) PRODUCT(17, 1, 1, 0, 4) DONE \
+  LOAD(19, 3, 0, 0, 1, 1) \
+  USE(18) PRODUCT(18, 2, 1, 0, 4) DONE \
+  LOAD(20, 0, 0, 0, 2, 1) \
+  USE(19) PRODUCT(19, 3, 1, 0, 4) DONE \
+  LOAD(21, 1, 0, 0, 2, 1) \
+  USE(20) PRODUCT(20, 0, 1, 0, 7) DONE \
+  LOAD(22, 2, 0, 0, 2, 1) \
+  USE(21) PRODUCT(21, 1, 1, 0, 7) DONE \
+  LOAD(23, 3, 0, 0, 2, 1) \
+  USE(22) PRODUCT(22, 2, 1, 0, 7) DONE \
+  LOAD(24, 0, 0, 0, 0, 2) \
+  USE(23) PRODUCT(23, 3, 1, 0, 7) DONE \
+  LOAD(25, 1, 0, 0, 0, 2) \
+  USE(24) PRODUCT(24, 0, 1, 0, 2) DONE \
+  LOAD(26, 2, 0, 0, 0, 2) \
+  USE(25) PRODUCT(25, 1, 1, 0, 2) DONE \
+  LOAD(27, 3, 0, 0, 0, 2) \
+  USE(26) PRODUCT(26, 2, 1, 0, 2) DONE \
+  LOAD(28, 0, 0, 0, 1, 2) \
+  USE(27) PRODUCT(27, 3, 1, 0, 2) DONE \
+  LOAD(29, 1, 0, 0, 1, 2) \
+  USE(28) PRODUCT(28, 0, 1, 0, 5) DONE \
+  LOAD(30, 2, 0, 0, 1, 2) \
+  USE(29) PRODUCT(29, 1, 1, 0, 5) DONE \
+  LOAD(31, 3, 0, 0, 1, 2) \
+  USE(30) PRODUCT(30, 2, 1, 0, 5) DONE \
+  LOAD(32, 0, 0, 0, 2, 2) \
+  USE(31) PRODUCT(31, 3, 1, 0, 5) DONE \
+  LOAD(33, 1, 0, 0, 2, 2) \
+  USE(32) PRODUCT(32, 0, 1, 0, 8) DONE \
+  LOAD(34, 2, 0, 0, 2, 2) \
+  USE(33) PRODUCT(33, 1, 1, 0, 8) DONE \
+  LOAD(35, 3, 0, 0, 2, 2) \
+  USE(34) PRODUCT(34, 2, 1, 0, 8) DONE \
+  USE(35) PRODUCT(35, 3, 1, 0, 8) DONE \
+
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
 namespace config {
@@ -5215,15 +5643,11 @@ struct forward_tf32_hopper_2 {
     f.w_n = 27;
     f.w_tap = 1;
     f.w_group = 1728;
-    f.offset_h = -1;
-    f.offset_w = -1;
     f.span_h = 1;
     f.span_w = 1;
     f.phases_h = 2;
     f.phases_w = 2;
     f.padding_d = 1;
-    f.padding_h = 1;
-    f.padding_w = 1;
     f.depth_taps = 3;
     f.depth_stride = 2;
     f.source_words = 4544;
@@ -5307,30 +5731,39 @@ struct input_gradient_ieee_base_5 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, input gradient, tf32, hopper: cuda_gather_mma, tf32, 1x4x8x8 positions x 8 columns, warps 8x1x1 of 32x8, depth 8 (weights resident), runs of 1, 1 blocks of 214736 bytes shared
+// conv, input gradient, tf32, hopper: cuda_boxes, boxes of 1x1x13x16 positions x 8 channels in a loop over depths, 4 segments, weights resident, 3 stages, source by copies, direct 4 channels stored together, 2 warpgroups, 224 KB
 struct input_gradient_tf32_hopper_6 {
-  static upconv::launch::GatherMmaFixed fixed() {
-    upconv::launch::GatherMmaFixed f;
-    f.forward = false;
+  static upconv::launch::BoxesFixed fixed() {
+    upconv::launch::BoxesFixed f;
+    f.backward = true;
+    f.depth_loop = true;
+    f.wide = true;
+    f.direct = true;
+    f.segments = 4;
     f.groups = 4;
-    f.source_channels = 32;
-    f.out_channels = 32;
-    f.weight_group = 1728;
-    f.stride_d = 2;
-    f.stride_h = 2;
-    f.stride_w = 2;
+    f.k = 8;
+    f.n = 8;
+    f.w_k = 27;
+    f.w_n = 216;
+    f.w_tap = 1;
+    f.w_group = 1728;
+    f.step_h = 2;
+    f.step_w = 2;
+    f.offset_h = -1;
+    f.offset_w = -1;
+    f.span_h = 2;
+    f.span_w = 2;
     f.padding_d = 1;
-    f.padding_h = 1;
-    f.padding_w = 1;
-    f.columns = 8;
-    f.tile_d = 4;
-    f.tile_h = 8;
-    f.tile_w = 8;
-    f.reach_d = 2;
-    f.shared_bytes = 214736;
+    f.depth_taps = 3;
+    f.source_words = 9120;
+    f.shared_bytes = 230016;
+    f.clocks = 1111.6800000000001;
+    f.store_clocks = 890.43478260869574;
+    f.share_bytes = 6912;
+    f.share_units = 432;
     return f;
   }
-  static Kernels kernels() { return {{address(gather_mma_2::gather_mma)}}; }
+  static Kernels kernels() { return {{address(boxes_prepare_1::boxes_prepare), address(boxes_1::boxes)}}; }
 };
 #endif
 
