@@ -57,6 +57,10 @@ constexpr Exception may_use_local_memory[] = {
     {"weight_mma.cuh", 320,
      "up to 96 on sm_90a, where sums take 128 to 144 of 255 registers and the measured times include it; on sm_80 the "
      "window of dy at a stride of 10, where nothing has been measured"},
+    {"weight_wgmma.cuh", 48,
+     "what 72 registers of a thread that copies do not hold, at the ends of boxes; up to 24 bytes on the level-1 "
+     "shapes, and "
+     "the measured times include it"},
     {"closing/columns.cuh", 8, "sm_80 alone, where a minimum of what an epilogue would give is looked for in training"},
     {"closing/parts.cuh", 8, "where a relu comes first (L2/61), ptxas stops at 40 registers of its own accord"},
     {"ordered_sum.cuh", 8, "fp64 only, where ptxas stops at 40 registers of its own accord"},
