@@ -170,7 +170,8 @@ struct Search {
       t.columns = columns;
       for (t.warpgroups = 2; t.warpgroups <= 3; ++t.warpgroups)
         for (t.fragments = 1; t.fragments <= 8; ++t.fragments) {
-          if (t.fragments * t.columns / 2 > (t.warpgroups == 2 ? 128 : 96)) break;
+          // Beside three warpgroups there are no registers for the places of more rows.
+          if (t.fragments * t.columns / 2 > (t.apart() ? 128 : 96) || (!t.apart() && t.fragments > 3)) break;
           if (t.tap_count() > rows(t)) continue;
           const int most = int(std::min<std::int64_t>(g.co, rows(t) / t.tap_count()));
           t.co = int(ceil_div<std::int64_t>(g.co, ceil_div<std::int64_t>(g.co, most)));
