@@ -65,6 +65,19 @@ int lines_of(const WeightAxis& axis, int box) {
   return lines;
 }
 
+std::vector<int> lines_of_taps(const Geometry& g, const std::array<int, 3>& taps, const std::array<int, 3>& box) {
+  const WeightAxis axis_d = weight_axis(taps[0], int(g.stride[0]), int(g.dilation[0]));
+  const WeightAxis axis_h = weight_axis(taps[1], int(g.stride[1]), int(g.dilation[1]));
+  const std::vector<int> first_d = starts(axis_d, box[0]), first_h = starts(axis_h, box[1]);
+  const int lines_h = lines_of(axis_h, box[1]);
+  std::vector<int> lines;
+  for (std::size_t d = 0; d < std::size_t(taps[0]); ++d)
+    for (std::size_t h = 0; h < std::size_t(taps[1]); ++h)
+      lines.push_back((first_d[std::size_t(axis_d.plane[d])] + axis_d.shift[d]) * lines_h +
+                      first_h[std::size_t(axis_h.plane[h])] + axis_h.shift[h]);
+  return lines;
+}
+
 std::string function_text(const char* name, const std::vector<int>& values) {
   std::string s = "__device__ constexpr int " + std::string(name) + "(int i) { return ";
   for (std::size_t i = 0; i + 1 < values.size(); ++i)
@@ -136,17 +149,11 @@ std::string weight_constants(const Request& request, const WeightShape& shape, c
 
   const WeightAxis axis_d = weight_axis(taps[0], int(g.stride[0]), int(g.dilation[0]));
   const WeightAxis axis_h = weight_axis(taps[1], int(g.stride[1]), int(g.dilation[1]));
-  const int lines_h = lines_of(axis_h, box[1]);
-  s += constant_text("LD", lines_of(axis_d, box[0])) + constant_text("LH", lines_h);
+  s += constant_text("LD", lines_of(axis_d, box[0])) + constant_text("LH", lines_of(axis_h, box[1]));
   s += origin_text("d_origin", axis_d, box[0], int(g.stride[0]));
   s += origin_text("h_origin", axis_h, box[1], int(g.stride[1]));
-  const std::vector<int> first_d = starts(axis_d, box[0]), first_h = starts(axis_h, box[1]);
-  std::vector<int> rows;
-  for (int d = 0; d < taps[0]; ++d)
-    for (int h = 0; h < taps[1]; ++h)
-      rows.push_back(((first_d[std::size_t(axis_d.plane[std::size_t(d)])] + axis_d.shift[std::size_t(d)]) * lines_h +
-                      first_h[std::size_t(axis_h.plane[std::size_t(h)])] + axis_h.shift[std::size_t(h)]) *
-                     line_elements);
+  std::vector<int> rows = lines_of_taps(g, taps, box);
+  for (int& row : rows) row *= line_elements;
   return s + function_text("row_offset", rows);
 }
 

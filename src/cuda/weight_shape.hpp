@@ -37,6 +37,9 @@ WeightAxis weight_axis(int taps, int stride, int dilation);
 /// Lines of a tile of dy for `box` positions.
 int lines_of(const WeightAxis& axis, int box);
 
+/// For every row of taps (D, H), the line of dy's tile that it reads at the box's first position.
+std::vector<int> lines_of_taps(const Geometry& geometry, const std::array<int, 3>& taps, const std::array<int, 3>& box);
+
 /// Ways to cut `kernel` taps into equal sets, the last perhaps shorter: taps of a set.
 std::vector<int> tap_sets(int kernel);
 

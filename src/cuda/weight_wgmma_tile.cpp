@@ -33,13 +33,7 @@ struct Search {
   /// How often, on average, a load of A meets a bank: lanes of eight rows and four positions of a line.
   [[nodiscard]] double conflicts(const WgmmaWeightTile& t, int span, int channel) const {
     const Geometry& g = shape.geometry;
-    const WeightAxis d = weight_axis(t.taps[0], int(g.stride[0]), int(g.dilation[0]));
-    const WeightAxis h = weight_axis(t.taps[1], int(g.stride[1]), int(g.dilation[1]));
-    const auto line_of = [](const WeightAxis& axis, int box, int tap) {
-      int at = axis.shift[std::size_t(tap)];
-      for (int p = 0; p < axis.plane[std::size_t(tap)]; ++p) at += box + axis.most[std::size_t(p)];
-      return at;
-    };
+    const std::vector<int> lines = lines_of_taps(g, t.taps, t.box);
     const int count = t.co * t.tap_count(), per_word = 4 / shape.element_bytes;
     int loads = 0, times = 0;
     // The pattern of rows repeats from channel to channel but for the channel's own place.
@@ -48,9 +42,7 @@ struct Search {
       std::array<std::vector<int>, 32> words;
       int worst = 1;
       for (int r = group * 8; r < group * 8 + 8 && r < count; ++r) {
-        const int tap = r % t.tap_count(), tw = tap % t.taps[2], th = tap / t.taps[2] % t.taps[1];
-        const int td = tap / (t.taps[2] * t.taps[1]);
-        const int line = line_of(d, t.box[0], td) * t.lines_h + line_of(h, t.box[1], th);
+        const int tap = r % t.tap_count(), tw = tap % t.taps[2], line = lines[std::size_t(tap / t.taps[2])];
         for (int c = 0; c < 4; ++c) {
           const std::int64_t element = std::int64_t(r / t.tap_count()) * channel + line * span + t.lead +
                                        tw * g.dilation[2] + c * (shape.element_bytes == 4 ? 1 : 2) * g.stride[2];
