@@ -136,8 +136,11 @@ struct Search {
         if (bh > 1 && bh / 2 >= g.in[1]) break;
         for (int bd = 1; bd <= 32 && bw * bh * bd <= 256; bd *= 2) {
           t.box = {bd, bh, bw};
-          if (bd > 1 && bd / 2 >= g.in[0] && t.positions() > step()) break;
-          if (t.positions() % step() != 0 || t.positions() / step() * t.fragments > 64) continue;
+          // Of fewer than four products a stage ptxas sees no pipeline (C7513). A box may be larger than the tensor
+          // for their sake.
+          const int products = t.positions() / step() * t.fragments;
+          if (bd > 1 && bd / 2 >= g.in[0] && products / 2 >= 4) break;
+          if (t.positions() % step() != 0 || products < 4 || products > 64) continue;
           t.lines_d = lines_of(axis_d, bd), t.lines_h = lines_of(axis_h, bh);
           t.span_read = t.span =
               round_up(int(g.stride[2]) * (bw - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1 + t.lead, q);
