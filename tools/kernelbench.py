@@ -170,7 +170,8 @@ def main() -> int:
     built, order = {}, []
     # Not forked: this process has used CUDA.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=spawn) as pool:
+    # A file is built by two compilers at once.
+    with ProcessPoolExecutor(max(1, len(os.sched_getaffinity(0)) // 2), mp_context=spawn) as pool:
         waiting = {pool.submit(prepare, name): name for name in wanted}
         for future in as_completed(waiting):
             name = waiting[future]

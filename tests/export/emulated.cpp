@@ -126,3 +126,16 @@ extern "C" __attribute__((visibility("default"))) const char* exported_running(c
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 #endif
+
+#ifdef EXPORTED_SUMS
+extern "C" __attribute__((visibility("default"))) const char* exported_tap_sums(int sums, int dimension, int gradient,
+                                                                                const void* from, void* to,
+                                                                                const long long* sizes, float scale,
+                                                                                int processors) {
+  const void* kernel = exported::tap_sums[sums].kernel(dimension, gradient != 0);
+  if (!kernel) return "a dimension that is not summed";
+  const cudaError_t error = exported::run_tap_sums(kernel, gradient != 0, from, to, sizes[0], sizes[1], sizes[2],
+                                                   sizes[3], scale, processors, nullptr);
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+#endif

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import itertools
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -55,6 +56,7 @@ def compiled(module, hopper: bool, folder: Path) -> Emulated:
         f"-DUPCONV_BASE={int(not hopper)}",
     ]
     defined += ["-DEXPORTED_CHAINS"] if hasattr(module, "CHAINS") else []
+    defined += ["-DEXPORTED_SUMS"] if hasattr(module, "SUMS") else []
     defined += ["-DEXPORTED_RUNNING"] if "upconv_update_running" in module.FUNCTIONS else []
     library = folder / f"source{next(_loaded)}.so"
     command = ["g++", *FLAGS, *defined, "-I", ROOT / "tests", "-I", ROOT / "tests/emulator/include", "-include", HEADER,
@@ -71,7 +73,8 @@ class Emulated:
         self.layers, self.hopper, self.library = module.LAYERS, hopper, library
         self.calls: list[tuple] = []
         self.module = module
-        for name in ("exported_run", "exported_chain_layer", "exported_chain_run", "exported_running"):
+        for name in ("exported_run", "exported_chain_layer", "exported_chain_run", "exported_running",
+                     "exported_tap_sums"):
             if hasattr(library, name):
                 getattr(library, name).restype = ctypes.c_char_p
 
@@ -133,6 +136,29 @@ class Emulated:
         averages = (_at(statistics), _at(mean), _at(variance), _at(batches), ctypes.c_double(momentum))
         error = self.library.exported_running(*averages, chain, _sizes([shape]), mean.numel())
         assert error is None, error
+
+    def upconv_tap_sums(self, x, sums):
+        return self._tap_sums(x, x.shape, sums, False)
+
+    def upconv_tap_sums_gradient(self, gradient, size, sums):
+        return self._tap_sums(gradient, size, sums, True)
+
+    def _tap_sums(self, t, size, sums, gradient):
+        layer = int(self.module.STEPS.split("TapSums tap_sums[] = {")[1].split("{")[1 + sums].split(",")[0])
+        rank, out, kernel = len(size) - 2, self._out(layer, size), self.layers[layer][3]
+        dims = self.module.SUMS[sums]
+        scale = 1.0 / math.prod(out[d - 2] for d in dims)
+        for d in sorted(dims, reverse=gradient):
+            shape = list(t.shape)
+            shape[d] = size[d] if gradient else kernel[d - 2]
+            to = torch.full(shape, float("nan"))
+            sizes = (ctypes.c_longlong * 4)(math.prod(shape[:d]), size[d], math.prod(shape[d + 1 :]), out[d - 2])
+            t = t.contiguous()
+            error = self.library.exported_tap_sums(sums, d + 1 - rank, int(gradient), _at(t), _at(to), sizes,
+                                                   ctypes.c_float(scale), PROCESSORS)  # fmt: skip
+            assert error is None, error
+            t, scale = to, 1.0
+        return t
 
     def _out(self, layer, size):
         _, _, _, kernel, stride, padding, output_padding, dilation, _, _ = self.layers[layer]

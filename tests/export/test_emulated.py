@@ -18,7 +18,7 @@ ALL = os.environ.get("UPCONV_EXPORT_ALL") == "1"
 #: In every run; the others, and what is built for compute capability 8.0 alone, with UPCONV_EXPORT_ALL=1.
 QUICK = [
     ("dense_2d", True), ("wide_2d", True), ("wide_far_2d", True), ("wide_3d", True), ("few_3d", True),
-    ("activated_2d", True), ("normed_2d", True), ("normed_2d", False),
+    ("activated_2d", True), ("normed_2d", True), ("normed_2d", False), ("averaged_2d", True), ("averaged_3d", True),
 ]  # fmt: skip
 CASES = [(name, hopper) for name in PROBLEMS for hopper in (True, False)] if ALL else QUICK
 
@@ -66,7 +66,7 @@ def test_values_and_gradients(name, hopper, tmp_path):
     assert settings == {True, False}
 
 
-LEVEL_2 = list(CHAINS) if ALL else [3, 15, 26, 38, 72, 89]
+LEVEL_2 = list(CHAINS) if ALL else [3, 13, 15, 26, 38, 42, 72, 89]
 
 
 @needs_emulator

@@ -47,11 +47,15 @@ def export(path: str | Path, *, base: str = "sm_80", keep_torch: bool = False) -
         forward = forward_of(model, inputs, layers)
     layers = _different(layers) if keep_torch else layers
     kernels = Kernels(base)
+    summed = {sums.layer for sums in forward.sums} if forward else set()
     for index, layer in enumerate(layers):
-        kernels.add(index, layer)
+        if index not in summed:
+            kernels.add(index, layer)
     if forward:
         for index, entry in enumerate(forward.entries):
             kernels.add_chain(index, entry, layers)
+        for index, sums in enumerate(forward.sums):
+            kernels.add_sums(index, sums, layers[sums.layer])
         if forward.normed:
             kernels.add_running()
     return _Writing(problem, model, arguments, inputs, layers, forward, kernels).text()
@@ -151,6 +155,7 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
                f"KERNELS = {{\n{entries}}}")  # fmt: skip
         chains = bool(self.forward and self.forward.entries)
         normed = chains and self.forward.normed
+        summed = bool(chains and self.forward.sums)
         headers = "".join(f'    "{name}",\n' for name in kernels.headers)
         yield f"LAUNCH_HEADERS = [\n{headers}]"
         maps = text_of("tensor_map.cu") if "launch/tensor_map.hpp" in kernels.sources() else ""
@@ -160,11 +165,14 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
         if chains:
             about += " The chains, and their passes."
             steps += f"\n{text_of('chain.cu')}\n{kernels.chain_table()}"
+        if summed:
+            about += " The sums that means need."
+            steps += f"\n{text_of('sums.cu')}\n{kernels.sums_table()}"
         if normed:
             steps += f"\n{text_of('running.cu')}"
         yield f"{about}\nSTEPS = {_raw(steps)}"
         yield f"DEFINITIONS = {_raw(_DEFINITIONS)}"
-        parts = (("glue", True), ("chain", chains), ("running", normed))
+        parts = (("glue", True), ("chain", chains), ("sums", summed), ("running", normed))
         glue = "\n".join(text_of(f"{n}.cpp") for n, used in parts if used)
         yield f"GLUE = {_raw(glue)}"
         yield f"PROTOTYPES = {_raw(_prototypes(glue))}"
@@ -176,9 +184,14 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
             rows = "".join(f"    ({e.layer}, {e.bias}, {e.wanted}),\n" for e in self.forward.entries)
             about = "#: Of every chain its layer, whether it has a bias, and its operands with a gradient, a bit each."
             yield f"{about}\nCHAINS = [\n{rows}]"
+        if summed:
+            about = "#: Dimensions that are summed, of every set of sums."
+            yield f"{about}\nSUMS = {[sums.dims for sums in self.forward.sums]!r}"
         yield text_of("runtime.py.in")
         if chains:
             yield text_of("chain.py.in")
+        if summed:
+            yield text_of("sums.py.in")
         if self.forward and self.forward.held:
             kinds = {HOLDERS[type(self.model.get_submodule(n))] for n in self.forward.held}
             if "_BatchNorm" in kinds:

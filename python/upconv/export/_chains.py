@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -13,11 +14,11 @@ import torch
 from torch import fx
 from torch import nn as torch_nn
 
-from .. import _chain, _fused_chain, _fusion, _nodes
+from .. import _algebra, _chain, _fused_chain, _fusion, _nodes
 from ._layers import Layer
 from ._refusal import Refusal
 
-__all__ = ["Entry", "Forward", "forward_of"]
+__all__ = ["Entry", "Forward", "Sums", "forward_of"]
 
 #: Norms, and the class of an exported file that holds their parameters.
 HOLDERS = {
@@ -26,6 +27,8 @@ HOLDERS = {
     torch_nn.InstanceNorm1d: "_InstanceNorm", torch_nn.InstanceNorm2d: "_InstanceNorm",
     torch_nn.InstanceNorm3d: "_InstanceNorm",
 }  # fmt: skip
+#: Taps of a dimension up to which its sums are made.
+_MOST_TAPS = 16
 #: What a view of a parameter may be called by.
 _VIEWS = ("view", "reshape", "unsqueeze", "squeeze", "flatten")
 
@@ -90,6 +93,15 @@ class Forward:
     absorbed: list[str] = field(default_factory=list)  #: modules whose work is in the kernels
     held: list[str] = field(default_factory=list)  #: norms
     normed: bool = False
+    sums: list[Sums] = field(default_factory=list)
+
+
+@dataclass
+class Sums:
+    """A layer whose result is only wanted as means over ``dims``: sums of its input go to a smaller layer."""
+
+    layer: int
+    dims: tuple[int, ...]  #: canonical: 2 .. rank + 1
 
 
 class _Tracer(fx.Tracer):
@@ -100,7 +112,8 @@ class _Tracer(fx.Tracer):
 
 
 def forward_of(model: torch_nn.Module, inputs: list, layers: list[Layer]) -> Forward:
-    """The model's forward as calls of chains. Raises Refusal that names what is none of theirs."""
+    """The model's forward as calls of chains; what their layers are besides the model's own is added to ``layers``.
+    Raises Refusal that names what is none of theirs."""
     original = model
     model = copy.deepcopy(model)
     for module in model.modules():
@@ -245,6 +258,17 @@ class _Reading:
         into = self.found.held if type(self.modules[target]) in HOLDERS else self.found.absorbed
         into.append(target)
 
+    def shorter(self, module, own: Layer, operands) -> _algebra.Reduced | None:
+        """The form without a convolution over what is averaged, where the chain has it and something follows."""
+        form = _algebra.without_convolution(module.chain)
+        if not isinstance(form, _algebra.Reduced) or module._norm[0] is not None:
+            return None
+        if not (form.chain.epilogue or form.chain.closing):
+            return None
+        if any(own.kernel[d - 2] > _MOST_TAPS for d in form.dims) or not form.holds(None, None, operands):
+            return None
+        return form
+
     def chain(self, node, module):
         x, weight, bias, *operands = node.args
         layer = next((i for i, each in enumerate(self.layers) if each.name == module.convolution), None)
@@ -262,7 +286,8 @@ class _Reading:
         for n, k, s, p, op, d in zip(own.size, own.kernel, own.stride, own.padding, own.output_padding, own.dilation,
                                      strict=True):  # fmt: skip
             out.append((n - 1) * s - 2 * p + d * (k - 1) + op + 1)
-        if 1 in out[2:]:
+        shorter = self.shorter(module, own, [self.known[a] for a in operands])
+        if 1 in [n for d, n in enumerate(out) if d >= 2 and (shorter is None or d not in shorter.dims)]:
             raise Refusal(f"{own.name} gives a result of size {tuple(out)}: one with a dimension of 1 is not told from "
                           "one that a step has reduced")  # fmt: skip
         tensors = [self.known[a] for a in operands]
@@ -282,7 +307,14 @@ class _Reading:
             self.lines.append(f"before = _chain({len(self.entries) - 1}, {x_text}, None, None{given})[0]")
             x_text = "before"
             chain = dataclasses.replace(chain, prologue=())
-        texts = [x_text, self.names[weight], "None" if bias is None else self.names[bias]]
+        weight_text = self.names[weight]
+        if shorter is not None:
+            self.lines.append(f"sums, weight = _summed({len(self.found.sums)}, {x_text}, {weight_text})")
+            x_text, weight_text = "sums", "weight"
+            self.found.sums.append(Sums(layer, shorter.dims))
+            own, chain, layer = _smaller(own, shorter), shorter.chain, len(self.layers)
+            self.layers.append(own)
+        texts = [x_text, weight_text, "None" if bias is None else self.names[bias]]
         texts += [self.names[a] for a in operands]
         number = len(self.entries)
         extra = [t for t in (norm.weight, norm.bias) if t is not None] if norm is not None else []
@@ -307,6 +339,22 @@ class _Reading:
         call += "".join(f".squeeze({d})" for d in sorted(chain.dropped, reverse=True))
         self.assign(node, call)
         self.words.append(f"{own.name}: {module.chain}")
+
+
+def _smaller(own: Layer, shorter: _algebra.Reduced) -> Layer:
+    """The layer that is left of one whose result is averaged."""
+    layer, summed = shorter.chain.layer, [d - 2 for d in shorter.dims]
+    return dataclasses.replace(
+        own,
+        name=f"means of {own.name}",
+        in_channels=own.in_channels * math.prod(own.kernel[i] for i in summed),
+        kernel=tuple(1 if i in summed else k for i, k in enumerate(own.kernel)),
+        stride=layer.stride,
+        padding=layer.padding,
+        output_padding=layer.output_padding,
+        dilation=layer.dilation,
+        size=tuple(1 if i in summed else n for i, n in enumerate(own.size)),
+    )
 
 
 def _same_place(modules, name, norm) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from .. import _chain, _ops  # noqa: F401  (loads the library)
-from ._chains import Entry
+from ._chains import Entry, Sums
 from ._layers import Layer
 
 __all__ = ["Kernels", "text_of"]
@@ -64,6 +64,8 @@ class Kernels:
         self.rows: list[Row] = []
         self.chains: list[str] = []  #: texts of the chains' structs and tables
         self.entries: list[str] = []  #: rows of the table of chains
+        self.sums_texts: list[str] = []
+        self.sums_entries: list[str] = []  #: rows of the table of sums
 
     def add(self, index: int, layer: Layer) -> None:
         forward = layer.as_torch_with_tf32()
@@ -123,6 +125,30 @@ class Kernels:
         text = '#include "types.cuh"\nnamespace config {\ntypedef float Element;\n}\n'
         for target, _ in TARGETS:
             self._kernel("closing/running.cuh", "closing_running", text, target)
+
+    def add_sums(self, index: int, sums: Sums, layer: Layer) -> None:
+        """The kernels of the dimensions that are summed."""
+        cases = ""
+        for d in sums.dims:
+            k, s, p, a = (v[d - 2] for v in (layer.kernel, layer.stride, layer.padding, layer.dilation))
+            text = '#include "types.cuh"\nnamespace config {\ntypedef float Element;\n'
+            numbers = (("TAPS", k), ("STRIDE", s), ("PADDING", p), ("DILATION", a))
+            text += "".join(f"constexpr int {name} = {value};\n" for name, value in numbers) + "}\n"
+            for target, _ in TARGETS:
+                space = self._kernel("tap_sums.cuh", "tap_sums", text, target).name
+            cases += f"    if (dimension == {d + 1 - layer.rank}) return gradient ? "
+            cases += f"address({space}::tap_sums_gradient) : address({space}::tap_sums);\n"
+        self.sums_texts.append(
+            f"struct sums_{index} {{\n  static const void* kernel(int dimension, bool gradient) {{\n{cases}"
+            "    return nullptr;\n  }\n};\n\n"
+        )
+        self.sums_entries.append(f"    {{{sums.layer}, &sums_{index}::kernel}},\n")
+
+    def sums_table(self) -> str:
+        """The sums, after the text that says what they are."""
+        table = "".join(self.sums_entries)
+        text = f"namespace exported {{\n\n{''.join(self.sums_texts)}constexpr TapSums tap_sums[] = {{\n{table}}};\n\n"
+        return text + "}  // namespace exported\n"
 
     def _step(self, index, layer, which, step, permitted, chain=None):
         """One step in both settings of TF32 (one where `permitted` is None) and for both targets."""
