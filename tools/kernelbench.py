@@ -73,7 +73,7 @@ def judge(name: str, args: argparse.Namespace) -> dict:
     problem, model = paths(name)
     table = Table()
     read(model, name.startswith("L3"), table)
-    judge = Judge(problem, model, table, seeds=args.seeds)
+    judge = Judge(problem, model, table, seeds=args.seeds, keep_torch=name.startswith("L3"))
     row = {"id": name}
     if not table.failed:
         judge.forward()

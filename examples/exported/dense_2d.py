@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_c1f73d39bca7"
+NAME = "upconv_d482372e097c"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -6468,22 +6468,27 @@ struct Layer {
 
 namespace exported {
 
-/// Makes a tensor map by the driver's function, which the runtime finds.
-inline bool encode_map(Start& start, upconv::arguments::TensorMap& map, const upconv::launch::TensorBoxes& boxes) {
-  typedef int (*Encode)(void*, int, unsigned, const void*, const unsigned long long*, const unsigned long long*,
-                        const unsigned*, const unsigned*, int, int, int, int);
+typedef int (*EncodeMap)(void*, int, unsigned, const void*, const unsigned long long*, const unsigned long long*,
+                         const unsigned*, const unsigned*, int, int, int, int);
+
+/// The driver's function that makes a tensor map, which the runtime finds; null: this driver has none.
+inline EncodeMap find_encode() {
   void* found = nullptr;
   cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+  cudaError_t error = cudaErrorInvalidValue;
 #if CUDART_VERSION >= 12050
-  start.error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result);
+  error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result);
 #elif CUDART_VERSION >= 12000
-  start.error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &result);
+  error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &result);
 #endif
-  if (start.error == cudaSuccess &&
-      (result != cudaDriverEntryPointSuccess || !found || upconv::launch::refusal_of(boxes) ||
-       reinterpret_cast<Encode>(found)(&map, int(boxes.element), unsigned(boxes.rank), boxes.base, boxes.sizes,
-                                       boxes.strides, boxes.box, boxes.steps, 0, int(boxes.swizzle), boxes.promotion,
-                                       0) != 0))
+  return error == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<EncodeMap>(found) : nullptr;
+}
+
+inline bool encode_map(Start& start, upconv::arguments::TensorMap& map, const upconv::launch::TensorBoxes& boxes) {
+  static const EncodeMap encode = find_encode();
+  if (!encode || upconv::launch::refusal_of(boxes) ||
+      encode(&map, int(boxes.element), unsigned(boxes.rank), boxes.base, boxes.sizes, boxes.strides, boxes.box,
+             boxes.steps, 0, int(boxes.swizzle), boxes.promotion, 0) != 0)
     start.error = cudaErrorInvalidValue;
   return start.error == cudaSuccess;
 }
@@ -6893,17 +6898,6 @@ void run(int64_t layer, Which which, bool tf32, const Sizes& sizes, const Tensor
               hint);
 }
 
-/// `y` channels last where `x` is, with the strides that torch gives dimensions of size 1 too.
-at::Tensor in_layout_of(const at::Tensor& x, const at::Tensor& y) {
-  const at::MemoryFormat format = x.suggest_memory_format();
-  const at::Tensor laid = y.contiguous(format);
-  if (format == at::MemoryFormat::ChannelsLast)
-    return laid.as_strided(laid.sizes(), c10::get_channels_last_strides_2d(laid.sizes()));
-  if (format == at::MemoryFormat::ChannelsLast3d)
-    return laid.as_strided(laid.sizes(), c10::get_channels_last_strides_3d(laid.sizes()));
-  return laid;
-}
-
 const Layer& layer_of(int64_t index) {
   TORCH_CHECK(index >= 0 && index < int64_t(sizeof layers / sizeof layers[0]), "this file has no layer ", index);
   return layers[index];
@@ -6930,7 +6924,7 @@ at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Te
   const at::Tensor dense_x = x.contiguous(), dense_w = w.contiguous(), dense_b = b.contiguous();
   run(layer, FORWARD, tf32, sizes,
       {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, y.data_ptr()}, x);
-  return in_layout_of(x, y);
+  return y.contiguous(x.suggest_memory_format());
 }
 
 at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std::vector<int64_t> input_size,
@@ -6946,7 +6940,7 @@ at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std:
   if (dx.numel() == 0) return dx;
   const at::Tensor dense_dy = dy.contiguous(), dense_w = w.contiguous();
   run(layer, INPUT_GRADIENT, tf32, sizes, {dense_dy.data_ptr(), dense_w.data_ptr(), nullptr, dx.data_ptr()}, dy);
-  return in_layout_of(dy, dx);
+  return dx.contiguous(dy.suggest_memory_format());
 }
 
 at::Tensor upconv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, int64_t layer, bool tf32) {
@@ -7029,20 +7023,23 @@ def kernel_source():
     return "\n".join([DEFINITIONS, text, launches, LAUNCH, STEPS])
 
 
-#: The compiled extension by compute capability.
+#: The compiled extension by device.
 _extensions = {}
 
 
 def _extension(x):
     """The kernels for the GPU that holds x, compiled at the first call."""
+    if x.device not in _extensions:
+        _extensions[x.device] = _build(_capability(x))
+    return _extensions[x.device]
+
+
+def _capability(x):
     if not torch.cuda.is_available() or torch.version.cuda is None:
         raise RuntimeError("ModelNew computes on an NVIDIA GPU, and torch finds none on this machine.")
     if not x.is_cuda:
         raise RuntimeError(f"ModelNew computes on CUDA tensors, but the input is on {x.device}.")
-    capability = torch.cuda.get_device_capability(x.device)
-    if capability not in _extensions:
-        _extensions[capability] = _build(capability)
-    return _extensions[capability]
+    return torch.cuda.get_device_capability(x.device)
 
 
 def _build(capability):
@@ -7079,8 +7076,8 @@ class _ConvTransposeFunction(torch.autograd.Function):
     def forward(ctx, x, weight, bias, layer):
         ctx.layer = layer
         ctx.save_for_backward(x, weight)
-        absent = weight.new_empty(0)
-        return _extension(x).upconv_forward(x, weight, absent if bias is None else bias, layer, _permits_tf32())
+        absent = weight.new_empty(0) if bias is None else bias
+        return _extension(x).upconv_forward(x, weight, absent, layer, _permits_tf32())
 
     @staticmethod
     @once_differentiable
@@ -7096,6 +7093,13 @@ class _ConvTransposeFunction(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = kernels.upconv_input_gradient(dy, weight, x.shape, ctx.layer, tf32)
         return dx, dw, db, None
+
+
+def _conv_transpose(x, weight, bias, layer):
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias) if t is not None):
+        return _ConvTransposeFunction.apply(x, weight, bias, layer)
+    absent = weight.new_empty(0) if bias is None else bias
+    return _extension(x).upconv_forward(x, weight, absent, layer, _permits_tf32())
 
 
 def _tuple(value, rank):
@@ -7149,7 +7153,7 @@ class _ConvTranspose(nn.Module):
     def forward(self, x):
         if x.dim() == self.rank + 1:  # without a batch
             return self(x.unsqueeze(0)).squeeze(0)
-        return _ConvTransposeFunction.apply(x, self.weight, self.bias, self.layer)
+        return _conv_transpose(x, self.weight, self.bias, self.layer)
 
 
 class _ConvTranspose1d(_ConvTranspose):

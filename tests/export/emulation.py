@@ -73,8 +73,13 @@ class Emulated:
         self.layers, self.hopper, self.library = module.LAYERS, hopper, library
         self.calls: list[tuple] = []
         self.module = module
-        for name in ("exported_run", "exported_chain_layer", "exported_chain_run", "exported_running",
-                     "exported_tap_sums"):
+        for name in (
+            "exported_run",
+            "exported_chain_layer",
+            "exported_chain_run",
+            "exported_running",
+            "exported_tap_sums",
+        ):
             if hasattr(library, name):
                 getattr(library, name).restype = ctypes.c_char_p
 

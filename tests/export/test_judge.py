@@ -7,7 +7,7 @@ import pytest
 import torch
 from problems import text
 
-from upconv.cli.check.judge import Judge
+from upconv.cli.check.judge import Judge, _unlike
 from upconv.cli.check.table import Table
 
 PROBLEM = text(2, 2, 4, 6, (5, 7), 3, "stride=2, padding=1")
@@ -81,3 +81,16 @@ def test_restores_torchs_switch(judged):
     before = torch.backends.cudnn.allow_tf32 if setting is None else setting
     judged(HONEST)
     assert before == (torch.backends.cudnn.allow_tf32 if setting is None else conv.fp32_precision)
+
+
+def test_as_far_from_model_as_model_itself_may_be():
+    """Where rounding errors of the inputs move Model's own result, so many elements may differ, and no more."""
+    expected = torch.linspace(1, 2, 100)
+
+    def moved(count):
+        return torch.where(torch.arange(100) < count, expected + 0.01, expected)
+
+    assert not _unlike(expected, expected, lambda: pytest.fail("Model ran without need"))
+    assert not _unlike(moved(2), expected, lambda: moved(2))
+    assert "2.0e-02" in _unlike(moved(2), expected, lambda: moved(1))
+    assert _unlike(moved(2), expected, lambda: expected)

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         return WITHOUT_GPU
     from upconv.cli.check.judge import Judge
 
-    judge = Judge(problem, args.model, table)
+    judge = Judge(problem, args.model, table, keep_torch=args.keep_torch)
     if table.failed:
         table.show()
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -43,27 +44,50 @@ class _Found:
     def __init__(self, floor: float):
         self.floor, self.allowed, self.worst, self.off, self.bad = floor, floor, 0.0, 0.0, []
 
-    def compare(self, got, expected, exact, what: str) -> None:
-        """ModelNew's result, Model's and Model's in float64; ``what``: the values they were computed from."""
+    def compare(self, got, expected, exact, nudged, what: str) -> None:
+        """ModelNew's result, Model's, Model's in float64, and what gives Model's for nudged inputs (see _unlike);
+        ``what``: the values they were computed from."""
         if got.shape != expected.shape or got.dtype != expected.dtype:
             self.bad.append(f"{what}: {tuple(got.shape)} {got.dtype}, not {tuple(expected.shape)} {expected.dtype}")
             return
-        if got.stride() != expected.stride():
+        if _layout(got) != _layout(expected):
             self.bad.append(f"{what}: strides {got.stride()}, not {expected.stride()}")
         error, of_old = _error(got, exact), _error(expected, exact)
         self.worst, self.allowed = max(self.worst, error), max(self.allowed, 2 * of_old)
         if not error <= max(self.floor, 2 * of_old):
             self.bad.append(f"{what}: {error:.1e} of the largest value from float64, Model {of_old:.1e}")
         self.off = max(self.off, (got - expected).abs().max().item())
-        if not torch.allclose(got, expected, atol=ATOL, rtol=RTOL):
-            part = 1 - torch.isclose(got, expected, atol=ATOL, rtol=RTOL).float().mean().item()
-            self.bad.append(f"{what}: {part:.1e} of the elements fail allclose(1e-4) to Model")
+        if wrong := _unlike(got, expected, nudged):
+            self.bad.append(f"{what}: {wrong}")
+
+
+def _unlike(got, expected, nudged) -> str:
+    """Why ``got`` is not Model's result, or nothing. Every element must be close to Model's; where some are not, no
+    more of them than of Model's own result for inputs that differ by rounding errors, which ``nudged()`` computes: of a
+    deep model in TF32 that can be a tenth."""
+    part = _far(got, expected)
+    if not part or part <= (own := _far(nudged(), expected)):
+        return ""
+    return f"{part:.1e} of the elements fail allclose(1e-4) to Model, {own:.1e} of Model's own with inputs nudged"
+
+
+def _far(a, b) -> float:
+    """The part of elements that are not close."""
+    return 0.0 if torch.allclose(a, b, atol=ATOL, rtol=RTOL) else (
+        1 - torch.isclose(a, b, atol=ATOL, rtol=RTOL).double().mean().item()
+    )  # fmt: skip
+
+
+def _layout(t):
+    """The strides that say something."""
+    return [stride for size, stride in zip(t.shape, t.stride(), strict=True) if size > 1]
 
 
 class Judge:
-    def __init__(self, problem: Path, model: Path, table, device: str = "", seeds: int = SEEDS):
-        """``device``: the current GPU; tests give another. ``seeds``: how many values are compared for."""
-        self.seeds = range(seeds)
+    def __init__(self, problem: Path, model: Path, table, device: str = "", seeds: int = SEEDS, keep_torch=False):
+        """``device``: the current GPU; tests give another. ``seeds``: how many values are compared for.
+        ``keep_torch``: what is no transposed convolution may be torch's own."""
+        self.seeds, self.keep_torch = range(seeds), keep_torch
         self.pair, self.table, self.text = Pair(problem, model), table, model.read_text()
         for row in self.pair.interface():
             table.add(*row)
@@ -91,7 +115,8 @@ class Judge:
                 for permitted, setting in ((True, "TF32 permitted"), (False, "TF32 not permitted")):
                     with tf32(permitted):
                         expected, got = self._run(old, inputs), self._run(new, inputs)
-                    found[setting].compare(got, expected, exact, f"seed {seed}{', signed' if signed else ''}")
+                        found[setting].compare(got, expected, exact, partial(self._run_nudged, old, inputs),
+                                               f"seed {seed}{', signed' if signed else ''}")  # fmt: skip
         for setting, values in found.items():
             self.table.add(not values.bad, f"values, {setting}", values.bad[0] if values.bad else
                            f"{values.worst:.1e} from float64 (at most {values.allowed:.1e}), "
@@ -100,6 +125,12 @@ class Judge:
     def _run(self, model, inputs):
         with torch.no_grad():
             return model(*inputs)
+
+    def _run_nudged(self, model, inputs):
+        """With inputs moved by about half a unit in the last place."""
+        moved = [t * (1 + 2.0**-24 * torch.randn_like(t))
+                 if isinstance(t, torch.Tensor) and t.is_floating_point() else t for t in inputs]  # fmt: skip
+        return self._run(model, moved)
 
     def habits(self) -> None:
         """What a layer must not do: change its inputs, keep what it read, differ from run to run."""
@@ -120,16 +151,17 @@ class Judge:
                     parameter.mul_(0.5).add_(0.01)
         with tf32(False):
             expected, got = self._run(old, inputs), self._run(new, inputs)
+            good = not _unlike(got, expected, partial(self._run_nudged, old, inputs))
         # Values may be so small that old and new are close to each other as well.
-        moved, off = (expected - first).abs().max(), (got - expected).abs().max()
-        good = torch.allclose(got, expected, atol=ATOL, rtol=RTOL) and bool(off <= 0.1 * moved)
+        good &= bool((got - expected).abs().max() <= 0.1 * (expected - first).abs().max())
         self.table.add(good, "weights changed in place", "the result follows" if good else "the result does not follow")
         with torch.no_grad():
             for t in inputs:
                 if isinstance(t, torch.Tensor) and t.is_floating_point():
                     t.mul_(-0.5)
         with tf32(False):
-            good = torch.allclose(self._run(new, inputs), self._run(old, inputs), atol=ATOL, rtol=RTOL)
+            expected, got = self._run(old, inputs), self._run(new, inputs)
+            good = not _unlike(got, expected, partial(self._run_nudged, old, inputs))
         self.table.add(good, "inputs changed in place", "the result follows" if good else "the result does not follow")
 
     def memory_and_streams(self) -> None:
@@ -180,8 +212,8 @@ class Judge:
                 continue  # too small for Model itself
             with tf32(False):
                 got, expected = self._run(self.new, [other]), self._run(self.old, [other])
-            good = got.shape == expected.shape and torch.allclose(got, expected, atol=ATOL, rtol=RTOL)
-            good &= got.stride() == expected.stride()
+                good = got.shape == expected.shape and _layout(got) == _layout(expected)
+                good = good and not _unlike(got, expected, partial(self._run_nudged, self.old, [other]))
             apart = "shapes differ"
             if got.shape == expected.shape:
                 apart = f"{(got - expected).abs().max().item():.1e} apart"
@@ -200,6 +232,8 @@ class Judge:
         own = _global_functions(self.text)
         mine = {n for n in ran if own & set(re.findall(r"\w+", n))}
         others = {n for n in ran - mine if not re.search(r"^Mem(set|cpy)|fill|copy|FillFunctor", n, re.IGNORECASE)}
+        if self.keep_torch:  # torch's operators, but none of its transposed convolutions
+            others = {e.name for e in trace.events() if e.name.startswith("aten::conv_transpose")}
         good = bool(mine) and not others
         self.table.add(good, "whose kernels ran", ", ".join(sorted(_short(n) for n in mine)) if good else
                        f"others: {', '.join(sorted(map(_short, others))) or 'none'}; own: {len(mine)}")  # fmt: skip

@@ -126,7 +126,7 @@ std::vector<at::Tensor> upconv_chain(const at::Tensor& x, const at::Tensor& w, c
     t.statistics = c.normalises ? statistics.data_ptr<double>() : nullptr;
     call.run(t, x);
   }
-  if (c.keeps_layout) answer[0] = in_layout_of(x, y);
+  if (c.keeps_layout) answer[0] = y.contiguous(x.suggest_memory_format());
   if (training) {
     answer.push_back(z);
     answer.insert(answer.end(), saved.begin(), saved.end());

@@ -68,17 +68,6 @@ void run(int64_t layer, Which which, bool tf32, const Sizes& sizes, const Tensor
               hint);
 }
 
-/// `y` channels last where `x` is, with the strides that torch gives dimensions of size 1 too.
-at::Tensor in_layout_of(const at::Tensor& x, const at::Tensor& y) {
-  const at::MemoryFormat format = x.suggest_memory_format();
-  const at::Tensor laid = y.contiguous(format);
-  if (format == at::MemoryFormat::ChannelsLast)
-    return laid.as_strided(laid.sizes(), c10::get_channels_last_strides_2d(laid.sizes()));
-  if (format == at::MemoryFormat::ChannelsLast3d)
-    return laid.as_strided(laid.sizes(), c10::get_channels_last_strides_3d(laid.sizes()));
-  return laid;
-}
-
 const Layer& layer_of(int64_t index) {
   TORCH_CHECK(index >= 0 && index < int64_t(sizeof layers / sizeof layers[0]), "this file has no layer ", index);
   return layers[index];
@@ -105,7 +94,7 @@ at::Tensor upconv_forward(const at::Tensor& x, const at::Tensor& w, const at::Te
   const at::Tensor dense_x = x.contiguous(), dense_w = w.contiguous(), dense_b = b.contiguous();
   run(layer, FORWARD, tf32, sizes,
       {dense_x.data_ptr(), dense_w.data_ptr(), l.bias ? dense_b.data_ptr() : nullptr, y.data_ptr()}, x);
-  return in_layout_of(x, y);
+  return y.contiguous(x.suggest_memory_format());
 }
 
 at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std::vector<int64_t> input_size,
@@ -121,7 +110,7 @@ at::Tensor upconv_input_gradient(const at::Tensor& dy, const at::Tensor& w, std:
   if (dx.numel() == 0) return dx;
   const at::Tensor dense_dy = dy.contiguous(), dense_w = w.contiguous();
   run(layer, INPUT_GRADIENT, tf32, sizes, {dense_dy.data_ptr(), dense_w.data_ptr(), nullptr, dx.data_ptr()}, dy);
-  return in_layout_of(dy, dx);
+  return dx.contiguous(dy.suggest_memory_format());
 }
 
 at::Tensor upconv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, int64_t layer, bool tf32) {
