@@ -10,7 +10,7 @@ from pathlib import Path
 from upconv.cli.bench import readme, results
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("cpu.json", "nvidia-h200.json")
+FILES = ("cpu.json", "nvidia-h200.json", "kernelbench-h200.json")
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
         if not file.exists() and file.parent == ROOT / "bench/results":
             continue  # not measured on this device yet
         try:
-            matches = readme.bring_up_to_date(results.read(file), args.readme, args.check)
+            matches = readme.bring_up_to_date(readme.load(file), args.readme, args.check)
         except results.ResultsError as error:
             print(f"readme_table: {error}", file=sys.stderr)
             return 2

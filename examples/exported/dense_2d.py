@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_d482372e097c"
+NAME = "upconv_97cfc6bb62e8"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -5185,7 +5185,6 @@ struct WeightMmaFixed {
   Int sum_slices = 8;                                  ///< Threads that share the partial sums of an element.
   double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
   double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
-  Int workspace_limit = 64 << 20;
 
   template <class Visit>
   void visit(Visit&& field) {
@@ -5197,7 +5196,6 @@ struct WeightMmaFixed {
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
-    field("workspace_limit", workspace_limit);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
@@ -5216,12 +5214,19 @@ struct WeightMmaShares {
   double seconds = 0.0;  ///< Predicted for the whole.
 };
 
+/// Bytes of partial sums at most: as many as x and dy have, so that training's peak stays below PyTorch's; 8 MiB or
+/// two of dw where that is more, and 64 MiB at any rate. `bytes` are those of x and dy.
+inline Int weight_workspace_limit(Int dw_size, double bytes) {
+  const Int roof = 64 << 20, of_tensors = bytes < double(roof) ? Int(bytes) : roof;
+  return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
+}
+
 /// How many blocks share `boxes` boxes of each tile: one to four waves of blocks, by the time they are predicted to
 /// take. `bytes` are those of x and dy.
 inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
   WeightMmaShares best;
   const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
-  const Int most_splits = most(1, least(boxes, f.workspace_limit / most(4 * dw_size, 1)));
+  const Int most_splits = most(1, least(boxes, weight_workspace_limit(dw_size, bytes) / most(4 * dw_size, 1)));
   Int previous = 0;
   for (int waves = 1; waves <= 4; ++waves) {
     Int splits = least(most(waves * slots / f.tiles, 1), most_splits);

@@ -210,7 +210,6 @@ launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& 
   f.occupancy = t.occupancy, f.shared_bytes = t.shared_bytes();
   f.sum_slices = sum_slices(t.splits);
   f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second;
-  f.workspace_limit = weight_workspace_limit;
   return f;
 }
 

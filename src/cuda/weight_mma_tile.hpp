@@ -43,8 +43,6 @@ struct WeightTile {
   [[nodiscard]] int shared_bytes() const;
 };
 
-inline constexpr std::int64_t weight_workspace_limit = 64 << 20;
-
 /// What a launch of that tile depends on.
 launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& tile, const CudaTarget& target);
 

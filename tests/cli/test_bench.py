@@ -228,13 +228,29 @@ def test_readme_needs_its_markers(tmp_path):
         readme.bring_up_to_date({"meta": META, "rows": [row()]}, tmp_path / "README.md", check=True)
 
 
-def test_the_projects_readme_shows_the_projects_results():
+def test_readme_shows_exported_files(tmp_path):
+    """What failed is a row of its own, and counts for nothing."""
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{readme.EXPORTED_BEGIN}\n{readme.EXPORTED_END}\nafter\n")
+    taken = {"forward": {"ModelNew": 1.0, "eager": 3.0, "channels_last": 2.0}}
+    meta = {"device": "GPU", "torch": "2.11", "cuda": "13.0", "seeds": 1, "how": "tools/kernelbench.py"}
+    rows = [{"id": "L1/1", "ms": taken, "tests": 9, "failed": [], "build_s": 40.0},
+            {"id": "L1/2", "ms": taken, "tests": 9, "failed": ["values: far"], "build_s": 50.0}]  # fmt: skip
+    assert readme.bring_up_to_date({"meta": meta, "rows": rows}, page, check=False)
+    text = page.read_text()
+    assert "1 of 2 correct; of PyTorch eager's speed 1 at least 1x, 1 at least 2x, 0 at least 5x" in text
+    assert "| L1/1 | 1.00 | 3.00 | 2.00 | 3.00x |" in text
+    assert "| L1/2 | failed: values: far |" in text and "in 40 to 50 s" in text
+
+
+@pytest.mark.parametrize("name", ["cpu.json", "nvidia-h200.json", "kernelbench-h200.json"])
+def test_the_projects_readme_shows_the_projects_results(name):
     root = readme.Path(__file__).resolve().parents[2]
-    file = root / "bench/results/cpu.json"
+    file = root / "bench/results" / name
     if not file.exists():
         pytest.skip("no results committed yet")
     json.loads(file.read_text())
-    assert readme.bring_up_to_date(results.read(file), root / "README.md", check=True), "run tools/readme_table.py"
+    assert readme.bring_up_to_date(readme.load(file), root / "README.md", check=True), "run tools/readme_table.py"
 
 
 def test_chains_are_measured_beside_pytorch(tmp_path, capsys):

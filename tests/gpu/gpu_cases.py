@@ -123,6 +123,7 @@ def tensors(c: Case, seed: int, data: str = "normal", offset: int = 0) -> Tensor
 def poisoned():
     """torch fills what it allocates inside, results and workspaces, with NaN."""
     before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -130,7 +131,7 @@ def poisoned():
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=warns)
             torch.utils.deterministic.fill_uninitialized_memory = fill
 
 

@@ -5,24 +5,42 @@ Called by `upconv bench --readme` and tools/readme_table.py, which CI runs with 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from upconv.cli import style
-from upconv.cli.bench.results import ResultsError
+from upconv.cli.bench.results import ResultsError, read
 from upconv.cli.bench.summary import PEER, mean, ratio
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 #: What the rows are whose ids begin so.
 KINDS = {"L1": "KernelBench level 1", "L2": "KernelBench level 2 (fused)", "L3": "KernelBench level 3 (U-Net)"}
 GPU_BEGIN, GPU_END = "<!-- results-cuda:begin -->", "<!-- results-cuda:end -->"
+EXPORTED_BEGIN, EXPORTED_END = "<!-- results-exported:begin -->", "<!-- results-exported:end -->"
 
 
 def is_cpu(results: dict) -> bool:
     return results["meta"]["device"].startswith("cpu")
 
 
+def load(file: Path) -> dict:
+    """A file of bench/results: measured by `upconv bench`, or by tools/kernelbench.py. Raises ResultsError."""
+    if file.name.startswith("kernelbench-"):
+        try:
+            return json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{file}: {error}") from None
+    return read(file)
+
+
+def is_exported(results: dict) -> bool:
+    return results["meta"].get("how") == "tools/kernelbench.py"
+
+
 def render(results: dict) -> str:
     """Markdown: KernelBench level 1 row by row, the model layers in one line, the machine below."""
+    if is_exported(results):
+        return render_exported(results)
     if not is_cpu(results):
         return render_gpu(results)
     meta = results["meta"]
@@ -101,6 +119,37 @@ def render_gpu(results: dict) -> str:
     return "\n".join(lines)
 
 
+def render_exported(results: dict) -> str:
+    """Exported files, problem by problem, as tools/kernelbench.py judged and timed them."""
+    meta, rows = results["meta"], results["rows"]
+    well = [row for row in rows if not row["failed"]]
+    ratios = [of["eager"] / of["ModelNew"] for of in (row["ms"]["forward"] for row in well)]
+    counts = ", ".join(f"{sum(r >= least for r in ratios)} at least {least}x" for least in (1, 2, 5))
+    lines = [
+        f"<details><summary>Exported files on the problems of KernelBench: {len(well)} of {len(rows)} correct; of "
+        f"PyTorch eager's speed {counts}</summary>",
+        "",
+        "| problem | ModelNew, ms | eager | best of eager, cudnn.benchmark, channels_last | times eager |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        if row["failed"]:
+            lines.append(f"| {row['id']} | failed: {row['failed'][0][:90]} | | | |")
+            continue
+        taken = dict(row["ms"]["forward"])
+        ours, eager = taken.pop("ModelNew"), taken["eager"]
+        shown = (style.milliseconds(ms) for ms in (ours, eager, min(taken.values())))
+        lines.append(f"| {row['id']} | {' | '.join(shown)} | {style.times(eager / ours)} |")
+    lines += [
+        "",
+        f"`{meta['how']}` on an {meta['device']}, torch {meta['torch']}, CUDA {meta['cuda']}: forward, TF32 permitted, "
+        f"cold L2, values of {meta['seeds']} seed{'s' if meta['seeds'] > 1 else ''}; a file is built in "
+        f"{min(r['build_s'] for r in rows):.0f} to {max(r['build_s'] for r in rows):.0f} s, eight at a time.",
+        "</details>",
+    ]
+    return "\n".join(lines)
+
+
 def cells(row: dict | None) -> str:
     if row is None:
         return "– | –"
@@ -127,7 +176,8 @@ def bring_up_to_date(results: dict, readme: Path, check: bool) -> bool:
         text = readme.read_text()
     except OSError as error:
         raise ResultsError(f"{readme}: {error.strerror}") from None
-    markers = (BEGIN, END) if is_cpu(results) else (GPU_BEGIN, GPU_END)
+    markers = (EXPORTED_BEGIN, EXPORTED_END) if is_exported(results) else (
+        (BEGIN, END) if is_cpu(results) else (GPU_BEGIN, GPU_END))  # fmt: skip
     new = updated(text, render(results), *markers)
     if new != text and not check:
         readme.write_text(new)
