@@ -144,7 +144,7 @@ def render_exported(results: dict) -> str:
         "",
         f"`{meta['how']}` on an {meta['device']}, torch {meta['torch']}, CUDA {meta['cuda']}: forward, TF32 permitted, "
         f"cold L2, values of {meta['seeds']} seed{'s' if meta['seeds'] > 1 else ''}; a file is built in "
-        f"{min(r['build_s'] for r in rows):.0f} to {max(r['build_s'] for r in rows):.0f} s, eight at a time.",
+        f"{min(r['build_s'] for r in rows):.0f} to {max(r['build_s'] for r in rows):.0f} s beside others.",
         "</details>",
     ]
     return "\n".join(lines)
