@@ -139,12 +139,6 @@ def show(row: dict) -> str:
     return "; ".join(parts)
 
 
-def summary(rows: list[dict]) -> str:
-    ratios = [row["ms"]["forward"]["eager"] / row["ms"]["forward"]["ModelNew"] for row in rows if not row["failed"]]
-    at_least = ", ".join(f"{sum(r >= x for r in ratios)} at least {x}x" for x in (1, 2, 5))
-    return f"{len(ratios)} of {len(rows)} correct; of eager's speed {at_least}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME")
@@ -191,7 +185,9 @@ def main() -> int:
                 "seeds": args.seeds, "how": "tools/kernelbench.py"}  # fmt: skip
         file.write_text(json.dumps({"meta": meta, "rows": rows}, indent=1) + "\n")
     rows = [known[name] for name in names() if name in known]
-    print(summary(rows))
+    from upconv.cli.bench.readme import exported_in_words
+
+    print(exported_in_words(rows))
     return int(len(rows) < len(names()) or any(row["failed"] for row in rows))
 
 

@@ -235,11 +235,13 @@ def test_readme_shows_exported_files(tmp_path):
     taken = {"forward": {"ModelNew": 1.0, "eager": 3.0, "channels_last": 2.0}}
     meta = {"device": "GPU", "torch": "2.11", "cuda": "13.0", "seeds": 1, "how": "tools/kernelbench.py"}
     rows = [{"id": "L1/1", "ms": taken, "tests": 9, "failed": [], "build_s": 40.0},
-            {"id": "L1/2", "ms": taken, "tests": 9, "failed": ["values: far"], "build_s": 50.0}]  # fmt: skip
+            {"id": "L1/2", "ms": taken, "tests": 9, "failed": ["values: far"], "build_s": 50.0},
+            {"id": "L1/3", "failed": ["not built: error"]}]  # fmt: skip
     assert readme.bring_up_to_date({"meta": meta, "rows": rows}, page, check=False)
     text = page.read_text()
-    assert "1 of 2 correct; of PyTorch eager's speed 1 at least 1x, 1 at least 2x, 0 at least 5x" in text
+    assert "1 of 3 correct; of PyTorch eager's speed 1 at least 1x, 1 at least 2x, 0 at least 5x" in text
     assert "| L1/1 | 1.00 | 3.00 | 2.00 | 3.00x |" in text
+    assert "| L1/3 | failed: not built: error |" in text
     assert "| L1/2 | failed: values: far |" in text and "in 40 to 50 s" in text
 
 

@@ -119,15 +119,20 @@ def render_gpu(results: dict) -> str:
     return "\n".join(lines)
 
 
+def exported_in_words(rows: list[dict]) -> str:
+    """How many exported files are correct, and how fast."""
+    taken = [row["ms"]["forward"] for row in rows if not row["failed"]]
+    ratios = [ms["eager"] / ms["ModelNew"] for ms in taken]
+    counts = ", ".join(f"{sum(r >= least for r in ratios)} at least {least}x" for least in (1, 2, 5))
+    return f"{len(taken)} of {len(rows)} correct; of PyTorch eager's speed {counts}"
+
+
 def render_exported(results: dict) -> str:
     """Exported files, problem by problem, as tools/kernelbench.py judged and timed them."""
     meta, rows = results["meta"], results["rows"]
-    well = [row for row in rows if not row["failed"]]
-    ratios = [of["eager"] / of["ModelNew"] for of in (row["ms"]["forward"] for row in well)]
-    counts = ", ".join(f"{sum(r >= least for r in ratios)} at least {least}x" for least in (1, 2, 5))
+    built = [row["build_s"] for row in rows if "build_s" in row]  # not of what did not build
     lines = [
-        f"<details><summary>Exported files on the problems of KernelBench: {len(well)} of {len(rows)} correct; of "
-        f"PyTorch eager's speed {counts}</summary>",
+        f"<details><summary>Exported files on the problems of KernelBench: {exported_in_words(rows)}</summary>",
         "",
         "| problem | ModelNew, ms | eager | best of eager, cudnn.benchmark, channels_last | times eager |",
         "|---|--:|--:|--:|--:|",
@@ -143,8 +148,8 @@ def render_exported(results: dict) -> str:
     lines += [
         "",
         f"`{meta['how']}` on an {meta['device']}, torch {meta['torch']}, CUDA {meta['cuda']}: forward, TF32 permitted, "
-        f"cold L2, values of {meta['seeds']} seed{'s' if meta['seeds'] > 1 else ''}; a file is built in "
-        f"{min(r['build_s'] for r in rows):.0f} to {max(r['build_s'] for r in rows):.0f} s beside others.",
+        f"cold L2, values of {meta['seeds']} seed{'s' if meta['seeds'] > 1 else ''}"
+        + (f"; a file is built in {min(built):.0f} to {max(built):.0f} s beside others." if built else "."),
         "</details>",
     ]
     return "\n".join(lines)
