@@ -1,4 +1,5 @@
-// The boxes of positions that the blocks of a dw kernel share, and where its taps put them.
+// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the boxes
+// are its tiles.
 #pragma once
 
 #include "arguments/weight_mma.cuh"
@@ -14,7 +15,8 @@ typedef arguments::WeightMma WeightParams;
 /// The blocks of a tile take boxes in turn: they share those lines in the L2, and the slower boxes at the edges.
 struct Box {
   int n, d, h, w;
-  __device__ void start(i64 index, const WeightParams& p) {
+  template <class Params>
+  __device__ void start(i64 index, const Params& p) {
     const auto take = [&](int size) {
       const int r = static_cast<int>(index % size);
       index /= size;

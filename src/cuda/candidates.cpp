@@ -17,6 +17,7 @@ std::span<const Candidate> candidates(Pass pass) {
   static const Candidate input[] = {
       {{"cuda_positions", make_positions}},
       {{"cuda_boxes", make_boxes}, most_variants},
+      {{"cuda_input_wgmma", make_input_wgmma}, most_variants},
       {{"cuda_tiles", make_tiles}, most_variants},
       {{"cuda_gather_mma", make_gather_mma}, most_variants},
       {{"cuda_direct", make_direct}},

@@ -47,6 +47,10 @@ Result<std::unique_ptr<PassKernel>> make_tiles(const Request& request);
 /// (kernels/boxes.cuh).
 Result<std::unique_ptr<PassKernel>> make_boxes(const Request& request);
 
+/// dx of layers of many channels on the warpgroup tensor cores of sm_90a, w as it lies (kernels/input_wgmma.cuh): TF32,
+/// fp16, bf16.
+Result<std::unique_ptr<PassKernel>> make_input_wgmma(const Request& request);
+
 /// Tensor cores by mma.sync (kernels/gather_mma.cuh): forward and dx of dense and grouped problems.
 Result<std::unique_ptr<PassKernel>> make_gather_mma(const Request& request);
 

@@ -1,0 +1,361 @@
+// dx[n, ci, i] = sum over co, t of w[ci, co, t] * dy[n, co, s*i + d*t - p] on Hopper's warpgroup tensor cores (sm_90a),
+// for layers of many channels. Host side: src/cuda/input_wgmma.cpp, which writes `namespace config` and wgmma().
+//
+// M = positions i, N = ci, K = pairs (co, tap) in w's own order, so that w needs no preparing: rows of it come by bulk
+// copies, which round to TF32 and swizzle, as the B operand. Lines of dy lie in shared memory as in the tensor: a
+// position at a pair is one word, `the position's place + the pair's reach`, and lanes read A from there, whatever
+// stride, dilation and rank.
+//
+// A tile is one box of positions (64 * MT * WGS of them) x NB input channels; blocks take tiles in turn. A stage is KS
+// pairs: KS elements of NB rows of w, and the lines of dy of the CC output channels that these pairs may meet. WGS
+// warpgroups multiply, one more brings. Where KS is no multiple of the taps, stages begin at PHASES different taps.
+// Floor: max(bytes of w, dy and dx, 2 * positions * ci * co * taps at the tensor cores' rate).
+#include "arguments/input_wgmma.cuh"
+#include "mma/weight_box.cuh"
+#include "mma/weight_element.cuh"
+#include "ptx/warpgroup.cuh"
+#include "ptx/weight_words.cuh"
+
+namespace upconv {
+
+typedef arguments::InputWgmma Arguments;
+
+constexpr bool tf32 = element == 0;
+constexpr int element_bytes = tf32 ? 4 : 2;
+constexpr int warpgroup = 128, multiplying = WGS * warpgroup, threads = multiplying + warpgroup;
+constexpr int quad = 16 / element_bytes, step = 2 * quad, steps = KS / step;
+constexpr int row_elements = 128 / element_bytes;  ///< Of w that one copy brings of a row.
+constexpr int taps = KD * KH * KW, pairs = CO * taps, chunks = (pairs + KS - 1) / KS;
+constexpr int w_bytes = NB * KS * element_bytes;
+constexpr int y_bytes = (CC * YC * element_bytes + 1023) / 1024 * 1024;
+constexpr int stage_bytes = w_bytes + y_bytes;
+constexpr int lines = LD * LH;
+static_assert(BD * BH * BW == 64 * MT * WGS && KS % row_elements == 0, "a position a row, whole copies");
+
+/// Bytes from the start of a stage to pair `k` of its row `channel` of w: as bulk copies leave it and products read it.
+__device__ constexpr int w_place(int channel, int k) {
+  return k / row_elements * (NB * 128) + channel * 128 + ((k % row_elements / quad) ^ (channel & 7)) * 16 +
+         k % quad * element_bytes;
+}
+
+/// One tile of the work. Boxes run fastest: neighbours share w in the L2.
+struct Place {
+  Box box;
+  int ci0, group;
+  __device__ __forceinline__ Place(const Arguments& p, int tile) {
+    constexpr int parts = (CI + NB - 1) / NB;
+    box.start(tile % p.all_boxes, p);
+    const int rest = tile / p.all_boxes;
+    ci0 = rest % parts * NB, group = rest / parts;
+  }
+};
+
+// ---- bringing -------------------------------------------------------------------------------------------------------
+
+/// Copies the lines of dy of a stage, V elements at a time. Where a thread's copies are few, it finds their places once
+/// a tile.
+template <int V>
+struct Copier {
+  static constexpr int columns = SPAN_READ / V, spots = lines * columns, all = CC * spots;
+  static constexpr int items = (all + warpgroup - 1) / warpgroup;
+  static constexpr bool held = items <= 8;
+
+  const char* base;
+  int d0, h0, w0, size_d;
+  u32 from[held ? items : 1];
+  u32 inside = 0;
+
+  /// Elements from the tile's first channel to what item `e` copies; false where that is outside of dy.
+  __device__ __forceinline__ bool find(const Arguments& p, int e, u32& offset) const {
+    const int spot = e % spots, line = spot / columns;
+    const int d = d0 + SD * (line / LH) + d_origin(line / LH), h = h0 + SH * (line % LH) + h_origin(line % LH);
+    const int w = w0 + spot % columns * V;
+    offset = static_cast<u32>(e / spots) * static_cast<u32>(p.ys.c) + static_cast<u32>(d) * static_cast<u32>(p.ys.d) +
+             static_cast<u32>(h) * static_cast<u32>(p.ys.h) + static_cast<u32>(w);
+    return static_cast<u32>(d) < static_cast<u32>(size_d) && static_cast<u32>(h) < static_cast<u32>(p.out_h) &&
+           static_cast<u32>(w) < static_cast<u32>(p.out_w);
+  }
+  __device__ __forceinline__ void begin(const Arguments& p, const Place& at, int thread) {
+    base = p.dy + (at.box.n * p.ys.n + static_cast<i64>(at.group) * CO * p.ys.c) * element_bytes;
+    d0 = SD * at.box.d * BD - PD, h0 = SH * at.box.h * BH - PH, w0 = SW * at.box.w * BW - PW - LEAD, size_d = p.out_d;
+    if (folded) {  // samples lie further apart than 32 bits count
+      base += at.box.d * BD * p.ys.d * element_bytes;
+      d0 = 0, size_d -= at.box.d * BD;
+    }
+    inside = 0;
+    if constexpr (held)
+#pragma unroll
+      for (int i = 0; i < items; ++i)
+        if (find(p, thread + i * warpgroup, from[i])) inside |= 1u << i;
+  }
+  /// Of the channels from `co0` on.
+  __device__ __forceinline__ void bring(const Arguments& p, u32 to, int co0, int thread) const {
+    const char* corner = base + co0 * p.ys.c * element_bytes;
+    const auto item = [&](int i) {
+      const int e = thread + i * warpgroup;
+      if (all % warpgroup != 0 && e >= all) return;
+      u32 offset;
+      bool ok;
+      if constexpr (held)
+        offset = from[i], ok = inside >> i & 1;
+      else
+        ok = find(p, e, offset);
+      ok = ok && co0 + e / spots < CO;
+      const char* source = ok ? corner + static_cast<i64>(offset) * element_bytes : p.dy;
+      const int spot = e % spots;
+      const u32 slot = to + (e / spots * YC + spot / columns * SPAN + spot % columns * V) * element_bytes;
+      if constexpr (V * element_bytes >= 4)
+        copy_async<V * element_bytes>(slot, source, ok);
+      else
+        store_bits16(slot, ok ? load_bits16(source) : u16(0));
+    };
+    if constexpr (held) {
+#pragma unroll
+      for (int i = 0; i < items; ++i) item(i);
+    } else {
+#pragma unroll 2
+      for (int i = 0; i < items; ++i) item(i);
+    }
+  }
+};
+
+/// Rows of w element by element: where they do not begin at multiples of 16 bytes.
+__device__ __forceinline__ void bring_plain(const Arguments& p, const Place& at, u32 to, int first, int thread) {
+#pragma unroll 1
+  for (int i = thread; i < NB * KS; i += warpgroup) {
+    const int channel = i / KS, k = i % KS;
+    const bool ok = at.ci0 + channel < CI && first + k < pairs;
+    const char* source =
+        p.w + ((static_cast<i64>(at.group) * CI + at.ci0 + channel) * pairs + first + k) * element_bytes;
+    const u32 slot = to + w_place(channel, k);
+    if constexpr (tf32)
+      store_word(slot, ok ? round_tf32(*reinterpret_cast<const float*>(source)) : 0u);
+    else
+      store_bits16(slot, ok ? load_bits16(source) : u16(0));
+  }
+}
+
+/// Barriers of the stages: everything has landed, products have ended.
+struct Barriers {
+  u32 landed, empty;
+};
+
+template <int V>
+__device__ __forceinline__ void bring_all(const Arguments& p, u32 stages, const Barriers& barriers) {
+  int thread = static_cast<int>(threadIdx.x) - multiplying;
+  asm volatile("" : "+r"(thread));  // else the places of all copies are worked out before the first tile
+  int to = 0, parity = 1;
+#pragma unroll 1
+  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    const Place at(p, tile);
+    Copier<V> lines_of_dy;
+    lines_of_dy.begin(p, at, thread);
+#pragma unroll 1
+    for (int first = 0; first < pairs; first += KS) {
+      const u32 stage = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
+      barrier_wait(barriers.empty + 8 * to, parity);
+      if (!p.w_bulk) {
+        bring_plain(p, at, stage, first, thread);
+        fence_shared();
+      } else if (thread == 0) {
+        barrier_expect_only(landed, w_bytes);
+#pragma unroll 1
+        for (int k = 0; k < KS; k += row_elements)
+          copy_box(stage + w_place(0, k), &p.w_map, landed, first + k, at.group * CI + at.ci0, 0, 0, 0);
+      }
+      lines_of_dy.bring(p, stage + w_bytes, first / taps, thread);
+      barrier_arrive_after_copies(landed);
+      barrier_arrive(landed);  // what was stored, not copied
+      if (++to == STAGES) to = 0, parity ^= 1;
+    }
+  }
+}
+
+// ---- multiplying ----------------------------------------------------------------------------------------------------
+
+typedef float Sums[MT][NB / 2];
+constexpr int raw_words = tf32 ? 4 : 8, lane_pairs = tf32 ? 2 : 4;  ///< Of a step: words of a fragment, pairs.
+
+/// Row `half` * 8 + lane / 4 of this warp's fragment `mt`, as a position of the box.
+__device__ __forceinline__ int row_of(int mt, int half) {
+  const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup;
+  return (group * MT + mt) * 64 + thread / 32 * 16 + half * 8 + thread % 32 / 4;
+}
+/// Bytes from the start of dy in a stage to what tap 0 of its first channel reads at a position of the box.
+__device__ __forceinline__ int position_place(int at) {
+  return ((at / (BW * BH) * LH + at / BW % BH) * SPAN + at % BW * SW + LEAD) * element_bytes;
+}
+/// Bytes further on for pair `k` of a stage of that phase.
+__device__ __forceinline__ int reach_of(int phase, int k) {
+  const int pair = phase * KS % taps + k, tap = pair % taps;
+  return (pair / taps * YC + row_offset(tap / KW) + tap % KW * DW) * element_bytes;
+}
+
+/// The reaches of the pairs that this lane multiplies: of all steps where there is one phase, else of one step.
+struct Reaches {
+  static constexpr bool held = PHASES == 1;
+  u32 of[held ? steps : 1][lane_pairs];
+  u32 table;
+
+  __device__ __forceinline__ static int pair(int k, int i) {
+    const int c = threadIdx.x % 4;
+    return k * step + (tf32 ? c + 4 * i : 2 * c + i % 2 + 8 * (i / 2));
+  }
+  __device__ __forceinline__ explicit Reaches(u32 first) : table(first) {
+    if constexpr (held)
+#pragma unroll
+      for (int k = 0; k < steps; ++k)
+#pragma unroll
+        for (int i = 0; i < lane_pairs; ++i) of[k][i] = load_word(table + pair(k, i) * 4);
+  }
+  __device__ __forceinline__ u32 at(int phase, int k, int i) const {
+    if constexpr (held) return of[k][i];
+    return load_word(table + (phase * KS + pair(k, i)) * 4);
+  }
+};
+
+/// Starts loading a fragment: of both rows the pairs of one step that this lane multiplies.
+__device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (&row)[2], const Reaches& reaches,
+                                              int phase, int k) {
+#pragma unroll
+  for (int i = 0; i < lane_pairs; ++i) {
+    const u32 reach = reaches.at(phase, k, i);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (tf32)
+        raw[2 * i + half] = load_word(row[half] + reach);
+      else
+        raw[4 * (i / 2) + 2 * half + i % 2] = load_half(row[half] + reach);
+    }
+  }
+}
+__device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    f[i] = tf32 ? round_tf32(__uint_as_float(raw[i])) : raw[2 * i] | raw[(2 * i + 1) % raw_words] << 16;
+}
+
+/// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `held`:
+/// the stage of those products.
+__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], const Reaches& reaches,
+                                         int phase, u32 stage, u32 empty, int& held, int now) {
+  constexpr int fragments = steps * MT;
+  const u64 b = u64(1) << 62 | descriptor(16, 8 * 128) | units_of(stage);
+  u32 row[MT][2];
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) row[mt][half] = stage + w_bytes + place[mt][half];
+  u32 raw[raw_words];
+  load_fragment(raw, row[0], reaches, phase, 0);
+#pragma unroll
+  for (int i = 0; i < fragments; ++i) {
+    // Registers are used by turns: the products before these may run on. No branch may lie between a fragment and its
+    // product, else ptxas serialises them all (C7513).
+    mma_wait<1>();
+    if (i == 1) {
+      barrier_arrive_if(held >= 0 && threadIdx.x % 32 == 0, empty + 8 * (held < 0 ? 0 : held));
+      held = -1;
+    }
+    convert(f[i % 2], raw);
+    hold(f[i % 2]);
+    if (i + 1 < fragments) load_fragment(raw, row[(i + 1) % MT], reaches, phase, (i + 1) / MT);
+    mma_fence();
+    wgmma(sums[i % MT], f[i % 2], b + w_place(0, i / MT * step) / 16);
+    mma_commit();
+  }
+  held = now;
+}
+static_assert(steps * MT % 2 == 0, "a stage begins with the registers that the one before began with");
+
+/// Writes a tile's sums.
+__device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, const Place& at) {
+  const int first = at.ci0 + threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int m = row_of(mt, half);
+      const int d = at.box.d * BD + m / (BW * BH), h = at.box.h * BH + m / BW % BH, w = at.box.w * BW + m % BW;
+      if (d >= p.in_d || h >= p.in_h || w >= p.in_w) continue;
+      Element* to = static_cast<Element*>(p.dx) + at.box.n * p.xs.n + (at.group * CI + first) * p.xs.c + d * p.xs.d +
+                    h * p.xs.h + w;
+#pragma unroll
+      for (int j = 0; j < NB / 8; ++j)
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          if (CI % NB == 0 || first + 8 * j + i < CI)
+            to[(8 * j + i) * p.xs.c] = from_float<Element>(sums[mt][4 * j + 2 * half + i]);
+    }
+}
+
+__device__ __forceinline__ void multiply_all(const Arguments& p, u32 stages, u32 table, const Barriers& barriers) {
+  const Reaches reaches(table);
+  u32 place[MT][2];
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) place[mt][half] = position_place(row_of(mt, half));
+  u32 f[2][4];
+  int now = 0, parity = 0, held = -1;
+#pragma unroll 1
+  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    Sums sums;
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int i = 0; i < NB / 2; ++i) sums[mt][i] = 0.0f;
+    int phase = 0;
+#pragma unroll 1
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      barrier_wait(barriers.landed + 8 * now, parity);
+      multiply(sums, f, place, reaches, phase, stages + now * stage_bytes, barriers.empty, held, now);
+      if (++now == STAGES) now = 0, parity ^= 1;
+      if (PHASES > 1 && ++phase == PHASES) phase = 0;
+    }
+    mma_wait<0>();
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
+    if (threadIdx.x % 32 == 0) barrier_arrive(barriers.empty + 8 * held);
+    held = -1;
+    leave(sums, p, Place(p, tile));
+  }
+}
+
+__device__ __forceinline__ void run(const Arguments& p) {
+  extern __shared__ __align__(128) char shared[];
+  __shared__ unsigned long long words[2 * STAGES];
+  __shared__ int reaches[PHASES * KS];
+  const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
+  const Barriers barriers{shared_address(words), shared_address(words + STAGES)};
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; ++s) {
+      barrier_init(barriers.landed + 8 * s, 2 * warpgroup);
+      barrier_init(barriers.empty + 8 * s, multiplying / 32);
+    }
+    barriers_ready();
+  }
+  for (int i = threadIdx.x; i < PHASES * KS; i += threads) reaches[i] = reach_of(i / KS, i % KS);
+  __syncthreads();
+  if (threadIdx.x / warpgroup == WGS) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
+    if (quad > 1 && VECTOR >= quad && p.vector >= quad)
+      bring_all<quad>(p, stages, barriers);
+    else if (VECTOR >= 2 && p.vector >= 2)
+      bring_all<2>(p, stages, barriers);
+    else
+      bring_all<1>(p, stages, barriers);
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
+    multiply_all(p, stages, shared_address(reaches), barriers);
+  }
+}
+
+// Elsewhere an empty kernel, which nobody launches.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+extern "C" __global__ void input_wgmma(const Arguments) {}
+#else
+extern "C" __global__ void __launch_bounds__(threads, 1) input_wgmma(const __grid_constant__ Arguments p) { run(p); }
+#endif
+
+}  // namespace upconv

@@ -1,0 +1,170 @@
+// The cost model behind cuda_input_wgmma. See input_wgmma_tile.hpp.
+#include "cuda/input_wgmma_tile.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace upconv::cuda {
+namespace {
+
+template <class T>
+T ceil_div(T a, T b) {
+  return (a + b - 1) / b;
+}
+template <class T>
+T round_up(T a, T b) {
+  return ceil_div(a, b) * b;
+}
+
+struct Search {
+  const WeightShape& shape;
+  const CudaTarget& target;
+  std::size_t keep;
+  std::array<int, 3> taps;
+  WeightAxis axis_d, axis_h;
+  std::vector<InputTile> best{};  ///< Ascending by time, at most `keep`.
+
+  [[nodiscard]] int quad() const { return 16 / shape.element_bytes; }
+  [[nodiscard]] int tap_count() const { return taps[0] * taps[1] * taps[2]; }
+
+  /// How often, on average, a load of A meets a bank: lanes of eight positions of a line and four pairs.
+  [[nodiscard]] double conflicts(const InputTile& t) const {
+    const Geometry& g = shape.geometry;
+    const std::vector<int> lines = lines_of_taps(g, taps, t.box);
+    const int per_word = 4 / shape.element_bytes, apart = shape.element_bytes == 4 ? 1 : 2;
+    int loads = 0, times = 0;
+    for (int first = 0; first < std::min(tap_count() * 4, 64); first += 4) {
+      std::array<std::vector<std::int64_t>, 32> words;
+      int worst = 1;
+      for (int r = 0; r < 8; ++r)
+        for (int c = 0; c < 4; ++c) {
+          const int pair = first + c * apart, tap = pair % tap_count(), at = r % t.positions();
+          const std::int64_t line = at / t.box[2] % t.box[1] + std::int64_t(at / t.box[2] / t.box[1]) * lines_h(t);
+          const std::int64_t element = std::int64_t(pair / tap_count()) * t.channel +
+                                       (line + lines[std::size_t(tap / taps[2])]) * t.span + at % t.box[2] * g.stride[2] +
+                                       std::int64_t(tap % taps[2]) * g.dilation[2];
+          const std::int64_t word = element / per_word;
+          auto& bank = words[std::size_t(word % 32)];
+          if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
+          worst = std::max(worst, int(bank.size()));
+        }
+      ++loads, times += worst;
+    }
+    return double(times) / loads;
+  }
+  [[nodiscard]] int lines_h(const InputTile& t) const { return lines_of(axis_h, t.box[1]); }
+
+  /// Cycles a multiprocessor spends on one stage: the longest of its products, its loads, what one warpgroup does to
+  /// bring it, and its bytes.
+  [[nodiscard]] double stage_cycles(const InputTile& t) const {
+    const Geometry& g = shape.geometry;
+    const double eb = shape.element_bytes, n = t.columns;
+    const double fragments = double(InputTile::warpgroups) * t.fragments * t.pairs / (2 * quad());
+    const double words = eb == 4 ? 16 : 32, reaches = t.phases == 1 ? 0.0 : words / 2;
+    const double loads = words * t.conflicts + reaches + 3.5 + 0.35 * n;
+    const double products = 1.11 * fragments * std::max({n / 2, loads, 13.0});
+    const int v = g.out[2] % t.vector == 0 ? t.vector : g.out[2] % 2 == 0 && t.vector > 1 ? 2 : 1;
+    const double elements = double(t.channels) * t.channel, items = std::ceil(elements / v / 128);
+    const double bringing = 360 + items * (items <= 8 ? (v * eb >= 4 ? 30 : 90) : 200);
+    const double bytes = eb * (n * t.pairs + elements * (1 + 77 / std::max(t.span * eb, 32.0)));
+    const double moving = bytes / 29.7, longest = std::max({products, bringing, moving});
+    return longest + 0.225 * (products + bringing + moving - longest);
+  }
+
+  void consider(InputTile t) {
+    const Geometry& g = shape.geometry;
+    const int fit = (target.shared_per_block - 2048 - t.phases * t.pairs * 4) / stage_bytes(shape, t);
+    if (fit < 2) return;
+    t.stages = std::min(fit, 6);
+    t.conflicts = conflicts(t);
+    std::int64_t boxes = g.batch;
+    for (std::size_t i = 0; i < 3; ++i) boxes *= ceil_div<std::int64_t>(g.in[i], t.box[i]);
+    t.tiles = boxes * g.groups * ceil_div<std::int64_t>(g.ci, t.columns);
+    const std::int64_t rounds = ceil_div<std::int64_t>(t.tiles, target.processors);
+    const double chunks = std::ceil(double(g.co) * tap_count() / t.pairs);
+    const double leaving = 1500 + double(t.positions()) * t.columns * shape.element_bytes / 17.0;
+    const double computing = double(rounds) * (chunks * stage_cycles(t) + leaving) / 1.75e9;
+    const double bytes = double(shape.element_bytes) *
+                         (double(g.batch) * (double(g.in_channels()) * double(g.in_volume()) +
+                                             double(g.out_channels()) * double(g.out_volume())) +
+                          double(g.in_channels()) * double(g.co) * tap_count());
+    const double moving = bytes / target.bytes_per_second;
+    t.seconds = std::max(computing, moving) + 0.2 * std::min(computing, moving) + 4e-6;
+    const auto at = std::upper_bound(best.begin(), best.end(), t,
+                                     [](const auto& a, const auto& b) { return a.seconds < b.seconds; });
+    best.insert(at, t);
+    if (best.size() > keep) best.pop_back();
+  }
+
+  void boxes(InputTile t) {
+    const Geometry& g = shape.geometry;
+    const int q = quad(), rows = 64 * InputTile::warpgroups * t.fragments;
+    t.vector = q;
+    t.lead = int((q - g.padding[2] % q) % q);
+    for (int bw = q; bw <= rows; bw *= 2) {
+      if (bw > q && bw / 2 >= g.in[2]) break;
+      for (int bh = 1; bw * bh <= rows; bh *= 2) {
+        if (bh > 1 && bh / 2 >= g.in[1]) break;
+        t.box = {rows / bw / bh, bh, bw};
+        t.span = round_up(int(g.stride[2]) * (bw - 1) + int(g.dilation[2]) * (taps[2] - 1) + 1 + t.lead, q);
+        t.channel = lines_of(axis_d, t.box[0]) * lines_h(t) * t.span;
+        consider(t);
+      }
+    }
+  }
+
+  void run() {
+    const Geometry& g = shape.geometry;
+    const int row = 128 / shape.element_bytes, least_parts = int(ceil_div<std::int64_t>(g.ci, 256));
+    int before = 0;
+    for (int parts = least_parts; parts <= least_parts + 3; ++parts) {
+      InputTile t;
+      t.columns = round_up(int(ceil_div<std::int64_t>(g.ci, parts)), 8);
+      if (t.columns == before) continue;
+      before = t.columns;
+      for (t.fragments = 1; t.fragments <= 4 && t.fragments * t.columns <= 256; t.fragments *= 2)
+        for (t.pairs = row; t.pairs <= 2 * row; t.pairs *= 2) {
+          if (t.pairs / (2 * quad()) * t.fragments < 4) continue;  // ptxas sees no pipeline (C7513)
+          const int common = std::gcd(t.pairs, tap_count());
+          t.phases = tap_count() / common;
+          if (t.phases * t.pairs > 4096) continue;
+          t.channels = 1;
+          for (int phase = 0; phase < t.phases; ++phase)
+            t.channels = std::max(t.channels, (phase * t.pairs % tap_count() + t.pairs - 1) / tap_count() + 1);
+          boxes(t);
+        }
+    }
+  }
+};
+
+}  // namespace
+
+int stage_bytes(const WeightShape& shape, const InputTile& t) {
+  return t.columns * t.pairs * shape.element_bytes + round_up(t.channels * t.channel * shape.element_bytes, 1024);
+}
+
+launch::InputWgmmaFixed input_fixed(const WeightShape& shape, const InputTile& t) {
+  const Geometry& g = shape.geometry;
+  launch::InputWgmmaFixed f;
+  f.folded = shape.folded;
+  f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
+  f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
+  f.columns = t.columns, f.row_elements = 128 / shape.element_bytes;
+  f.element_bytes = shape.element_bytes, f.vector = t.vector;
+  f.shared_bytes = t.stages * stage_bytes(shape, t) + 1024, f.threads = InputTile::threads();
+  f.map_element = int(shape.element_bytes == 4 ? launch::MapElement::tf32 : launch::MapElement::u16);
+  return f;
+}
+
+std::vector<InputTile> input_tiles(const WeightShape& shape, const CudaTarget& target, int count) {
+  const Geometry& g = shape.geometry;
+  const std::array<int, 3> taps = {int(g.kernel[0]), int(g.kernel[1]), int(g.kernel[2])};
+  Search search{shape, target, static_cast<std::size_t>(count), taps,
+                weight_axis(taps[0], int(g.stride[0]), int(g.dilation[0])),
+                weight_axis(taps[1], int(g.stride[1]), int(g.dilation[1]))};
+  search.run();
+  return search.best;
+}
+
+}  // namespace upconv::cuda
