@@ -118,7 +118,8 @@ struct Search {
     const Geometry& g = shape.geometry;
     const int row = 128 / shape.element_bytes, least_parts = int(ceil_div<std::int64_t>(g.ci, 256));
     int before = 0;
-    for (int parts = least_parts; parts <= least_parts + 3; ++parts) {
+    for (int parts = least_parts; parts == least_parts || ceil_div<std::int64_t>(g.ci, parts) >= 24;
+         parts += parts < least_parts + 3 ? 1 : least_parts) {
       InputTile t;
       t.columns = round_up(int(ceil_div<std::int64_t>(g.ci, parts)), 8);
       if (t.columns == before) continue;
