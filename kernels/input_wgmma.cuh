@@ -9,6 +9,8 @@
 // A tile is one box of positions (64 * MT * WGS of them) x NB input channels; blocks take tiles in turn. A stage is KS
 // pairs: KS elements of NB rows of w, and the lines of dy of the CC output channels that these pairs may meet. WGS
 // warpgroups multiply, one more brings. Where KS is no multiple of the taps, stages begin at PHASES different taps.
+// Few tiles: the SPLIT blocks of a cluster share the pairs of one tile, leave their sums in their own shared memory, and
+// each adds up those of some channels, always in the order of the blocks.
 // Floor: max(bytes of w, dy and dx, 2 * positions * ci * co * taps at the tensor cores' rate).
 #include "arguments/input_wgmma.cuh"
 #include "mma/weight_box.cuh"
@@ -30,6 +32,9 @@ constexpr int w_bytes = NB * KS * element_bytes;
 constexpr int y_bytes = (CC * YC * element_bytes + 1023) / 1024 * 1024;
 constexpr int stage_bytes = w_bytes + y_bytes;
 constexpr int lines = LD * LH;
+/// Sets of A's registers that are used by turns: of small products several run at once.
+constexpr int turns = MT * NB <= 128 && steps * MT >= 8 && steps * MT % 4 == 0 ? 4 : 2;
+static_assert(chunks >= SPLIT && (SPLIT == 1 || MT * NB * multiplying * 2 <= STAGES * stage_bytes), "sums fit");
 static_assert(BD * BH * BW == 64 * MT * WGS && KS % row_elements == 0, "a position a row, whole copies");
 
 /// Bytes from the start of a stage to pair `k` of its row `channel` of w: as bulk copies leave it and products read it.
@@ -37,6 +42,12 @@ __device__ constexpr int w_place(int channel, int k) {
   return k / row_elements * (NB * 128) + channel * 128 + ((k % row_elements / quad) ^ (channel & 7)) * 16 +
          k % quad * element_bytes;
 }
+
+/// The chunks that this block adds up: all, or its share of a cluster.
+struct Share {
+  int first, end;
+  __device__ __forceinline__ explicit Share(int rank) : first(rank * chunks / SPLIT), end((rank + 1) * chunks / SPLIT) {}
+};
 
 /// One tile of the work. Boxes run fastest: neighbours share w in the L2.
 struct Place {
@@ -119,6 +130,65 @@ struct Copier {
   }
 };
 
+/// Copies whole lines of dy, where they begin and end at multiples of 16 bytes: one bulk copy each, a thread's found once
+/// a tile. What of a line lies outside of dy is stored as zeros.
+struct LineCopier {
+  static constexpr int all = CC * lines, items = (all + warpgroup - 1) / warpgroup, line_bytes = SPAN * element_bytes;
+
+  const char* base;
+  u32 from[items];        ///< Elements from the tile's first channel.
+  int before[items];      ///< Bytes of a line before dy begins, bytes of dy.
+  int inside[items];
+
+  /// Warps take lines by turns: each issues its copies one after the other.
+  __device__ __forceinline__ static int line_of(int thread, int item) {
+    return thread % 32 * 4 + thread / 32 + item * warpgroup;
+  }
+  __device__ __forceinline__ void begin(const Arguments& p, const Place& at, int thread) {
+    base = p.dy + (at.box.n * p.ys.n + static_cast<i64>(at.group) * CO * p.ys.c) * element_bytes;
+    int d0 = SD * at.box.d * BD - PD, size_d = p.out_d;
+    const int h0 = SH * at.box.h * BH - PH, w0 = SW * at.box.w * BW - PW - LEAD;
+    if (folded) {
+      base += at.box.d * BD * p.ys.d * element_bytes;
+      d0 = 0, size_d -= at.box.d * BD;
+    }
+    const int first = max(w0, 0), end = min(w0 + SPAN, p.out_w);
+#pragma unroll
+    for (int i = 0; i < items; ++i) {
+      const int e = line_of(thread, i), line = e % lines;
+      const int d = d0 + SD * (line / LH) + d_origin(line / LH), h = h0 + SH * (line % LH) + h_origin(line % LH);
+      const bool ok = static_cast<u32>(d) < static_cast<u32>(size_d) && static_cast<u32>(h) < static_cast<u32>(p.out_h);
+      from[i] = static_cast<u32>(e / lines) * static_cast<u32>(p.ys.c) + static_cast<u32>(d) * static_cast<u32>(p.ys.d) +
+                static_cast<u32>(h) * static_cast<u32>(p.ys.h) + static_cast<u32>(first);
+      before[i] = (first - w0) * element_bytes;
+      inside[i] = ok && first < end ? (end - first) * element_bytes : 0;
+    }
+  }
+  /// Of the channels from `co0` on; `landed` waits for them.
+  __device__ __forceinline__ void bring(const Arguments& p, u32 to, int co0, u32 landed, int thread) const {
+    const char* corner = base + co0 * p.ys.c * element_bytes;
+    bool stored = false;
+#pragma unroll
+    for (int i = 0; i < items; ++i) {
+      const int e = line_of(thread, i);
+      if (all % warpgroup != 0 && e >= all) continue;
+      const u32 slot = to + (e / lines * YC + e % lines * SPAN) * element_bytes;
+      const int bytes = co0 + e / lines < CO ? inside[i] : 0, until = bytes > 0 ? before[i] : line_bytes;
+      if (bytes > 0) {
+        barrier_expect_only(landed, bytes);
+        copy_bytes(slot + until, corner + static_cast<i64>(from[i]) * element_bytes, bytes, landed);
+      }
+      if (bytes < line_bytes) {
+        stored = true;
+#pragma unroll 1
+        for (int b = 0; b < line_bytes; b += 16)
+          if (b < until || b >= until + bytes) store_zero_quad(slot + b);
+      }
+    }
+    if (stored) fence_shared();  // before a later bulk copy to that place
+  }
+};
+
 /// Rows of w element by element: where they do not begin at multiples of 16 bytes.
 __device__ __forceinline__ void bring_plain(const Arguments& p, const Place& at, u32 to, int first, int thread) {
 #pragma unroll 1
@@ -135,23 +205,33 @@ __device__ __forceinline__ void bring_plain(const Arguments& p, const Place& at,
   }
 }
 
+template <int V>
+struct CopierOf {
+  typedef Copier<V> Type;
+};
+template <>
+struct CopierOf<0> {
+  typedef LineCopier Type;
+};
+
 /// Barriers of the stages: everything has landed, products have ended.
 struct Barriers {
   u32 landed, empty;
 };
 
+/// V: elements of dy that a copy takes, 0 for whole lines.
 template <int V>
-__device__ __forceinline__ void bring_all(const Arguments& p, u32 stages, const Barriers& barriers) {
+__device__ __forceinline__ void bring_all(const Arguments& p, u32 stages, const Barriers& barriers, const Share& share) {
   int thread = static_cast<int>(threadIdx.x) - multiplying;
   asm volatile("" : "+r"(thread));  // else the places of all copies are worked out before the first tile
   int to = 0, parity = 1;
 #pragma unroll 1
-  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+  for (int tile = blockIdx.x / SPLIT; tile < p.tiles; tile += gridDim.x / SPLIT) {
     const Place at(p, tile);
-    Copier<V> lines_of_dy;
+    typename CopierOf<V>::Type lines_of_dy;
     lines_of_dy.begin(p, at, thread);
 #pragma unroll 1
-    for (int first = 0; first < pairs; first += KS) {
+    for (int first = share.first * KS; first < share.end * KS; first += KS) {
       const u32 stage = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
       barrier_wait(barriers.empty + 8 * to, parity);
       if (!p.w_bulk) {
@@ -163,8 +243,12 @@ __device__ __forceinline__ void bring_all(const Arguments& p, u32 stages, const 
         for (int k = 0; k < KS; k += row_elements)
           copy_box(stage + w_place(0, k), &p.w_map, landed, first + k, at.group * CI + at.ci0, 0, 0, 0);
       }
-      lines_of_dy.bring(p, stage + w_bytes, first / taps, thread);
-      barrier_arrive_after_copies(landed);
+      if constexpr (V == 0) {
+        lines_of_dy.bring(p, stage + w_bytes, first / taps, landed, thread);
+      } else {
+        lines_of_dy.bring(p, stage + w_bytes, first / taps, thread);
+        barrier_arrive_after_copies(landed);
+      }
       barrier_arrive(landed);  // what was stored, not copied
       if (++to == STAGES) to = 0, parity ^= 1;
     }
@@ -237,7 +321,7 @@ __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]
 
 /// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `held`:
 /// the stage of those products.
-__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], const Reaches& reaches,
+__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[turns][4], const u32 (&place)[MT][2], const Reaches& reaches,
                                          int phase, u32 stage, u32 empty, int& held, int now) {
   constexpr int fragments = steps * MT;
   const u64 b = u64(1) << 62 | descriptor(16, 8 * 128) | units_of(stage);
@@ -246,31 +330,33 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
   for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
     for (int half = 0; half < 2; ++half) row[mt][half] = stage + w_bytes + place[mt][half];
-  u32 raw[raw_words];
-  load_fragment(raw, row[0], reaches, phase, 0);
+  u32 raw[2][raw_words];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) load_fragment(raw[i], row[i % MT], reaches, phase, i / MT);
 #pragma unroll
   for (int i = 0; i < fragments; ++i) {
     // Registers are used by turns: the products before these may run on. No branch may lie between a fragment and its
     // product, else ptxas serialises them all (C7513).
-    mma_wait<1>();
-    if (i == 1) {
+    mma_wait<turns - 1>();
+    if (i == turns - 1) {
       barrier_arrive_if(held >= 0 && threadIdx.x % 32 == 0, empty + 8 * (held < 0 ? 0 : held));
       held = -1;
     }
-    convert(f[i % 2], raw);
-    hold(f[i % 2]);
-    if (i + 1 < fragments) load_fragment(raw, row[(i + 1) % MT], reaches, phase, (i + 1) / MT);
+    convert(f[i % turns], raw[i % 2]);
+    hold(f[i % turns]);
+    if (i + 2 < fragments) load_fragment(raw[i % 2], row[(i + 2) % MT], reaches, phase, (i + 2) / MT);
     mma_fence();
-    wgmma(sums[i % MT], f[i % 2], b + w_place(0, i / MT * step) / 16);
+    wgmma(sums[i % MT], f[i % turns], b + w_place(0, i / MT * step) / 16);
     mma_commit();
   }
   held = now;
 }
-static_assert(steps * MT % 2 == 0, "a stage begins with the registers that the one before began with");
+static_assert(steps * MT % turns == 0, "a stage begins with the registers that the one before began with");
 
-/// Writes a tile's sums.
-__device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, const Place& at) {
-  const int first = at.ci0 + threadIdx.x % 4 * 2;
+/// Writes the sums of `count` groups of 8 channels from group `from` of a tile on.
+template <int count>
+__device__ __forceinline__ void leave(const float (&sums)[MT][4 * count], const Arguments& p, const Place& at, int from) {
+  const int first = at.ci0 + 8 * from + threadIdx.x % 4 * 2;
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
@@ -281,33 +367,69 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
       Element* to = static_cast<Element*>(p.dx) + at.box.n * p.xs.n + (at.group * CI + first) * p.xs.c + d * p.xs.d +
                     h * p.xs.h + w;
 #pragma unroll
-      for (int j = 0; j < NB / 8; ++j)
+      for (int j = 0; j < count; ++j)
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-          if (CI % NB == 0 || first + 8 * j + i < CI)
+          if ((CI % NB == 0 || first + 8 * j + i < CI) && (NB / 8 % count == 0 || from + j < NB / 8))
             to[(8 * j + i) * p.xs.c] = from_float<Element>(sums[mt][4 * j + 2 * half + i]);
     }
 }
 
-__device__ __forceinline__ void multiply_all(const Arguments& p, u32 stages, u32 table, const Barriers& barriers) {
+/// Adds up what the blocks of the cluster have of this block's share of the channels, and writes it.
+__device__ __forceinline__ void leave_shared(const Sums& sums, const Arguments& p, const Place& at, u32 to, int rank) {
+  constexpr int count = (NB / 8 + SPLIT - 1) / SPLIT;
+  const auto place = [to](int mt, int j) { return to + ((mt * (NB / 8) + j) * multiplying + threadIdx.x) * 16; };
+  meet(1, multiplying);  // nobody reads stages any more
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int j = 0; j < NB / 8; ++j)
+      store_quad(place(mt, j), __float_as_uint(sums[mt][4 * j]), __float_as_uint(sums[mt][4 * j + 1]),
+                 __float_as_uint(sums[mt][4 * j + 2]), __float_as_uint(sums[mt][4 * j + 3]));
+  meet_cluster();
+  const int from = rank * count;
+  if (from < NB / 8) {
+    float share[MT][4 * count];
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int j = 0; j < count; ++j) {
+        const u32 mine = place(mt, min(from + j, NB / 8 - 1));
+        float4 sum = load_quad_in_cluster(address_in(0, mine));
+#pragma unroll
+        for (int other = 1; other < SPLIT; ++other) {
+          const float4 v = load_quad_in_cluster(address_in(other, mine));
+          sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+        }
+        share[mt][4 * j] = sum.x, share[mt][4 * j + 1] = sum.y, share[mt][4 * j + 2] = sum.z;
+        share[mt][4 * j + 3] = sum.w;
+      }
+    leave<count>(share, p, at, from);
+  }
+  meet_cluster();  // other blocks read from this one
+}
+
+__device__ __forceinline__ void multiply_all(const Arguments& p, u32 stages, u32 table, const Barriers& barriers,
+                                             int rank) {
+  const Share share(rank);
   const Reaches reaches(table);
   u32 place[MT][2];
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
     for (int half = 0; half < 2; ++half) place[mt][half] = position_place(row_of(mt, half));
-  u32 f[2][4];
+  u32 f[turns][4];
   int now = 0, parity = 0, held = -1;
 #pragma unroll 1
-  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+  for (int tile = blockIdx.x / SPLIT; tile < p.tiles; tile += gridDim.x / SPLIT) {
     Sums sums;
 #pragma unroll
     for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
       for (int i = 0; i < NB / 2; ++i) sums[mt][i] = 0.0f;
-    int phase = 0;
+    int phase = SPLIT > 1 ? share.first % PHASES : 0;
 #pragma unroll 1
-    for (int chunk = 0; chunk < chunks; ++chunk) {
+    for (int chunk = share.first; chunk < share.end; ++chunk) {
       barrier_wait(barriers.landed + 8 * now, parity);
       multiply(sums, f, place, reaches, phase, stages + now * stage_bytes, barriers.empty, held, now);
       if (++now == STAGES) now = 0, parity ^= 1;
@@ -318,7 +440,10 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, u32 stages, u32
     for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
     if (threadIdx.x % 32 == 0) barrier_arrive(barriers.empty + 8 * held);
     held = -1;
-    leave(sums, p, Place(p, tile));
+    if constexpr (SPLIT > 1)
+      leave_shared(sums, p, Place(p, tile), stages, rank);
+    else
+      leave<NB / 8>(sums, p, Place(p, tile), 0);
   }
 }
 
@@ -327,10 +452,12 @@ __device__ __forceinline__ void run(const Arguments& p) {
   __shared__ unsigned long long words[2 * STAGES];
   __shared__ int reaches[PHASES * KS];
   const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
+  const bool by_lines = LINE_COPIES && p.lines;
+  const int rank = SPLIT > 1 ? rank_in_cluster() : 0;
   const Barriers barriers{shared_address(words), shared_address(words + STAGES)};
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
-      barrier_init(barriers.landed + 8 * s, 2 * warpgroup);
+      barrier_init(barriers.landed + 8 * s, by_lines ? warpgroup : 2 * warpgroup);
       barrier_init(barriers.empty + 8 * s, multiplying / 32);
     }
     barriers_ready();
@@ -339,15 +466,26 @@ __device__ __forceinline__ void run(const Arguments& p) {
   __syncthreads();
   if (threadIdx.x / warpgroup == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
-    if (quad > 1 && VECTOR >= quad && p.vector >= quad)
-      bring_all<quad>(p, stages, barriers);
-    else if (VECTOR >= 2 && p.vector >= 2)
-      bring_all<2>(p, stages, barriers);
-    else
-      bring_all<1>(p, stages, barriers);
+    const Share share(rank);
+    bool done = false;
+    if constexpr (LINE_COPIES)
+      if (by_lines) bring_all<0>(p, stages, barriers, share), done = true;
+    if (done) {
+    } else if (quad > 1 && VECTOR >= quad && p.vector >= quad) {
+      bring_all<quad>(p, stages, barriers, share);
+    } else if (VECTOR >= 2 && p.vector >= 2) {
+      bring_all<2>(p, stages, barriers, share);
+    } else {
+      bring_all<1>(p, stages, barriers, share);
+    }
+    if constexpr (SPLIT > 1) {
+      __syncwarp();
+      meet_cluster();
+      meet_cluster();
+    }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
-    multiply_all(p, stages, shared_address(reaches), barriers);
+    multiply_all(p, stages, shared_address(reaches), barriers, rank);
   }
 }
 
@@ -355,7 +493,14 @@ __device__ __forceinline__ void run(const Arguments& p) {
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 extern "C" __global__ void input_wgmma(const Arguments) {}
 #else
+#if UPCONV_SPLIT > 1
+extern "C" __global__ void __cluster_dims__(UPCONV_SPLIT, 1, 1) __launch_bounds__(threads, 1)
+    input_wgmma(const __grid_constant__ Arguments p) {
+  run(p);
+}
+#else
 extern "C" __global__ void __launch_bounds__(threads, 1) input_wgmma(const __grid_constant__ Arguments p) { run(p); }
+#endif
 #endif
 
 }  // namespace upconv

@@ -15,6 +15,7 @@ struct InputWgmma {
   int boxes_d, boxes_h, boxes_w;
   int all_boxes, tiles;  ///< Boxes of positions; those times input channels and groups.
   int vector;            ///< Elements of dy that may be copied at once.
+  int lines;             ///< Lines of dy begin and end at multiples of 16 bytes.
   int w_bulk;            ///< w comes by bulk copies through the map.
   TensorMap w_map;
 };

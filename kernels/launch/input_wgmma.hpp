@@ -14,6 +14,7 @@ struct InputWgmmaFixed {
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions of a tile.
   Int columns = 8, row_elements = 32;        ///< Input channels of a tile; elements of a row of w that a copy takes.
   Int element_bytes = 4, vector = 1;         ///< Most elements of dy that one copy may take.
+  Int split = 1;                             ///< Blocks of a cluster.
   Int shared_bytes = 0, threads = 384;
   int map_element = 11;  ///< MapElement of w.
 
@@ -23,6 +24,7 @@ struct InputWgmmaFixed {
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("columns", columns), field("row_elements", row_elements);
     field("element_bytes", element_bytes), field("vector", vector);
+    field("split", split);
     field("shared_bytes", shared_bytes), field("threads", threads), field("map_element", map_element);
   }
 };
@@ -55,10 +57,11 @@ inline InputWgmmaLaunch launch_of(const InputWgmmaFixed& f, const Sizes& z, int 
   p.boxes_w = int(ceil_div(in[2], f.box_w));
   const Int boxes = (f.folded ? 1 : z.batch) * Int(p.boxes_d) * p.boxes_h * p.boxes_w;
   const Int tiles = boxes * f.groups * ceil_div(f.ci, f.columns);
-  if (tiles >= limit) l.refusal = "2^31 tiles or more";
+  if (tiles * f.split >= limit) l.refusal = "2^31 tiles or more";
   if (l.refusal) return l;
   p.all_boxes = int(boxes), p.tiles = int(tiles);
-  l.grid = static_cast<unsigned>(least(tiles, processors));
+  // The blocks of a cluster stay for one tile.
+  l.grid = static_cast<unsigned>(f.split > 1 ? tiles * f.split : least(tiles, processors));
   return l;
 }
 
@@ -83,6 +86,7 @@ bool run(const InputWgmmaFixed& f, const InputWgmmaLaunch& l, const Tensors& t, 
   const Int tried[] = {f.vector, 2};
   for (const Int v : tried)
     if (p.vector == 1 && v <= f.vector && aligned(t.a, v * f.element_bytes) && p.out_w % v == 0) p.vector = int(v);
+  p.lines = aligned(t.a, 16) && p.out_w * f.element_bytes % 16 == 0;
   const TensorBoxes boxes = w_boxes(f, t.b);
   p.w_bulk = refusal_of(boxes) == nullptr;
   if (p.w_bulk && !encode_map(start, p.w_map, boxes)) return false;

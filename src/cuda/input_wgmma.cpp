@@ -18,12 +18,14 @@ std::string preamble(const Request& request, const WeightShape& shape, const Inp
   add("NB", t.columns), add("MT", t.fragments), add("WGS", InputTile::warpgroups), add("KS", t.pairs);
   add("PHASES", t.phases), add("CC", t.channels), add("STAGES", t.stages), add("VECTOR", t.vector);
   add("SPAN", t.span), add("SPAN_READ", t.span), add("YC", t.channel), add("LEAD", t.lead);
-  add("COMPUTE_REGISTERS", 224), add("BRING_REGISTERS", 56);
+  add("SPLIT", t.split);
+  s += std::string("constexpr bool LINE_COPIES = ") + (t.line_copies ? "true;\n" : "false;\n");
+  add("COMPUTE_REGISTERS", 216), add("BRING_REGISTERS", 72);
   const DType dtype = request.problem.dtype;
   s += wgmma_text(t.columns, dtype == DType::f32   ? TensorOperand::tf32
                              : dtype == DType::f16 ? TensorOperand::f16
                                                    : TensorOperand::bf16);
-  return s + "}\n";
+  return s + "}\n#define UPCONV_SPLIT " + std::to_string(t.split) + "\n";
 }
 
 class InputWgmma final : public PassKernel {
@@ -49,12 +51,14 @@ class InputWgmma final : public PassKernel {
   }
 
   std::string detail() const override {
-    char text[256];
+    char text[320], split[40] = "";
+    if (tile_.split > 1) std::snprintf(split, sizeof split, " shared by %d blocks each", tile_.split);
     std::snprintf(text, sizeof text,
                   "tiles of %dx%dx%d positions x %d channels, %d pairs a stage in %d phases, %d fragments a warpgroup, "
-                  "%d stages of %.1f KiB, %.1f loads a bank, %lld tiles",
+                  "%d stages of %.1f KiB, dy by %s, %.1f loads a bank, %lld tiles%s",
                   tile_.box[0], tile_.box[1], tile_.box[2], tile_.columns, tile_.pairs, tile_.phases, tile_.fragments,
-                  tile_.stages, stage_bytes_ / 1024.0, tile_.conflicts, static_cast<long long>(tile_.tiles));
+                  tile_.stages, stage_bytes_ / 1024.0, tile_.line_copies ? "lines" : "quads", tile_.conflicts,
+                  static_cast<long long>(tile_.tiles), split);
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override { return {&kernel_}; }

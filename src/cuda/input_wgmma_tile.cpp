@@ -55,6 +55,11 @@ struct Search {
   }
   [[nodiscard]] int lines_h(const InputTile& t) const { return lines_of(axis_h, t.box[1]); }
 
+  [[nodiscard]] int lines(const InputTile& t) const { return t.channels * lines_of(axis_d, t.box[0]) * lines_h(t); }
+  [[nodiscard]] bool by_lines(const InputTile& t) const {
+    return t.line_copies && shape.geometry.out[2] * shape.element_bytes % 16 == 0;
+  }
+
   /// Cycles a multiprocessor spends on one stage: the longest of its products, its loads, what one warpgroup does to
   /// bring it, and its bytes.
   [[nodiscard]] double stage_cycles(const InputTile& t) const {
@@ -66,7 +71,8 @@ struct Search {
     const double products = 1.11 * fragments * std::max({n / 2, loads, 13.0});
     const int v = g.out[2] % t.vector == 0 ? t.vector : g.out[2] % 2 == 0 && t.vector > 1 ? 2 : 1;
     const double elements = double(t.channels) * t.channel, items = std::ceil(elements / v / 128);
-    const double bringing = 360 + items * (items <= 8 ? (v * eb >= 4 ? 30 : 90) : 200);
+    const double bringing = by_lines(t) ? 300 + 30 * std::ceil(double(lines(t)) / 4)
+                                        : 360 + items * (items <= 8 ? (v * eb >= 4 ? 30 : 90) : 200);
     const double bytes = eb * (n * t.pairs + elements * (1 + 77 / std::max(t.span * eb, 32.0)));
     const double moving = bytes / 29.7, longest = std::max({products, bringing, moving});
     return longest + 0.225 * (products + bringing + moving - longest);
@@ -81,10 +87,24 @@ struct Search {
     std::int64_t boxes = g.batch;
     for (std::size_t i = 0; i < 3; ++i) boxes *= ceil_div<std::int64_t>(g.in[i], t.box[i]);
     t.tiles = boxes * g.groups * ceil_div<std::int64_t>(g.ci, t.columns);
-    const std::int64_t rounds = ceil_div<std::int64_t>(t.tiles, target.processors);
-    const double chunks = std::ceil(double(g.co) * tap_count() / t.pairs);
-    const double leaving = 1500 + double(t.positions()) * t.columns * shape.element_bytes / 17.0;
-    const double computing = double(rounds) * (chunks * stage_cycles(t) + leaving) / 1.75e9;
+    t.line_copies = t.span * shape.element_bytes >= 256 && lines(t) <= 256;
+    const std::int64_t all_chunks = ceil_div<std::int64_t>(g.co * tap_count(), t.pairs);
+    for (const int split : {1, 2, 4, 8}) {
+      t.split = split;
+      if (split > 1 && (t.tiles * split > target.processors || all_chunks < 3 * split ||
+                        t.positions() * t.columns * 4 > t.stages * stage_bytes(shape, t)))
+        break;
+      const std::int64_t rounds = ceil_div<std::int64_t>(t.tiles * split, target.processors);
+      const double chunks = double(ceil_div<std::int64_t>(all_chunks, split));
+      keep_best(t, double(rounds), chunks);
+    }
+  }
+
+  void keep_best(InputTile t, double rounds, double chunks) {
+    const Geometry& g = shape.geometry;
+    const double leaving = 1500 + double(t.positions()) * t.columns * shape.element_bytes / 17.0 / t.split +
+                           (t.split > 1 ? 2500 + double(t.positions()) * t.columns / 16.0 : 0.0);
+    const double computing = rounds * (chunks * stage_cycles(t) + leaving) / 1.75e9;
     const double bytes = double(shape.element_bytes) *
                          (double(g.batch) * (double(g.in_channels()) * double(g.in_volume()) +
                                              double(g.out_channels()) * double(g.out_volume())) +
@@ -152,7 +172,7 @@ launch::InputWgmmaFixed input_fixed(const WeightShape& shape, const InputTile& t
   f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
   f.columns = t.columns, f.row_elements = 128 / shape.element_bytes;
-  f.element_bytes = shape.element_bytes, f.vector = t.vector;
+  f.element_bytes = shape.element_bytes, f.vector = t.vector, f.split = t.split;
   f.shared_bytes = t.stages * stage_bytes(shape, t) + 1024, f.threads = InputTile::threads();
   f.map_element = int(shape.element_bytes == 4 ? launch::MapElement::tf32 : launch::MapElement::u16);
   return f;

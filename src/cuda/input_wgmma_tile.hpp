@@ -22,6 +22,8 @@ struct InputTile {
   int stages = 2;
   int lead = 0, vector = 1;     ///< Elements before a line so that copies of `vector` elements are aligned.
   int span = 0, channel = 0;    ///< Elements of a line of dy, of all lines of a channel.
+  int split = 1;             ///< Blocks of a cluster, which share the pairs of a tile.
+  bool line_copies = false;  ///< Whole lines of dy by bulk copies, where rows allow it.
   double conflicts = 1.0;       ///< Times that a load of dy takes, for banks.
   std::int64_t tiles = 0;
   double seconds = 0.0;
