@@ -131,61 +131,73 @@ struct Copier {
 };
 
 /// Copies whole lines of dy, where they begin and end at multiples of 16 bytes: one bulk copy each, a thread's found once
-/// a tile. What of a line lies outside of dy is stored as zeros.
+/// a tile. What of them lies outside of dy is stored as zeros.
 struct LineCopier {
-  static constexpr int all = CC * lines, items = (all + warpgroup - 1) / warpgroup, line_bytes = SPAN * element_bytes;
+  static constexpr int all = CC * lines, items = (all + warpgroup - 1) / warpgroup;
+  static constexpr int units = SPAN * element_bytes / 16;  ///< Of a line.
 
   const char* base;
-  u32 from[items];        ///< Elements from the tile's first channel.
-  int before[items];      ///< Bytes of a line before dy begins, bytes of dy.
-  int inside[items];
+  int d0, h0, first, size_d, size_h;
+  int before, inside;  ///< Units of a line before dy begins, and of dy.
+  bool edge;           ///< Some line is not of dy altogether.
+  u32 from[items];     ///< Elements from the tile's first channel.
 
   /// Warps take lines by turns: each issues its copies one after the other.
   __device__ __forceinline__ static int line_of(int thread, int item) {
     return thread % 32 * 4 + thread / 32 + item * warpgroup;
   }
+  __device__ __forceinline__ int d_of(int line) const { return d0 + SD * (line / LH) + d_origin(line / LH); }
+  __device__ __forceinline__ int h_of(int line) const { return h0 + SH * (line % LH) + h_origin(line % LH); }
+  /// Units of dy in a line of a channel.
+  __device__ __forceinline__ int units_of_dy(int line) const {
+    return static_cast<u32>(d_of(line)) < static_cast<u32>(size_d) &&
+                   static_cast<u32>(h_of(line)) < static_cast<u32>(size_h)
+               ? inside
+               : 0;
+  }
   __device__ __forceinline__ void begin(const Arguments& p, const Place& at, int thread) {
     base = p.dy + (at.box.n * p.ys.n + static_cast<i64>(at.group) * CO * p.ys.c) * element_bytes;
-    int d0 = SD * at.box.d * BD - PD, size_d = p.out_d;
-    const int h0 = SH * at.box.h * BH - PH, w0 = SW * at.box.w * BW - PW - LEAD;
+    d0 = SD * at.box.d * BD - PD, h0 = SH * at.box.h * BH - PH, size_d = p.out_d, size_h = p.out_h;
     if (folded) {
       base += at.box.d * BD * p.ys.d * element_bytes;
       d0 = 0, size_d -= at.box.d * BD;
     }
-    const int first = max(w0, 0), end = min(w0 + SPAN, p.out_w);
+    const int w0 = SW * at.box.w * BW - PW - LEAD, end = min(w0 + SPAN, p.out_w);
+    first = max(w0, 0);
+    before = (first - w0) * element_bytes / 16, inside = max(end - first, 0) * element_bytes / 16;
+    edge = inside < units || d_of(0) < 0 || d_of(lines - 1) >= size_d || h_of(0) < 0 || h_of(lines - 1) >= size_h;
 #pragma unroll
     for (int i = 0; i < items; ++i) {
       const int e = line_of(thread, i), line = e % lines;
-      const int d = d0 + SD * (line / LH) + d_origin(line / LH), h = h0 + SH * (line % LH) + h_origin(line % LH);
-      const bool ok = static_cast<u32>(d) < static_cast<u32>(size_d) && static_cast<u32>(h) < static_cast<u32>(p.out_h);
-      from[i] = static_cast<u32>(e / lines) * static_cast<u32>(p.ys.c) + static_cast<u32>(d) * static_cast<u32>(p.ys.d) +
-                static_cast<u32>(h) * static_cast<u32>(p.ys.h) + static_cast<u32>(first);
-      before[i] = (first - w0) * element_bytes;
-      inside[i] = ok && first < end ? (end - first) * element_bytes : 0;
+      from[i] = static_cast<u32>(e / lines) * static_cast<u32>(p.ys.c) +
+                static_cast<u32>(d_of(line)) * static_cast<u32>(p.ys.d) +
+                static_cast<u32>(h_of(line)) * static_cast<u32>(p.ys.h) + static_cast<u32>(first);
     }
   }
-  /// Of the channels from `co0` on; `landed` waits for them.
-  __device__ __forceinline__ void bring(const Arguments& p, u32 to, int co0, u32 landed, int thread) const {
+  /// Of the channels from `co0` on; `landed` waits for them. `fresh`: the stage has held nothing of this tile.
+  __device__ __forceinline__ void bring(const Arguments& p, u32 to, int co0, u32 landed, bool fresh, int thread) const {
     const char* corner = base + co0 * p.ys.c * element_bytes;
-    bool stored = false;
 #pragma unroll
     for (int i = 0; i < items; ++i) {
       const int e = line_of(thread, i);
       if (all % warpgroup != 0 && e >= all) continue;
-      const u32 slot = to + (e / lines * YC + e % lines * SPAN) * element_bytes;
-      const int bytes = co0 + e / lines < CO ? inside[i] : 0, until = bytes > 0 ? before[i] : line_bytes;
-      if (bytes > 0) {
-        barrier_expect_only(landed, bytes);
-        copy_bytes(slot + until, corner + static_cast<i64>(from[i]) * element_bytes, bytes, landed);
-      }
-      if (bytes < line_bytes) {
-        stored = true;
-#pragma unroll 1
-        for (int b = 0; b < line_bytes; b += 16)
-          if (b < until || b >= until + bytes) store_zero_quad(slot + b);
-      }
+      const int bytes = co0 + e / lines < CO ? units_of_dy(e % lines) * 16 : 0;
+      if (bytes == 0) continue;
+      barrier_expect_only(landed, bytes);
+      copy_bytes(to + (e / lines * YC + e % lines * SPAN) * element_bytes + before * 16,
+                 corner + static_cast<i64>(from[i]) * element_bytes, bytes, landed);
     }
-    if (stored) fence_shared();  // before a later bulk copy to that place
+    // Zeros stay: copies write between them.
+    if ((edge && fresh) || co0 + CC > CO) {
+#pragma unroll 1
+      for (int i = thread; i < all * units; i += warpgroup) {
+        const int e = i / units, unit = i % units;
+        const int count = co0 + e / lines < CO ? units_of_dy(e % lines) : 0;
+        if (unit < before || unit >= before + count || count == 0)
+          store_zero_quad(to + (e / lines * YC + e % lines * SPAN) * element_bytes + unit * 16);
+      }
+      fence_shared();  // before a later bulk copy to that place
+    }
   }
 };
 
@@ -244,7 +256,7 @@ __device__ __forceinline__ void bring_all(const Arguments& p, u32 stages, const 
           copy_box(stage + w_place(0, k), &p.w_map, landed, first + k, at.group * CI + at.ci0, 0, 0, 0);
       }
       if constexpr (V == 0) {
-        lines_of_dy.bring(p, stage + w_bytes, first / taps, landed, thread);
+        lines_of_dy.bring(p, stage + w_bytes, first / taps, landed, first < (share.first + STAGES) * KS, thread);
       } else {
         lines_of_dy.bring(p, stage + w_bytes, first / taps, thread);
         barrier_arrive_after_copies(landed);
