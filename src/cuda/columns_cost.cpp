@@ -49,7 +49,7 @@ double columns_seconds(const ColumnsShape& s, const ColumnsTile& t, const CudaTa
   const double own = t.positions - (s.rotated() > 0 ? 4 : 0);
   const double position_tiles = std::ceil(columns_positions(s, t) / std::max(1.0, own * t.across));
   const double tiles = double(s.groups) * double(ceil_div(s.rows(), t.block_rows)) * position_tiles;
-  const double waves = std::ceil(tiles * t.split / target.processors);
+  const double waves = std::ceil(tiles / target.clusters(t.split));
   // Of a tile's store most runs beside the products of the next, where there is one.
   const double visible = waves > 1 ? 0.35 * issue : issue;
   const double steady = std::max(one + visible, write);

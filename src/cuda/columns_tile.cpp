@@ -434,7 +434,7 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& 
       for (const int split : {1, 2, 4, 8}) {
         t.split = split;
         const double tiles = rows * std::max(1.0, positions / t.tile_positions());
-        if (split > 1 && tiles * split > target.processors) break;
+        if (split > 1 && tiles > target.clusters(split)) break;
         consider(s, target, lines, t, found);
       }
     }
