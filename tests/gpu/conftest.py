@@ -20,7 +20,7 @@ def pytest_configure(config):
 
 
 #: Tests that compile for many seconds each.
-LONG = ("test_exported", "test_row_lengths", "test_edges", "test_channels")
+LONG = ("test_exported", "test_row_lengths", "test_batches", "test_heights", "test_edges", "test_channels")
 
 
 def pytest_collection_modifyitems(items):

@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,6 +136,38 @@ def poisoned():
             torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
+@functools.cache
+def tiled() -> frozenset[str]:
+    """Candidates with a choice of tiles, whose kernels change with the sizes; of cuda_columns they seldom do."""
+    text = (ROOT / "src/cuda/candidates.cpp").read_text()
+    return frozenset(re.findall(r'"(\w+)", \w+\}, most_variants', text)) - {"cuda_columns"}
+
+
+# Which candidates Judge.check_all forces, of those of a pass. Each compiles kernels of its own.
+Pick = Callable[[Sequence[str]], Sequence[str]]
+
+
+def every(names: Sequence[str]) -> Sequence[str]:
+    return names
+
+
+def none(names: Sequence[str]) -> Sequence[str]:
+    return names[:0]
+
+
+def share(turn: int, of: int = 2) -> Pick:
+    """One `of`-th of them: `of` turns that follow one another force all."""
+    return lambda names: names[turn % of :: of]
+
+
+def share_of_tiled(turn: int, of: int = 2) -> Pick:
+    """The same of those whose kernels change with the sizes, and all others."""
+    return lambda names: (
+        *(n for n in names if n not in tiled()),
+        *[n for n in names if n in tiled()][turn % of :: of],
+    )
+
+
 class Declined(Exception):
     """The candidate does not take this problem; the message says why."""
 
@@ -192,15 +225,14 @@ class Judge:
         offset = f", {self.offset} elements off alignment" if self.offset else ""
         return f'{what} of "{self.case.text}" by {candidate or "the list"} ({self.data}, seed {self.seed}{offset})'
 
-    def check_all(self, passes=PASSES, only: str | None = None, half: int | None = None) -> int:
-        """Every pass by every candidate that takes it; all failures are reported together. Returns the runs made.
-        `half`: the list's own choice, and every other candidate from that one on (each compiles kernels of its own)."""
+    def check_all(self, passes=PASSES, own: bool = True, forced: Pick = every) -> int:
+        """Every pass by the list's own choice (`own`; on the CPU engine nothing else has a name) and by those of the
+        other candidates that `forced` picks and that take it; all failures are reported together. Returns the runs
+        made."""
         ran, failures = 0, []
         for what in passes:
-            names = candidates(what)
-            for name in names if half is None else (names[0], *names[1 + half % 2 :: 2]):
-                if only is not None and name != only:
-                    continue
+            choice, *others = candidates(what)
+            for name in (*([choice] if own or not others else []), *forced(others)):
                 try:
                     self.check(what, name)
                     ran += 1

@@ -1,22 +1,32 @@
-"""Every row of tests/shapes/edges.txt and every tail that a tile can have, by every candidate, against float64."""
+"""Every row of tests/shapes/edges.txt and every tail that a tile can have, against float64.
 
+Compiling is what costs here: each candidate has kernels of its own for every format, channel count and window, and
+often for a size. So problems of a series take turns: each is run by the list's own choice or by a part of the
+candidates, in one of the formats; the tests say which turns a size goes through.
+"""
+
+import math
 import zlib
 from dataclasses import replace
+from itertools import pairwise
 
 import gpu_tally
 import pytest
-from gpu_cases import FORMATS, ROOT, Case, Judge, case
+from gpu_cases import FORMATS, ROOT, Case, Judge, case, every, none, share, share_of_tiled
 
 from upconv.cli.shapes import read_shapes
 
 ROWS = read_shapes(ROOT / "tests" / "shapes" / "edges.txt")
 PARTS = 60
+#: Groups of rows that differ from their neighbours in one number.
+SERIES = ("channels", "positions", "planes", "windows", "dilation", "groups")
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_edges(part):
-    """Each row in fp32 and in one other dtype or precision, drawn by its name: every other candidate in one of the two,
-    drawn as well, the list's own choice in the other. Half are integers, which must come out exactly."""
+    """Each row in fp32 and in one other dtype or precision, drawn by its name: by the list's own choice in one of the
+    two, by a sixth of the candidates in the other, drawn as well; a row of a series in one of the two only. Half are
+    integers, which must come out exactly."""
     problems = ran = 0
     failures = []
     for row in ROWS[part::PARTS]:
@@ -24,15 +34,21 @@ def test_edges(part):
         dtype, precision = FORMATS[1 + lot % (len(FORMATS) - 1)]
         cases = (Case(row.problem), Case(replace(row.problem, dtype=dtype, precision=precision)))
         for i, c in enumerate(cases):
+            if row.id.split("/")[0] in SERIES and i == lot // 1024 % 2:
+                continue
             data = ("integers", "normal")[(lot // 8 + i) % 2]
-            only = None if i == lot // 64 % 2 else ""
+            own = i == lot // 64 % 2
             try:
-                ran += Judge(c, data, seed=lot, offset=lot // 16 % 3).check_all(only=only, half=lot // 128)
+                made = Judge(c, data, seed=lot, offset=lot // 16 % 3).check_all(
+                    own=own, forced=none if own else share(lot // 128, 6)
+                )
+                ran += made
+                problems += made > 0  # perhaps none of the sixth takes it
             except AssertionError as error:
                 failures.append(f"{row.id}: {error}")
-            problems += 1
     gpu_tally.count("edges", problems, ran)
     assert not failures, "\n".join(failures)
+    assert problems > 0
 
 
 # One specialisation a line; its rows take every length below.
@@ -63,52 +79,80 @@ def around(*sizes):
 #: Around what tiles are made of: vectors of up to 8, fragments of 8 and 16 columns, tiles of 32 to 512.
 ESSENTIAL = {*range(1, 10), *around(16, 32, 64, 128, 256, 512), 44, 100}
 OTHERS = sorted({*range(1, 71), *around(96, 192, 384)} - ESSENTIAL)
-#: Which formats a line takes: compiling is what costs, and each has kernels of its own for every tile.
-ROW_TESTS = [
-    (i, line, *FORMATS[f])
-    for i, line in enumerate(WIDTHS)
-    for f in (i % 3, 3 + i // 2 % 2, *([5] if i % 4 == 0 else []))
-]
+SPANS = (1, 12, 48, 200, 600)
 
 
-@pytest.mark.parametrize("lot,line,dtype,precision", ROW_TESTS, ids=["-".join(t[1:]) for t in ROW_TESTS])
-def test_row_lengths(lot, line, dtype, precision):
-    """The innermost size takes every value around the sizes of tiles, and an eighth of the others up to 70: the lines
-    between them take all. By turns with the length, one half of the candidates or the other; the specialisation changes
-    with the tile alone."""
-    failures, ran = [], 0
-    lengths = sorted({*ESSENTIAL, *OTHERS[lot % 8 :: 8]})
+def row_tests():
+    """(line, lengths, dtype, precision, turn). A turn is one format and one part of the candidates for a whole span of
+    lengths, because neighbouring lengths mostly share kernels. fp64 has the same kernels for all lengths: its turns are
+    below 0."""
+    for lot, line in enumerate(WIDTHS):
+        lengths = sorted({*ESSENTIAL, *OTHERS[lot // 2 :: 8]})
+        for turn, (begin, end) in enumerate(pairwise(SPANS), lot):
+            f = (lot % 3, 3 + lot // 2 % 2)[turn // 4 % 2]
+            yield line, [n for n in lengths if begin <= n < end], *FORMATS[f], turn
+        if lot % 4 == 0:
+            yield line, lengths, *FORMATS[5], -1 - lot // 4
+
+
+ROW_TESTS = list(row_tests())
+
+
+@pytest.mark.parametrize(
+    "line,lengths,dtype,precision,turn", ROW_TESTS, ids=[f"{t[0]}-{t[2]}-{t[3]}-from{t[1][0]}" for t in ROW_TESTS]
+)
+def test_row_lengths(line, lengths, dtype, precision, turn):
+    """The innermost size takes every value around the sizes of tiles on all lines, and every other up to 70 on two.
+    The 16 lines give a length 16 turns: 4 by the list's own choice, 4 by each third of the candidates whose kernels
+    change with the length, and the other candidates with each third; half of them in fp32, in one of its precisions,
+    and half in 16 bits. Four lines are in fp64 too, by the list's own choice and half of the candidates."""
+    own = turn % 4 == 0 or turn < 0
+    forced = none if own else share_of_tiled(turn % 4 - 1, 3)
+    failures, problems, ran = [], 0, 0
     for length in lengths:
         c = case(line, dtype, precision)
         outer = (3, 2)[: c.problem.rank - 1] if length < 130 else (1, 1)[: c.problem.rank - 1]
         c = Case(replace(c.problem, input=(*outer, length)))
         if min(c.problem.output) < 1:
             continue
+        data = ("normal", "integers")[(turn // 8 + length) % 2]
         try:
-            ran += Judge(c, ("normal", "integers")[length % 2], seed=length, offset=length % 3).check_all(
-                half=length + lot
+            ran += Judge(c, data, seed=length, offset=length % 3).check_all(
+                own=own, forced=share(length - turn) if turn < 0 else forced
             )
         except AssertionError as error:
             failures.append(str(error))
             if len(failures) == 3:
                 break
-    gpu_tally.count("row lengths", len(lengths), ran)
+        problems += 1
+    gpu_tally.count("row lengths", problems, ran)
     assert not failures, "\n".join(failures)
+    assert ran >= problems > 0
 
 
 # Rows above rows: the other spatial sizes.
-@pytest.mark.parametrize("height", sorted({*range(1, 20), 31, 32, 33, 63, 64, 65, 127, 128, 129}))
+HEIGHTS = (
+    ("2d n1 c32 o32 i{}x17 k3", "f32", "tf32"),
+    ("2d n1 c16 o16 i{}x9 k4 s2 p1 b", "bf16", "ieee"),
+    ("2d n2 c24 o24 i{}x6 k3 s2 p1 op1 g24", "f32", "ieee"),
+    ("3d n1 c16 o32 i{}x3x7 k3 s2 p1", "f32", "bf16x3"),
+    ("3d n1 c32 o16 i2x{}x5 k3 p1", "f16", "ieee"),
+)
+
+
+@pytest.mark.parametrize("height", sorted({*range(1, 10), 12, *around(16, 32, 64, 128)}))
 def test_heights(height):
-    ran = 0
-    for line, dtype, precision in (
-        ("2d n1 c32 o32 i{}x17 k3", "f32", "tf32"),
-        ("2d n1 c16 o16 i{}x9 k4 s2 p1 b", "bf16", "ieee"),
-        ("2d n2 c24 o24 i{}x6 k3 s2 p1 op1 g24", "f32", "ieee"),
-        ("3d n1 c16 o32 i{}x3x7 k3 s2 p1", "f32", "bf16x3"),
-        ("3d n1 c32 o16 i2x{}x5 k3 p1", "f16", "ieee"),
-    ):
-        ran += Judge(case(line.format(height), dtype, precision), seed=height).check_all()
-    gpu_tally.count("heights", 5, ran)
+    """By turns, from one power of two to the next, by the list's own choice or by a third of the candidates whose
+    kernels change with the sizes and all others."""
+    problems = ran = 0
+    for i, (line, dtype, precision) in enumerate(HEIGHTS):
+        turn = round(math.log2(height)) + i
+        own = turn % 4 == 0
+        ran += Judge(case(line.format(height), dtype, precision), seed=height).check_all(
+            own=own, forced=none if own else share_of_tiled(turn % 4 - 1, 3)
+        )
+        problems += 1
+    gpu_tally.count("heights", problems, ran)
 
 
 CHANNELS = (
@@ -146,9 +190,10 @@ CHANNELS = (
 
 @pytest.mark.parametrize("count", CHANNELS)
 def test_channels(count):
-    """As input, as output, as both; each a specialisation of its own. (Up to 65 edges.txt has the first two.)"""
-    lot = zlib.crc32(str(count).encode())
-    failures, ran = [], 0
+    """As input, as output, as both, each a specialisation of its own: on one line by the list's own choice, on another
+    by every candidate. (Up to 65 edges.txt has the first two lines.)"""
+    lot, turn = zlib.crc32(str(count).encode()), CHANNELS.index(count)
+    failures, problems, ran = [], 0, 0
     for i, line in enumerate(
         (
             "2d n1 c{0} o16 i9x37 k3 s2 p1",
@@ -157,24 +202,37 @@ def test_channels(count):
             "2d n1 c{0} o{0} i5x19 k2 s2 xl yl",
         )
     ):
-        if count <= 65 and i < 2:
+        if i // 2 != (turn % 2 if count > 65 else 1):
             continue
         dtype, precision = FORMATS[(lot + i) % 5]
+        own = (turn // 2 + i) % 2 == 0
         try:
-            ran += Judge(case(line.format(count), dtype, precision), seed=count).check_all()
+            ran += Judge(case(line.format(count), dtype, precision), seed=count).check_all(
+                own=own, forced=none if own else every
+            )
         except AssertionError as error:
             failures.append(str(error))
-    gpu_tally.count("channels", 2 if count <= 65 else 4, ran)
+        problems += 1
+    gpu_tally.count("channels", problems, ran)
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.parametrize("batch", (1, 2, 3, 7, 8, 31, 64, 65, 131, 133, 257))
+BATCHES = (1, 2, 3, 7, 8, 31, 64, 65, 131, 133, 257)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
 def test_batches(batch):
+    """By the list's own choice, by a third of the candidates whose kernels change with the sizes, by turns, and by all
+    others."""
     ran = 0
-    for line, dtype, precision in (
-        ("1d n{} c16 o8 i33 k4 s2 p1 b", "f32", "tf32"),
-        ("2d n{} c32 o32 i3x5 k3", "f16", "ieee"),
-        ("2d n{} c8 o8 i4x4 k2 s2 b", "f32", "ieee"),
+    for i, (line, dtype, precision) in enumerate(
+        (
+            ("1d n{} c16 o8 i33 k4 s2 p1 b", "f32", "tf32"),
+            ("2d n{} c32 o32 i3x5 k3", "f16", "ieee"),
+            ("2d n{} c8 o8 i4x4 k2 s2 b", "f32", "ieee"),
+        )
     ):
-        ran += Judge(case(line.format(batch), dtype, precision), seed=batch).check_all()
+        ran += Judge(case(line.format(batch), dtype, precision), seed=batch).check_all(
+            forced=share_of_tiled(round(math.log2(batch)) + i, 3)
+        )
     gpu_tally.count("batches", 3, ran)
