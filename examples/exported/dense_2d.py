@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_97cfc6bb62e8"
+NAME = "upconv_bf97eecfbde3"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1878,6 +1878,9 @@ __device__ __forceinline__ void load(u32 address, uint4& v) {
                : "r"(address)
                : "memory");
 }
+__device__ __forceinline__ void store_word(u32 address, u32 v) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
+}
 __device__ __forceinline__ void store_quad(u32 address, u32 x, u32 y, u32 z, u32 w) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
 }
@@ -3234,7 +3237,8 @@ struct WeightMma {
 
 }  // namespace upconv::arguments
 """,
-    "mma/weight_box.cuh": r"""// The boxes of positions that the blocks of a dw kernel share, and where its taps put them.
+    "mma/weight_box.cuh": r"""// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the boxes
+// are its tiles.
 #pragma once
 
 #include "arguments/weight_mma.cuh"
@@ -3250,7 +3254,8 @@ typedef arguments::WeightMma WeightParams;
 /// The blocks of a tile take boxes in turn: they share those lines in the L2, and the slower boxes at the edges.
 struct Box {
   int n, d, h, w;
-  __device__ void start(i64 index, const WeightParams& p) {
+  template <class Params>
+  __device__ void start(i64 index, const Params& p) {
     const auto take = [&](int size) {
       const int r = static_cast<int>(index % size);
       index /= size;
