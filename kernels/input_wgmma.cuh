@@ -9,9 +9,9 @@
 // A tile is one box of positions (64 * MT * WGS of them) x NB input channels; blocks take tiles in turn. A stage is KS
 // pairs: KS elements of NB rows of w, and the lines of dy of the CC output channels that these pairs may meet. WGS
 // warpgroups multiply, one more brings. Where KS is no multiple of the taps, stages begin at PHASES different taps.
-// Few tiles: the SPLIT blocks of a cluster share the pairs of one tile, leave their sums in their own shared memory, and
-// each adds up those of some channels, always in the order of the blocks.
-// Floor: max(bytes of w, dy and dx, 2 * positions * ci * co * taps at the tensor cores' rate).
+// Few tiles: the SPLIT blocks of a cluster share the pairs of one tile, leave their sums in their own shared memory,
+// and each adds up those of some channels, always in the order of the blocks. Floor: max(bytes of w, dy and dx, 2 *
+// positions * ci * co * taps at the tensor cores' rate).
 #include "arguments/input_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_element.cuh"
@@ -46,7 +46,8 @@ __device__ constexpr int w_place(int channel, int k) {
 /// The chunks that this block adds up: all, or its share of a cluster.
 struct Share {
   int first, end;
-  __device__ __forceinline__ explicit Share(int rank) : first(rank * chunks / SPLIT), end((rank + 1) * chunks / SPLIT) {}
+  __device__ __forceinline__ explicit Share(int rank)
+      : first(rank * chunks / SPLIT), end((rank + 1) * chunks / SPLIT) {}
 };
 
 /// One tile of the work. Boxes run fastest: neighbours share w in the L2.
@@ -130,8 +131,8 @@ struct Copier {
   }
 };
 
-/// Copies whole lines of dy, where they begin and end at multiples of 16 bytes: one bulk copy each, a thread's found once
-/// a tile. What of them lies outside of dy is stored as zeros.
+/// Copies whole lines of dy, where they begin and end at multiples of 16 bytes: one bulk copy each, a thread's found
+/// once a tile. What of them lies outside of dy is stored as zeros.
 struct LineCopier {
   static constexpr int all = CC * lines, items = (all + warpgroup - 1) / warpgroup;
   static constexpr int units = SPAN * element_bytes / 16;  ///< Of a line.
@@ -233,7 +234,8 @@ struct Barriers {
 
 /// V: elements of dy that a copy takes, 0 for whole lines.
 template <int V>
-__device__ __forceinline__ void bring_all(const Arguments& p, u32 stages, const Barriers& barriers, const Share& share) {
+__device__ __forceinline__ void bring_all(const Arguments& p, u32 stages, const Barriers& barriers,
+                                          const Share& share) {
   int thread = static_cast<int>(threadIdx.x) - multiplying;
   asm volatile("" : "+r"(thread));  // else the places of all copies are worked out before the first tile
   int to = 0, parity = 1;
@@ -333,8 +335,8 @@ __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]
 
 /// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `held`:
 /// the stage of those products.
-__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[turns][4], const u32 (&place)[MT][2], const Reaches& reaches,
-                                         int phase, u32 stage, u32 empty, int& held, int now) {
+__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[turns][4], const u32 (&place)[MT][2],
+                                         const Reaches& reaches, int phase, u32 stage, u32 empty, int& held, int now) {
   constexpr int fragments = steps * MT;
   const u64 b = u64(1) << 62 | descriptor(16, 8 * 128) | units_of(stage);
   u32 row[MT][2];
@@ -367,7 +369,8 @@ static_assert(steps * MT % turns == 0, "a stage begins with the registers that t
 
 /// Writes the sums of `count` groups of 8 channels from group `from` of a tile on.
 template <int count>
-__device__ __forceinline__ void leave(const float (&sums)[MT][4 * count], const Arguments& p, const Place& at, int from) {
+__device__ __forceinline__ void leave(const float (&sums)[MT][4 * count], const Arguments& p, const Place& at,
+                                      int from) {
   const int first = at.ci0 + 8 * from + threadIdx.x % 4 * 2;
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)

@@ -1,5 +1,5 @@
-// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the boxes
-// are its tiles.
+// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the
+// boxes are its tiles.
 #pragma once
 
 #include "arguments/weight_mma.cuh"

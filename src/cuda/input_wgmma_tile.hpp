@@ -1,5 +1,5 @@
-// Chooses how kernels/input_wgmma.cuh cuts dx: boxes of positions, input channels, pairs of a stage. Pure functions of a
-// shape and a GPU's limits and rates.
+// Chooses how kernels/input_wgmma.cuh cuts dx: boxes of positions, input channels, pairs of a stage. Pure functions of
+// a shape and a GPU's limits and rates.
 #pragma once
 
 #include <array>
@@ -14,17 +14,17 @@ namespace upconv::cuda {
 
 struct InputTile {
   std::array<int, 3> box{};
-  int columns = 8;        ///< Input channels of a tile.
-  int fragments = 1;      ///< Of 64 positions, of each of the two warpgroups that multiply.
-  int pairs = 32;         ///< (Output channel, tap) of a stage.
-  int phases = 1;         ///< Taps that stages begin with.
-  int channels = 1;       ///< Output channels that a stage may meet.
+  int columns = 8;    ///< Input channels of a tile.
+  int fragments = 1;  ///< Of 64 positions, of each of the two warpgroups that multiply.
+  int pairs = 32;     ///< (Output channel, tap) of a stage.
+  int phases = 1;     ///< Taps that stages begin with.
+  int channels = 1;   ///< Output channels that a stage may meet.
   int stages = 2;
-  int lead = 0, vector = 1;     ///< Elements before a line so that copies of `vector` elements are aligned.
-  int span = 0, channel = 0;    ///< Elements of a line of dy, of all lines of a channel.
-  int split = 1;             ///< Blocks of a cluster, which share the pairs of a tile.
-  bool line_copies = false;  ///< Whole lines of dy by bulk copies, where rows allow it.
-  double conflicts = 1.0;       ///< Times that a load of dy takes, for banks.
+  int lead = 0, vector = 1;   ///< Elements before a line so that copies of `vector` elements are aligned.
+  int span = 0, channel = 0;  ///< Elements of a line of dy, of all lines of a channel.
+  int split = 1;              ///< Blocks of a cluster, which share the pairs of a tile.
+  bool line_copies = false;   ///< Whole lines of dy by bulk copies, where rows allow it.
+  double conflicts = 1.0;     ///< Times that a load of dy takes, for banks.
   std::int64_t tiles = 0;
   double seconds = 0.0;
 
