@@ -24,6 +24,8 @@ constexpr const char* lines[] = {
     "2d n1 c16 o16 i5x19 k3 f32",
     "2d n1 c32 o24 i4x33 k3 p1 b tf32",
     "2d n2 c64 o64 i3x65 k3 tf32",
+    "1d n2 c64 o64 i70 k16 s8 p4 tf32",
+    "2d n2 c64 o64 i4x4 k4 s2 p1 bf16",
     "2d n1 c64 o64 i3x66 k3 bf16x3",
     "2d n1 c24 o40 i5x17 k3 s2 p1 op1 tf32",
     "2d n2 c16 o16 i4x35 k4 s2 p1 b bf16x3",
