@@ -20,19 +20,33 @@ def pytest_configure(config):
 
 
 #: Tests that compile for many seconds each.
-LONG = ("test_exported", "test_row_lengths", "test_batches", "test_heights", "test_edges", "test_channels")
+LONG = (
+    "test_exported",
+    "test_row_lengths",
+    "test_batches",
+    "test_heights",
+    "test_edges",
+    "test_channels",
+    "test_empty_batch_and_empty_phases",
+    "test_every_candidate_can_be_captured",
+)
 
 
-def pytest_collection_modifyitems(items):
-    """The order in which tests/gpu/run.py's workers take them: those that compile much first, so that no worker is left
-    with one at the end; those of level 1, whose tensors fill gigabytes, apart from one another; the fuzzer last, which
-    draws until the time is over."""
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what an earlier, interrupted run has passed (UPCONV_GPU_DONE names a file of it). The order in which
+    tests/gpu/run.py's workers take the others: those that compile much first, so that no worker is left with one at
+    the end; those of level 1, whose tensors fill gigabytes, apart from one another; the fuzzer last, which draws until
+    the time is over."""
 
     def place(item):
         name = item.originalname
         last = name == "test_fuzz" or item.get_closest_marker("alone") is not None
         return LONG.index(name) if name in LONG else len(LONG) + last
 
+    if path := os.environ.get("UPCONV_GPU_DONE"):
+        done = set(Path(path).read_text().splitlines())
+        config.hook.pytest_deselected(items=[i for i in items if f"{i.path.stem}::{i.name}" in done])
+        items[:] = [i for i in items if f"{i.path.stem}::{i.name}" not in done]
     big = [i for i in items if i.path.stem == "test_gpu_level1"]
     others = sorted((i for i in items if i not in set(big)), key=place)
     before = sum(place(i) <= len(LONG) for i in others)

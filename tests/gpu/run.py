@@ -5,10 +5,12 @@ Needs a GPU, an interpreter with torch >= 2.10 and pytest, a C++20 compiler; no 
 progress: the tests that may share the GPU, in parallel; those that measure and want it alone; compute-sanitizer over
 small problems. The table is printed last. Most of the time goes into compiling kernels; whatever happens it ends within
 8 minutes. The fuzzer draws until its time is over: how many problems it drew is part of the evidence.
+A run that was cut off or interrupted goes on with --resume, as long as the kernels are the same.
 
     make gpu-test                        # everything
     make gpu-test ARGS="-k level1"       # some tests; writes no evidence
     make gpu-test ARGS="--only sanitizer"
+    make gpu-test ARGS=--resume          # only what the last run did not pass; what it passed counts
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
@@ -85,9 +86,40 @@ def environment(tally: Path, draws_until: float) -> dict[str, str]:
     }
 
 
+def earlier(phase: str) -> list[Path]:
+    """Reports of a phase of the runs that this one goes on with, oldest first."""
+    return sorted(OUT.glob(f"{phase}-[0-9]*.xml"))
+
+
+def begin(resume: bool, digest: str) -> None:
+    """Sets the reports of the last run aside, or away. Raises SystemExit where it was of other kernels."""
+    of = OUT / "kernels_sha256"
+    if resume and (not of.exists() or of.read_text().strip() != digest):
+        raise SystemExit(f"--resume: {OUT} has no run of these kernels ({digest[:12]}) to go on with")
+    for phase in ("parallel", "alone"):
+        for report in [] if resume else earlier(phase):
+            report.unlink()
+        last = OUT / f"{phase}.xml"
+        if resume and last.exists():
+            last.rename(OUT / f"{phase}-{len(earlier(phase))}.xml")
+    if not resume:
+        shutil.rmtree(OUT / "tally", ignore_errors=True)
+    (OUT / "tally").mkdir(exist_ok=True)
+    of.write_text(digest + "\n")
+
+
+def passed(report: Path) -> list[str]:
+    cases = ElementTree.parse(report).getroot().iter("testcase")
+    return [f"{c.get('classname').split('.')[-1]}::{c.get('name')}" for c in cases if c.get("classname") and not len(c)]
+
+
 def pytest(phase: str, extra: list[str], env: dict, limit: float) -> tuple[int, Path]:
     report = OUT / f"{phase}.xml"
     report.unlink(missing_ok=True)
+    if earlier(phase):
+        done = OUT / f"{phase}-done.txt"
+        done.write_text("".join(f"{name}\n" for r in earlier(phase) for name in passed(r)))
+        env = {**env, "UPCONV_GPU_DONE": str(done)}
     command = [sys.executable, "-m", "pytest", str(HERE), f"--junitxml={report}", "-q", "-rfE", "--tb=short"]
     command += ["--disable-warnings", "-m", "alone" if phase == "alone" else "not alone", *extra]
     if phase == "parallel" and has_xdist((0, 0)):
@@ -112,10 +144,12 @@ def pytest(phase: str, extra: list[str], env: dict, limit: float) -> tuple[int, 
     return 124, report
 
 
-def read(report: Path, table: dict[str, Outcome], failures: list[str]) -> None:
-    """Adds a JUnit file to the table, a line a test file."""
+def read(report: Path, table: dict[str, Outcome], failures: list[str], passed_only: bool = False) -> None:
+    """Adds a JUnit file to the table, a line a test file. `passed_only`: the others ran again."""
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        name = (case.get("classname") or "?").split(".")[-1].removeprefix("test_gpu_")
+        if not case.get("classname") or (passed_only and len(case)):
+            continue
+        name = case.get("classname").split(".")[-1].removeprefix("test_gpu_")
         line = table[name]
         line.seconds += float(case.get("time") or 0)
         bad = case.find("failure") if case.find("failure") is not None else case.find("error")
@@ -140,6 +174,14 @@ def sanitizer(table: dict[str, Outcome], failures: list[str], env: dict, limit: 
     parts = max(1, cores() // len(TOOLS))
     print(f"\n==> sanitizer: {', '.join(TOOLS)}, {parts} processes each", flush=True)
     start, running = time.monotonic(), []
+    # Once without a tool: the kernels are compiled then, not by every tool anew.
+    plain = [[str(driver), str(part), str(cores())] for part in range(cores())]
+    for process in [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env) for command in plain]:
+        try:
+            process.wait(timeout=max(1.0, limit / 2 - (time.monotonic() - start)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+    print(f"compiled in {time.monotonic() - start:.0f} s", flush=True)
     for name in TOOLS:
         for part in range(parts):
             log = OUT / f"{name}-{part}.log"
@@ -195,6 +237,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=PHASES, help="run this phase only")
     parser.add_argument("--no-build", action="store_true", help="use what is built, or UPCONV_LIBRARY")
     parser.add_argument("--within", type=float, default=WITHIN, metavar="S", help="end after S seconds (%(default)g)")
+    parser.add_argument("--resume", action="store_true", help="go on with the last run, if it was of these kernels")
     parser.add_argument("-x", action="store_true", help="stop at the first failure")
     args = parser.parse_args()
 
@@ -207,36 +250,40 @@ def main() -> int:
     built = time.monotonic() - start
     OUT.mkdir(parents=True, exist_ok=True)
     phases = args.only or PHASES
+    digest = asked([str(ROOT / "tools/kernels_sha256")])
+    begin(args.resume, digest)
     table: dict[str, Outcome] = defaultdict(Outcome)
     failures: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        tally = Path(folder)
-        env = environment(tally, start + scale * FUZZ_UNTIL)
-        extra = [*(["-k", args.k] if args.k else []), *(["-x"] if args.x else [])]
-        for phase, until in (("parallel", PARALLEL_UNTIL), ("alone", ALONE_UNTIL)):
-            if phase not in phases:
-                continue
-            code, report = pytest(phase, extra, env, scale * until - (time.monotonic() - start))
-            if report.exists():
-                read(report, table, failures)
-            if code not in (0, 1, 5) or not report.exists():
-                table[phase].failed += 1
-                failures.append(f"{phase}: pytest ended with {code}" + ("" if report.exists() else ", no report"))
-                seen = OUT / f"{phase}-failures.txt"
-                if not report.exists() and seen.exists():
-                    failures += [f"{phase} {line}" for line in seen.read_text().splitlines()]
-        if "sanitizer" in phases and not args.k:
-            sanitizer(table, failures, env, scale * SANITIZER_UNTIL - (time.monotonic() - start))
-        counts = drawn(tally)
+    env, resumed = environment(OUT / "tally", start + scale * FUZZ_UNTIL), 0
+    extra = [*(["-k", args.k] if args.k else []), *(["-x"] if args.x else [])]
+    for phase, until in (("parallel", PARALLEL_UNTIL), ("alone", ALONE_UNTIL)):
+        if phase not in phases:
+            continue
+        code, report = pytest(phase, extra, env, scale * until - (time.monotonic() - start))
+        for before in earlier(phase):
+            read(before, table, failures, passed_only=True)
+            resumed += len(passed(before))
+        if report.exists():
+            read(report, table, failures)
+        if code not in (0, 1, 5) or not (report.exists() or earlier(phase)):
+            table[phase].failed += 1
+            failures.append(f"{phase}: pytest ended with {code}" + ("" if report.exists() else ", no report"))
+            seen = OUT / f"{phase}-failures.txt"
+            if not report.exists() and seen.exists():
+                failures += [f"{phase} {line}" for line in seen.read_text().splitlines()]
+    if "sanitizer" in phases and not args.k:
+        sanitizer(table, failures, env, scale * SANITIZER_UNTIL - (time.monotonic() - start))
+    counts = drawn(OUT / "tally")
 
     total = Outcome(*(sum(getattr(o, k) for o in table.values()) for k in ("passed", "failed", "skipped")))
     took = time.monotonic() - start
     evidence = {
-        "kernels_sha256": asked([str(ROOT / "tools/kernels_sha256")]),
+        "kernels_sha256": digest,
         "command": "make gpu-test" + (f' ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else ""),
         "passed": total.passed,
         "failed": total.failed,
         "skipped": total.skipped,
+        "passed in earlier runs": resumed,
         "problems": {name: {"problems": p, "runs": r} for name, (p, r) in counts.items()},
         "gpu": asked(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]).split("\n")[0],
         "driver": asked(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]).split("\n")[0],

@@ -174,10 +174,12 @@ def test_any_view(view, dtype):
         assert torch.equal(got, wanted)
 
 
-def test_empty_batch_and_empty_phases():
-    for line in ("2d n0 c4 o4 i3x3 k3 s2 b", "1d n2 c4 o4 i2 k2 s9 p5 d3 b", "2d n1 c8 o8 i6x6 k3 s5 d2 b"):
-        for dtype, precision in FORMATS:
-            assert Judge(case(line, dtype, precision), "integers").check_all() >= 4
+@pytest.mark.parametrize("dtype,precision", FORMATS, ids=["-".join(f) for f in FORMATS])
+@pytest.mark.parametrize(
+    "line", ("2d n0 c4 o4 i3x3 k3 s2 b", "1d n2 c4 o4 i2 k2 s9 p5 d3 b", "2d n1 c8 o8 i6x6 k3 s5 d2 b")
+)
+def test_empty_batch_and_empty_phases(line, dtype, precision):
+    assert Judge(case(line, dtype, precision), "integers").check_all() >= 4
 
 
 def test_fp16_overflow_is_infinite_and_only_there():
