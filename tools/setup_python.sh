@@ -66,4 +66,10 @@ if ! "$venv/bin/python" -c "$find_nvrtc" && [ "$(uname -s)-$(uname -m)" = Linux-
   echo "==> installing nvidia-cuda-nvrtc"
   "${pip[@]}" install --quiet nvidia-cuda-nvrtc==13.0.88
 fi
+# The oldest ones that exported files are for, aside: upconv itself does not look there.
+if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
+  echo "==> installing the NVRTC of CUDA 11.8 and 12.1, for the tests of exported files"
+  "${pip[@]}" install --quiet --no-deps --upgrade --target "$venv/nvrtc" nvidia-cuda-nvrtc-cu11==11.8.89 \
+    nvidia-cuda-nvrtc-cu12==12.1.105 || echo "    not to be had: those tests do without"
+fi
 echo "$key" >"$stamp"
