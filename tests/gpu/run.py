@@ -38,9 +38,9 @@ OUT = ROOT / "out" / "gpu"
 EVIDENCE = HERE / "evidence.json"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 # Seconds after the start: no new problem is drawn; a phase that is still running is stopped. --within scales them.
-WITHIN = 470.0
+WITHIN = 476.0
 FUZZ_UNTIL = 190.0
-PARALLEL_UNTIL, ALONE_UNTIL, SANITIZER_UNTIL = 310.0, 400.0, WITHIN
+PARALLEL_UNTIL, ALONE_UNTIL, SANITIZER_UNTIL = 310.0, 395.0, WITHIN
 PHASES = ("parallel", "alone", "sanitizer")
 
 
