@@ -55,7 +55,8 @@ constexpr std::int64_t dest_tile_bytes = 128 << 10;
 constexpr std::int64_t panel_bytes = 40 << 10;         // of a weight panel in the first-level cache
 constexpr std::int64_t most_pack_blocks = 8;           // 1 KB of neighbouring weights, with AVX-512
 constexpr std::int64_t enough_positions = 640;         // per tile, to pay for streaming the weights
-constexpr std::int64_t piece_channels = 80;            // of the source, when tasks pack their own panels
+constexpr std::int64_t piece_channels = 80;            // of the source at least, when tasks pack their own panels
+constexpr std::int64_t piece_products = 320;           // of an element before its sum is stored
 constexpr std::int64_t piece_bytes = 384 << 10;        // of those panels, in the second-level cache
 constexpr std::int64_t piece_dest_bytes = 2 << 20;     // of what they add to
 constexpr double cycles_to_copy = 1.5;                 // a source element, where a vector of products takes one
@@ -306,14 +307,24 @@ class GatherPass final : public PassKernel {
 
   /// A tile holds all source channels, and the weights of all are packed before the first task; or, where one tile of a
   /// piece of them at a time holds all positions, its task packs their weights when they are needed: each once, and
-  /// none of them leaves the cache before it is used.
+  /// none of them leaves the cache before it is used. The tasks' copies of the source must not be more than the weights
+  /// that they save a way to memory and back.
   void choose_pieces() {
     config_.k_piece = config_.k;
     if (!config_.fold) {
-      config_.k_piece = ceil_div(config_.k, ceil_div(config_.k, piece_channels));
+      std::int64_t taps = 1;  // of the phase with the most: they and a piece make the sums of a register tile
+      for (const auto& classes : classes_) {
+        std::int64_t most = 1;
+        for (const GatherClass& c : classes) most = std::max(most, c.n_taps);
+        taps *= most;
+      }
+      const std::int64_t most = std::max(piece_products / taps, piece_channels);
+      config_.k_piece = ceil_div(config_.k, ceil_div(config_.k, most));
       config_.pack_in_task = true;
       choose_tiles();
-      if (one_tile()) return;
+      const std::int64_t positions =
+          config_.batch * config_.dim[0].source_size * config_.dim[1].source_size * config_.dim[2].source_size;
+      if (one_tile() && config_.v_tasks * positions <= config_.v * config_.taps) return;
       config_.k_piece = config_.k;
       config_.pack_in_task = false;
     }
