@@ -93,6 +93,7 @@ struct GatherConfig {
   std::int64_t v_padded;           ///< v rounded up to whole vector blocks, as panels hold it
   std::int64_t all_taps;           ///< of all phases
   bool pack_in_task;               ///< few tiles: each task packs its own panels instead of all being packed first
+  std::int64_t k_piece;            ///< source channels in the tile, and packed by a task, at a time
   std::int64_t pack_blocks;        ///< blocks of channels packed at once: several where their weights are neighbours
   std::int64_t tile_batch, batch_tiles;
   std::int64_t pitch;             ///< elements between source positions in the tile

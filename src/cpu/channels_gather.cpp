@@ -55,6 +55,11 @@ constexpr std::int64_t dest_tile_bytes = 128 << 10;
 constexpr std::int64_t panel_bytes = 40 << 10;         // of a weight panel in the first-level cache
 constexpr std::int64_t most_pack_blocks = 8;           // 1 KB of neighbouring weights, with AVX-512
 constexpr std::int64_t enough_positions = 640;         // per tile, to pay for streaming the weights
+constexpr std::int64_t piece_channels = 80;            // of the source at least, when tasks pack their own panels
+constexpr std::int64_t piece_products = 320;           // of an element before its sum is stored
+constexpr std::int64_t piece_bytes = 384 << 10;        // of those panels, in the second-level cache
+constexpr std::int64_t piece_dest_bytes = 2 << 20;     // of what they add to
+constexpr double cycles_to_copy = 1.5;                 // a source element, where a vector of products takes one
 constexpr std::int64_t enough_tasks = 16;              // to keep a few cores busy to the end
 constexpr std::size_t most_scratch_bytes = 128 << 20;  // of one worker
 
@@ -97,8 +102,8 @@ class GatherPass final : public PassKernel {
     for (int d = 0; d < 3; ++d) make_dim(g, forward, d);
     config_.taps = g.taps();
     config_.dense_taps = o.w.tap[2] == 1;
-    choose_pitch();
-    choose_tiles();
+    choose_folding();
+    choose_pieces();
     choose_borders();
     make_phases(o.w);
     for (int d = 0; d < 3; ++d) config_.dim[d].classes = classes_[d].data();
@@ -121,15 +126,17 @@ class GatherPass final : public PassKernel {
   void run(const PassTensors& t, void* workspace, Executor& executor) const override {
     Job job;
     job.pass = this;
+    job.config = config_for(executor.workers());
+    const GatherConfig& config = job.config;
     const bool forward = t.y != nullptr;
     job.tensors = {forward ? t.x : t.dy, t.w, t.b, forward ? t.y : t.dx, t.operands};
     job.panels = workspace;
     job.scratch = static_cast<char*>(workspace) + panels_bytes();
-    job.parts = config_.groups * ceil_div(ceil_div(config_.v, block_), config_.pack_blocks);
-    job.tasks = config_.groups * config_.batch_tiles * config_.dim[0].tiles * config_.dim[1].tiles *
-                config_.dim[2].tiles * config_.v_tasks;
+    job.parts = config.groups * ceil_div(ceil_div(config.v, block_), config.pack_blocks);
+    job.tasks = config.groups * config.batch_tiles * config.dim[0].tiles * config.dim[1].tiles * config.dim[2].tiles *
+                config.v_tasks;
     if (job.tasks == 0) return;
-    if (!config_.pack_in_task)
+    if (!config.pack_in_task)
       executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.parts)), Job::pack, &job);
     job.next = 0;
     executor.run(static_cast<int>(std::min<std::int64_t>(executor.workers(), job.tasks)), Job::work, &job);
@@ -138,6 +145,7 @@ class GatherPass final : public PassKernel {
  private:
   struct Job {
     const GatherPass* pass;
+    GatherConfig config;
     GatherTensors tensors;
     void* panels;
     char* scratch;
@@ -148,16 +156,34 @@ class GatherPass final : public PassKernel {
     static void pack(void* context, int) {
       Job& j = *static_cast<Job*>(context);
       for (std::int64_t i; (i = j.next.fetch_add(1)) < j.parts;)
-        if (!j.pass->isa_.pack(j.pass->config_, j.tensors.w, j.panels, i)) j.finite = false;
+        if (!j.pass->isa_.pack(j.config, j.tensors.w, j.panels, i)) j.finite = false;
     }
     static void work(void* context, int worker) {
       Job& j = *static_cast<Job*>(context);
-      const bool exact = j.pass->config_.reads_zeros && !j.finite;
+      const bool exact = j.config.reads_zeros && !j.finite;
       char* scratch = j.scratch + static_cast<std::size_t>(worker) * j.pass->scratch_bytes();
       for (std::int64_t i; (i = j.next.fetch_add(1)) < j.tasks;)
-        j.pass->isa_.run(j.pass->config_, j.tensors, j.panels, exact, scratch, i);
+        j.pass->isa_.run(j.config, j.tensors, j.panels, exact, scratch, i);
     }
   };
+
+  /// The configuration for so many workers: tasks that pack their own panels each copy the source, so there are no more
+  /// of them than the workers need. Sums do not depend on which task makes them.
+  GatherConfig config_for(int workers) const {
+    GatherConfig config = config_;
+    if (!config.pack_in_task || workers <= 1) return config;
+    const std::int64_t blocks = ceil_div(config.v, block_);
+    double least = 0.0;
+    for (std::int64_t splits = config_.v_tasks; splits <= std::min<std::int64_t>(blocks, 4 * workers); ++splits) {
+      const std::int64_t v_split = ceil_div(blocks, splits) * block_, v_tasks = ceil_div(config.v, v_split);
+      const double time = double(ceil_div(config.groups * v_tasks, workers)) *
+                          (double(v_split * config.taps) / double(lanes_) + cycles_to_copy);
+      if (least > 0.0 && time >= least) continue;
+      least = time;
+      config.v_split = config.v_chunk = v_split, config.v_tasks = v_tasks;
+    }
+    return config;
+  }
 
   std::size_t panels_bytes() const {
     if (config_.pack_in_task) return 0;
@@ -272,18 +298,53 @@ class GatherPass final : public PassKernel {
   }
 
   /// With few channels, taps along w are folded into runs, which wants positions without gaps.
-  void choose_pitch() {
+  void choose_folding() {
     bool consecutive = true;
     for (const GatherClass& c : classes_[2])
       for (std::int64_t t = 1; t < c.n_taps; ++t) consecutive &= c.taps[t].shift == c.taps[t - 1].shift + 1;
     config_.fold = consecutive && config_.k < 16;
-    config_.pitch = config_.fold ? config_.k : round_up(config_.k, 4);
-    // Keep the positions of a register tile out of one cache set.
-    if (!config_.fold && config_.dim[2].step * config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;
+  }
+
+  /// A tile holds all source channels, and the weights of all are packed before the first task; or, where one tile of a
+  /// piece of them at a time holds all positions, its task packs their weights when they are needed: each once, and
+  /// none of them leaves the cache before it is used. The tasks' copies of the source must not be more than the weights
+  /// that they save a way to memory and back.
+  void choose_pieces() {
+    config_.k_piece = config_.k;
+    if (!config_.fold) {
+      std::int64_t taps = 1;  // of the phase with the most: they and a piece make the sums of a register tile
+      for (const auto& classes : classes_) {
+        std::int64_t most = 1;
+        for (const GatherClass& c : classes) most = std::max(most, c.n_taps);
+        taps *= most;
+      }
+      const std::int64_t most = std::max(piece_products / taps, piece_channels);
+      config_.k_piece = ceil_div(config_.k, ceil_div(config_.k, most));
+      config_.pack_in_task = true;
+      choose_tiles();
+      const std::int64_t positions =
+          config_.batch * config_.dim[0].source_size * config_.dim[1].source_size * config_.dim[2].source_size;
+      if (one_tile() && config_.v_tasks * positions <= config_.v * config_.taps) return;
+      config_.k_piece = config_.k;
+      config_.pack_in_task = false;
+    }
+    choose_tiles();
+    if (one_tile()) {
+      config_.pack_in_task = true;
+      choose_tiles();
+    }
+  }
+
+  bool one_tile() const {
+    return config_.batch_tiles <= 1 && config_.dim[0].tiles <= 1 && config_.dim[1].tiles <= 1 &&
+           config_.dim[2].tiles <= 1;
   }
 
   /// Local tiles: full rows where they fit, then rows, planes and samples until there is enough work per tile.
   void choose_tiles() {
+    config_.pitch = config_.fold ? config_.k_piece : round_up(config_.k_piece, 4);
+    // Keep the positions of a register tile out of one cache set.
+    if (!config_.fold && config_.dim[2].step * config_.pitch * element_ % 2048 == 0) config_.pitch += 64 / element_;
     const std::int64_t budget = std::max<std::int64_t>(source_tile_bytes / (config_.pitch * element_), 64);
     GatherDim *dd = &config_.dim[0], *dh = &config_.dim[1], *dw = &config_.dim[2];
     const auto source_of = [](const GatherDim& d, std::int64_t q) {
@@ -291,7 +352,7 @@ class GatherPass final : public PassKernel {
     };
     const auto span = [](const GatherDim& d) { return std::max<std::int64_t>(d.q_max - d.q_min, 1); };
     dd->tile = dh->tile = 1;
-    dw->tile = std::min<std::int64_t>(span(*dw), 192);
+    dw->tile = std::min<std::int64_t>(span(*dw), config_.k_piece < config_.k ? 2 * enough_positions : 192);
     while (dw->tile > 48 && source_of(*dw, dw->tile) * source_of(*dh, 1) * source_of(*dd, 1) > budget) dw->tile -= 6;
     dw->tile = ceil_div(span(*dw), ceil_div(span(*dw), dw->tile));
     // Grow H, then D, then the batch, while the source tile fits and work per tile is short.
@@ -301,7 +362,8 @@ class GatherPass final : public PassKernel {
         d.tile = next;
         const bool fits = source_of(*dw, dw->tile) * source_of(*dh, dh->tile) * source_of(*dd, dd->tile) <= budget &&
                           dw->tile * dh->tile * dd->tile <= 2 * enough_positions;
-        if (!fits || dw->tile * dh->tile * old >= enough_positions) {
+        const bool enough = config_.k_piece == config_.k && dw->tile * dh->tile * old >= enough_positions;
+        if (!fits || enough) {
           d.tile = old;
           break;
         }
@@ -331,18 +393,25 @@ class GatherPass final : public PassKernel {
     config_.v_padded = config_.v - tail + (tail == 0 ? 0 : tail <= lanes_ ? lanes_ : block_);
     std::int64_t tiles = config_.batch_tiles;
     for (const GatherDim& d : config_.dim) tiles *= d.tiles;
-    config_.pack_in_task = tiles <= 1;
     // Channels are shared out between tasks only when there would be too few tasks for a few cores.
     const std::int64_t splits =
         std::clamp<std::int64_t>(ceil_div(enough_tasks, std::max<std::int64_t>(config_.groups * tiles, 1)), 1, blocks);
     config_.v_split = ceil_div(blocks, splits) * block_;
+    if (config_.pack_in_task) {
+      const std::int64_t fit = std::min(piece_bytes / (element_ * config_.taps * config_.k_piece),
+                                        piece_dest_bytes / (element_ * dest_positions));
+      config_.v_split = ceil_div(blocks, ceil_div(blocks, std::max<std::int64_t>(fit / block_, 1))) * block_;
+    }
     config_.v_tasks = ceil_div(config_.v, config_.v_split);
     // What all tasks together read more of is what should still be in a cache when it is read again.
     config_.tiles_first = config_.v * config_.taps > config_.batch * config_.dim[0].source_size *
                                                          config_.dim[1].source_size * config_.dim[2].source_size;
     config_.pack_blocks = config_.w_v == 1 ? most_pack_blocks : 1;
     const std::int64_t fit = std::max<std::int64_t>(dest_tile_bytes / (element_ * dest_positions) / block_, 1) * block_;
-    config_.v_chunk = round_up(ceil_div(config_.v_split, ceil_div(config_.v_split, fit)), block_);
+    config_.v_chunk = config_.pack_in_task
+                          ? config_.v_split
+                          : round_up(ceil_div(config_.v_split, ceil_div(config_.v_split, fit)), block_);
+    config_.panel_elements = config_.pack_in_task ? round_up(config_.taps * config_.k_piece * config_.v_chunk, 16) : 0;
     config_.dest_elements = round_up(dest_positions * config_.v_chunk, 16);
     config_.k_chunk = std::max<std::int64_t>(panel_bytes / (element_ * block_), 16);
   }
@@ -379,7 +448,6 @@ class GatherPass final : public PassKernel {
     }
     config_.phases = phases_.data();
     config_.n_phases = static_cast<std::int64_t>(phases_.size());
-    if (config_.pack_in_task) config_.panel_elements = round_up(config_.all_taps * config_.k * block_, 16);
   }
 
   const GatherIsa& isa_;

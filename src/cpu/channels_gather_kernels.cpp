@@ -20,6 +20,12 @@ std::int64_t block_width(const GatherConfig& c, std::int64_t v) {
   return c.v - v > lanes<T> ? c.block : lanes<T>;
 }
 
+/// Source channels [begin, end) of a group: all of them, or a piece.
+struct Piece {
+  std::int64_t begin, end;
+  std::int64_t size() const { return end - begin; }
+};
+
 // ---- packing -------------------------------------------------------------------------------------------------
 
 /// Copies `valid` of `width` channels to the panel line `to`, zeros beyond, and adds 0 * each to the probe.
@@ -89,22 +95,23 @@ bool is_zero(Vec<T> probe) {
 /// Packs all phases of the block of channels [v0, v0 + width) of a group, whose weights begin at `from`, for taps that
 /// lie dense in w: [phase][tap][k][width]. Returns whether all its weights are finite.
 template <class S, class T>
-bool pack_turned(const GatherConfig& c, const S* from, std::int64_t v0, T* panel) {
+bool pack_turned(const GatherConfig& c, const S* from, const Piece& piece, std::int64_t v0, T* panel) {
   constexpr std::int64_t widest = 3 * lanes<T>;
   const std::int64_t width = block_width<T>(c, v0), valid = minimum(width, c.v - v0);
   Vec<T> probe{};  // 0 * value summed: NaN as soon as one value is not finite
   const std::int64_t k_step = maximum(1, turned_lines / c.taps);
   T turned[turned_lines * widest];
   std::memset(turned, 0, sizeof turned);  // channels beyond the last stay zero
-  for (std::int64_t k0 = 0; k0 < c.k; k0 += k_step) {
-    const std::int64_t k1 = minimum(k0 + k_step, c.k);
+  for (std::int64_t k0 = piece.begin; k0 < piece.end; k0 += k_step) {
+    const std::int64_t k1 = minimum(k0 + k_step, piece.end);
     turn_block(c, from + k0 * c.w_k, k1 - k0, valid, width, turned);
     T* to = panel;
     for (std::int64_t p = 0; p < c.n_phases; ++p) {
       const GatherPhase& phase = c.phases[p];
-      for (std::int64_t t = 0; t < phase.n_taps; ++t, to += c.k * width)
+      for (std::int64_t t = 0; t < phase.n_taps; ++t, to += piece.size() * width)
         for (std::int64_t k = k0; k < k1; ++k)
-          copy_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, width, to + k * width, probe);
+          copy_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, width, to + (k - piece.begin) * width,
+                    probe);
     }
   }
   return is_zero<T>(probe);
@@ -113,16 +120,16 @@ bool pack_turned(const GatherConfig& c, const S* from, std::int64_t v0, T* panel
 /// The same for the blocks of channels from v0 to v1, and taps anywhere: all blocks' part of a tap is copied before the
 /// next, as it may lie pages away.
 template <class S, class T>
-bool pack_lines(const GatherConfig& c, const S* from, std::int64_t v0, std::int64_t v1, T* panel) {
+bool pack_lines(const GatherConfig& c, const S* from, const Piece& piece, std::int64_t v0, std::int64_t v1, T* panel) {
   Vec<T> probe{};
-  for (std::int64_t k = 0; k < c.k; ++k) {
+  for (std::int64_t k = piece.begin; k < piece.end; ++k) {
     std::int64_t tap = 0;  // of all phases
     for (std::int64_t p = 0; p < c.n_phases; ++p)
       for (std::int64_t t = 0; t < c.phases[p].n_taps; ++t, ++tap) {
         const S* line = from + k * c.w_k + c.phases[p].tap_weight[t];
         for (std::int64_t v = v0, width; v < v1; v += width) {
           width = block_width<T>(c, v);
-          T* to = panel + ((v - v0) * c.all_taps + tap * width) * c.k + k * width;
+          T* to = panel + ((v - v0) * c.all_taps + tap * width) * piece.size() + (k - piece.begin) * width;
           pack_line(line + (v - v0) * c.w_v, c.w_v, minimum(width, c.v - v), width, to, probe);
         }
       }
@@ -130,14 +137,15 @@ bool pack_lines(const GatherConfig& c, const S* from, std::int64_t v0, std::int6
   return is_zero<T>(probe);
 }
 
-/// Packs the blocks of channels from v0 to v1 of a group.
+/// Packs a piece of the blocks of channels from v0 to v1 of a group.
 template <class S, class T>
-bool pack_blocks(const GatherConfig& c, const S* w, std::int64_t group, std::int64_t v0, std::int64_t v1, T* panel) {
+bool pack_blocks(const GatherConfig& c, const S* w, std::int64_t group, const Piece& piece, std::int64_t v0,
+                 std::int64_t v1, T* panel) {
   const S* from = w + group * c.w_group + v0 * c.w_v;
-  if (!c.dense_taps || c.taps > turned_lines) return pack_lines(c, from, v0, v1, panel);
+  if (!c.dense_taps || c.taps > turned_lines) return pack_lines(c, from, piece, v0, v1, panel);
   bool finite = true;
   for (std::int64_t v = v0; v < v1; v += c.block)
-    finite &= pack_turned(c, from + (v - v0) * c.w_v, v, panel + (v - v0) * c.all_taps * c.k);
+    finite &= pack_turned(c, from + (v - v0) * c.w_v, piece, v, panel + (v - v0) * c.all_taps * piece.size());
   return finite;
 }
 
@@ -150,7 +158,7 @@ template <class S, class T>
 bool pack_part(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
   const std::int64_t step = c.block * c.pack_blocks, parts = (c.v + step - 1) / step;
   const std::int64_t group = part / parts, v0 = part % parts * step;
-  return pack_blocks(c, w, group, v0, minimum(v0 + step, c.v), panels + panel_at(c, group, v0));
+  return pack_blocks(c, w, group, {0, c.k}, v0, minimum(v0 + step, c.v), panels + panel_at(c, group, v0));
 }
 
 // ---- one task ------------------------------------------------------------------------------------------------
@@ -201,11 +209,11 @@ bool line_used(const GatherConfig& c, int d, std::int64_t s) {
 }
 
 template <class S, class T>
-void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) {
+void read_tile(const GatherConfig& c, const Box& box, const Piece& piece, const S* source, T* tile) {
   const std::int64_t w0 = source_origin(c, box, 2), ew = c.dim[2].tile_source;
   const std::int64_t begin = maximum(0, -w0), end = maximum(begin, minimum(ew, c.dim[2].source_size - w0));
   const std::int64_t line = ew * c.pitch;
-  LineReader<S, T, Even> reader(c.source, c.k, end - begin, Even{c.pitch});
+  LineReader<S, T, Even> reader(c.source, piece.size(), end - begin, Even{c.pitch});
   for (std::int64_t n = box.n0; n < box.n1; ++n) {
     for (std::int64_t ld = 0; ld < c.dim[0].tile_source; ++ld) {
       const std::int64_t d = source_origin(c, box, 0) + ld;
@@ -218,8 +226,8 @@ void read_tile(const GatherConfig& c, const Box& box, const S* source, T* tile) 
         if (!line_used(c, 0, d) || !line_used(c, 1, h)) continue;
         if (begin > 0) std::memset(tile, 0, std::size_t(begin * c.pitch) * sizeof(T));
         if (end < ew) std::memset(tile + end * c.pitch, 0, std::size_t((ew - end) * c.pitch) * sizeof(T));
-        const S* from = source + n * c.source.n + box.group * c.k * c.source.c + d * c.source.d + h * c.source.h +
-                        (w0 + begin) * c.source.w;
+        const S* from = source + n * c.source.n + (box.group * c.k + piece.begin) * c.source.c + d * c.source.d +
+                        h * c.source.h + (w0 + begin) * c.source.w;
         reader.add(from, tile + begin * c.pitch);
       }
     }
@@ -258,23 +266,42 @@ std::int64_t list_positions(const GatherConfig& c, const Box& box, const GatherP
   return count;
 }
 
+/// Weights of the next piece, which are asked for while this one is multiplied: `lines` of `length` bytes in rows of
+/// `inner`, at two distances.
+struct Ahead {
+  const char* at = nullptr;
+  std::int64_t outer = 0, outer_step = 0, inner = 0, inner_step = 0, length = 0;
+  std::int64_t i = 0, b = 0;
+
+  void fetch(std::int64_t lines) {
+    while (lines > 0 && outer > 0) {
+      const char* from = at + i * inner_step;
+      for (; lines > 0 && b < length; b += 64, --lines) __builtin_prefetch(from + b, 0, 2);
+      if (b < length) return;
+      b = 0;
+      if (++i == inner) i = 0, at += outer_step, --outer;
+    }
+  }
+};
+
 /// A worker's memory.
 template <class T>
 struct Scratch {
   T* source;
   T* dest;
   T* bias;
-  T* panel;  ///< of one block of channels, when tasks pack their own
+  T* panel;  ///< of a piece, when tasks pack their own
   std::int64_t* run_source;
   std::int64_t* run_panel;
   std::int32_t* a;
   std::int32_t* to;
+  Ahead* ahead;
 };
 
 /// The runs of k of a segment triple: its taps, those along w folded into one run where they are contiguous.
 template <class T>
 KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSegment* const segment[3],
-                const Scratch<T>& s) {
+                std::int64_t k_size, const Scratch<T>& s) {
   const std::int64_t nb = c.dim[1].classes[phase.cls[1]].n_taps, nc = c.dim[2].classes[phase.cls[2]].n_taps;
   const std::int64_t begin = segment[2]->tap_begin, end = segment[2]->tap_end;
   const std::int64_t step = c.fold ? maximum(end - begin, 1) : 1;
@@ -284,9 +311,9 @@ KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSeg
       for (std::int64_t k = begin; k < end; k += step, ++count) {
         const std::int64_t tap = (i * nb + j) * nc + k;
         s.run_source[count] = phase.tap_source[tap];
-        s.run_panel[count] = tap * c.k;
+        s.run_panel[count] = tap * k_size;
       }
-  return {s.run_source, s.run_panel, count, 0, step * c.k};
+  return {s.run_source, s.run_panel, count, 0, step * k_size};
 }
 
 /// Products of listed positions with one block of channels, in nearly equal register tiles: of a few rows left over,
@@ -298,18 +325,27 @@ void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const 
   const std::int64_t rows = count / tiles, longer = count % tiles;  // so many have a row more
   const auto more = longer > 0 ? multiply_of<T>(int(rows + 1), vectors) : nullptr;
   const auto fewer = multiply_of<T>(int(rows), vectors);
+  const std::int64_t lines = s.ahead ? runs.count * runs.length * most * vectors / count + 1 : 0;
   std::int64_t i = 0;
-  for (std::int64_t t = 0; t < longer; ++t, i += rows + 1)
+  for (std::int64_t t = 0; t < longer; ++t, i += rows + 1) {
+    if (lines > 0) s.ahead->fetch(lines);
     more(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
-  for (; i < count; i += rows) fewer(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  }
+  for (; i < count; i += rows) {
+    if (lines > 0) s.ahead->fetch(lines);
+    fewer(s.source, s.a + i, runs, panel, dest, s.to + i, accumulate);
+  }
 }
 
-/// A range of channels of a group: their packed panels and their place in the destination tile.
+/// A range of channels of a group: their packed panels, of so many source channels, and their place in the destination
+/// tile, which may hold sums of earlier ones.
 template <class T>
 struct Channels {
   std::int64_t begin, end;
   const T* panels;
   T* dest;
+  std::int64_t k;
+  bool accumulate;
 };
 
 /// Products of listed positions with a range of channels, in pieces of k short enough for a block's piece of the panel
@@ -325,9 +361,9 @@ void multiply_pieces(const GatherConfig& c, const GatherPhase& phase, const Scra
                         minimum(length, runs.length - k)};
       for (std::int64_t v = channels.begin; v < channels.end;) {
         const std::int64_t width = block_width<T>(c, v);
-        const T* panel = channels.panels + ((v - channels.begin) * c.all_taps + phase.taps_before * width) * c.k;
+        const T* panel = channels.panels + ((v - channels.begin) * c.all_taps + phase.taps_before * width) * channels.k;
         multiply_positions(s, channels.dest + (v - channels.begin), count, piece, panel, int(width / lanes<T>),
-                           r > 0 || k > 0);
+                           channels.accumulate || r > 0 || k > 0);
         v += width;
       }
     }
@@ -350,24 +386,39 @@ void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, 
                                              first[2] + i % n[2]};
     const std::int64_t count = list_positions(c, box, phase, segment, s.a, s.to);
     if (count == 0) continue;
-    const KRuns runs = list_runs(c, phase, segment, s);
+    const KRuns runs = list_runs(c, phase, segment, channels.k, s);
     if (runs.count > 0) multiply_pieces(c, phase, s, count, runs, channels);
   }
 }
 
-/// All products for channels [v0, v1) of the group.
+/// The weights of the piece that begins with source channel k.
+template <class S>
+Ahead next_piece(const GatherConfig& c, const S* w, std::int64_t k, std::int64_t v0, std::int64_t v1) {
+  constexpr std::int64_t E = sizeof(S);
+  const std::int64_t channels = minimum(c.k_piece, c.k - k);
+  const char* at = reinterpret_cast<const char*>(w + k * c.w_k + v0 * c.w_v);
+  if (c.w_v == 1) return {at, channels, c.w_k * E, c.taps, c.w_k / c.taps * E, (v1 - v0) * E, 0, 0};
+  if (c.w_k == 1) return {at, v1 - v0, c.w_v * E, c.taps, c.w_v / c.taps * E, channels * E, 0, 0};
+  if (c.w_v < c.w_k) return {at, channels, c.w_k * E, 1, 0, (v1 - v0) * c.w_v * E, 0, 0};
+  return {at, v1 - v0, c.w_v * E, 1, 0, channels * c.w_k * E, 0, 0};
+}
+
+/// All products for channels [v0, v1) of the group: with the panels that were packed before, or a piece of k at a time
+/// with panels of its own.
 template <class S, class T>
-void run_channels(const GatherConfig& c, const Box& box, const S* w, const T* panels, bool exact, std::int64_t v0,
-                  std::int64_t v1, const Scratch<T>& s) {
+void run_channels(const GatherConfig& c, const Box& box, const GatherTensors& t, const T* panels, bool exact,
+                  std::int64_t v0, std::int64_t v1, Scratch<T> s) {
   const auto run = [&](const Channels<T>& channels) {
     for (std::int64_t p = 0; p < c.n_phases; ++p) run_phase(c, box, c.phases[p], exact, s, channels);
   };
-  if (!c.pack_in_task) return run({v0, v1, panels + panel_at(c, box.group, v0), s.dest});
-  for (std::int64_t v = v0; v < v1;) {
-    const std::int64_t width = block_width<T>(c, v);
-    exact = !pack_blocks(c, w, box.group, v, minimum(v + width, c.v), s.panel) && c.reads_zeros;
-    run({v, v + width, s.panel, s.dest + (v - v0)});
-    v += width;
+  if (!c.pack_in_task) return run({v0, v1, panels + panel_at(c, box.group, v0), s.dest, c.k, false});
+  for (std::int64_t k = 0; k < c.k; k += c.k_piece) {
+    const Piece piece{k, minimum(k + c.k_piece, c.k)};
+    read_tile(c, box, piece, static_cast<const S*>(t.source), s.source);
+    exact = !pack_blocks(c, static_cast<const S*>(t.w), box.group, piece, v0, v1, s.panel) && c.reads_zeros;
+    Ahead ahead = next_piece(c, static_cast<const S*>(t.w) + box.group * c.w_group, piece.end, v0, v1);
+    s.ahead = &ahead;
+    run({v0, v1, s.panel, s.dest, piece.size(), k > 0});
   }
 }
 
@@ -419,13 +470,14 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
   s.run_panel = s.run_source + c.max_taps;
   s.a = reinterpret_cast<std::int32_t*>(s.run_panel + c.max_taps);
   s.to = s.a + c.positions;
+  s.ahead = nullptr;
   const EpilogueSteps& steps = *c.epilogue;
-  read_tile(c, box, static_cast<const S*>(t.source), s.source);
+  if (!c.pack_in_task) read_tile(c, box, {0, c.k}, static_cast<const S*>(t.source), s.source);
   for (std::int64_t v0 = box.v_begin; v0 < box.v_end; v0 += c.v_chunk) {
     const std::int64_t v1 = minimum(v0 + c.v_chunk, box.v_end);
     if (exact || c.pack_in_task ? c.holes_exact : c.holes)
       std::memset(s.dest, 0, std::size_t(c.dest_elements) * sizeof(T));
-    run_channels(c, box, static_cast<const S*>(t.w), panels, exact, v0, v1, s);
+    run_channels<S>(c, box, t, panels, exact, v0, v1, s);
     for (std::int64_t v = v0; v < v1; ++v) {
       const T b = t.bias ? T(widen(static_cast<const S*>(t.bias)[box.group * c.v + v])) : T(0);
       s.bias[v - v0] = s.bias[c.v_chunk + v - v0] = b;

@@ -1,7 +1,8 @@
 // dw[ci, t .. t + 3L) = sum over n, i of x[n, ci, i] * dy[n, stride*i - padding + t ..]: register tiles of 4 input
 // channels by 3 vectors of taps, the windows of dy packed once for all input channels of a task.
-// dx[ci, i] = sum over co, t of w[ci, co, t] * dy[co, stride*i - padding + t]: 4 input channels by 3 positions,
-// straight from the tensors, summed across lanes once per 4 KB of taps. Floor: 12 multiply-adds per 7 loads, FMA bound.
+// dx[ci, i] = sum over co, t of w[ci, co, t] * dy[co, stride*i - padding + t]: 4 input channels (8 with AVX-512) by 3
+// positions, straight from the tensors, summed across lanes once per 4 KB of taps. Floor: 12 multiply-adds per 7 loads
+// (24 per 11), FMA bound.
 // Compiled once per instruction set.
 #include "cpu/lane_sums.hpp"
 #include "cpu/long_taps.hpp"
@@ -184,6 +185,13 @@ void run(const LongTapsJob& job, const void* x_, const void* dy_, void* dw_, std
     }
 }
 
+/// Most input channels, by 3 positions, of a register tile of dx.
+#if defined(__AVX512F__)
+constexpr int most_dx_rows = 8;  // 24 of 32 registers accumulate
+#else
+constexpr int most_dx_rows = 4;  // 12 of 16
+#endif
+
 /// out[r][k] += dot of w[r] and dy[k] over n taps.
 template <class T, int R, int K>
 static inline void dots(const T* const* w, const T* const* dy, std::int64_t n, T* const* out) {
@@ -195,7 +203,7 @@ static inline void dots(const T* const* w, const T* const* dy, std::int64_t n, T
     Vec<T> b[K];
 #pragma GCC unroll 3
     for (int k = 0; k < K; ++k) b[k] = load_held(dy[k] + t);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec<T> a = load_held(w[r] + t);
 #pragma GCC unroll 3
@@ -210,22 +218,23 @@ static inline void dots(const T* const* w, const T* const* dy, std::int64_t n, T
   for (int r = 0; r < R; ++r)
     for (int k = 0; k < K; ++k) out[r][k] += sums[r * K + k];
 }
-template <class T, int K>
-static inline void dots(std::int64_t rows, const T* const* w, const T* const* dy, std::int64_t n, T* const* out) {
-  switch (rows) {
-    case 1:
-      return dots<T, 1, K>(w, dy, n, out);
-    case 2:
-      return dots<T, 2, K>(w, dy, n, out);
-    case 3:
-      return dots<T, 3, K>(w, dy, n, out);
-    default:
-      return dots<T, 4, K>(w, dy, n, out);
-  }
+template <class T, int K, int R = most_dx_rows>
+static inline void dots_of(std::int64_t rows, const T* const* w, const T* const* dy, std::int64_t n, T* const* out) {
+  if constexpr (R > 1)
+    if (rows < R) return dots_of<T, K, R - 1>(rows, w, dy, n, out);
+  dots<T, R, K>(w, dy, n, out);
 }
 
-/// Taps of dx taken at once: 4 rows of them are half of a first-level cache, 32 rows with the positions' part of dy a
-/// part of the second-level one.
+/// Input channels of a register tile. Rows of w and windows of dy that lie multiples of 4 KB apart share a set of the
+/// first-level cache, which has 8 lines: 4 + 3 fit, 8 + 3 do not.
+template <class T>
+std::int64_t dx_rows(const LongTapsJob& job) {
+  const std::int64_t page = 4096 / std::int64_t(sizeof(T));
+  return job.w_ci % page == 0 && job.stride % page == 0 ? 4 : most_dx_rows;
+}
+
+/// Taps of dx taken at once: 4 rows of them are half of a first-level cache (8 rows fill one), 32 rows with the
+/// positions' part of dy a part of the second-level one.
 template <class T>
 constexpr std::int64_t dx_taps = 4096 / std::int64_t(sizeof(T));
 constexpr std::int64_t dx_dy_bytes = 128 << 10;
@@ -238,21 +247,22 @@ void add_dx(const LongTapsJob& job, const T* dy, const T* w, T* dx, std::int64_t
   const std::int64_t before = job.padding - t0, after = job.out + job.padding - t1;
   const std::int64_t first = before > 0 ? (before + job.stride - 1) / job.stride : 0;
   const std::int64_t last = after < 0 ? 0 : after / job.stride + 1;
-  for (std::int64_t c = c0; c < c1; c += 4) {
-    const std::int64_t rows = c1 - c < 4 ? c1 - c : 4;
+  const std::int64_t most = dx_rows<T>(job);
+  for (std::int64_t c = c0; c < c1; c += most) {
+    const std::int64_t rows = c1 - c < most ? c1 - c : most;
     for (std::int64_t i = i0; i < i1;) {
       const std::int64_t columns = i >= first && i + 3 <= last && i + 3 <= i1 ? 3 : 1;
       const std::int64_t o = i * job.stride - job.padding;
       const std::int64_t a = -o > t0 ? -o : t0, b = job.out - o < t1 ? job.out - o : t1;
       if (a < b) {
-        const T *ws[4], *dys[3];
-        T* out[4];
+        const T *ws[most_dx_rows], *dys[3];
+        T* out[most_dx_rows];
         for (std::int64_t r = 0; r < rows; ++r) ws[r] = w + (c + r) * job.w_ci + a, out[r] = dx + (c + r) * job.in + i;
         for (std::int64_t k = 0; k < columns; ++k) dys[k] = dy + o + a + k * job.stride;
         if (columns == 3)
-          dots<T, 3>(rows, ws, dys, b - a, out);
+          dots_of<T, 3>(rows, ws, dys, b - a, out);
         else
-          dots<T, 1>(rows, ws, dys, b - a, out);
+          dots_of<T, 1>(rows, ws, dys, b - a, out);
       }
       i += columns;
     }

@@ -218,7 +218,11 @@ struct Task : Box<S> {
             const T* at = result + c * t.destination_pitch + n * t.place[0] + pd * t.place[1] + ph * t.place[2];
             for (std::int64_t r = 0; r < y.step[2]; ++r) phase[r] = at + rows[r] * t.destination_pitch;
             const RowPlace place{sample + n, group * y.channels + c, d, h, begin[2]};
-            put_line(channel + d * y.d[0] + h * y.d[1], position[2], residue[2], end[2] - begin[2], operands, place);
+            S* line_at = channel + d * y.d[0] + h * y.d[1];
+            if (y.d[2] == 1 && !stream && (d + 1 < end[0] || c + 1 < y.channels))
+              fetch_ahead<1>(d + 1 < end[0] ? line_at + y.d[0] : channel + y.c + begin[0] * y.d[0] + h * y.d[1],
+                             end[2] - begin[2]);
+            put_line(line_at, position[2], residue[2], end[2] - begin[2], operands, place);
             if (++rh == y.step[1]) rh = 0, ++ph;
           }
           if (++rd == y.step[0]) rd = 0, ++pd;

@@ -3,6 +3,7 @@
 #include "cpu/positions_plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 namespace upconv::cpu {
@@ -22,18 +23,37 @@ struct DimClass {
   std::vector<std::vector<Reach>> reach;  ///< per phase, same residues and offsets in each
 };
 
-std::vector<DimClass> forward_classes(const Geometry& g, int dim) {
+/// A phase of one dimension of y: positions [begin, end) and taps by rising place in w.
+struct OutputPhase {
+  std::int64_t residue = 0, begin = 0, end = 0;
+  std::vector<Reach> reach;
+};
+
+/// The phases when output o is position p of residue r with o + padding - back = s*p + r. With back = 0 those whose
+/// taps sit at the same offsets (k4 s2) share a class; with back = padding modulo s output 0 is the first of its
+/// position, so that the outputs take the fewest positions.
+std::vector<OutputPhase> output_phases(const Geometry& g, int dim, std::int64_t back) {
+  const auto phases = make_phases(g, dim);
+  const std::int64_t s = g.stride[dim];
+  std::vector<OutputPhase> of;
+  for (std::int64_t r = 0; r < s; ++r) {
+    const Phase& phase = phases[static_cast<std::size_t>((r + back) % s)];
+    const std::int64_t carry = (r + back) / s;
+    OutputPhase to{r, phase.q_begin - carry, phase.q_end - carry, {}};
+    for (const PhaseTap& t : phase.taps) to.reach.push_back({0, carry - t.offset, t.tap});
+    of.push_back(std::move(to));
+  }
+  return of;
+}
+
+std::vector<DimClass> forward_classes(const Geometry& g, int dim, std::int64_t back) {
   std::map<std::vector<std::int64_t>, DimClass> by_offsets;
-  for (const Phase& phase : make_phases(g, dim)) {
+  for (OutputPhase& phase : output_phases(g, dim, back)) {
     std::vector<std::int64_t> key;
-    std::vector<Reach> reach;
-    for (const PhaseTap& t : phase.taps) {
-      key.push_back(t.offset);
-      reach.push_back({0, -t.offset, t.tap});
-    }
+    for (const Reach& x : phase.reach) key.push_back(-x.offset);
     DimClass& c = by_offsets[key];
     c.phases.push_back(phase.residue);
-    c.reach.push_back(reach);
+    c.reach.push_back(std::move(phase.reach));
   }
   std::vector<DimClass> classes;
   for (auto& [key, c] : by_offsets) classes.push_back(std::move(c));
@@ -52,19 +72,63 @@ std::vector<DimClass> gradient_classes(const Geometry& g, int dim) {
   return {c};
 }
 
-/// Positions and offsets of one dimension, over all phases.
-void span(const Request& r, int dim, const std::vector<DimClass>& classes, PositionsTile& tile) {
-  if (r.pass == Pass::forward) {
-    const auto phases = make_phases(r.geometry, dim);
-    tile.begin[dim] = phases[0].q_begin, tile.end[dim] = phases[0].q_end;
-    for (const Phase& p : phases) {
-      if (p.q_begin >= p.q_end) continue;
-      tile.begin[dim] = std::min(tile.begin[dim], p.q_begin);
-      tile.end[dim] = std::max(tile.end[dim], p.q_end);
-    }
-  } else {
-    tile.begin[dim] = 0, tile.end[dim] = r.geometry.in[dim];
+/// Positions [begin, end) of one dimension, over all phases.
+struct Positions {
+  std::int64_t begin = 0, end = 0;
+};
+Positions forward_positions(const Geometry& g, int dim, std::int64_t back) {
+  const auto phases = output_phases(g, dim, back);
+  Positions of{phases[0].begin, phases[0].end};
+  for (const OutputPhase& p : phases) {
+    if (p.begin >= p.end) continue;
+    of.begin = std::min(of.begin, p.begin);
+    of.end = std::max(of.end, p.end);
   }
+  return of;
+}
+
+typedef std::array<std::int64_t, 3> Backs;
+
+/// The `back` of each dimension with the least work: positions times, for each block of up to four rows, its rows and
+/// one load of the source a tap.
+Backs choose_backs(const Geometry& g) {
+  Backs best{};
+  std::vector<DimClass> classes[3][2];  // without back and with it
+  std::int64_t positions[3][2];
+  for (int d = 0; d < 3; ++d)
+    for (int i = 0; i < (g.padding[d] % g.stride[d] == 0 ? 1 : 2); ++i) {
+      const std::int64_t back = i * (g.padding[d] % g.stride[d]);
+      classes[d][i] = forward_classes(g, d, back);
+      const Positions of = forward_positions(g, d, back);
+      positions[d][i] = of.end - of.begin;
+    }
+  double least = 0.0;
+  for (int choice = 0; choice < 8; ++choice) {
+    const int of[3] = {choice & 1, choice >> 1 & 1, choice >> 2};
+    double work = 1.0;
+    for (int d = 0; d < 3; ++d) work *= classes[d][of[d]].empty() ? 0.0 : double(positions[d][of[d]]);
+    if (work == 0.0) continue;
+    std::int64_t a_position = 0;
+    for (const DimClass& cd : classes[0][of[0]])
+      for (const DimClass& ch : classes[1][of[1]])
+        for (const DimClass& cw : classes[2][of[2]]) {
+          const auto count = [&](auto&& f) { return static_cast<std::int64_t>(f(cd) * f(ch) * f(cw)); };
+          const std::int64_t rows = g.co * count([](const DimClass& c) { return c.phases.size(); });
+          a_position += count([](const DimClass& c) { return c.reach[0].size(); }) * (rows + ceil_div(rows, 4));
+        }
+    work *= double(a_position);
+    if (least > 0.0 && work >= least) continue;
+    least = work;
+    for (int d = 0; d < 3; ++d) best[static_cast<std::size_t>(d)] = of[d] * (g.padding[d] % g.stride[d]);
+  }
+  return best;
+}
+
+/// Positions and offsets of one dimension, over all phases.
+void span(const Request& r, int dim, std::int64_t back, const std::vector<DimClass>& classes, PositionsTile& tile) {
+  const Positions of =
+      r.pass == Pass::forward ? forward_positions(r.geometry, dim, back) : Positions{0, r.geometry.in[dim]};
+  tile.begin[dim] = of.begin, tile.end[dim] = of.end;
   bool first = true;
   std::int64_t low = 0, high = 0;
   for (const DimClass& c : classes)
@@ -294,15 +358,16 @@ void build_positions(const Request& r, PositionsTables& t) {
   job.source = forward ? positions_tensor(g, r.problem.x_layout, false) : positions_tensor(g, r.problem.y_layout, true);
   job.destination =
       forward ? positions_tensor(g, r.problem.y_layout, true) : positions_tensor(g, r.problem.x_layout, false);
+  const Backs back = forward ? choose_backs(g) : Backs{};
   PositionsTensor& strided = forward ? job.destination : job.source;
   for (int d = 0; d < 3; ++d) {
     strided.step[d] = g.stride[d];
-    if (forward) strided.shift[d] = g.padding[d];
+    if (forward) strided.shift[d] = g.padding[d] - back[d];
   }
   std::vector<DimClass> classes[3];
   for (int d = 0; d < 3; ++d) {
-    classes[d] = forward ? forward_classes(g, d) : gradient_classes(g, d);
-    span(r, d, classes[d], job.tile);
+    classes[d] = forward ? forward_classes(g, d, back[d]) : gradient_classes(g, d);
+    span(r, d, back[d], classes[d], job.tile);
   }
   collect_residues(classes, t);
   job.rows = job.destination.channels * job.destination.step[0] * job.destination.step[1] * job.destination.step[2];

@@ -18,7 +18,8 @@ Problem problem(const std::string& text) {
   return *p;
 }
 
-/// One window of every kind: dense, strided with uneven phases, kernel = stride, empty phases, grouped, 3-D.
+/// One window of every kind: dense, strided with uneven phases, kernel = stride, empty phases, grouped, 3-D, and
+/// enough channels to be taken a piece at a time.
 const std::vector<std::string> windows = {
     "1d n2 c5 o6 i19 k3 p1",
     "1d n2 c16 o8 i9 k16 s8 p4",
@@ -30,6 +31,7 @@ const std::vector<std::string> windows = {
     "2d n2 c19 o19 i5x7 k3 s2 p1 g19",
     "3d n1 c6 o4 i3x4x5 k3 s2 p1 op1 g2",
     "3d n1 c4 o8 i3x4x9 k3x2x3 s1x2x1 p1x0x2 d1x1x2",
+    "2d n1 c90 o9 i4x5 k3 s2 p1 op1",
 };
 
 TEST(Semantics, LayoutsDtypesBiasAndAlignment) {
@@ -255,7 +257,8 @@ TEST(Determinism, SameBitsForAnyWorkerCount) {
                                              "2d n2 c32 o32 i11x12 k3 p1 g32",
                                              "2d n1 c3 o64 i20x21 k4 s2 p1 xl yl",
                                              "2d n2 c20 o6 i7x8 k3 s5 p1 d2 f64",
-                                             "1d n7 c9 o2 i64 k2 s2 wl"};
+                                             "1d n7 c9 o2 i64 k2 s2 wl",
+                                             "1d n1 c170 o200 i30 k4 s2 p1"};
   for (const std::string& text : problems) {
     Setting s;
     s.data = Data::uniform;
