@@ -143,6 +143,18 @@ struct LineCopier {
   bool edge;           ///< Some line is not of dy altogether.
   u32 from[items];     ///< Elements from the tile's first channel.
 
+  /// Distance of the furthest line from the tile's corner. (Lines are grouped by residues of the stride: it need not be
+  /// the last one.)
+  __device__ static constexpr int furthest_d() {
+    int most = 0;
+    for (int i = 0; i < LD; ++i) most = SD * i + d_origin(i) > most ? SD * i + d_origin(i) : most;
+    return most;
+  }
+  __device__ static constexpr int furthest_h() {
+    int most = 0;
+    for (int i = 0; i < LH; ++i) most = SH * i + h_origin(i) > most ? SH * i + h_origin(i) : most;
+    return most;
+  }
   /// Warps take lines by turns: each issues its copies one after the other.
   __device__ __forceinline__ static int line_of(int thread, int item) {
     return thread % 32 * 4 + thread / 32 + item * warpgroup;
@@ -166,7 +178,8 @@ struct LineCopier {
     const int w0 = SW * at.box.w * BW - PW - LEAD, end = min(w0 + SPAN, p.out_w);
     first = max(w0, 0);
     before = (first - w0) * element_bytes / 16, inside = max(end - first, 0) * element_bytes / 16;
-    edge = inside < units || d_of(0) < 0 || d_of(lines - 1) >= size_d || h_of(0) < 0 || h_of(lines - 1) >= size_h;
+    constexpr int last_d = furthest_d(), last_h = furthest_h();
+    edge = inside < units || d0 < 0 || d0 + last_d >= size_d || h0 < 0 || h0 + last_h >= size_h;
 #pragma unroll
     for (int i = 0; i < items; ++i) {
       const int e = line_of(thread, i), line = e % lines;

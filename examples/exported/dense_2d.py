@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_bf97eecfbde3"
+NAME = "upconv_181fafd6ffe6"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3237,8 +3237,8 @@ struct WeightMma {
 
 }  // namespace upconv::arguments
 """,
-    "mma/weight_box.cuh": r"""// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the boxes
-// are its tiles.
+    "mma/weight_box.cuh": r"""// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the
+// boxes are its tiles.
 #pragma once
 
 #include "arguments/weight_mma.cuh"

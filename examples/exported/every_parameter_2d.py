@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_c9033c51f304"
+NAME = "upconv_d9265ec19b1f"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3239,8 +3239,8 @@ struct WeightMma {
 
 }  // namespace upconv::arguments
 """,
-    "mma/weight_box.cuh": r"""// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the boxes
-// are its tiles.
+    "mma/weight_box.cuh": r"""// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the
+// boxes are its tiles.
 #pragma once
 
 #include "arguments/weight_mma.cuh"
