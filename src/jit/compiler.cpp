@@ -1,6 +1,7 @@
 // See compiler.hpp.
 #include "jit/compiler.hpp"
 
+#include <locale.h>
 #include <time.h>
 
 #include <algorithm>
@@ -13,6 +14,12 @@
 
 namespace upconv::jit {
 namespace {
+
+/// Puts the thread's locale back: the NVRTC of CUDA 12.1 leaves its own, and the caller would read files as ASCII.
+struct KeepLocale {
+  locale_t before = uselocale(nullptr);
+  ~KeepLocale() { uselocale(before); }
+};
 
 std::string main_text(const Program& program) { return program.preamble + "\n#include \"" + program.file + "\"\n"; }
 
@@ -168,6 +175,7 @@ std::string flat_source(const Program& program) {
 }
 
 Result<Image> compile(const Program& program, const Nvrtc& n, const Aim& aim) {
+  const KeepLocale locale;
   std::vector<std::string> names, texts;  // NVRTC wants terminated strings
   for (const Source& s : sources()) {
     names.emplace_back(s.name);

@@ -88,7 +88,11 @@ class Nvrtc:
         program = ctypes.c_void_p()
         assert self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None) == 0
         given = (ctypes.c_char_p * len(options))(*[o.encode() for o in options])
+        uselocale = ctypes.CDLL(None).uselocale
+        uselocale.argtypes, uselocale.restype = [ctypes.c_void_p], ctypes.c_void_p
+        locale = uselocale(None)  # that of CUDA 12.1 leaves its own to the thread
         failed = self.library.nvrtcCompileProgram(program, len(options), given)
+        uselocale(locale)
         size = ctypes.c_size_t()
         self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
         log = ctypes.create_string_buffer(size.value)
