@@ -8,15 +8,6 @@
 namespace upconv::cuda {
 namespace {
 
-template <class T>
-T ceil_div(T a, T b) {
-  return (a + b - 1) / b;
-}
-template <class T>
-T round_up(T a, T b) {
-  return ceil_div(a, b) * b;
-}
-
 struct Search {
   const WeightShape& shape;
   const CudaTarget& target;

@@ -10,15 +10,6 @@ namespace {
 
 constexpr double clock_rate = launch::weight_mma_clock_rate;
 
-template <class T>
-T ceil_div(T a, T b) {
-  return (a + b - 1) / b;
-}
-template <class T>
-T round_up(T a, T b) {
-  return ceil_div(a, b) * b;
-}
-
 /// Cycles of a multiprocessor that one m16n8k8 TF32 or m16n8k16 half product of `mma.sync` takes, all schedulers busy.
 double cycles_per_mma(const CudaTarget& t) {
   const double peak = t.tf32_flops / (t.processors * clock_rate);  // per cycle and multiprocessor

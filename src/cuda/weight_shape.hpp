@@ -1,5 +1,5 @@
-// What the dw kernels on tensor cores (weight_mma, weight_wgmma) share on the host: the problem as they see it, dy's
-// lines in shared memory by residue, and the text of both.
+// What the kernels that keep dy's lines in shared memory by residue (weight_mma, weight_wgmma, input_wgmma) share on
+// the host: the problem as they see it, those lines, the text of both, and their arithmetic.
 #pragma once
 
 #include <array>
@@ -12,6 +12,16 @@
 #include "problem/geometry.hpp"
 
 namespace upconv::cuda {
+
+/// Of positive numbers.
+template <class T>
+constexpr T ceil_div(T a, T b) {
+  return (a + b - 1) / b;
+}
+template <class T>
+constexpr T round_up(T a, T b) {
+  return ceil_div(a, b) * b;
+}
 
 /// How a fragment is multiplied; the numbers are kernels/weight_mma.cuh's `mode`.
 enum class WeightMode { tf32 = 0, bf16x3 = 1, ieee = 2, half = 3 };
