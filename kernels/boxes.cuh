@@ -8,7 +8,8 @@
 // and tail is a matter of addresses. A fragment (64 positions, a chunk of channels, one offset) feeds every accumulator
 // that UPCONV_FRAGMENTS lists for it, neighbouring ones by one product of many columns: docs/measured-hopper.md says
 // what that is worth. The sum runs in chunks of 8 (TF32) or 16 channels, times the taps of D where D is a loop
-// (`depth_loop`).
+// (`depth_loop`). fp32 as bf16x3 takes three products of 16 channels, x_hi w_hi + x_hi w_lo + x_lo w_hi, or, FOLDED,
+// two of 8 channels, [x_hi x_lo] [w_hi w_hi]' + [x_hi x_lo] [w_lo w_lo]': cheaper where a group has no more.
 //
 // Weights, prepared by boxes_prepare.cuh, are resident (all chunks, loaded once) or come with each stage. With resident
 // weights each of the GROUPS warpgroups may walk over boxes of its own with stages of its own; else (SHARED) their
@@ -38,7 +39,6 @@ constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
 /// apart.
 constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6 : FRAGMENTS % 5 == 0 ? 5 : 4;
 constexpr bool goes_round = FRAGMENTS % ring == 0;
-constexpr int raw_words = tf32 ? 4 : 8;  ///< A lane's words of a fragment as they lie in shared memory.
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
 
 /// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
@@ -63,8 +63,11 @@ constexpr int store_words = DIRECT ? 0 : staging_words + inside_words;  ///< Of 
 static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0,
               "bulk copies write at multiples of 128 bytes");
 
+constexpr int raw_words = channels_k / 2;  ///< A lane's words of a fragment as they lie in shared memory.
+constexpr int split = FOLDED ? 1 : PARTS;  ///< Operands that a fragment's words become.
+
 /// The words of a fragment that one lane reads lie at `lane` (rows, channels) + an offset that all lanes share.
-constexpr int lane_halves = WIDE ? 1 : 2, lane_channels = tf32 ? 2 : 4;
+constexpr int lane_halves = WIDE ? 1 : 2, lane_channels = channels_k / 4;
 struct Lanes {
   u32 at[SEGMENTS][lane_halves][lane_channels];
 
@@ -103,26 +106,36 @@ __device__ __forceinline__ void load_raw(u32 (&raw)[raw_words], const u32 (&lane
 
 /// A lane's words of fragments, and what the products take of them.
 struct Fragments {
-  u32 raw[ring][raw_words], operand[tf32 ? 1 : 2][PARTS][4];
+  u32 raw[ring][raw_words], operand[tf32 ? 1 : 2][split][4];
 
   /// Makes the operand of fragment `index` of its words: row and row + 8 of the first channels, then of the last.
   template <int index>
   __device__ __forceinline__ void prepare() {
     u32(&from)[raw_words] = raw[index % ring];
-#pragma unroll
-    for (int k = 0; k < 2; ++k)
+    if constexpr (FOLDED) {
+      u32(&to)[4] = operand[index % 2][0];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        if constexpr (tf32) {
-          from[2 * k + half] = round_tf32(__uint_as_float(from[2 * k + half]));
-        } else if constexpr (PARTS == 2) {
-          const float first = __uint_as_float(from[4 * k + half]), second = __uint_as_float(from[4 * k + 2 + half]);
-          operand[index % 2][0][2 * k + half] = pack_bf16(first, second);
-          operand[index % 2][1][2 * k + half] = pack_rest(first, second, operand[index % 2][0][2 * k + half]);
-        } else {
-          operand[index % 2][0][2 * k + half] = from[4 * k + half] | from[4 * k + 2 + half] << 16;
-        }
+        const float first = __uint_as_float(from[half]), second = __uint_as_float(from[2 + half]);
+        to[half] = pack_bf16(first, second);
+        to[2 + half] = pack_rest(first, second, to[half]);
       }
+    } else {
+#pragma unroll
+      for (int k = 0; k < 2; ++k)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if constexpr (tf32) {
+            from[2 * k + half] = round_tf32(__uint_as_float(from[2 * k + half]));
+          } else if constexpr (PARTS == 2) {
+            const float first = __uint_as_float(from[4 * k + half]), second = __uint_as_float(from[4 * k + 2 + half]);
+            operand[index % 2][0][2 * k + half] = pack_bf16(first, second);
+            operand[index % 2][1][2 * k + half] = pack_rest(first, second, operand[index % 2][0][2 * k + half]);
+          } else {
+            operand[index % 2][0][2 * k + half] = from[4 * k + half] | from[4 * k + 2 + half] << 16;
+          }
+        }
+    }
   }
   template <int index, int part>
   __device__ __forceinline__ const u32 (&of())[4] {
@@ -139,10 +152,8 @@ template <int index, int first, int columns>
 __device__ __forceinline__ void product(float (&acc)[BLOCKS * (NB / 2)], Fragments& f, u32 units) {
   float(&sum)[columns / 2] = reinterpret_cast<float(&)[columns / 2]>(acc[first]);
   wgmma(sum, f.of<index, 0>(), b_descriptor<half_bytes>(units));
-  if constexpr (PARTS == 2) {
-    wgmma(sum, f.of<index, 0>(), b_descriptor<half_bytes>(units + part_bytes / 16));
-    wgmma(sum, f.of<index, PARTS - 1>(), b_descriptor<half_bytes>(units));
-  }
+  if constexpr (PARTS == 2) wgmma(sum, f.of<index, 0>(), b_descriptor<half_bytes>(units + part_bytes / 16));
+  if constexpr (split == 2) wgmma(sum, f.of<index, split - 1>(), b_descriptor<half_bytes>(units));
 }
 
 /// All products of one stage. Products of the stage before may still run when this begins: `finished` is called when
@@ -245,6 +256,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     const u32 full = full0 + 8 * ring * STAGES, empty = empty0 + 8 * ring * STAGES;
     float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : positions)) + group * store_words;
     u32* inside = reinterpret_cast<u32*>(staging + staging_words);
+    if constexpr (!result_last && !LINE && !DIRECT)
+      find_bits([&](int, int position, int) { return spots[position].at >= 0; }, inside, warp, lane);
     const Lanes lanes(a, group, warp, lane);
     // Each warpgroup begins later than the one before, so that one multiplies while another stores; those that share
     // stages cannot be further apart than these.

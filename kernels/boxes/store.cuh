@@ -27,8 +27,12 @@ constexpr int store_steps = NB / staged / TOGETHER;
 constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;  ///< Elements that a lane writes together.
 constexpr int rounds = set_elements / (32 * at_once);  ///< Of a warp over the elements of one row set.
 static_assert(LINE || rounds * at_once <= 32, "a word of bits says which elements of a row set are inside");
-constexpr int inside_words = LINE ? 0 : 2 * all_sets * 32;  ///< By turns too.
+constexpr int sets_of_word = LINE ? 1 : 32 / (rounds * at_once);  ///< Row sets whose bits are in one word.
+constexpr int words_of_box = LINE ? 0 : (all_sets + sets_of_word - 1) / sets_of_word * 32;
+constexpr int inside_words = 3 * words_of_box;  ///< Of a box that ends nowhere, and by turns of those that do.
 static_assert(NB % (staged * TOGETHER) == 0, "steps of equal size");
+
+__device__ __forceinline__ constexpr int least(int a, int b) { return a < b ? a : b; }
 
 /// Where the first phases of a position lie in the result, from those of the box's first position. `at` < 0: nowhere.
 struct Spot {
@@ -82,20 +86,31 @@ __device__ __forceinline__ bool is_inside(const Arguments& a, const Corner& c, c
          c.n + (spot.dn & 0xffff) < a.samples;
 }
 
-/// Which elements of a box are inside the result: a bit for each that a lane writes, by row set and lane.
-__device__ __forceinline__ void find_inside(const Arguments& a, const Corner& c, const Spot* spots, const RowSet* sets,
-                                            u32* inside, int warp, int lane) {
+/// A bit for each element of a box that a lane writes, in words of some row sets; each warp finds a byte of every word.
+/// `inside`: of (row set, position, phase of W).
+template <class Inside>
+__device__ __forceinline__ void find_bits(Inside&& inside, u32* words, int warp, int lane) {
+  constexpr int of_set = rounds * at_once;
 #pragma unroll 1
-  for (int i = warp; i < all_sets; i += 4) {
-    const RowSet set = sets[i];
+  for (int word = 0; word < words_of_box / 32; ++word) {
     u32 bits = 0;
-#pragma unroll
-    for (int r = 0; r < rounds * at_once; ++r) {
+#pragma unroll 4
+    for (int i = 0; i < 8; ++i) {
+      const int bit = warp * 8 + i, set = word * sets_of_word + bit / of_set, r = bit % of_set;
+      if (bit >= sets_of_word * of_set || set >= all_sets) break;
       const int element = (r / at_once * 32 + lane) * at_once + r % at_once;
-      bits |= static_cast<u32>(is_inside(a, c, set, spots[element / PHASES_W], element % PHASES_W)) << r;
+      bits |= static_cast<u32>(inside(set, element / PHASES_W, element % PHASES_W)) << i;
     }
-    inside[i * 32 + lane] = bits;
+    reinterpret_cast<unsigned char*>(words + word * 32 + lane)[warp] = static_cast<unsigned char>(bits);
   }
+}
+
+/// Whether all of a box is inside the result.
+__device__ __forceinline__ bool ends_nowhere(const Arguments& a, const Corner& c) {
+  const int rows_in_d = (MERGE == 0 ? ROWS : 1) * PHASES_D;
+  return c.w >= 0 && c.w + a.extent[3] * PHASES_W <= a.out_size[2] && c.h >= 0 &&
+         c.h + a.extent[2] * rows_in_h <= a.out_size[1] && c.d >= 0 && c.d + a.extent[1] * rows_in_d <= a.out_size[0] &&
+         c.n + a.extent[0] <= a.samples;
 }
 
 /// Puts the channels of a step into the staging, [channel][row set][position][phase of W].
@@ -161,7 +176,7 @@ struct Finish {
     return of_element(operands, exists, n, channel, to - a.out);
   }
   __device__ __forceinline__ Element operator()(float sum, const OfElement& with) const {
-    return from_float<Element>(epilogue(sum + bias, of_channel, with));
+    return from_float<Element>(epilogue(has_bias ? sum + bias : sum, of_channel, with));
   }
 };
 
@@ -179,12 +194,14 @@ constexpr int sets_at_once = has_epilogue ? largest_divisor(all_sets, 8 / finish
 constexpr bool sets_written_out = !has_epilogue && all_sets * rounds * (NB / staged) <= 192;
 constexpr bool steps_written_out = !has_epilogue;
 
-/// One channel by one warp, all row sets. `at`: where the elements of a lane lie from the box's corner.
+/// One channel by one warp, all row sets. `at`: bytes from the box's corner to the elements of a lane.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* staging, const Spot* spots, const RowSet* sets,
-                                           const u32* inside, const int (&at)[rounds][at_once], int channel, int lane) {
+                                           const u32* inside, const u32 (&at)[rounds][at_once], int channel, int lane) {
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
+  const u32 bytes_d = static_cast<u32>(a.out_strides.d) * sizeof(Element),
+            bytes_h = static_cast<u32>(a.out_strides.h) * sizeof(Element);
   const Finish finish(a, operands, p, channel);
   constexpr int each = finished_at_once;
 #pragma unroll(sets_written_out ? all_sets : 1)
@@ -195,8 +212,8 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
 #pragma unroll
     for (int k = 0; k < sets_at_once; ++k) {
       const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
-      row[k] = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
-      bits[k] = inside[(i + k) * 32 + lane];
+      row[k] = reinterpret_cast<Element*>(reinterpret_cast<char*>(corner) + (set.d * bytes_d + set.h * bytes_h));
+      bits[k] = inside[(i + k) / sets_of_word * 32 + lane] >> (i + k) % sets_of_word * (rounds * at_once);
       from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements + lane * at_once;
     }
 #pragma unroll
@@ -205,7 +222,10 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
       float sum[sets_at_once][each];
       OfElement with[sets_at_once][each];
       const auto in = [&](int k, int e) { return (bits[k] >> (first + e) & 1) != 0; };
-      const auto to = [&](int k, int e) { return row[k] + at[(first + e) / at_once][(first + e) % at_once]; };
+      const auto to = [&](int k, int e) {
+        return reinterpret_cast<Element*>(reinterpret_cast<char*>(row[k]) +
+                                          at[(first + e) / at_once][(first + e) % at_once]);
+      };
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -240,45 +260,56 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
   }
 }
 
+/// The columns of `row` that a LINE writes whose first result is at column `w`.
+struct Columns {
+  int begin, end;
+};
+__device__ __forceinline__ Columns columns_of(const Arguments& a, const Element* row, int w) {
+  constexpr int sector = 32 / static_cast<int>(sizeof(Element));
+  const int from_sector = static_cast<int>(reinterpret_cast<u64>(row + w) / sizeof(Element)) & (sector - 1);
+  const int whole = w + (-from_sector & (sector - 1));
+  return {w > 0 ? whole : 0, least(whole + a.line, a.out_size[2])};
+}
+
 /// The same of a row of positions: whole sectors, but at the row's ends.
 __device__ __forceinline__ void write_line(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* staging, const RowSet* sets, int channel,
                                            int lane) {
   if (channel >= N) return;
-  constexpr int sector = 32 / static_cast<int>(sizeof(Element)), each = finished_at_once;
+  constexpr int each = finished_at_once;
   Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
   const Finish finish(a, operands, p, channel);
 #pragma unroll(sets_written_out ? all_sets : 1)
   for (int i = 0; i < all_sets; i += sets_at_once) {
+    // A lane's first element, and how many elements of the row are left from there on.
     Element* row[sets_at_once];
     const float* from[sets_at_once];
-    int first_column[sets_at_once], end[sets_at_once];
+    int left[sets_at_once];
 #pragma unroll
     for (int k = 0; k < sets_at_once; ++k) {
       const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
       const int h = c.h + set.h, d = c.d + set.d;
       const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
-      row[k] = plane + d * a.out_strides.d + h * a.out_strides.h;
-      const int begin = static_cast<int>(reinterpret_cast<u64>(row[k] + c.w) / sizeof(Element)) & (sector - 1);
-      const int whole = c.w + (-begin & (sector - 1));
-      first_column[k] = c.w > 0 ? whole : 0;
-      end[k] = inside ? (whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]) : first_column[k];
-      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements - c.w;
+      Element* whole = plane + d * a.out_strides.d + h * a.out_strides.h;
+      const Columns of = columns_of(a, whole, c.w);
+      const int first = of.begin + lane * at_once;
+      row[k] = whole + first;
+      left[k] = inside ? of.end - first : 0;
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements - c.w + first;
     }
 #pragma unroll
     for (int first = 0; first < row_elements; first += each) {
       Element value[sets_at_once][each];
       float sum[sets_at_once][each];
       OfElement with[sets_at_once][each];
-      const auto column = [&](int k, int e) {
-        return first_column[k] + ((first + e) / at_once * 32 + lane) * at_once + (first + e) % at_once;
-      };
+      const auto from_first = [&](int e) { return (first + e) / at_once * 32 * at_once + (first + e) % at_once; };
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) {
-          sum[k][e] = from[k] != nullptr && column(k, e) < end[k] ? from[k][column(k, e)] : 0.f;
-          if constexpr (OPERANDS > 0) with[k][e] = finish.read(column(k, e) < end[k], c.n, row[k] + column(k, e));
+          // A sector beyond the last channel is read too: lay_out() leaves room that lines do not use.
+          sum[k][e] = from[k] != nullptr ? from[k][from_first(e)] : 0.f;
+          if constexpr (OPERANDS > 0) with[k][e] = finish.read(from_first(e) < left[k], c.n, row[k] + from_first(e));
         }
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
@@ -288,16 +319,16 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; e += at_once) {
-          Element* to = row[k] + column(k, e);
+          Element* to = row[k] + from_first(e);
           if constexpr (at_once == 2) {
-            if (column(k, e) + 1 < end[k] && (reinterpret_cast<u64>(to) & 3) == 0) {
+            if (from_first(e) + 1 < left[k] && (reinterpret_cast<u64>(to) & 3) == 0) {
               *reinterpret_cast<u32*>(to) = bits_of(value[k][e]) | bits_of(value[k][e + 1]) << 16;
             } else {
-              if (column(k, e) < end[k]) to[0] = value[k][e];
-              if (column(k, e) + 1 < end[k]) to[1] = value[k][e + 1];
+              if (from_first(e) < left[k]) to[0] = value[k][e];
+              if (from_first(e) + 1 < left[k]) to[1] = value[k][e + 1];
             }
           } else {
-            if (column(k, e) < end[k]) *to = value[k][e];
+            if (from_first(e) < left[k]) *to = value[k][e];
           }
         }
     }
@@ -348,7 +379,7 @@ __device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS
 /// What was staged for the channels of a step at `from` on.
 __device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
-                                           const u32* inside, const int (&at)[rounds][at_once], int step, int warp,
+                                           const u32* inside, const u32 (&at)[rounds][at_once], int step, int warp,
                                            int lane) {
 #pragma unroll(steps_written_out ? TOGETHER : 1)
   for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
@@ -373,16 +404,21 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
                                           int& inside_turn) {
   const int lane = thread % 32;
   const Corner c(p);
-  u32* mine = inside + inside_turn * (all_sets * 32);
-  int at[rounds][at_once];
+  const u32* mine = inside;
+  u32 at[rounds][at_once];
   if constexpr (!result_last && !LINE) {
-    find_inside(a, c, spots, sets, mine, thread / 32, lane);
+    if (!ends_nowhere(a, c)) {
+      u32* words = inside + (1 + inside_turn) * words_of_box;
+      find_bits([&](int set, int position, int pw) { return is_inside(a, c, sets[set], spots[position], pw); }, words,
+                thread / 32, lane);
+      mine = words;
+    }
 #pragma unroll
     for (int r = 0; r < rounds; ++r)
 #pragma unroll
       for (int e = 0; e < at_once; ++e) {
         const int element = (r * 32 + lane) * at_once + e;
-        at[r][e] = spots[element / PHASES_W].at + element % PHASES_W;
+        at[r][e] = static_cast<u32>(spots[element / PHASES_W].at + element % PHASES_W) * sizeof(Element);
       }
   }
   // What was staged for a step is written while the next is staged.

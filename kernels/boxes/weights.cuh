@@ -1,6 +1,7 @@
 // The weights of boxes.cuh, as boxes_prepare.cuh prepares them: rounded or split, as the B operand of products, which
-// is units of 16 bytes [half of k][slot][column]. A slot is a tap; taps whose products are done in one instruction have
-// neighbouring slots. Part of both.
+// is units of 16 bytes [half of k][slot][column]. A slot is a tap, or zeros; taps whose products are done in one
+// instruction have neighbouring slots. FOLDED: the source's high and low parts are the halves of k, so that both halves
+// of B are the same 8 channels, and one of them is there. Part of both.
 #pragma once
 
 namespace upconv {
@@ -12,12 +13,13 @@ __device__ __forceinline__ u32 bits_of(Half v) {
 }
 __device__ __forceinline__ u32 bits_of(float) { return 0; }
 
-constexpr int units = 2 * SLOTS * NB;            ///< Of 16 bytes, of one part.
+constexpr int halves = FOLDED ? 1 : 2;
+constexpr int units = halves * SLOTS * NB;       ///< Of 16 bytes, of one part.
 constexpr int weight_words = PARTS * units * 4;  ///< Of one product's channels and tap of the depth loop.
-constexpr u32 part_bytes = units * 16, half_bytes = SLOTS * NB * 16;
+constexpr u32 part_bytes = units * 16, half_bytes = FOLDED ? 0 : SLOTS * NB * 16;
 
-constexpr int channels_k = tf32 ? 8 : 16;       ///< Of a product.
-constexpr int channels = channels_k * STEPS_K;  ///< Of a stage: a chunk.
+constexpr int channels_k = tf32 || FOLDED ? 8 : 16;  ///< Of a product.
+constexpr int channels = channels_k * STEPS_K;       ///< Of a stage: a chunk.
 constexpr int chunks = (K + channels - 1) / channels;
 constexpr int steps = chunks * STEPS_K;  ///< Products over all channels.
 /// The channel that word `word` of half `half` begins with; where a word is a pair, the second is 4 further.

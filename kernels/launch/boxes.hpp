@@ -222,15 +222,15 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
 
   b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
             (f.depth_loop ? 1 : f.phases_d);
-  // Elements of a box are found by 32-bit distances from its corner.
+  // Elements of a box are found by 32-bit distances from its corner, in bytes.
   double distance = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
   const Int phases[4] = {1, f.depth_loop ? 1 : f.phases_d, f.phases_h, f.phases_w};
   for (int d = 3; d >= 0; --d) {
     if (d == 0 && !f.out_last) inner *= double(f.n * f.groups);
-    distance += double(b.extent[d] * phases[d]) * inner;
+    distance += double(b.extent[d] * phases[d] * (f.merge + 1 == d ? f.rows : 1)) * inner;
     inner *= double(space.out[d]);
   }
-  if (distance >= 2147483648.0) return;
+  if (distance * double(f.element_bytes) >= 4294967296.0 || distance >= 2147483648.0) return;
   b.tiles = 1;
   for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
   const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : f.warpgroups;

@@ -42,13 +42,15 @@ std::string weights_text(const BoxProblem& p, const BoxForm& f, const BoxWork& w
            " Element;\n";
   c.flag("tf32", p.tf32);
   c.constant("PARTS", p.parts);
+  c.flag("FOLDED", p.folded);
   c.constant("K", p.k);
   c.constant("N", p.n);
   c.constant("NB", f.columns);
   c.constant("STEPS_K", f.steps);
   c.constant("LOOP_TAPS", f.depth_loop ? p.depth_taps : 1);
-  c.constant("SLOTS", work.slots);
-  c.table("slot_of_tap", work.slot_of_tap);
+  c.constant("TAPS", work.taps);
+  c.constant("SLOTS", work.slots());
+  c.table("tap_of_slot", work.tap_of_slot);
   return c.text;
 }
 

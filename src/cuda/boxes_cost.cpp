@@ -16,22 +16,14 @@ using Int = std::int64_t;
 
 constexpr double clock_rate = 1.755e9, start_seconds = 5e-6;
 /// Whether a thread has registers for its sums, the addresses of its segments and the fragments.
-bool fits_registers(int warpgroups, bool tf32, int sums, int segments) {
-  if (warpgroups == 2) return sums + (tf32 ? 0 : 8 * segments) <= (tf32 ? 128 : 148);
-  return sums + (tf32 ? 4 : 8) * segments <= (tf32 ? 104 : 80);
+bool fits_registers(const BoxProblem& p, int warpgroups, int sums, int segments) {
+  if (p.folded) return sums + 4 * segments <= (warpgroups == 2 ? 148 : 72);
+  if (warpgroups == 2) return sums + (p.tf32 ? 0 : 8 * segments) <= (p.tf32 ? 128 : 148);
+  return sums + (p.tf32 ? 4 : 8) * segments <= (p.tf32 ? 104 : 80);
 }
 constexpr int most_fragments = 240;   ///< Of a stage: they are written out.
 constexpr int most_products = 300;    ///< Of a stage: 315 took 8 s to compile, 280 take 2.
 constexpr std::size_t weighed = 400;  ///< Forms whose boxes are looked for.
-
-/// Clocks of a fragment that feeds products of these columns.
-double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns) {
-  const double factor = p.parts == 2 ? 3.0 : 1.0;
-  double tensor = 0.0, all = 0.0;
-  for (int c : columns) tensor += factor * std::max(13.0, c / 2.0), all += factor * c;
-  const double shared = (p.tf32 ? 19.5 : 35.0) + 0.36 * all;
-  return std::max({tensor, shared, 28.0 + 0.11 * all}) + 2.0;
-}
 
 /// Runs of sums that neighbouring taps feed, fragment by fragment, for one segment.
 struct Arrangement {
@@ -39,13 +31,13 @@ struct Arrangement {
   int blocks = 0, slots = 0;
 };
 
-Arrangement arrangement_of(const BoxProblem& p, Merge merge, bool depth_loop, int rows) {
+Arrangement arrangement_of(const BoxProblem& p, Merge merge, bool depth_loop, int rows, int columns) {
   BoxForm f;
-  f.columns = 8;
+  f.columns = columns;
   f.rows = rows, f.merge = merge, f.depth_loop = depth_loop;
   const BoxWork work = box_work(p, f);
   Arrangement a;
-  a.blocks = work.blocks, a.slots = work.slots;
+  a.blocks = work.blocks, a.slots = work.slots();
   for (const Fragment& fragment : work.fragments) {
     std::vector<int> runs;
     for (const Product& product : fragment.products) runs.push_back(product.columns);
@@ -69,7 +61,9 @@ double clocks_of(const BoxProblem& p, const Arrangement& a, int columns) {
 Int round_down(Int v, Int to) { return v / to * to; }
 
 /// Words of weights of one chunk and tap of the loop.
-Int weight_words(const BoxProblem& p, int slots, int columns) { return Int{p.parts} * 8 * slots * columns; }
+Int weight_words(const BoxProblem& p, int slots, int columns) {
+  return Int{p.parts} * (p.folded ? 4 : 8) * slots * columns;
+}
 
 /// Bytes of a step's staging, for all warpgroups.
 Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f, bool result_last) {
@@ -84,10 +78,12 @@ Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f, bool res
 bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
              BoxForm& f) {
   const Int positions = 64 * f.segments, sets = Int{axis[0].phases} * axis[1].phases * f.rows;
+  const Int of_set = 2 * f.segments * axis[2].phases;  // bits of a lane, kept by the word
+  if (!f.line && of_set > 32) return false;
+  const Int words = f.line ? 0 : (sets + 32 / of_set - 1) / (32 / of_set);
   const Int stores = f.direct ? positions * 16
                               : f.together * staging_bytes(axis, f, result_last) +
-                                    (f.line ? 0 : f.warpgroups * 2 * 32 * sets * 4) + positions * 16;
-  if (!f.line && 2 * f.segments * axis[2].phases > 32) return false;
+                                    (f.line ? 0 : f.warpgroups * 3 * 32 * words * 4) + positions * 16;
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
   const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
   const Int rings = f.shared ? 1 : f.warpgroups;
@@ -192,7 +188,7 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.source_words = f.source_words;
   x.shared_bytes = f.shared_bytes;
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
-  x.share_units = 2 * Int{slots} * f.columns * x.depth_taps * p.chunks(f.steps) * f.steps;
+  x.share_units = (p.folded ? 1 : 2) * Int{slots} * f.columns * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.share_bytes = weight_words(p, slots, f.columns) * 4 * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.clocks = clocks;
   x.store_clocks = store_clocks;
@@ -219,7 +215,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     double clocks, store_clocks, estimate;
   };
   std::vector<Sketch> sketches;
-  std::map<std::tuple<int, bool, int>, Arrangement> arrangements;
+  std::map<std::tuple<int, bool, int, int>, Arrangement> arrangements;
   std::vector<std::pair<Merge, bool>> roles = {{Merge::none, false}};
   const bool deep = p.out[0] > 1 || p.src[0] > 1, high = p.out[1] > 1 || p.src[1] > 1;
   if (high) roles.push_back({Merge::height, false});
@@ -256,13 +252,16 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
         const BoxAxis& along = axis[static_cast<std::size_t>(merge)];
         if (rows > along.q_end - along.q_begin || along.offset.size() == 1) continue;
       }
-      if (!fits_registers(2, p.tf32, static_cast<int>(per_row * rows * 4), 1)) continue;
+      if (!fits_registers(p, 2, static_cast<int>(per_row * rows * 4), 1)) continue;
       for (int columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256}) {
         if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > 128) break;
-        const Arrangement& a =
-            arrangements.try_emplace({static_cast<int>(merge), depth_loop, rows}, Arrangement{}).first->second;
-        if (a.slots == 0)
-          arrangements[{static_cast<int>(merge), depth_loop, rows}] = arrangement_of(p, merge, depth_loop, rows);
+        // From 32 columns a block on, runs no longer depend on them.
+        const int like = std::min(columns, 32);
+        const auto key = std::tuple{static_cast<int>(merge), depth_loop, rows, like};
+        auto known = arrangements.find(key);
+        if (known == arrangements.end())
+          known = arrangements.emplace(key, arrangement_of(p, merge, depth_loop, rows, like)).first;
+        const Arrangement& a = known->second;
         const double one = clocks_of(p, a, columns);
         const int products_of_step =
             std::accumulate(a.runs.begin(), a.runs.end(), 0, [columns](int sum, const std::vector<int>& runs) {
@@ -283,7 +282,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   if (twice) f.steps *= 2;
                   if (twice && (p.chunks(f.steps / 2) % 2 != 0 || fragments * f.steps > most_fragments)) continue;
                   if (products_of_step * segments * f.steps > most_products) continue;
-                  if (!fits_registers(warpgroups, p.tf32, static_cast<int>(per_row * rows * columns / 2 * segments),
+                  if (!fits_registers(p, warpgroups, static_cast<int>(per_row * rows * columns / 2 * segments),
                                       segments))
                     continue;
                   if (shared && stages < warpgroups) continue;
@@ -358,8 +357,11 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) + once) / clock_rate + start_seconds;
     choices.push_back(std::move(c));
   }
-  std::stable_sort(choices.begin(), choices.end(),
-                   [](const BoxChoice& a, const BoxChoice& b) { return a.seconds < b.seconds; });
+  // Forms that differ in nothing else are as fast with three stages as with four, or faster with four
+  // (docs/measured-cuda-boxes.md).
+  std::stable_sort(choices.begin(), choices.end(), [](const BoxChoice& a, const BoxChoice& b) {
+    return a.seconds != b.seconds ? a.seconds < b.seconds : std::min(a.form.stages, 4) > std::min(b.form.stages, 4);
+  });
   // Not wide, but with the same boxes: the same kernel with more addresses.
   const auto twin = [&](const BoxChoice& c) {
     return !c.form.wide && std::any_of(choices.begin(), choices.end(), [&](const BoxChoice& d) {

@@ -27,7 +27,8 @@ struct BoxAxis {
 /// A pass, without its sizes' influence but for the ranges of q.
 struct BoxProblem {
   bool backward = false, tf32 = false;
-  int parts = 1;  ///< 2: high and low bf16.
+  int parts = 1;        ///< 2: high and low bf16,
+  bool folded = false;  ///< the source's in one product, as the halves of its depth.
   int element_bytes = 4;
   std::int64_t k = 0, n = 0;  ///< Channels of source and result, a group.
   std::int64_t batch = 0, groups = 1;
@@ -36,7 +37,7 @@ struct BoxProblem {
   BoxAxis whole_depth;          ///< D as a dimension of boxes, where axis[0] stands for a loop.
   int depth_taps = 1;
 
-  [[nodiscard]] int channels_k() const { return tf32 ? 8 : 16; }  ///< Of one product.
+  [[nodiscard]] int channels_k() const { return tf32 || folded ? 8 : 16; }  ///< Of one product.
   /// Stages of a sum over all channels.
   [[nodiscard]] std::int64_t chunks(int steps) const { return (k + channels_k() * steps - 1) / (channels_k() * steps); }
 };
@@ -72,11 +73,17 @@ struct Fragment {
 /// A form's fragments and tables.
 struct BoxWork {
   std::vector<Fragment> fragments;
-  std::vector<int> slot_of_tap;  ///< By tap (td, th, tw), td left out in a depth loop.
+  std::vector<int> tap_of_slot;  ///< By slot of the weights: (td, th, tw), td left out in a depth loop; -1: zeros.
   std::vector<int> block_of;     ///< By ((row * used_d + ud) * used_h + uh) * used_w + uw.
   int blocks = 0;                ///< Of all segments.
-  int slots = 0;
+  int taps = 0;
+
+  [[nodiscard]] int slots() const { return static_cast<int>(tap_of_slot.size()); }
 };
+
+/// Clocks of a multiprocessor for a fragment that feeds products of these columns, where warpgroups take turns
+/// (docs/measured-hopper.md).
+double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns);
 
 BoxProblem box_problem(const Geometry& g, bool backward, bool tf32, int parts, int element_bytes);
 

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <set>
 #include <vector>
 
 #include "cuda/boxes_cost.hpp"
@@ -77,6 +79,84 @@ TEST(CudaBoxes, NoWorkerHasTheLongDepthsAlone) {
     }
     if (must_turn) EXPECT_GT(turned, 0) << text;
   }
+}
+
+/// What a form's products multiply: (segment, step, offset of the fragment, block of sums, tap) of all that are not
+/// zeros.
+using Multiplied = std::multiset<std::array<int, 7>>;
+
+Multiplied multiplied(const BoxWork& work) {
+  Multiplied all;
+  for (const Fragment& f : work.fragments)
+    for (const Product& p : f.products)
+      for (int i = 0; i < p.columns; ++i) {
+        const int tap = work.tap_of_slot.at(static_cast<std::size_t>(p.slot + i));
+        if (tap >= 0) all.insert({f.segment, f.step, f.d, f.h, f.w, p.block + i, tap});
+      }
+  return all;
+}
+
+Multiplied wanted(const BoxProblem& p, const BoxForm& form, const BoxWork& work) {
+  const std::array<BoxAxis, 3> axis = axes_of(p, form);
+  const auto taps = [&](std::size_t d) { return static_cast<int>(axis[d].offset.size()); };
+  Multiplied all;
+  for (int segment = 0; segment < form.segments; ++segment)
+    for (int step = 0; step < form.steps; ++step)
+      for (int row = 0; row < form.rows; ++row)
+        for (int tap = 0; tap < work.taps; ++tap) {
+          const std::array<int, 3> at = {tap / (taps(1) * taps(2)), tap / taps(2) % taps(1), tap % taps(2)};
+          std::array<int, 3> offset{};
+          int place = row;
+          for (std::size_t d = 0; d < 3; ++d) {
+            const auto t = static_cast<std::size_t>(at[d]);
+            offset[d] =
+                axis[d].offset[t] + (static_cast<int>(form.merge) == static_cast<int>(d) ? axis[d].step * row : 0);
+            place = place * axis[d].used_count + axis[d].used[static_cast<std::size_t>(axis[d].phase[t])];
+          }
+          all.insert({segment, step, offset[0], offset[1], offset[2],
+                      segment * (work.blocks / form.segments) + work.block_of[static_cast<std::size_t>(place)], tap});
+        }
+  return all;
+}
+
+TEST(CudaBoxes, EveryTapIsMultipliedOnceWhateverRunsOfColumnsAProductHas) {
+  for (const char* text :
+       {"3d c32 o32 i12x24x48 k3x5x7 s2 p1x2x3 op1 g4 f32 tf32", "3d c32 o16 i16x32x64 k3x5x7 f32 tf32",
+        "2d c32 o64 i128x256 k3x5 s2x3 p1x2 d2x1 g4 f32 tf32", "1d c64 o32 i100 k16 s8 p4 f32 tf32",
+        "2d c16 o16 i9x33 k4 s2 p1 f32 tf32", "3d c32 o64 i16x32x32 k3 s2 p1 d2 f32 tf32"}) {
+    const BoxProblem p = boxes_of(text);
+    for (int columns : {8, 16, 24, 32, 64})
+      for (const Merge merge : {Merge::none, Merge::depth, Merge::height})
+        for (int rows : {1, 2, 3, 4}) {
+          if ((merge == Merge::none) != (rows == 1)) continue;
+          for (const bool depth_loop : {false, true}) {
+            if (depth_loop && merge == Merge::depth) continue;
+            BoxForm form;
+            form.columns = columns, form.merge = merge, form.rows = rows, form.depth_loop = depth_loop;
+            form.segments = 2, form.steps = 2;
+            const BoxWork work = box_work(p, form);
+            ASSERT_EQ(multiplied(work), wanted(p, form, work))
+                << text << ", " << columns << " columns, " << rows << " rows of " << static_cast<int>(merge);
+            for (const Fragment& f : work.fragments)
+              for (const Product& product : f.products) EXPECT_LE(product.columns * columns, 256) << text;
+          }
+        }
+  }
+}
+
+TEST(CudaBoxes, NarrowBlocksShareProductsThroughZeros) {
+  // 105 taps of 8 phases and 8 columns: one instruction of 8 columns takes as long as one of 26.
+  const BoxProblem p = boxes_of("3d c32 o32 i12x24x48 k3x5x7 s2 p1x2x3 op1 g4 f32 tf32");
+  BoxForm form;
+  form.columns = 8;
+  const auto products = [&](int columns) {
+    form.columns = columns;
+    std::size_t count = 0;
+    for (const Fragment& f : box_work(p, form).fragments) count += f.products.size();
+    return count;
+  };
+  EXPECT_LE(products(8), 40u);
+  EXPECT_EQ(products(32), 105u);
 }
 
 }  // namespace
