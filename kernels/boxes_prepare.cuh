@@ -15,21 +15,20 @@ using namespace config;
 namespace upconv {
 
 /// A thread a unit. Strides of w are in elements: source channel, result channel, tap, group. Lanes run along 8
-/// columns, then along slots: neighbouring lanes write neighbouring units and read from few lines.
+/// columns, then along taps: neighbouring lanes write neighbouring units and read from few lines.
 extern "C" __global__ void __launch_bounds__(256)
     boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count) {
   const i64 index = i64(blockIdx.x) * 256 + threadIdx.x;
   if (index >= count) return;
-  const int i = static_cast<int>(index % units), low = i % 8, slot = i / 8 % SLOTS, block = i / 8 / SLOTS;
+  const int i = static_cast<int>(index % units), low = i % 8, t = i / 8 % SLOTS, block = i / 8 / SLOTS;
   const int n = block % (NB / 8) * 8 + low, half = block / (NB / 8);
   const i64 of = index / units;  // share, tap, step
   const int step = static_cast<int>(of % steps), tap = static_cast<int>(of / steps % LOOP_TAPS);
   const int share = static_cast<int>(of / steps / LOOP_TAPS), column = share % shares_of_group * NB + n;
   const Element* from = w + i64(share / shares_of_group) * w_group + i64(step) * channels_k * w_k + i64(column) * w_n +
-                        i64(tap * TAPS + tap_of_slot[slot]) * w_tap;
-  u32* unit = prepared + of * weight_words + (half * (SLOTS * NB) + slot * NB + n) * 4;
-  const bool some = column < N && tap_of_slot[slot] >= 0;
-  const auto value = [&](int c) { return some && step * channels_k + c < K ? from[c * w_k] : Element{}; };
+                        i64(tap * SLOTS + t) * w_tap;
+  u32* unit = prepared + of * weight_words + (half * (SLOTS * NB) + slot_of_tap[t] * NB + n) * 4;
+  const auto value = [&](int c) { return column < N && step * channels_k + c < K ? from[c * w_k] : Element{}; };
 #pragma unroll
   for (int word = 0; word < 4; ++word) {
     const int c = channel_of(half, word);

@@ -1,7 +1,7 @@
 // The weights of boxes.cuh, as boxes_prepare.cuh prepares them: rounded or split, as the B operand of products, which
-// is units of 16 bytes [half of k][slot][column]. A slot is a tap, or zeros; taps whose products are done in one
-// instruction have neighbouring slots. FOLDED: the source's high and low parts are the halves of k, so that both halves
-// of B are the same 8 channels, and one of them is there. Part of both.
+// is units of 16 bytes [half of k][slot][column]. A slot is a tap; taps whose products are done in one instruction have
+// neighbouring slots. FOLDED: the source's high and low parts are the halves of k, so that both halves of B are the
+// same 8 channels, and one of them is there. Part of both.
 #pragma once
 
 namespace upconv {

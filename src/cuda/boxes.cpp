@@ -48,9 +48,8 @@ std::string weights_text(const BoxProblem& p, const BoxForm& f, const BoxWork& w
   c.constant("NB", f.columns);
   c.constant("STEPS_K", f.steps);
   c.constant("LOOP_TAPS", f.depth_loop ? p.depth_taps : 1);
-  c.constant("TAPS", work.taps);
-  c.constant("SLOTS", work.slots());
-  c.table("tap_of_slot", work.tap_of_slot);
+  c.constant("SLOTS", work.slots);
+  c.table("slot_of_tap", work.slot_of_tap);
   return c.text;
 }
 

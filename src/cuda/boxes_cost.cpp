@@ -25,19 +25,28 @@ constexpr int most_fragments = 240;   ///< Of a stage: they are written out.
 constexpr int most_products = 300;    ///< Of a stage: 315 took 8 s to compile, 280 take 2.
 constexpr std::size_t weighed = 400;  ///< Forms whose boxes are looked for.
 
+/// Clocks of a fragment that feeds products of these columns.
+double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns) {
+  const double factor = p.folded ? 2.0 : p.parts == 2 ? 3.0 : 1.0;
+  double tensor = 0.0, all = 0.0;
+  for (int c : columns) tensor += factor * std::max(13.0, c / 2.0), all += factor * c;
+  const double shared = (p.channels_k() == 8 ? 19.5 : 35.0) + 0.36 * all;
+  return std::max({tensor, shared, 28.0 + 0.11 * all}) + 2.0;
+}
+
 /// Runs of sums that neighbouring taps feed, fragment by fragment, for one segment.
 struct Arrangement {
   std::vector<std::vector<int>> runs;
   int blocks = 0, slots = 0;
 };
 
-Arrangement arrangement_of(const BoxProblem& p, Merge merge, bool depth_loop, int rows, int columns) {
+Arrangement arrangement_of(const BoxProblem& p, Merge merge, bool depth_loop, int rows) {
   BoxForm f;
-  f.columns = columns;
+  f.columns = 8;
   f.rows = rows, f.merge = merge, f.depth_loop = depth_loop;
   const BoxWork work = box_work(p, f);
   Arrangement a;
-  a.blocks = work.blocks, a.slots = work.slots();
+  a.blocks = work.blocks, a.slots = work.slots;
   for (const Fragment& fragment : work.fragments) {
     std::vector<int> runs;
     for (const Product& product : fragment.products) runs.push_back(product.columns);
@@ -215,7 +224,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     double clocks, store_clocks, estimate;
   };
   std::vector<Sketch> sketches;
-  std::map<std::tuple<int, bool, int, int>, Arrangement> arrangements;
+  std::map<std::tuple<int, bool, int>, Arrangement> arrangements;
   std::vector<std::pair<Merge, bool>> roles = {{Merge::none, false}};
   const bool deep = p.out[0] > 1 || p.src[0] > 1, high = p.out[1] > 1 || p.src[1] > 1;
   if (high) roles.push_back({Merge::height, false});
@@ -255,13 +264,10 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       if (!fits_registers(p, 2, static_cast<int>(per_row * rows * 4), 1)) continue;
       for (int columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256}) {
         if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > 128) break;
-        // From 32 columns a block on, runs no longer depend on them.
-        const int like = std::min(columns, 32);
-        const auto key = std::tuple{static_cast<int>(merge), depth_loop, rows, like};
-        auto known = arrangements.find(key);
-        if (known == arrangements.end())
-          known = arrangements.emplace(key, arrangement_of(p, merge, depth_loop, rows, like)).first;
-        const Arrangement& a = known->second;
+        const Arrangement& a =
+            arrangements.try_emplace({static_cast<int>(merge), depth_loop, rows}, Arrangement{}).first->second;
+        if (a.slots == 0)
+          arrangements[{static_cast<int>(merge), depth_loop, rows}] = arrangement_of(p, merge, depth_loop, rows);
         const double one = clocks_of(p, a, columns);
         const int products_of_step =
             std::accumulate(a.runs.begin(), a.runs.end(), 0, [columns](int sum, const std::vector<int>& runs) {

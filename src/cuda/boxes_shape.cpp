@@ -2,10 +2,8 @@
 #include "cuda/boxes_shape.hpp"
 
 #include <algorithm>
-#include <cstdint>
 #include <map>
 #include <numeric>
-#include <optional>
 #include <set>
 
 #include "launch/sizes.hpp"
@@ -63,243 +61,132 @@ BoxAxis fixed_axis(Int size) {
   return a;
 }
 
-/// Columns of a block up to which products may take zeros for others: an instruction of 16 takes as long as one of 26.
-constexpr int most_filled = 16;
-
 /// What an instruction of `columns` columns takes, in clocks: never less than 13 (docs/measured-hopper.md).
 double product_clocks(int columns) { return std::max(13.0, columns / 2.0) + 2.0; }
 
-/// Where the sums of (row, used phase) of the merged dimension lie: in the order of the results, those of one spacing
-/// together.
-std::vector<int> merged_places(const BoxAxis& a, int rows) {
-  // Used phases stand for the results row * phases + phase; sorted by (result mod spacing, result).
-  std::vector<std::pair<std::pair<int, int>, int>> all;
-  for (int r = 0; r < rows; ++r)
-    for (int ph = 0; ph < a.phases; ++ph) {
-      if (a.used[static_cast<std::size_t>(ph)] < 0) continue;
-      const int result = r * a.phases + ph;
-      all.push_back({{result % a.spacing, result}, r * a.used_count + a.used[static_cast<std::size_t>(ph)]});
-    }
-  std::sort(all.begin(), all.end());
-  std::vector<int> places(all.size());
-  for (std::size_t i = 0; i < all.size(); ++i) places[static_cast<std::size_t>(all[i].second)] = static_cast<int>(i);
-  return places;
-}
+/// One order of the three dimensions, the last of which runs fastest, applied to sums and weights.
+struct Order {
+  const std::array<BoxAxis, 3>& axis;
+  const BoxForm& form;
+  std::array<int, 3> dims;
 
-/// What box_work() arranges: a form's axes, and the places in the merged one.
-struct Layout {
-  std::array<BoxAxis, 3> axis;
-  int rows, merge;
-  std::vector<int> places;
-
-  Layout(const BoxProblem& p, const BoxForm& f) : axis(axes_of(p, f)), rows(f.rows), merge(static_cast<int>(f.merge)) {
-    if (merge >= 0) places = merged_places(axis[static_cast<std::size_t>(merge)], rows);
-  }
-  [[nodiscard]] int size(int d) const { return axis[static_cast<std::size_t>(d)].used_count * (d == merge ? rows : 1); }
+  [[nodiscard]] bool merged(int d) const { return static_cast<int>(form.merge) == d; }
+  /// Sums of a dimension: (row, used phase) in the order of the results, those of one spacing together.
+  [[nodiscard]] int size(int d) const { return axis[d].used_count * (merged(d) ? form.rows : 1); }
   [[nodiscard]] int place(int d, int row, int used) const {
-    return d == merge ? places[static_cast<std::size_t>(row * axis[static_cast<std::size_t>(d)].used_count + used)]
-                      : used;
-  }
-};
-
-/// By offset (w, h, d) of a fragment: the sums that it feeds, (block, tap), sorted.
-using Feeds = std::map<std::array<int, 3>, std::vector<std::pair<int, int>>>;
-
-/// How the blocks of sums are cut into runs of neighbours that one product serves: the first of each, and one past the
-/// last. The assembler keeps the sums of a product in registers of their own, so a block is always of the same run.
-/// A fragment that feeds a part of a run multiplies zeros for the rest if `zeros`, which can be worth it where the
-/// columns of one block are fewer than an instruction takes its least time for.
-struct Runs {
-  std::vector<int> ends;
-  double clocks = 0.0;
-};
-Runs cheapest_runs(const Feeds& feeds, int blocks, int columns, bool zeros) {
-  std::map<std::uint64_t, int> fragments;  // by the blocks that they feed
-  for (const auto& [offset, list] : feeds) {
-    std::uint64_t fed = 0;
-    for (const auto& [block, tap] : list) fed |= std::uint64_t{1} << block;
-    ++fragments[fed];
-  }
-  const int most = 256 / columns;
-  std::vector<double> least(static_cast<std::size_t>(blocks) + 1, 0.0);
-  std::vector<int> first(static_cast<std::size_t>(blocks) + 1, 0);
-  for (int end = 1; end <= blocks; ++end) {
-    const auto e = static_cast<std::size_t>(end);
-    least[e] = 1e300;
-    for (int begin = end - 1; begin >= 0 && end - begin <= most; --begin) {
-      const std::uint64_t run = ((std::uint64_t{1} << (end - begin)) - 1) << begin;
-      int products = 0;
-      bool whole = true;
-      for (const auto& [fed, count] : fragments) {
-        if ((fed & run) == 0) continue;
-        products += count;
-        whole = whole && (fed & run) == run;
+    const BoxAxis& a = axis[d];
+    if (!merged(d)) return used;
+    // Used phases stand for the results row * phases + phase; sorted by (result mod spacing, result).
+    std::vector<std::pair<std::pair<int, int>, int>> all;
+    for (int r = 0; r < form.rows; ++r)
+      for (int ph = 0; ph < a.phases; ++ph) {
+        if (a.used[static_cast<std::size_t>(ph)] < 0) continue;
+        const int result = r * a.phases + ph;
+        all.push_back({{result % a.spacing, result}, r * a.used_count + a.used[static_cast<std::size_t>(ph)]});
       }
-      if (!whole && !zeros) continue;
-      const double clocks = least[static_cast<std::size_t>(begin)] + products * product_clocks((end - begin) * columns);
-      if (clocks < least[e]) least[e] = clocks, first[e] = begin;
-    }
+    std::sort(all.begin(), all.end());
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (all[i].second == row * a.used_count + used) return static_cast<int>(i);
+    return -1;
   }
-  Runs runs{{}, least.back()};
-  for (int end = blocks; end > 0; end = first[static_cast<std::size_t>(end)]) runs.ends.push_back(end);
-  std::reverse(runs.ends.begin(), runs.ends.end());
-  return runs;
-}
-
-/// Taps that a product finds side by side, -1 for zeros.
-using Taps = std::vector<int>;
-
-/// A row of taps that has every one of `wanted` in it, short: each is laid over an end of what there is as far as they
-/// agree.
-Taps row_of_all(const std::vector<Taps>& wanted) {
-  const auto overlap = [](const Taps& before, const Taps& after) {
-    std::size_t n = std::min(before.size(), after.size());
-    while (!std::equal(after.begin(), after.begin() + static_cast<std::ptrdiff_t>(n),
-                       before.end() - static_cast<std::ptrdiff_t>(n)))
-      --n;
-    return n;
-  };
-  const auto append = [&](Taps& to, const Taps& more) {
-    to.insert(to.end(), more.begin() + static_cast<std::ptrdiff_t>(overlap(to, more)), more.end());
-  };
-  std::vector<Taps> rows;
-  for (const Taps& taps : wanted) {
-    const auto has = [&](const Taps& row) {
-      return std::search(row.begin(), row.end(), taps.begin(), taps.end()) != row.end();
-    };
-    if (std::any_of(rows.begin(), rows.end(), has)) continue;
-    Taps* best = nullptr;
-    std::size_t most = 0;
-    bool before = false;
-    for (Taps& row : rows) {
-      if (overlap(row, taps) > most) best = &row, most = overlap(row, taps), before = false;
-      if (overlap(taps, row) > most) best = &row, most = overlap(taps, row), before = true;
-    }
-    if (best == nullptr ||
-        std::all_of(taps.begin(), taps.begin() + static_cast<std::ptrdiff_t>(most), [](int t) { return t < 0; })) {
-      rows.push_back(taps);
-    } else if (before) {
-      Taps longer = taps;
-      append(longer, *best);
-      *best = std::move(longer);
-    } else {
-      append(*best, taps);
-    }
-  }
-  Taps all;
-  for (const Taps& row : rows) append(all, row);
-  return all;
-}
-
-/// The sums and what feeds them, in one order of the dimensions.
-struct Arranged {
-  BoxWork work;  ///< Without fragments and slots.
-  Feeds feeds;
-  Runs runs;  ///< Of one segment.
 };
 
-/// `dims`: the last runs fastest.
-Arranged arranged(const Layout& layout, const BoxForm& f, const std::array<int, 3>& dims, bool zeros) {
-  const std::array<BoxAxis, 3>& axis = layout.axis;
-  Arranged a;
+using Feeds = std::map<std::array<int, 3>, std::vector<std::pair<int, int>>>;  ///< By (w, h, d): (block, slot), sorted.
+
+/// Blocks that one product can serve, as the first of each block's run: neighbours that every fragment feeds together,
+/// from neighbouring slots, at most `most`. The assembler keeps the sums of a product in registers of their own, so
+/// runs that overlap would be copied.
+std::vector<int> joined(const Feeds& feeds, int blocks, int most) {
+  std::vector<int> first(static_cast<std::size_t>(blocks));
+  std::vector<bool> together(static_cast<std::size_t>(blocks), true);  // with the block before
+  for (const auto& [offset, list] : feeds) {
+    std::vector<int> slot(static_cast<std::size_t>(blocks), -1);
+    for (const auto& [block, from] : list) slot[static_cast<std::size_t>(block)] = from;
+    for (std::size_t b = 1; b < slot.size(); ++b)
+      if ((slot[b] < 0) != (slot[b - 1] < 0) || (slot[b] >= 0 && slot[b] != slot[b - 1] + 1)) together[b] = false;
+  }
+  for (int b = 0; b < blocks; ++b) {
+    const auto i = static_cast<std::size_t>(b);
+    first[i] = b > 0 && together[i] && b - first[i - 1] < most ? first[i - 1] : b;
+  }
+  return first;
+}
+
+BoxWork arranged(const BoxProblem& p, const BoxForm& f, const std::array<int, 3>& dims) {
+  const std::array<BoxAxis, 3> axis = axes_of(p, f);
+  const Order order{axis, f, dims};
+  BoxWork work;
+  const int m = static_cast<int>(f.merge);
   const auto taps = [&](int d) { return static_cast<int>(axis[static_cast<std::size_t>(d)].offset.size()); };
-  a.work.taps = taps(0) * taps(1) * taps(2);
+  work.slots = taps(0) * taps(1) * taps(2);
+
+  // Slots: taps that meet in one fragment together, in the order of the sums that they feed.
+  std::vector<std::pair<std::array<int, 6>, int>> keys;
+  for (int t = 0; t < work.slots; ++t) {
+    const std::array<int, 3> at = {t / (taps(1) * taps(2)), t / taps(2) % taps(1), t % taps(2)};
+    std::array<int, 6> key{};
+    for (int i = 0; i < 3; ++i) {
+      const auto d = static_cast<std::size_t>(dims[static_cast<std::size_t>(i)]);
+      const BoxAxis& a = axis[d];
+      const int offset = a.offset[static_cast<std::size_t>(at[d])], phase = a.phase[static_cast<std::size_t>(at[d])];
+      const bool merged = static_cast<int>(d) == m;
+      key[static_cast<std::size_t>(i)] = merged ? offset % a.step : offset;
+      key[static_cast<std::size_t>(3 + i)] = merged ? phase - offset / a.step * a.phases : phase;
+    }
+    keys.push_back({key, t});
+  }
+  std::sort(keys.begin(), keys.end());
+  work.slot_of_tap.assign(static_cast<std::size_t>(work.slots), 0);
+  for (int slot = 0; slot < work.slots; ++slot)
+    work.slot_of_tap[static_cast<std::size_t>(keys[static_cast<std::size_t>(slot)].second)] = slot;
+
+  // Sums.
   const auto block = [&](int row, const std::array<int, 3>& used) {
     int at = 0;
-    for (int d : dims) at = at * layout.size(d) + layout.place(d, row, used[static_cast<std::size_t>(d)]);
+    for (int d : dims) at = at * order.size(d) + order.place(d, row, used[static_cast<std::size_t>(d)]);
     return at;
   };
-  const int per_segment = layout.size(0) * layout.size(1) * layout.size(2);
-  a.work.blocks = f.segments * per_segment;
+  const int per_segment = order.size(0) * order.size(1) * order.size(2);
+  work.blocks = f.segments * per_segment;
   for (int row = 0; row < f.rows; ++row)
     for (int ud = 0; ud < axis[0].used_count; ++ud)
       for (int uh = 0; uh < axis[1].used_count; ++uh)
-        for (int uw = 0; uw < axis[2].used_count; ++uw) a.work.block_of.push_back(block(row, {ud, uh, uw}));
-  for (int t = 0; t < a.work.taps; ++t) {
+        for (int uw = 0; uw < axis[2].used_count; ++uw) work.block_of.push_back(block(row, {ud, uh, uw}));
+
+  // Fragments by offset: what each feeds, neighbours joined.
+  Feeds feeds;
+  for (int t = 0; t < work.slots; ++t) {
     const std::array<int, 3> at = {t / (taps(1) * taps(2)), t / taps(2) % taps(1), t % taps(2)};
     for (int row = 0; row < f.rows; ++row) {
       std::array<int, 3> offset{}, used{};
       for (std::size_t d = 0; d < 3; ++d) {
         const auto tap = static_cast<std::size_t>(at[d]);
-        offset[d] = axis[d].offset[tap] + (static_cast<int>(d) == layout.merge ? axis[d].step * row : 0);
+        offset[d] = axis[d].offset[tap] + (static_cast<int>(d) == m ? axis[d].step * row : 0);
         used[d] = axis[d].used[static_cast<std::size_t>(axis[d].phase[tap])];
       }
-      a.feeds[{offset[2], offset[1], offset[0]}].push_back({block(row, used), t});
+      feeds[{offset[2], offset[1], offset[0]}].push_back(
+          {block(row, used), work.slot_of_tap[static_cast<std::size_t>(t)]});
     }
   }
-  for (auto& [offset, list] : a.feeds) std::sort(list.begin(), list.end());
-  a.runs = cheapest_runs(a.feeds, per_segment, f.columns, zeros);
-  return a;
-}
-
-/// Fragments, products and slots.
-BoxWork with_fragments(Arranged a, const BoxForm& f) {
-  BoxWork& work = a.work;
-  const int per_segment = work.blocks / f.segments;
-  struct Fed {
-    Product product;
-    Taps taps;
-  };
-  std::vector<std::pair<std::array<int, 3>, std::vector<Fed>>> fed;
-  std::vector<Taps> wanted;
-  for (const auto& [offset, list] : a.feeds) {
-    fed.push_back({offset, {}});
-    int begin = 0;
-    for (int end : a.runs.ends) {
-      Taps taps(static_cast<std::size_t>(end - begin), -1);
-      for (const auto& [block, tap] : list)
-        if (block >= begin && block < end) taps[static_cast<std::size_t>(block - begin)] = tap;
-      if (std::any_of(taps.begin(), taps.end(), [](int t) { return t >= 0; })) {
-        wanted.push_back(taps);
-        fed.back().second.push_back({{begin, end - begin, 0}, std::move(taps)});
+  for (auto& [offset, list] : feeds) std::sort(list.begin(), list.end());
+  const std::vector<int> first = joined(feeds, per_segment, 256 / f.columns);
+  for (int i = 0; i < f.steps * static_cast<int>(feeds.size()); ++i) {
+    const auto& [offset, list] = *std::next(feeds.begin(), i % static_cast<int>(feeds.size()));
+    for (int segment = 0; segment < f.segments; ++segment) {
+      Fragment fragment{segment, i / static_cast<int>(feeds.size()), offset[2], offset[1], offset[0], {}};
+      for (const auto& [b, slot] : list) {
+        if (first[static_cast<std::size_t>(b)] == b)
+          fragment.products.push_back({segment * per_segment + b, 1, slot});
+        else
+          ++fragment.products.back().columns;
       }
-      begin = end;
+      work.fragments.push_back(std::move(fragment));
     }
   }
-  work.tap_of_slot = row_of_all(wanted);
-  const Taps& row = work.tap_of_slot;
-  for (int step = 0; step < f.steps; ++step)
-    for (const auto& [offset, products] : fed)
-      for (int segment = 0; segment < f.segments; ++segment) {
-        Fragment fragment{segment, step, offset[2], offset[1], offset[0], {}};
-        for (const Fed& one : products) {
-          Product product = one.product;
-          product.block += segment * per_segment;
-          product.slot =
-              static_cast<int>(std::search(row.begin(), row.end(), one.taps.begin(), one.taps.end()) - row.begin());
-          fragment.products.push_back(product);
-        }
-        work.fragments.push_back(std::move(fragment));
-      }
-  return std::move(work);
-}
-
-/// What the fragments of one segment take.
-double clocks_of(const BoxProblem& p, const Arranged& a, int columns) {
-  double clocks = 0.0;
-  for (const auto& [offset, list] : a.feeds) {
-    std::vector<int> products;
-    int begin = 0;
-    for (int end : a.runs.ends) {
-      const bool fed = std::any_of(list.begin(), list.end(),
-                                   [&](const auto& feed) { return feed.first >= begin && feed.first < end; });
-      if (fed) products.push_back((end - begin) * columns);
-      begin = end;
-    }
-    clocks += fragment_clocks(p, products);
-  }
-  return clocks;
+  return work;
 }
 
 }  // namespace
-
-double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns) {
-  const double factor = p.folded ? 2.0 : p.parts == 2 ? 3.0 : 1.0;
-  double tensor = 0.0, all = 0.0;
-  for (int c : columns) tensor += factor * std::max(13.0, c / 2.0), all += factor * c;
-  const double shared = (p.channels_k() == 8 ? 19.5 : 35.0) + 0.36 * all;
-  return std::max({tensor, shared, 28.0 + 0.11 * all}) + 2.0;
-}
 
 BoxProblem box_problem(const Geometry& g, bool backward, bool tf32, int parts, int element_bytes) {
   BoxProblem p;
@@ -327,22 +214,17 @@ std::array<BoxAxis, 3> axes_of(const BoxProblem& p, const BoxForm& f) {
 }
 
 BoxWork box_work(const BoxProblem& p, const BoxForm& f) {
-  const Layout layout(p, f);
-  const auto cheapest = [&](bool zeros) {
-    std::optional<Arranged> best;
-    std::array<int, 3> dims = {0, 1, 2};
-    do {
-      Arranged a = arranged(layout, f, dims, zeros);
-      if (!best || a.runs.clocks < best->runs.clocks) best = std::move(a);
-    } while (std::next_permutation(dims.begin(), dims.end()));
-    return std::move(*best);
-  };
-  Arranged best = cheapest(false);
-  if (f.columns <= most_filled) {
-    Arranged filled = cheapest(true);
-    if (clocks_of(p, filled, f.columns) < clocks_of(p, best, f.columns)) best = std::move(filled);
-  }
-  return with_fragments(std::move(best), f);
+  BoxWork best;
+  double least = -1.0;
+  std::array<int, 3> dims = {0, 1, 2};
+  do {
+    BoxWork work = arranged(p, f, dims);
+    double clocks = 0.0;
+    for (const Fragment& fragment : work.fragments)
+      for (const Product& product : fragment.products) clocks += product_clocks(product.columns * f.columns);
+    if (least < 0.0 || clocks < least) least = clocks, best = std::move(work);
+  } while (std::next_permutation(dims.begin(), dims.end()));
+  return best;
 }
 
 std::string fragments_text(const BoxWork& work) {

@@ -73,17 +73,11 @@ struct Fragment {
 /// A form's fragments and tables.
 struct BoxWork {
   std::vector<Fragment> fragments;
-  std::vector<int> tap_of_slot;  ///< By slot of the weights: (td, th, tw), td left out in a depth loop; -1: zeros.
+  std::vector<int> slot_of_tap;  ///< By tap (td, th, tw), td left out in a depth loop.
   std::vector<int> block_of;     ///< By ((row * used_d + ud) * used_h + uh) * used_w + uw.
   int blocks = 0;                ///< Of all segments.
-  int taps = 0;
-
-  [[nodiscard]] int slots() const { return static_cast<int>(tap_of_slot.size()); }
+  int slots = 0;
 };
-
-/// Clocks of a multiprocessor for a fragment that feeds products of these columns, where warpgroups take turns
-/// (docs/measured-hopper.md).
-double fragment_clocks(const BoxProblem& p, const std::vector<int>& columns);
 
 BoxProblem box_problem(const Geometry& g, bool backward, bool tf32, int parts, int element_bytes);
 

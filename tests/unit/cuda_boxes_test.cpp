@@ -86,13 +86,15 @@ TEST(CudaBoxes, NoWorkerHasTheLongDepthsAlone) {
 using Multiplied = std::multiset<std::array<int, 7>>;
 
 Multiplied multiplied(const BoxWork& work) {
+  std::vector<int> tap_of_slot(static_cast<std::size_t>(work.slots), -1);
+  for (std::size_t tap = 0; tap < work.slot_of_tap.size(); ++tap)
+    tap_of_slot.at(static_cast<std::size_t>(work.slot_of_tap[tap])) = static_cast<int>(tap);
   Multiplied all;
   for (const Fragment& f : work.fragments)
     for (const Product& p : f.products)
-      for (int i = 0; i < p.columns; ++i) {
-        const int tap = work.tap_of_slot.at(static_cast<std::size_t>(p.slot + i));
-        if (tap >= 0) all.insert({f.segment, f.step, f.d, f.h, f.w, p.block + i, tap});
-      }
+      for (int i = 0; i < p.columns; ++i)
+        all.insert(
+            {f.segment, f.step, f.d, f.h, f.w, p.block + i, tap_of_slot.at(static_cast<std::size_t>(p.slot + i))});
   return all;
 }
 
@@ -103,7 +105,7 @@ Multiplied wanted(const BoxProblem& p, const BoxForm& form, const BoxWork& work)
   for (int segment = 0; segment < form.segments; ++segment)
     for (int step = 0; step < form.steps; ++step)
       for (int row = 0; row < form.rows; ++row)
-        for (int tap = 0; tap < work.taps; ++tap) {
+        for (int tap = 0; tap < work.slots; ++tap) {
           const std::array<int, 3> at = {tap / (taps(1) * taps(2)), tap / taps(2) % taps(1), tap % taps(2)};
           std::array<int, 3> offset{};
           int place = row;
@@ -142,21 +144,6 @@ TEST(CudaBoxes, EveryTapIsMultipliedOnceWhateverRunsOfColumnsAProductHas) {
           }
         }
   }
-}
-
-TEST(CudaBoxes, NarrowBlocksShareProductsThroughZeros) {
-  // 105 taps of 8 phases and 8 columns: one instruction of 8 columns takes as long as one of 26.
-  const BoxProblem p = boxes_of("3d c32 o32 i12x24x48 k3x5x7 s2 p1x2x3 op1 g4 f32 tf32");
-  BoxForm form;
-  form.columns = 8;
-  const auto products = [&](int columns) {
-    form.columns = columns;
-    std::size_t count = 0;
-    for (const Fragment& f : box_work(p, form).fragments) count += f.products.size();
-    return count;
-  };
-  EXPECT_LE(products(8), 40u);
-  EXPECT_EQ(products(32), 105u);
 }
 
 }  // namespace
