@@ -52,7 +52,7 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
 constexpr std::int64_t source_tile_bytes = 2 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 40 << 10;         // of a weight panel in the first-level cache
+constexpr std::int64_t panel_bytes = 160 << 10;        // of a weight panel in the second-level cache
 constexpr std::int64_t most_pack_blocks = 8;           // 1 KB of neighbouring weights, with AVX-512
 constexpr std::int64_t enough_positions = 640;         // per tile, to pay for streaming the weights
 constexpr std::int64_t piece_channels = 80;            // of the source at least, when tasks pack their own panels

@@ -198,7 +198,7 @@ struct Channels {
 };
 
 /// Products of listed positions with a range of channels, in pieces of k short enough for a block's piece of the panel
-/// to stay in the first-level cache, and the piece of the source tile in the second while all blocks go by.
+/// to stay in the second-level cache, beside what a register tile reads of the source tile.
 template <class T>
 void multiply_pieces(const GatherConfig& c, const GatherPhase& phase, const Scratch<T>& s, std::int64_t count,
                      const KRuns& runs, const Channels<T>& channels) {
