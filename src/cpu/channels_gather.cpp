@@ -193,7 +193,7 @@ class GatherPass final : public PassKernel {
   std::size_t scratch_bytes() const {
     return static_cast<std::size_t>(round_up(
         (config_.source_elements + config_.dest_elements + 2 * config_.v_chunk + config_.panel_elements) * element_ +
-            16 * config_.max_taps + 8 * config_.positions,
+            24 * config_.max_taps + 8 * config_.positions,
         4096));
   }
 
@@ -302,6 +302,7 @@ class GatherPass final : public PassKernel {
     bool consecutive = true;
     for (const GatherClass& c : classes_[2])
       for (std::int64_t t = 1; t < c.n_taps; ++t) consecutive &= c.taps[t].shift == c.taps[t - 1].shift + 1;
+    config_.neighbours = consecutive && config_.dim[2].step == 1;
     config_.fold = consecutive && config_.k < 16;
   }
 

@@ -142,6 +142,7 @@ struct Scratch {
   T* panel;  ///< of a piece, when tasks pack their own
   std::int64_t* run_source;
   std::int64_t* run_panel;
+  std::int64_t* run_taps;
   std::int32_t* a;
   std::int32_t* to;
   Ahead* ahead;
@@ -165,6 +166,24 @@ KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSeg
   return {s.run_source, s.run_panel, count, 0, step * k_size};
 }
 
+/// The same taps in nearly equal groups along w, which share what they read.
+template <class T>
+TapGroups list_groups(const GatherConfig& c, const GatherPhase& phase, const GatherSegment* const segment[3],
+                      std::int64_t k_size, const Scratch<T>& s) {
+  const std::int64_t nb = c.dim[1].classes[phase.cls[1]].n_taps, nc = c.dim[2].classes[phase.cls[2]].n_taps;
+  const std::int64_t begin = segment[2]->tap_begin, taps = segment[2]->tap_end - begin;
+  const std::int64_t groups = (taps + most_taps - 1) / most_taps;
+  std::int64_t count = 0;
+  for (std::int64_t i = segment[0]->tap_begin; i < segment[0]->tap_end; ++i)
+    for (std::int64_t j = segment[1]->tap_begin; j < segment[1]->tap_end; ++j)
+      for (std::int64_t g = 0, tap = (i * nb + j) * nc + begin; g < groups; ++g, ++count) {
+        s.run_source[count] = phase.tap_source[tap];
+        s.run_panel[count] = tap * k_size;
+        tap += s.run_taps[count] = taps / groups + (g < taps % groups);
+      }
+  return {s.run_source, s.run_panel, s.run_taps, count, 0, k_size, c.pitch, k_size};
+}
+
 /// Products of listed positions with one block of channels, in nearly equal register tiles: of a few rows left over,
 /// each product would wait for the one before it.
 template <class T>
@@ -186,6 +205,31 @@ void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const 
   }
 }
 
+/// Listed positions as lines along w, all of one length and each with even steps.
+struct Lines {
+  std::int64_t count, length, dest_step;
+};
+
+/// Their products with one vector of channels, in nearly equal register tiles of a line.
+template <class T>
+void multiply_lines(const Scratch<T>& s, T* dest, const Lines& lines, const TapGroups& groups, const T* panel,
+                    bool accumulate) {
+  const std::int64_t tiles = (lines.length + most_tap_rows - 1) / most_tap_rows;
+  const std::int64_t rows = lines.length / tiles, longer = lines.length % tiles;
+  const auto more = longer > 0 ? multiply_taps_of<T>(int(rows + 1)) : nullptr;
+  const auto fewer = multiply_taps_of<T>(int(rows));
+  const std::int64_t ahead =
+      s.ahead ? groups.count * groups.length * most_taps / (lines.count * tiles) + 1 : 0;  // cache lines a tile
+  std::int64_t i = 0;
+  for (std::int64_t line = 0; line < lines.count; ++line)
+    for (std::int64_t t = 0; t < tiles; ++t) {
+      const bool longer_tile = t < longer;
+      if (ahead > 0) s.ahead->fetch(ahead);
+      (longer_tile ? more : fewer)(s.source + s.a[i], groups, panel, dest + s.to[i], lines.dest_step, accumulate);
+      i += rows + longer_tile;
+    }
+}
+
 /// A range of channels of a group: their packed panels, of so many source channels, and their place in the destination
 /// tile, which may hold sums of earlier ones.
 template <class T>
@@ -195,27 +239,52 @@ struct Channels {
   T* dest;
   std::int64_t k;
   bool accumulate;
+
+  const T* panel(const GatherConfig& c, const GatherPhase& phase, std::int64_t v) const {
+    return panels + ((v - begin) * c.all_taps + phase.taps_before * block_width<T>(c, v)) * k;
+  }
+  /// Where the last block of channels begins.
+  std::int64_t last(const GatherConfig& c) const { return begin + (end - begin - 1) / c.block * c.block; }
 };
+
+/// Calls f(first run, runs, first k, length) for pieces of equal runs with at most `most` of k together: a part of one
+/// run, or several.
+template <class F>
+void for_pieces(std::int64_t runs, std::int64_t length, std::int64_t most, const F& f) {
+  const std::int64_t parts = (length + most - 1) / most, part = (length + parts - 1) / parts;
+  const std::int64_t runs_at_once = parts > 1 ? 1 : maximum(1, most / length);
+  for (std::int64_t r = 0; r < runs; r += runs_at_once)
+    for (std::int64_t k = 0; k < length; k += part) f(r, minimum(runs_at_once, runs - r), k, minimum(part, length - k));
+}
 
 /// Products of listed positions with a range of channels, in pieces of k short enough for a block's piece of the panel
 /// to stay in the second-level cache, beside what a register tile reads of the source tile.
 template <class T>
 void multiply_pieces(const GatherConfig& c, const GatherPhase& phase, const Scratch<T>& s, std::int64_t count,
                      const KRuns& runs, const Channels<T>& channels) {
-  const std::int64_t pieces = (runs.length + c.k_chunk - 1) / c.k_chunk, length = (runs.length + pieces - 1) / pieces;
-  const std::int64_t runs_at_once = pieces > 1 ? 1 : maximum(1, c.k_chunk / runs.length);
-  for (std::int64_t r = 0; r < runs.count; r += runs_at_once)
-    for (std::int64_t k = 0; k < runs.length; k += length) {
-      const KRuns piece{runs.source + r, runs.panel + r, minimum(runs_at_once, runs.count - r), k,
-                        minimum(length, runs.length - k)};
-      for (std::int64_t v = channels.begin; v < channels.end;) {
-        const std::int64_t width = block_width<T>(c, v);
-        const T* panel = channels.panels + ((v - channels.begin) * c.all_taps + phase.taps_before * width) * channels.k;
-        multiply_positions(s, channels.dest + (v - channels.begin), count, piece, panel, int(width / lanes<T>),
-                           channels.accumulate || r > 0 || k > 0);
-        v += width;
-      }
-    }
+  for_pieces(runs.count, runs.length, c.k_chunk,
+             [&](std::int64_t r, std::int64_t n, std::int64_t k, std::int64_t size) {
+               const KRuns piece{runs.source + r, runs.panel + r, n, k, size};
+               for (std::int64_t v = channels.begin, width; v < channels.end; v += width) {
+                 width = block_width<T>(c, v);
+                 multiply_positions(s, channels.dest + (v - channels.begin), count, piece, channels.panel(c, phase, v),
+                                    int(width / lanes<T>), channels.accumulate || r > 0 || k > 0);
+               }
+             });
+}
+
+/// The same for the vector of channels at v, in lines whose taps share what they read.
+template <class T>
+void multiply_groups(const GatherConfig& c, const GatherPhase& phase, const Scratch<T>& s, const Lines& lines,
+                     const TapGroups& groups, const Channels<T>& channels, std::int64_t v) {
+  const std::int64_t most = maximum(1, c.k_chunk * c.block / (most_taps * lanes<T>));
+  for_pieces(groups.count, groups.length, most, [&](std::int64_t r, std::int64_t n, std::int64_t k, std::int64_t size) {
+    TapGroups piece = groups;
+    piece.source += r, piece.panel += r, piece.taps += r;
+    piece.count = n, piece.begin = k, piece.length = size;
+    multiply_lines(s, channels.dest + (v - channels.begin), lines, piece, channels.panel(c, phase, v),
+                   channels.accumulate || r > 0 || k > 0);
+  });
 }
 
 /// All products of a phase for a range of channels.
@@ -235,8 +304,19 @@ void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, 
                                              first[2] + i % n[2]};
     const std::int64_t count = list_positions(c, box, phase, segment, s.a, s.to);
     if (count == 0) continue;
+    Channels<T> wide = channels;  // what is left to multiply_pieces
+    const std::int64_t last = channels.last(c);
+    const std::int64_t length = minimum(box.q1[2], segment[2]->q_end) - maximum(box.q0[2], segment[2]->q_begin);
+    if (c.neighbours && length >= tap_rows && segment[2]->tap_end - segment[2]->tap_begin > 1 &&
+        block_width<T>(c, last) == lanes<T>) {
+      wide.end = last;
+      const TapGroups groups = list_groups(c, phase, segment, channels.k, s);
+      const Lines lines{count / length, length, c.dim[2].spread * c.v_chunk};
+      if (groups.count > 0) multiply_groups(c, phase, s, lines, groups, channels, last);
+    }
+    if (wide.begin == wide.end) continue;
     const KRuns runs = list_runs(c, phase, segment, channels.k, s);
-    if (runs.count > 0) multiply_pieces(c, phase, s, count, runs, channels);
+    if (runs.count > 0) multiply_pieces(c, phase, s, count, runs, wide);
   }
 }
 
@@ -317,7 +397,8 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
   s.panel = s.bias + 2 * c.v_chunk;
   s.run_source = reinterpret_cast<std::int64_t*>(s.panel + c.panel_elements);
   s.run_panel = s.run_source + c.max_taps;
-  s.a = reinterpret_cast<std::int32_t*>(s.run_panel + c.max_taps);
+  s.run_taps = s.run_panel + c.max_taps;
+  s.a = reinterpret_cast<std::int32_t*>(s.run_taps + c.max_taps);
   s.to = s.a + c.positions;
   s.ahead = nullptr;
   const EpilogueSteps& steps = *c.epilogue;
