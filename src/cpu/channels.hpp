@@ -87,6 +87,7 @@ struct GatherConfig {
   std::int64_t max_taps;
   std::int64_t taps;               ///< of the whole kernel
   bool dense_taps;                 ///< the taps of a pair of channels are contiguous in w, in kernel order
+  bool neighbours;                 ///< positions along w, and taps, are one source element apart
   bool fold;                       ///< taps along w are contiguous in the source tile: one run of k * taps
   std::int64_t w_group, w_k, w_v;  ///< weight element strides of a group, a source and a destination channel
   std::int64_t block;              ///< destination channels of a register tile: two vectors, or three if they hold all

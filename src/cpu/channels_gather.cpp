@@ -52,7 +52,7 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 // Sizes of the local tiles, in bytes. Measured in docs/measured.md.
 constexpr std::int64_t source_tile_bytes = 2 << 20;
 constexpr std::int64_t dest_tile_bytes = 128 << 10;
-constexpr std::int64_t panel_bytes = 40 << 10;         // of a weight panel in the first-level cache
+constexpr std::int64_t panel_bytes = 160 << 10;        // of a weight panel in the second-level cache
 constexpr std::int64_t most_pack_blocks = 8;           // 1 KB of neighbouring weights, with AVX-512
 constexpr std::int64_t enough_positions = 640;         // per tile, to pay for streaming the weights
 constexpr std::int64_t piece_channels = 80;            // of the source at least, when tasks pack their own panels
@@ -193,7 +193,7 @@ class GatherPass final : public PassKernel {
   std::size_t scratch_bytes() const {
     return static_cast<std::size_t>(round_up(
         (config_.source_elements + config_.dest_elements + 2 * config_.v_chunk + config_.panel_elements) * element_ +
-            16 * config_.max_taps + 8 * config_.positions,
+            24 * config_.max_taps + 8 * config_.positions,
         4096));
   }
 
@@ -302,6 +302,7 @@ class GatherPass final : public PassKernel {
     bool consecutive = true;
     for (const GatherClass& c : classes_[2])
       for (std::int64_t t = 1; t < c.n_taps; ++t) consecutive &= c.taps[t].shift == c.taps[t - 1].shift + 1;
+    config_.neighbours = consecutive && config_.dim[2].step == 1;
     config_.fold = consecutive && config_.k < 16;
   }
 

@@ -1,165 +1,14 @@
-// cpu_channels, forward and backward_input: weight packing and one task of the gather product. Compiled once
-// per instruction set; channels_gather.cpp plans and drives it. Blocking and the pass mapping: channels.hpp.
+// cpu_channels, forward and backward_input: one task of the gather product. Compiled once per instruction set;
+// channels_gather.cpp plans and drives it. Blocking and the pass mapping: channels.hpp.
 #include "cpu/channels_micro.hpp"
+#include "cpu/channels_panels.hpp"
 #include "cpu/channels_tile.hpp"
 
 namespace upconv::UPCONV_ISA {
 namespace {
 
-using cpu::GatherConfig;
-using cpu::GatherPhase;
 using cpu::GatherSegment;
 using cpu::GatherTensors;
-
-std::int64_t minimum(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-std::int64_t maximum(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
-
-/// Channels of the vector block that begins at v: a full block, or one vector where no more are left.
-template <class T>
-std::int64_t block_width(const GatherConfig& c, std::int64_t v) {
-  return c.v - v > lanes<T> ? c.block : lanes<T>;
-}
-
-/// Source channels [begin, end) of a group: all of them, or a piece.
-struct Piece {
-  std::int64_t begin, end;
-  std::int64_t size() const { return end - begin; }
-};
-
-// ---- packing -------------------------------------------------------------------------------------------------
-
-/// Copies `valid` of `width` channels to the panel line `to`, zeros beyond, and adds 0 * each to the probe.
-template <class S, class T>
-void pack_line(const S* from, std::int64_t step, std::int64_t valid, std::int64_t width, T* to, Vec<T>& probe) {
-  if (step == 1)
-    widen_row(from, to, valid);
-  else
-    for (std::int64_t v = 0; v < valid; ++v) to[v] = widen(from[v * step]);
-  for (std::int64_t v = valid; v < width; ++v) to[v] = T(0);
-  for (std::int64_t v = 0; v < width; v += lanes<T>) probe += load(to + v) * T(0);
-}
-
-/// The same for a line that is already contiguous and padded.
-template <class T>
-void copy_line(const T* from, std::int64_t width, T* to, Vec<T>& probe) {
-  for (std::int64_t v = 0; v < width; v += lanes<T>) {
-    const Vec<T> values = load(from + v);
-    store(to + v, values);
-    probe += values * T(0);
-  }
-}
-
-/// Panel lines (of one k and one tap) that are transposed at a time, when the taps lie dense in w. Enough that each
-/// tap's part of the panel is then written in runs of some lines.
-inline constexpr std::int64_t turned_lines = 256;
-
-/// turned[c * width + r] = from[r * pitch + c] for `rows` x `cols` elements, widened on the way; at most turned_lines
-/// columns.
-template <class S, class T>
-void turn_rows(const S* from, std::int64_t pitch, std::int64_t rows, std::int64_t cols, std::int64_t width, T* turned) {
-  if constexpr (sizeof(S) == sizeof(T)) {
-    transpose(reinterpret_cast<const T*>(from), pitch, turned, width, rows, cols);
-  } else {
-    T wide[turned_lines * 3 * lanes<T>];
-    if (pitch == cols)
-      widen_row(from, wide, rows * cols);
-    else
-      for (std::int64_t r = 0; r < rows; ++r) widen_row(from + r * pitch, wide + r * cols, cols);
-    transpose(wide, cols, turned, width, rows, cols);
-  }
-}
-
-/// `count` values of k of one block, as [k][tap][width] (dense in w along taps): turned so that channels are
-/// contiguous.
-template <class S, class T>
-void turn_block(const GatherConfig& c, const S* from, std::int64_t k_count, std::int64_t valid, std::int64_t width,
-                T* turned) {
-  if (c.w_k == c.taps) {  // (k, tap) contiguous for a channel
-    for (std::int64_t v = 0; v < valid; ++v) fetch_ahead<0>(from + v * c.w_v + k_count * c.taps, k_count * c.taps);
-    turn_rows(from, c.w_v, valid, k_count * c.taps, width, turned);
-  } else {
-    for (std::int64_t k = 0; k < k_count; ++k) {
-      fetch_ahead<0>(from + (k + k_count) * c.w_k, valid * c.taps);
-      turn_rows(from + k * c.w_k, c.w_v, valid, c.taps, width, turned + k * c.taps * width);
-    }
-  }
-}
-
-template <class T>
-bool is_zero(Vec<T> probe) {
-  bool zero = true;
-  for (int i = 0; i < lanes<T>; ++i) zero &= probe[i] == T(0);
-  return zero;
-}
-
-/// Packs all phases of the block of channels [v0, v0 + width) of a group, whose weights begin at `from`, for taps that
-/// lie dense in w: [phase][tap][k][width]. Returns whether all its weights are finite.
-template <class S, class T>
-bool pack_turned(const GatherConfig& c, const S* from, const Piece& piece, std::int64_t v0, T* panel) {
-  constexpr std::int64_t widest = 3 * lanes<T>;
-  const std::int64_t width = block_width<T>(c, v0), valid = minimum(width, c.v - v0);
-  Vec<T> probe{};  // 0 * value summed: NaN as soon as one value is not finite
-  const std::int64_t k_step = maximum(1, turned_lines / c.taps);
-  T turned[turned_lines * widest];
-  std::memset(turned, 0, sizeof turned);  // channels beyond the last stay zero
-  for (std::int64_t k0 = piece.begin; k0 < piece.end; k0 += k_step) {
-    const std::int64_t k1 = minimum(k0 + k_step, piece.end);
-    turn_block(c, from + k0 * c.w_k, k1 - k0, valid, width, turned);
-    T* to = panel;
-    for (std::int64_t p = 0; p < c.n_phases; ++p) {
-      const GatherPhase& phase = c.phases[p];
-      for (std::int64_t t = 0; t < phase.n_taps; ++t, to += piece.size() * width)
-        for (std::int64_t k = k0; k < k1; ++k)
-          copy_line(turned + ((k - k0) * c.taps + phase.tap_weight[t]) * width, width, to + (k - piece.begin) * width,
-                    probe);
-    }
-  }
-  return is_zero<T>(probe);
-}
-
-/// The same for the blocks of channels from v0 to v1, and taps anywhere: all blocks' part of a tap is copied before the
-/// next, as it may lie pages away.
-template <class S, class T>
-bool pack_lines(const GatherConfig& c, const S* from, const Piece& piece, std::int64_t v0, std::int64_t v1, T* panel) {
-  Vec<T> probe{};
-  for (std::int64_t k = piece.begin; k < piece.end; ++k) {
-    std::int64_t tap = 0;  // of all phases
-    for (std::int64_t p = 0; p < c.n_phases; ++p)
-      for (std::int64_t t = 0; t < c.phases[p].n_taps; ++t, ++tap) {
-        const S* line = from + k * c.w_k + c.phases[p].tap_weight[t];
-        for (std::int64_t v = v0, width; v < v1; v += width) {
-          width = block_width<T>(c, v);
-          T* to = panel + ((v - v0) * c.all_taps + tap * width) * piece.size() + (k - piece.begin) * width;
-          pack_line(line + (v - v0) * c.w_v, c.w_v, minimum(width, c.v - v), width, to, probe);
-        }
-      }
-  }
-  return is_zero<T>(probe);
-}
-
-/// Packs a piece of the blocks of channels from v0 to v1 of a group.
-template <class S, class T>
-bool pack_blocks(const GatherConfig& c, const S* w, std::int64_t group, const Piece& piece, std::int64_t v0,
-                 std::int64_t v1, T* panel) {
-  const S* from = w + group * c.w_group + v0 * c.w_v;
-  if (!c.dense_taps || c.taps > turned_lines) return pack_lines(c, from, piece, v0, v1, panel);
-  bool finite = true;
-  for (std::int64_t v = v0; v < v1; v += c.block)
-    finite &= pack_turned(c, from + (v - v0) * c.w_v, piece, v, panel + (v - v0) * c.all_taps * piece.size());
-  return finite;
-}
-
-/// Where the panels of a block of channels begin when all are packed.
-std::int64_t panel_at(const GatherConfig& c, std::int64_t group, std::int64_t v0) {
-  return (group * c.v_padded + v0) * c.all_taps * c.k;
-}
-
-template <class S, class T>
-bool pack_part(const GatherConfig& c, const S* w, T* panels, std::int64_t part) {
-  const std::int64_t step = c.block * c.pack_blocks, parts = (c.v + step - 1) / step;
-  const std::int64_t group = part / parts, v0 = part % parts * step;
-  return pack_blocks(c, w, group, {0, c.k}, v0, minimum(v0 + step, c.v), panels + panel_at(c, group, v0));
-}
 
 // ---- one task ------------------------------------------------------------------------------------------------
 
@@ -293,6 +142,7 @@ struct Scratch {
   T* panel;  ///< of a piece, when tasks pack their own
   std::int64_t* run_source;
   std::int64_t* run_panel;
+  std::int64_t* run_taps;
   std::int32_t* a;
   std::int32_t* to;
   Ahead* ahead;
@@ -316,6 +166,24 @@ KRuns list_runs(const GatherConfig& c, const GatherPhase& phase, const GatherSeg
   return {s.run_source, s.run_panel, count, 0, step * k_size};
 }
 
+/// The same taps in nearly equal groups along w, which share what they read.
+template <class T>
+TapGroups list_groups(const GatherConfig& c, const GatherPhase& phase, const GatherSegment* const segment[3],
+                      std::int64_t k_size, const Scratch<T>& s) {
+  const std::int64_t nb = c.dim[1].classes[phase.cls[1]].n_taps, nc = c.dim[2].classes[phase.cls[2]].n_taps;
+  const std::int64_t begin = segment[2]->tap_begin, taps = segment[2]->tap_end - begin;
+  const std::int64_t groups = (taps + most_taps - 1) / most_taps;
+  std::int64_t count = 0;
+  for (std::int64_t i = segment[0]->tap_begin; i < segment[0]->tap_end; ++i)
+    for (std::int64_t j = segment[1]->tap_begin; j < segment[1]->tap_end; ++j)
+      for (std::int64_t g = 0, tap = (i * nb + j) * nc + begin; g < groups; ++g, ++count) {
+        s.run_source[count] = phase.tap_source[tap];
+        s.run_panel[count] = tap * k_size;
+        tap += s.run_taps[count] = taps / groups + (g < taps % groups);
+      }
+  return {s.run_source, s.run_panel, s.run_taps, count, 0, k_size, c.pitch, k_size};
+}
+
 /// Products of listed positions with one block of channels, in nearly equal register tiles: of a few rows left over,
 /// each product would wait for the one before it.
 template <class T>
@@ -337,6 +205,31 @@ void multiply_positions(const Scratch<T>& s, T* dest, std::int64_t count, const 
   }
 }
 
+/// Listed positions as lines along w, all of one length and each with even steps.
+struct Lines {
+  std::int64_t count, length, dest_step;
+};
+
+/// Their products with one vector of channels, in nearly equal register tiles of a line.
+template <class T>
+void multiply_lines(const Scratch<T>& s, T* dest, const Lines& lines, const TapGroups& groups, const T* panel,
+                    bool accumulate) {
+  const std::int64_t tiles = (lines.length + most_tap_rows - 1) / most_tap_rows;
+  const std::int64_t rows = lines.length / tiles, longer = lines.length % tiles;
+  const auto more = longer > 0 ? multiply_taps_of<T>(int(rows + 1)) : nullptr;
+  const auto fewer = multiply_taps_of<T>(int(rows));
+  const std::int64_t ahead =
+      s.ahead ? groups.count * groups.length * most_taps / (lines.count * tiles) + 1 : 0;  // cache lines a tile
+  std::int64_t i = 0;
+  for (std::int64_t line = 0; line < lines.count; ++line)
+    for (std::int64_t t = 0; t < tiles; ++t) {
+      const bool longer_tile = t < longer;
+      if (ahead > 0) s.ahead->fetch(ahead);
+      (longer_tile ? more : fewer)(s.source + s.a[i], groups, panel, dest + s.to[i], lines.dest_step, accumulate);
+      i += rows + longer_tile;
+    }
+}
+
 /// A range of channels of a group: their packed panels, of so many source channels, and their place in the destination
 /// tile, which may hold sums of earlier ones.
 template <class T>
@@ -346,27 +239,52 @@ struct Channels {
   T* dest;
   std::int64_t k;
   bool accumulate;
+
+  const T* panel(const GatherConfig& c, const GatherPhase& phase, std::int64_t v) const {
+    return panels + ((v - begin) * c.all_taps + phase.taps_before * block_width<T>(c, v)) * k;
+  }
+  /// Where the last block of channels begins.
+  std::int64_t last(const GatherConfig& c) const { return begin + (end - begin - 1) / c.block * c.block; }
 };
 
+/// Calls f(first run, runs, first k, length) for pieces of equal runs with at most `most` of k together: a part of one
+/// run, or several.
+template <class F>
+void for_pieces(std::int64_t runs, std::int64_t length, std::int64_t most, const F& f) {
+  const std::int64_t parts = (length + most - 1) / most, part = (length + parts - 1) / parts;
+  const std::int64_t runs_at_once = parts > 1 ? 1 : maximum(1, most / length);
+  for (std::int64_t r = 0; r < runs; r += runs_at_once)
+    for (std::int64_t k = 0; k < length; k += part) f(r, minimum(runs_at_once, runs - r), k, minimum(part, length - k));
+}
+
 /// Products of listed positions with a range of channels, in pieces of k short enough for a block's piece of the panel
-/// to stay in the first-level cache, and the piece of the source tile in the second while all blocks go by.
+/// to stay in the second-level cache, beside what a register tile reads of the source tile.
 template <class T>
 void multiply_pieces(const GatherConfig& c, const GatherPhase& phase, const Scratch<T>& s, std::int64_t count,
                      const KRuns& runs, const Channels<T>& channels) {
-  const std::int64_t pieces = (runs.length + c.k_chunk - 1) / c.k_chunk, length = (runs.length + pieces - 1) / pieces;
-  const std::int64_t runs_at_once = pieces > 1 ? 1 : maximum(1, c.k_chunk / runs.length);
-  for (std::int64_t r = 0; r < runs.count; r += runs_at_once)
-    for (std::int64_t k = 0; k < runs.length; k += length) {
-      const KRuns piece{runs.source + r, runs.panel + r, minimum(runs_at_once, runs.count - r), k,
-                        minimum(length, runs.length - k)};
-      for (std::int64_t v = channels.begin; v < channels.end;) {
-        const std::int64_t width = block_width<T>(c, v);
-        const T* panel = channels.panels + ((v - channels.begin) * c.all_taps + phase.taps_before * width) * channels.k;
-        multiply_positions(s, channels.dest + (v - channels.begin), count, piece, panel, int(width / lanes<T>),
-                           channels.accumulate || r > 0 || k > 0);
-        v += width;
-      }
-    }
+  for_pieces(runs.count, runs.length, c.k_chunk,
+             [&](std::int64_t r, std::int64_t n, std::int64_t k, std::int64_t size) {
+               const KRuns piece{runs.source + r, runs.panel + r, n, k, size};
+               for (std::int64_t v = channels.begin, width; v < channels.end; v += width) {
+                 width = block_width<T>(c, v);
+                 multiply_positions(s, channels.dest + (v - channels.begin), count, piece, channels.panel(c, phase, v),
+                                    int(width / lanes<T>), channels.accumulate || r > 0 || k > 0);
+               }
+             });
+}
+
+/// The same for the vector of channels at v, in lines whose taps share what they read.
+template <class T>
+void multiply_groups(const GatherConfig& c, const GatherPhase& phase, const Scratch<T>& s, const Lines& lines,
+                     const TapGroups& groups, const Channels<T>& channels, std::int64_t v) {
+  const std::int64_t most = maximum(1, c.k_chunk * c.block / (most_taps * lanes<T>));
+  for_pieces(groups.count, groups.length, most, [&](std::int64_t r, std::int64_t n, std::int64_t k, std::int64_t size) {
+    TapGroups piece = groups;
+    piece.source += r, piece.panel += r, piece.taps += r;
+    piece.count = n, piece.begin = k, piece.length = size;
+    multiply_lines(s, channels.dest + (v - channels.begin), lines, piece, channels.panel(c, phase, v),
+                   channels.accumulate || r > 0 || k > 0);
+  });
 }
 
 /// All products of a phase for a range of channels.
@@ -386,8 +304,19 @@ void run_phase(const GatherConfig& c, const Box& box, const GatherPhase& phase, 
                                              first[2] + i % n[2]};
     const std::int64_t count = list_positions(c, box, phase, segment, s.a, s.to);
     if (count == 0) continue;
+    Channels<T> wide = channels;  // what is left to multiply_pieces
+    const std::int64_t last = channels.last(c);
+    const std::int64_t length = minimum(box.q1[2], segment[2]->q_end) - maximum(box.q0[2], segment[2]->q_begin);
+    if (c.neighbours && length >= tap_rows && segment[2]->tap_end - segment[2]->tap_begin > 1 &&
+        block_width<T>(c, last) == lanes<T>) {
+      wide.end = last;
+      const TapGroups groups = list_groups(c, phase, segment, channels.k, s);
+      const Lines lines{count / length, length, c.dim[2].spread * c.v_chunk};
+      if (groups.count > 0) multiply_groups(c, phase, s, lines, groups, channels, last);
+    }
+    if (wide.begin == wide.end) continue;
     const KRuns runs = list_runs(c, phase, segment, channels.k, s);
-    if (runs.count > 0) multiply_pieces(c, phase, s, count, runs, channels);
+    if (runs.count > 0) multiply_pieces(c, phase, s, count, runs, wide);
   }
 }
 
@@ -468,7 +397,8 @@ void gather_task(const GatherConfig& c, const GatherTensors& t, const T* panels,
   s.panel = s.bias + 2 * c.v_chunk;
   s.run_source = reinterpret_cast<std::int64_t*>(s.panel + c.panel_elements);
   s.run_panel = s.run_source + c.max_taps;
-  s.a = reinterpret_cast<std::int32_t*>(s.run_panel + c.max_taps);
+  s.run_taps = s.run_panel + c.max_taps;
+  s.a = reinterpret_cast<std::int32_t*>(s.run_taps + c.max_taps);
   s.to = s.a + c.positions;
   s.ahead = nullptr;
   const EpilogueSteps& steps = *c.epilogue;

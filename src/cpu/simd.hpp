@@ -39,16 +39,19 @@ template <class T>
 static inline Vec<T> load(const T* p) {
   return *reinterpret_cast<const typename VectorOf<T>::unaligned*>(p);
 }
-/// The same, for a value of many products. With AVX-512 it is kept in a register: g++ otherwise reads it again as the
-/// operand of each product, and a load of 64 bytes takes a multiply-add's time. With 16 registers that is what lets 12
-/// of them accumulate.
-template <class T>
-static inline Vec<T> load_held(const T* p) {
-  Vec<T> v = load(p);
+/// A value of many products. With AVX-512 it is kept in a register: g++ otherwise reads it again as the operand of each
+/// product, and a load of 64 bytes takes a multiply-add's time. With 16 registers that is what lets 12 of them
+/// accumulate.
+template <class V>
+static inline V held(V v) {
 #if defined(__AVX512F__)
   asm("" : "+v"(v));
 #endif
   return v;
+}
+template <class T>
+static inline Vec<T> load_held(const T* p) {
+  return held(load(p));
 }
 template <class T>
 static inline void store(T* p, Vec<T> v) {

@@ -2,6 +2,7 @@
 // empty batches, and the same bits however many workers share the work.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -67,6 +68,35 @@ TEST(Semantics, NonFiniteNumbersReachTheirOutputsOnly) {
       s.workers = 1 + int(seed % 3);
       ASSERT_TRUE(passes(Trial(p, s)));
     }
+}
+
+/// One vector of channels of every instruction set and dtype, alone or after wider blocks: lines of fewer positions
+/// than neighbouring taps share their reads in, of one register tile, of several; every width of kernel, with phases
+/// too.
+TEST(Semantics, TapsThatShareReads) {
+  std::uint64_t seed = 900;
+  for (int width = 1; width <= 9; ++width)
+    for (int line : {5, 6, 7, 8, 11, 12, 15, 16, 17, 23, 31})
+      for (const char* channels : {"c3 o4", "c17 o8", "c2 o16", "c5 o36", "c8 o3", "c16 o18"}) {
+        ++seed;
+        const int stride = seed % 4 == 0 ? 2 : 1, input = line + (width - 1) / stride;
+        Problem p = problem("2d n2 " + std::string(channels) + " i3x" + std::to_string(input) + " k2x" +
+                            std::to_string(width) + " s1x" + std::to_string(stride));
+        p.dtype = std::array{DType::f32, DType::f32, DType::f64, DType::bf16, DType::f32}[seed % 5];
+        p.y_layout = seed % 7 < 2 ? Layout::channels_last : Layout::channels_first;
+        Setting s;
+        s.seed = seed;
+        s.data = std::array{Data::integers, Data::uniform, Data::specials}[seed % 3];
+        s.workers = 1 + int(seed % 2);
+        ASSERT_TRUE(passes(Trial(p, s)));
+      }
+  // More than a piece of a weight panel: channels, then taps.
+  for (const char* text : {"1d c3500 o4 i40 k2", "1d c1800 o8 i40 k2", "1d c900 o16 i40 k2", "2d c400 o4 i9x12 k9x2",
+                           "2d c200 o8 i9x20 k9x2", "2d c100 o16 i9x36 k9x2"}) {
+    Setting s;
+    s.seed = ++seed;
+    ASSERT_TRUE(passes(Trial(problem(text), s)));
+  }
 }
 
 /// The same said once without the oracle: all of w infinite, x zero except where padding and gaps would be, and
