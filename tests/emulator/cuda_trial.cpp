@@ -60,6 +60,9 @@ CudaTrial::CudaTrial(const Problem& problem, const CudaSetting& setting)
         w_ = make_values(random, setting, problem.dtype, size_.w);
         b_ = make_values(random, setting, problem.dtype, size_.b);
         dy_ = make_values(random, setting, problem.dtype, size_.y);
+        for (std::vector<double>* v : {&x_, &dy_})
+          if (setting.not_finite && !v->empty())
+            (*v)[static_cast<std::size_t>(random.between(0, std::int64_t(v->size()) - 1))] = HUGE_VAL;
         return Oracle(problem, x_, w_, b_, dy_);
       }()) {
   if (setting.operands) draw_operands();
@@ -141,6 +144,10 @@ std::string CudaTrial::judge(Pass pass, const Guarded& out, std::int64_t channel
     }
     const double rounded = quantise(problem_.dtype, expected.value);
     const bool never = std::isnan(got) && all_ones(problem_.dtype, out.data(), at);
+    if (setting_.not_finite && !std::isfinite(sums.value[static_cast<std::size_t>(i)])) {
+      if (std::isfinite(got) && wrong++ == 0) first = place_in_words(problem_, pass, i) + ": inf is lost";
+      continue;
+    }
     const bool good = exact || std::isinf(rounded) ? got == rounded : std::fabs(got - expected.value) <= expected.bound;
     error += (got - expected.value) * (got - expected.value);
     norm += expected.value * expected.value;

@@ -17,6 +17,8 @@ struct CudaSetting {
   std::uint64_t seed = 1;  ///< Of the data; also says whether they are small integers and where the tensors lie.
   Epilogue epilogue;
   bool operands = false;  ///< After the epilogue, operand tensors of every spread are added to y.
+  /// One element of x and of dy is inf: results that use it are not finite, all others are right.
+  bool not_finite = false;
 
   /// Integers -3 .. 3, whose sums are exact in every precision, so that results must be equal; else [-1, 1).
   [[nodiscard]] bool exact() const { return seed % 2 == 1; }

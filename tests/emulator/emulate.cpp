@@ -32,6 +32,7 @@ constexpr const char* usage = R"(usage: emulate [options]
   --seed N           of data, of the order in which threads run, and of the first random problem (default 1)
   --epilogue N       the activations that N draws (default 0: none)
   --operands         operand tensors of every spread are added to y
+  --not-finite       one element of x and one of dy is inf: it must reach what uses it, and nothing else
   --candidate NAME   only this one; cuda_tiles:3 is its third tile after the one that the cost model prefers
   --pass NAME        only forward, backward_input, backward_weight or backward_bias
   --device NAME      sm_90 (default) or sm_80
@@ -48,14 +49,19 @@ struct Options {
   int part = 0, parts = 1, sizes = 4;
   double seconds = 0.0, budget = 400000;
   unsigned long long seed = 1, epilogue = 0;
-  bool shrink = false, go_on = false, verbose = false, operands = false;
+  bool shrink = false, go_on = false, verbose = false, operands = false, not_finite = false;
 };
 
 bool read_options(int argc, char** argv, Options& o) {
   for (int i = 1; i < argc; ++i) {
     const std::string key = argv[i];
-    if (key == "--shrink" || key == "--go-on" || key == "--verbose" || key == "--operands") {
-      (key == "--shrink" ? o.shrink : key == "--go-on" ? o.go_on : key == "--operands" ? o.operands : o.verbose) = true;
+    const std::map<std::string, bool*> flags = {{"--shrink", &o.shrink},
+                                                {"--go-on", &o.go_on},
+                                                {"--verbose", &o.verbose},
+                                                {"--operands", &o.operands},
+                                                {"--not-finite", &o.not_finite}};
+    if (const auto flag = flags.find(key); flag != flags.end()) {
+      *flag->second = true;
       continue;
     }
     if (++i == argc) return false;
@@ -96,13 +102,14 @@ struct Case {
   unsigned long long seed = 1, epilogue = 0;
   std::string candidate, pass;  ///< Empty: all. "cuda_tiles:3": a family's third tile after the best.
   bool variants = false;        ///< Draw one such tile as well.
-  bool operands = false;
+  bool operands = false, not_finite = false;
 };
 
 std::string repeat_line(const Options& o, const Case& c) {
   std::string s = "emulate --seed " + std::to_string(c.seed);
   if (c.epilogue) s += " --epilogue " + std::to_string(c.epilogue);
   if (c.operands) s += " --operands";
+  if (c.not_finite) s += " --not-finite";
   if (!c.candidate.empty()) s += " --candidate " + c.candidate;
   if (!c.pass.empty()) s += " --pass " + c.pass;
   if (o.device != "sm_90") s += " --device " + o.device;
@@ -161,7 +168,7 @@ std::vector<std::pair<Case, std::string>> failures_of(const Options& o, const Ca
   last_words = "while running\n  " + repeat_line(o, c) + "\n";
   on_crash_print(last_words.c_str());
   set_order(c.seed);
-  CudaTrial trial(c.problem, {c.seed, epilogue_of(c.epilogue), c.operands});
+  CudaTrial trial(c.problem, {c.seed, epilogue_of(c.epilogue), c.operands, c.not_finite});
   for (const Pass pass : passes) {
     if (!c.pass.empty() && to_string(pass) != c.pass) continue;
     for (const std::string& name : names_for(c, pass)) {
@@ -211,7 +218,7 @@ bool check(const Options& o, const Case& c, Counts& counts) {
 }
 
 /// "NAME PASSES PROBLEM": a candidate or "*", letters of f i w b or "*", a problem; "@N" at the end draws activations,
-/// "+" adds operand tensors.
+/// "+" adds operand tensors, "!" makes one element of x and dy inf.
 std::vector<Case> read_table(const Options& o) {
   std::ifstream file(o.table);
   if (!file) {
@@ -231,6 +238,8 @@ std::vector<Case> read_table(const Options& o) {
     while (words >> word) {
       if (word == "+")
         c.operands = true;
+      else if (word == "!")
+        c.not_finite = true;
       else if (word[0] == '@')
         c.epilogue = std::strtoull(word.c_str() + 1, nullptr, 10);
       else
@@ -289,7 +298,7 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "emulate: %s\n", status.message().c_str());
       return 2;
     }
-    check(o, {*p, o.seed, o.epilogue, o.candidate, o.pass, false, o.operands}, counts);
+    check(o, {*p, o.seed, o.epilogue, o.candidate, o.pass, false, o.operands, o.not_finite}, counts);
     if (counts.runs == 0) {
       std::fprintf(stderr, "emulate: no candidate took it\n");
       return 1;
@@ -298,6 +307,7 @@ int main(int argc, char** argv) {
     std::set<std::string> idle;
     for (Case c : read_table(o)) {
       c.operands |= o.operands;
+      c.not_finite |= o.not_finite;
       if (!o.candidate.empty()) {
         if (!c.candidate.empty() && c.candidate != o.candidate.substr(0, o.candidate.find(':'))) continue;
         c.candidate = o.candidate;

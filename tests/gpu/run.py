@@ -162,8 +162,29 @@ def read(report: Path, table: dict[str, Outcome], failures: list[str], passed_on
             line.passed += 1
 
 
+def start_compiling(env: dict) -> list[subprocess.Popen]:
+    """The sanitizers' kernels, by running their problems without a tool: else every tool would compile them anew. While
+    tests run it takes what these leave of the cores, which is most towards their end."""
+    driver, calm = BUILD / "upconv_sanitize", ["nice", "-n", "19"] if shutil.which("nice") else []
+    parts = cores() if driver.is_file() else 0
+    commands = [[*calm, str(driver), str(part), str(parts)] for part in range(parts)]
+    return [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env) for command in commands]
+
+
+def finish_compiling(running: list[subprocess.Popen], limit: float) -> None:
+    start = time.monotonic()
+    for process in running:
+        try:
+            process.wait(timeout=max(1.0, limit - (time.monotonic() - start)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if running:
+        print(f"the sanitizers' kernels: waited {time.monotonic() - start:.0f} s", flush=True)
+
+
 def sanitizer(table: dict[str, Outcome], failures: list[str], env: dict, limit: float) -> None:
-    """Each tool over the problems of sanitize.cpp, a few processes a tool."""
+    """Each tool over the problems of sanitize.cpp, a few processes a tool; racecheck, the slowest, has most."""
     tool, driver = shutil.which("compute-sanitizer"), BUILD / "upconv_sanitize"
     if tool is None:
         tool = next((str(p) for p in sorted(Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))), None)
@@ -171,22 +192,14 @@ def sanitizer(table: dict[str, Outcome], failures: list[str], env: dict, limit: 
         table["sanitizer"].skipped += len(TOOLS)
         table["sanitizer"].notes.append("no compute-sanitizer on this machine" if tool is None else f"no {driver}")
         return
-    parts = max(1, cores() // len(TOOLS))
-    print(f"\n==> sanitizer: {', '.join(TOOLS)}, {parts} processes each", flush=True)
+    parts = {name: max(1, cores() * (7 if name == "racecheck" else 3) // 16) for name in TOOLS}
+    print(f"\n==> sanitizer: {', '.join(f'{name} in {parts[name]} processes' for name in TOOLS)}", flush=True)
     start, running = time.monotonic(), []
-    # Once without a tool: the kernels are compiled then, not by every tool anew.
-    plain = [[str(driver), str(part), str(cores())] for part in range(cores())]
-    for process in [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env) for command in plain]:
-        try:
-            process.wait(timeout=max(1.0, limit / 2 - (time.monotonic() - start)))
-        except subprocess.TimeoutExpired:
-            process.kill()
-    print(f"compiled in {time.monotonic() - start:.0f} s", flush=True)
     for name in TOOLS:
-        for part in range(parts):
+        for part in range(parts[name]):
             log = OUT / f"{name}-{part}.log"
             with open(log, "w") as file:
-                command = [tool, "--tool", name, "--error-exitcode", "9", str(driver), str(part), str(parts)]
+                command = [tool, "--tool", name, "--error-exitcode", "9", str(driver), str(part), str(parts[name])]
                 own = {**env, "UPCONV_EVERY_LANE_ARRIVES": "1"} if name == "racecheck" else env
                 process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=own)
             running.append((name, part, log, process))
@@ -198,7 +211,7 @@ def sanitizer(table: dict[str, Outcome], failures: list[str], env: dict, limit: 
             process.kill()
             code = 124
         codes[name].append(code)
-        print(f"{name} {part + 1}/{parts}: {'clean' if code == 0 else f'ended with {code}'}", flush=True)
+        print(f"{name} {part + 1}/{parts[name]}: {'clean' if code == 0 else f'ended with {code}'}", flush=True)
         if code:
             lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
             telling = [s for s in lines if "WRONG" in s or "upconv_sanitize" in s or "========= " in s][:12]
@@ -256,6 +269,7 @@ def main() -> int:
     failures: list[str] = []
     env, resumed = environment(OUT / "tally", start + scale * FUZZ_UNTIL), 0
     extra = [*(["-k", args.k] if args.k else []), *(["-x"] if args.x else [])]
+    compiling = start_compiling(env) if "sanitizer" in phases and not args.k else []
     for phase, until in (("parallel", PARALLEL_UNTIL), ("alone", ALONE_UNTIL)):
         if phase not in phases:
             continue
@@ -271,7 +285,11 @@ def main() -> int:
             seen = OUT / f"{phase}-failures.txt"
             if not report.exists() and seen.exists():
                 failures += [f"{phase} {line}" for line in seen.read_text().splitlines()]
+        if phase == "parallel":
+            finish_compiling(compiling, scale * (until + 40.0) - (time.monotonic() - start))
+            compiling = []
     if "sanitizer" in phases and not args.k:
+        finish_compiling(compiling, scale * (ALONE_UNTIL + 30.0) - (time.monotonic() - start))
         sanitizer(table, failures, env, scale * SANITIZER_UNTIL - (time.monotonic() - start))
     counts = drawn(OUT / "tally")
 

@@ -103,11 +103,11 @@ ROW_TESTS = list(row_tests())
 )
 def test_row_lengths(line, lengths, dtype, precision, turn):
     """The innermost size takes every value around the sizes of tiles on all lines, and every other up to 70 on two.
-    The 16 lines give a length 16 turns: 4 by the list's own choice, 4 by each third of the candidates whose kernels
-    change with the length, and the other candidates with each third; half of them in fp32, in one of its precisions,
+    The 16 lines give a length 16 turns: 4 by the list's own choice, 3 by each quarter of the candidates whose kernels
+    change with the length, and the other candidates with each quarter; half of them in fp32, in one of its precisions,
     and half in 16 bits. Four lines are in fp64 too, by the list's own choice and half of the candidates."""
     own = turn % 4 == 0 or turn < 0
-    forced = none if own else share_of_tiled(turn % 4 - 1, 3)
+    forced = none if own else share_of_tiled(turn - turn // 4, 4)
     failures, problems, ran = [], 0, 0
     for length in lengths:
         c = case(line, dtype, precision)
