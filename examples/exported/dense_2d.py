@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_9c3fe13d6bdc"
+NAME = "upconv_acef724c7938"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2369,9 +2369,10 @@ constexpr int set_elements = positions * PHASES_W;
 /// Channels that are put together: of 8 neighbours every other one, a warp each, or all where they lie side by side in
 /// the result. TOGETHER times as many are staged between two meetings.
 constexpr int staged = result_last ? 8 : 4;
+constexpr int channel_room = 8;  ///< Words at the end of a channel that nobody writes, at least.
 /// What the lanes of a warp write at once lies in different banks: 8 (16) words apart.
 constexpr int channel_pitch =
-    result_last ? (row_sets * set_elements + 7) / 8 * 8 + 4 : (row_sets * set_elements + 15) / 16 * 16 + 8;
+    result_last ? (row_sets * set_elements + 7) / 8 * 8 + 4 : (row_sets * set_elements + 15) / 16 * 16 + channel_room;
 constexpr int place_words = TOGETHER * staged * channel_pitch,
               staging_words = 2 * place_words;  ///< Two places, written and read by turns.
 constexpr int store_steps = NB / staged / TOGETHER;
@@ -2382,8 +2383,6 @@ constexpr int sets_of_word = LINE ? 1 : 32 / (rounds * at_once);  ///< Row sets 
 constexpr int words_of_box = LINE ? 0 : (all_sets + sets_of_word - 1) / sets_of_word * 32;
 constexpr int inside_words = 3 * words_of_box;  ///< Of a box that ends nowhere, and by turns of those that do.
 static_assert(NB % (staged * TOGETHER) == 0, "steps of equal size");
-
-__device__ __forceinline__ constexpr int least(int a, int b) { return a < b ? a : b; }
 
 /// Where the first phases of a position lie in the result, from those of the box's first position. `at` < 0: nowhere.
 struct Spot {
@@ -2619,7 +2618,7 @@ __device__ __forceinline__ Columns columns_of(const Arguments& a, const Element*
   constexpr int sector = 32 / static_cast<int>(sizeof(Element));
   const int from_sector = static_cast<int>(reinterpret_cast<u64>(row + w) / sizeof(Element)) & (sector - 1);
   const int whole = w + (-from_sector & (sector - 1));
-  return {w > 0 ? whole : 0, least(whole + a.line, a.out_size[2])};
+  return {w > 0 ? whole : 0, whole + a.line < a.out_size[2] ? whole + a.line : a.out_size[2]};
 }
 
 /// The same of a row of positions: whole sectors, but at the row's ends.
@@ -2628,6 +2627,8 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
                                            int lane) {
   if (channel >= N) return;
   constexpr int each = finished_at_once;
+  // A row's first element lies less than a sector, or a position, from where its set begins.
+  constexpr bool reads_all = 32 / sizeof(Element) - 1 <= channel_room && PHASES_W - 1 <= channel_room;
   Element* plane = a.out + c.n * a.out_strides.n + (i64(p.group) * N + channel) * a.out_strides.c;
   const Finish finish(a, operands, p, channel);
 #pragma unroll(sets_written_out ? all_sets : 1)
@@ -2658,8 +2659,8 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) {
-          // A sector beyond the last channel is read too: lay_out() leaves room that lines do not use.
-          sum[k][e] = from[k] != nullptr ? from[k][from_first(e)] : 0.f;
+          // What is not written may be read, as far as nobody else writes there.
+          sum[k][e] = from[k] != nullptr && (reads_all || from_first(e) < left[k]) ? from[k][from_first(e)] : 0.f;
           if constexpr (OPERANDS > 0) with[k][e] = finish.read(from_first(e) < left[k], c.n, row[k] + from_first(e));
         }
 #pragma unroll

@@ -197,8 +197,8 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.source_words = f.source_words;
   x.shared_bytes = f.shared_bytes;
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
-  x.share_units = (p.folded ? 1 : 2) * Int{slots} * f.columns * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.share_bytes = weight_words(p, slots, f.columns) * 4 * x.depth_taps * p.chunks(f.steps) * f.steps;
+  x.share_units = x.share_bytes / (16 * p.parts);
   x.clocks = clocks;
   x.store_clocks = store_clocks;
   return x;

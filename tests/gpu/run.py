@@ -36,6 +36,7 @@ HERE = ROOT / "tests" / "gpu"
 BUILD = Path(os.environ.get("UPCONV_GPU_BUILD", ROOT / "build-gpu"))
 OUT = ROOT / "out" / "gpu"
 EVIDENCE = HERE / "evidence.json"
+DRIVER = BUILD / "upconv_sanitize"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 # Seconds after the start: no new problem is drawn; a phase that is still running is stopped. --within scales them.
 WITHIN = 476.0
@@ -162,12 +163,21 @@ def read(report: Path, table: dict[str, Outcome], failures: list[str], passed_on
             line.passed += 1
 
 
+def sanitizer_tool() -> tuple[str, str]:
+    """compute-sanitizer, or "" and why it cannot run."""
+    if not DRIVER.is_file():
+        return "", f"no {DRIVER}"
+    found = [*filter(None, [shutil.which("compute-sanitizer")])]
+    found += map(str, sorted(Path("/usr/local").glob("cuda*/bin/compute-sanitizer")))
+    return (found[0], "") if found else ("", "no compute-sanitizer on this machine")
+
+
 def start_compiling(env: dict) -> list[subprocess.Popen]:
     """The sanitizers' kernels, by running their problems without a tool: else every tool would compile them anew. While
     tests run it takes what these leave of the cores, which is most towards their end."""
-    driver, calm = BUILD / "upconv_sanitize", ["nice", "-n", "19"] if shutil.which("nice") else []
-    parts = cores() if driver.is_file() else 0
-    commands = [[*calm, str(driver), str(part), str(parts)] for part in range(parts)]
+    calm = ["nice", "-n", "19"] if shutil.which("nice") else []
+    parts = cores() if sanitizer_tool()[0] else 0
+    commands = [[*calm, str(DRIVER), str(part), str(parts)] for part in range(parts)]
     return [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env) for command in commands]
 
 
@@ -185,12 +195,10 @@ def finish_compiling(running: list[subprocess.Popen], limit: float) -> None:
 
 def sanitizer(table: dict[str, Outcome], failures: list[str], env: dict, limit: float) -> None:
     """Each tool over the problems of sanitize.cpp, a few processes a tool; racecheck, the slowest, has most."""
-    tool, driver = shutil.which("compute-sanitizer"), BUILD / "upconv_sanitize"
-    if tool is None:
-        tool = next((str(p) for p in sorted(Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))), None)
-    if tool is None or not driver.is_file():
+    tool, missing = sanitizer_tool()
+    if missing:
         table["sanitizer"].skipped += len(TOOLS)
-        table["sanitizer"].notes.append("no compute-sanitizer on this machine" if tool is None else f"no {driver}")
+        table["sanitizer"].notes.append(missing)
         return
     parts = {name: max(1, cores() * (7 if name == "racecheck" else 3) // 16) for name in TOOLS}
     print(f"\n==> sanitizer: {', '.join(f'{name} in {parts[name]} processes' for name in TOOLS)}", flush=True)
@@ -199,7 +207,16 @@ def sanitizer(table: dict[str, Outcome], failures: list[str], env: dict, limit: 
         for part in range(parts[name]):
             log = OUT / f"{name}-{part}.log"
             with open(log, "w") as file:
-                command = [tool, "--tool", name, "--error-exitcode", "9", str(driver), str(part), str(parts[name])]
+                command = [
+                    tool,
+                    "--tool",
+                    name,
+                    "--error-exitcode",
+                    "9",
+                    str(DRIVER),
+                    str(part),
+                    str(parts[name]),
+                ]
                 own = {**env, "UPCONV_EVERY_LANE_ARRIVES": "1"} if name == "racecheck" else env
                 process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=own)
             running.append((name, part, log, process))

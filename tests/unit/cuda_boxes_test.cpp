@@ -81,8 +81,7 @@ TEST(CudaBoxes, NoWorkerHasTheLongDepthsAlone) {
   }
 }
 
-/// What a form's products multiply: (segment, step, offset of the fragment, block of sums, tap) of all that are not
-/// zeros.
+/// What a form's products multiply: (segment, step, offset of the fragment, block of sums, tap) of each column block.
 using Multiplied = std::multiset<std::array<int, 7>>;
 
 Multiplied multiplied(const BoxWork& work) {
