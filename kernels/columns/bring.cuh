@@ -26,7 +26,7 @@ struct Pieces {
     const Window w(a, t);
     int last_row;
     const int of_row = a.row_pieces.divisor, column = Window::row_of(a, w.position + a.used - 1, last_row);
-    count = (last_row - w.row) * of_row + min((column >> a.vector_bits) + 1, of_row) - w.piece;
+    count = (last_row - w.row) * of_row + min((column >> a.vector_bits) + (a.shifted ? 2 : 1), of_row) - w.piece;
     const int n0 = divide(max(w.row, 0), a.rows);
     x = a.x + n0 * a.x_strides.n + i64(t.group) * K * a.x_strides.c;
 #pragma unroll 1
@@ -87,54 +87,32 @@ __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32
     }
 }
 
-/// The same where every other channel of 16-bit x begins between two words: pieces of eight elements by whole words,
-/// which are shifted on the way. (What lies behind a row's end is brought too; turn.cuh puts it aside.)
+/// The same where rows of 16-bit x begin between two words: by the words that they lie in. Where a row's first element
+/// is the second half of its word, all of the row lies one element further on; turn.cuh moves it back.
 __device__ __forceinline__ void bring_x_shifted(const Arguments& a, const Pieces& p, u32 to, int chunk, int thread) {
-  constexpr int words = 5, rounds = CHANNELS / x_rows, at_once = rounds % 8 == 0 ? 8 : rounds % 4 == 0 ? 4 : 1;
   const int share = thread / x_columns, k0 = chunk * CHANNELS + share;
-  const Element* end = a.x + a.batch * a.x_strides.n;
+  const u64 end = reinterpret_cast<u64>(a.x + a.batch * a.x_strides.n);
+  const u64 last = end % 4 != 0 ? end - 2 : 0;  // a word of which half is x
+  const i64 step = x_rows * a.x_strides.c;
 #pragma unroll
   for (int s = 0; s < SEGMENTS; ++s)
 #pragma unroll 1
     for (int i = thread % x_columns; i < p.count; i += x_columns) {
       const u32 at = p.list[s * most_pieces + i];
       const bool inside = at != nowhere;
-      const Element* from = (inside ? p.x + at : a.x) + k0 * a.x_strides.c;
+      const Element* from = inside ? p.x + at + k0 * a.x_strides.c : a.x;
       u32 place = to + piece_place(a, s, i) + share * x_channel_bytes;
-#pragma unroll 1
-      for (int k = 0; k < CHANNELS; k += at_once * x_rows) {
-        u32 v[at_once][words];
-        u32 order[at_once];
 #pragma unroll
-        for (int j = 0; j < at_once; ++j) {
-          const bool real = inside && (K % CHANNELS == 0 || k0 + k + j * x_rows < K);
-          const u64 address = reinterpret_cast<u64>(real ? from : a.x);
-          order[j] = address % 4 != 0 ? 0x5432 : 0x3210;
-          const u32* word = reinterpret_cast<const u32*>(address / 4 * 4);
-          const i64 left = end - reinterpret_cast<const Element*>(word);  // elements that may be read
-#pragma unroll
-          for (int w = 0; w < words; ++w) {
-            v[j][w] = 0;
-            if (real && left >= 2 * w + 2)
-              v[j][w] = word[w];
-            else if (real && left == 2 * w + 1)
-              v[j][w] = reinterpret_cast<const u16*>(word)[2 * w];
-          }
-          from += x_rows * a.x_strides.c;
-        }
-#pragma unroll
-        for (int j = 0; j < at_once; ++j) {
-          store_quad(place, __byte_perm(v[j][0], v[j][1], order[j]), __byte_perm(v[j][1], v[j][2], order[j]),
-                     __byte_perm(v[j][2], v[j][3], order[j]), __byte_perm(v[j][3], v[j][4], order[j]));
-          place += x_rows * x_channel_bytes;
-        }
+      for (int k = 0; k < CHANNELS; k += x_rows) {
+        const bool real = inside && (K % CHANNELS == 0 || k0 + k < K);
+        const u64 word = reinterpret_cast<u64>(from) & ~u64(3);
+        copy_word_async(place, reinterpret_cast<const void*>(word), !real ? 0 : word == last ? 2 : 4);
+        from += step, place += x_rows * x_channel_bytes;
       }
     }
 }
 
-__device__ __forceinline__ bool x_by_elements(const Arguments& a) {
-  return halves && (a.vector_bits == 0 || a.shifted);
-}
+__device__ __forceinline__ bool x_by_elements(const Arguments& a) { return halves && a.vector_bits == 0; }
 
 __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32 to, int chunk, int thread) {
   const int bytes = element_bytes << a.vector_bits;

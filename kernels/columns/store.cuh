@@ -390,6 +390,8 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& o
       const int count = stored_positions - turn * SLICE;
       if (a.store_bytes == 16)
         drain<16>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
+      else if (halves && a.store_bytes == 8)
+        drain<8>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
       else if (a.store_bytes == 2 * element_bytes)
         drain<2 * element_bytes>(a, operands, to, of_slice, count, mine, unit, in_team, lane);
       else

@@ -99,6 +99,11 @@ struct Matrices {
   u16 to[blocks_each];  // a lane's position of each block, among the staged
   u32 zeros;            // which of this thread's staged positions (every 64th) are zeros
   int count;            // blocks
+  // Where rows are brought by the words that they lie in (bring_x_shifted): whether channel 0 lies one element further
+  // on at the position that this lane has of each block after turning; whether every other channel differs from it.
+  u32 further[(blocks_each * matrices_n + 31) / 32];
+  bool shifted, channels_differ;
+  u32 segments_differ;  // which segments differ from the first position's row
 
   static __device__ __forceinline__ void prepare(char*, int) {}
 
@@ -114,7 +119,8 @@ struct Matrices {
     const int lane = thread % 32, of_row = a.row_pieces.divisor;
     int last_row;
     const int column = Window::row_of(a, w.position + a.used - 1, last_row);
-    const int pieces = (last_row - w.row) * of_row + min((column >> a.vector_bits) + 1, of_row) - w.piece;
+    const int pieces =
+        (last_row - w.row) * of_row + min((column >> a.vector_bits) + (a.shifted ? 2 : 1), of_row) - w.piece;
     count = ((pieces << a.vector_bits) + 7) / 8;
 #pragma unroll
     for (int i = 0; i < blocks_each; ++i) {
@@ -123,7 +129,7 @@ struct Matrices {
       const int in_row = static_cast<int>((piece - down * of_row) << a.vector_bits) +
                          static_cast<int>(element & ((1u << a.vector_bits) - 1));
       const int staged = (w.row + static_cast<int>(down)) * static_cast<int>(a.row_pitch.divisor) + in_row - w.position;
-      // Pieces may reach beyond their row (bring_x_shifted).
+      // The last piece of a row may reach beyond it (bring_x_shifted).
       to[i] = static_cast<u16>(staged >= 0 && staged < a.used && in_row < a.in_w ? staged : STAGED + lane % 8);
     }
     zeros = 0;
@@ -131,6 +137,45 @@ struct Matrices {
     for (int i = 0; i < (STAGED + turners - 1) / turners; ++i) {
       const int staged = thread + i * turners;
       if (staged < STAGED && (staged >= a.used || brought_at(a, w, w.position + staged) < 0)) zeros |= 1u << i;
+    }
+    shifted = a.shifted;
+    if (shifted) find_further(a, t, w, thread);
+  }
+
+  __device__ __forceinline__ void find_further(const Arguments& a, const Tile& t, const Window& w, int thread) {
+    const u32 of_n = a.x_strides.n, of_d = a.x_strides.d, of_h = a.x_strides.h, of_c = a.x_strides.c;
+    channels_differ = of_c % 2 != 0;
+    segments_differ = 0;
+#pragma unroll
+    for (int s = 0; s < SEGMENTS; ++s)
+      segments_differ |= ((RANK > 2 ? segment_d[s] * of_d : 0) + (RANK > 1 ? segment_h[s] * of_h : 0)) % 2 << s;
+#pragma unroll
+    for (u32& bits : further) bits = 0;
+#pragma unroll
+    for (int i = 0; i < blocks_each; ++i)
+#pragma unroll
+      for (int n = 0; n < matrices_n; ++n) {
+        const u32 element = (first_block(thread, i) + n) * 8 + thread % 32 / 4;
+        const u32 down = divide((element >> a.vector_bits) + w.piece, a.row_pieces);
+        const u32 row = max(w.row + static_cast<int>(down), 0), sample = divide(row, a.rows);
+        const u32 in_sample = row - sample * a.rows.divisor, d = RANK > 2 ? divide(in_sample, a.rows_h) : 0;
+        u32 at = sample * of_n + t.group * K * of_c;
+        if (RANK > 1) at += (in_sample - d * a.rows_h.divisor + a.first_h) * of_h;
+        if (RANK > 2) at += (d + a.first_d) * of_d;
+        further[(i * matrices_n + n) / 32] |= at % 2 << (i * matrices_n + n) % 32;
+      }
+  }
+
+  /// Matrices of a block in which some rows lie one element further on, put right: `behind` are those of the next eight
+  /// positions.
+  __device__ __forceinline__ void move_back(u32 (&v)[4], const u32 (&behind)[4], int i, int segment, int lane) const {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
+      const int bit = i * matrices_n + r / matrices_k;
+      const bool even = ((further[bit / 32] >> bit % 32) ^ (segments_differ >> segment)) & 1;
+      const bool odd = even != channels_differ;
+      const u32 next = __shfl_sync(~0u, lane < 4 ? behind[r] : v[r], (lane + 4) % 32);
+      v[r] = __byte_perm(v[r], next, (even ? 0x0054 : 0x0010) | (odd ? 0x7600 : 0x3200));
     }
   }
 
@@ -147,8 +192,16 @@ struct Matrices {
       for (int j = 0; j < at_once && first + j < all; ++j) {
         const int i = (first + j) / units_each % blocks_each, u = (first + j) % units_each;
         const int s = (first + j) / (units_each * blocks_each);
-        if (first_block(thread, i) < count)
-          load_turned(raw + ((s * CHANNELS + u * matrices_k * 8) * RAW_PITCH + block_of(thread, i) * 8) * 2, v[j]);
+        if (first_block(thread, i) < count) {
+          const u32 channel = raw + (s * CHANNELS + u * matrices_k * 8) * (RAW_PITCH * 2);
+          const int block = block_of(thread, i);
+          load_turned(channel + block * 16, v[j]);
+          if (shifted) {
+            u32 behind[4];
+            load_turned(channel + (block + (block + 1 < count ? 1 : 0)) * 16, behind);
+            move_back(v[j], behind, i, s, lane);
+          }
+        }
       }
 #pragma unroll
       for (int j = 0; j < at_once && first + j < all; ++j) {

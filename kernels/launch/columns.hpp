@@ -38,7 +38,7 @@ struct ColumnsLaunch {
   const char* refusal = nullptr;  ///< Why the kernel cannot take these sizes.
   arguments::Columns<void> arguments{};
   unsigned grid = 0;       ///< 0: nothing to do.
-  bool may_shift = false;  ///< Rows of x may be brought by words that are shifted into place.
+  bool may_shift = false;  ///< Rows of x may be brought by the words that they lie in, and shifted into place.
   static constexpr Int workspace_bytes = 0;
 };
 
@@ -91,12 +91,11 @@ inline ColumnsLaunch launch_of(const ColumnsFixed& f, const Sizes& s, int proces
   const bool linear = f.shift_d == 0 && f.shift_h == 0 && f.shift_w == 0 && first_d == 0 && first_h == 0 &&
                       grid_d == s.in[0] && grid_h == s.in[1] && least_w == s.in[2];
   const Int unit = f.turned || linear ? 1 : 8;
-  // Long rows of an odd number of 16-bit elements: pieces of eight of them, shifted into place, end inside the row's
-  // positions.
-  l.may_shift = f.turned && f.element_bytes == 2 && !linear && s.in[2] % 2 == 1 && s.in[2] >= 64;
-  if (l.may_shift) least_w = most(least_w, round_to(s.in[2], 8));
+  // Rows of an odd number of 16-bit elements: the words that they lie in end inside the row's positions.
+  l.may_shift = f.turned && f.element_bytes == 2 && !linear && s.in[2] % 2 == 1;
+  if (l.may_shift) least_w = most(least_w, s.in[2] + 1);
   ColumnsRow row;
-  const Int widths[] = {16, 2 * f.element_bytes, f.element_bytes};
+  const Int widths[] = {16, 8, 2 * f.element_bytes, f.element_bytes};
   for (const Int bytes : widths) {
     const ColumnsRow r = columns_row_of(f, s.out[2], least_w, unit, bytes);
     if (r.store_bytes == 0 || (linear && r.positions != least_w)) continue;
@@ -180,9 +179,9 @@ bool run(const ColumnsFixed& f, const ColumnsLaunch& l, const Tensors& t, void*,
          aligned(a.x, f.element_bytes * (2 << a.vector_bits)))
     ++a.vector_bits;
   a.shifted = l.may_shift && aligned(a.x, 4);
-  if (a.shifted) a.vector_bits = 3;
+  if (a.shifted) a.vector_bits = 1;
   if (a.shifted)
-    a.row_pieces = divider(ceil_div(a.in_w, 8));
+    a.row_pieces = divider(ceil_div(a.in_w, 2));
   else
     a.row_pieces = divider((f.turned ? Int(a.in_w) : Int(a.row_pitch.divisor)) >> a.vector_bits);
   if (!aligned(a.y, a.store_bytes)) a.store_bytes = static_cast<int>(f.element_bytes);

@@ -41,6 +41,10 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
                  "n"(bytes)
                  : "memory");
 }
+/// The first `count` of 4 bytes, then zeros; with count 0 nothing is read.
+__device__ __forceinline__ void copy_word_async(u32 to, const void* from, int count) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(count) : "memory");
+}
 /// Where `wanted`: 16 bytes from memory, or zeros.
 __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* from, bool inside) {
   asm volatile(

@@ -40,9 +40,9 @@ double columns_seconds(const ColumnsShape& s, const ColumnsTile& t, const CudaTa
   constexpr double clock = 1.6e9;
   const double chunks = std::ceil(double(ceil_div(s.k, t.channels)) / t.split);
   const double stored = double(t.block_rows) * (s.separate ? s.phases : 1) * t.tile_positions() / t.split;
-  // What a lane writes at once, where rows of y allow no more than two elements or one.
+  // What a lane writes at once, where rows of y allow no more than some elements.
   const std::int64_t row = s.out[2] * s.element_bytes, two = 2 * std::int64_t{s.element_bytes};
-  const double piece = row % 16 == 0 ? 16.0 : row % two == 0 ? double(two) : s.element_bytes;
+  const double piece = row % 16 == 0 ? 16.0 : row % 8 == 0 ? 8.0 : row % two == 0 ? double(two) : s.element_bytes;
   const double write = stored * s.element_bytes / 16.0;
   const double issue = stored * s.element_bytes / piece / 256.0 * (piece < 16.0 ? 60.0 : 36.0) + 300.0;
   const double one = chunks * chunk_clocks(s, t);
