@@ -24,7 +24,8 @@ PASSES = ("forward", "backward_input", "backward_weight", "backward")
 DIRECTIONS = {"backward": ("backward_input", "backward_weight", "backward_bias")}
 OPERANDS = {"forward": (), "backward_input": (0,), "backward_weight": (1,), "backward": (0, 1, 2)}
 TUNED = ("torch_benchmark", "torch_channels_last")  # measured with cudnn.benchmark
-GRAPH_BELOW_MS = 0.05  # layers whose call is this short are measured inside a CUDA graph too
+#: Passes whose call is this short are measured inside a CUDA graph too: the host's share of a single call is not small.
+GRAPH_BELOW_MS = {"forward": 0.05, "backward": 0.25}
 CHECK_SAMPLES = 2  # of the batch, for y and dx; dw needs all
 
 # Measured on an NVIDIA H200 (docs/benchmarking.md); other GPUs scale by what explain() knows.
@@ -67,14 +68,15 @@ class Bench:
         with tf32(self.settings.precision != "ieee"):
             errors = self.errors(p, data, ours) if self.settings.check else {}
             for name in self.settings.passes:
-                calls = {self.ours: pass_call(ours, name, data)}
+                made = {self.ours: (ours, name, data)}
                 for peer, contestant in self.peers.items():
                     if peer == "torch_channels_last":
                         if p.rank == 1:
                             continue
-                        calls[contestant] = pass_call(torchs, name, last)
+                        made[contestant] = (torchs, name, last)
                     else:
-                        calls[contestant] = pass_call(compiled if peer == "torch_compile" else torchs, name, data)
+                        made[contestant] = (compiled if peer == "torch_compile" else torchs, name, data)
+                calls = {contestant: pass_call(*how) for contestant, how in made.items()}
                 ms = self.timer.interleaved(calls, self.settings.seconds)
                 precision = precision_of(p, name, self.settings.precision)
                 floor, by = floor_of(p, name, precision, self.ceilings)
@@ -96,14 +98,15 @@ class Bench:
                     "workspace_mb": plan_workspace(plan, name),
                     "kernel": plan_kernel(plan, name),
                 }
-                if name == "forward" and min(row["upconv_ms"], row["peers_ms"]["torch_eager"]) < GRAPH_BELOW_MS:
-                    row["graph_ms"] = self.graphs(calls)
+                if min(row["upconv_ms"], row["peers_ms"]["torch_eager"]) < GRAPH_BELOW_MS.get(name, 0.0):
+                    # Calls of its own: autograd's backward runs on the stream that forward ran on.
+                    row["graph_ms"] = self.graphs({contestant: pass_call(*how) for contestant, how in made.items()})
                 rows.append(row)
                 tick()
         return rows
 
     def graphs(self, calls: dict) -> dict[str, float]:
-        """The same calls inside a CUDA graph. (A peer that cannot be captured is left out.)"""
+        """Calls inside a CUDA graph. (A peer that cannot be captured is left out.)"""
         out = {}
         for contestant, call in calls.items():
             with contextlib.suppress(RuntimeError):

@@ -27,6 +27,12 @@ def best(row: dict) -> float:
     return min(row["peers_ms"].values()) / row["upconv_ms"]
 
 
+def best_in_graph(row: dict) -> float | None:
+    """The same inside a CUDA graph; None where that was not measured."""
+    peers = {k: v for k, v in row.get("graph_ms", {}).items() if k != "upconv"}
+    return min(peers.values()) / row["graph_ms"]["upconv"] if peers and "upconv" in row["graph_ms"] else None
+
+
 def mean(rows: list[dict], figure=ratio) -> float:
     return statistics.geometric_mean([figure(r) for r in rows]) if rows else float("nan")
 
@@ -121,7 +127,15 @@ def means(results: dict) -> Table:
         graphs = [r for r in rows if "upconv" in r.get("graph_ms", {}) and "torch_eager" in r["graph_ms"]]
         if graphs:
             value = mean(graphs, lambda r: r["graph_ms"]["torch_eager"] / r["graph_ms"]["upconv"])
-            table.add_row(first, f"{rest}, small ones in a graph", str(len(graphs)), style.times(value), *[""] * 5)
+            table.add_row(
+                first,
+                f"{rest}, small ones in a graph",
+                str(len(graphs)),
+                style.times(value),
+                *[""] * 2,
+                style.times(mean(graphs, best_in_graph)),
+                *[""] * 2,
+            )
     return table
 
 
@@ -135,9 +149,10 @@ def losing(results: dict, most: int = 25) -> Table | None:
     table = _table(
         f"Slower than PyTorch eager, or than 0.9 of its best setting: {shown}",
         ("row", "pass", "mode", "kernel"),
-        ("upconv", "eager", "best", "x eager", "x best"),
+        ("upconv", "eager", "best", "x eager", "x best", "in a graph"),
     )
     for r in rows[:most]:
+        in_graph = best_in_graph(r)
         table.add_row(
             r["id"],
             r["pass"].replace("backward", "bwd"),
@@ -148,5 +163,6 @@ def losing(results: dict, most: int = 25) -> Table | None:
             style.milliseconds(min(r["peers_ms"].values())),
             f"{ratio(r):.2f}",
             f"{best(r):.2f}",
+            "" if in_graph is None else f"{in_graph:.2f}",
         )
     return table

@@ -73,7 +73,7 @@ class Timer:
 
     def in_graph(self, contestant: Contestant, call: Callable[[], object], repeats: int = 20) -> float:
         """Milliseconds of one call inside a graph of `repeats` calls, L2 warm: what a small layer costs in a model
-        that replays. The call must have been made before."""
+        that replays. The call is made once before, on the stream of the capture."""
 
         def capture() -> float:
             stream = torch.cuda.Stream(self.device)
