@@ -79,7 +79,8 @@ class UPCONV_API Plan {
   /// Name of the candidate that runs a pass.
   [[nodiscard]] virtual std::string candidate(Pass pass) const = 0;
   /// Ways to run a pass that are worth measuring against each other, the one that the cost model prefers first; names
-  /// that `only` takes ("cuda_tiles", "cuda_gather_mma:3"). On the CPU there is one.
+  /// that `only` takes ("cuda_tiles", "cuda_gather_mma:3", "cuda_tiles+residues": with the residues of a stride as
+  /// channels). On the CPU there is one.
   [[nodiscard]] virtual std::vector<std::string> alternatives(Pass pass) const = 0;
   /// Does ahead what the first run of a pass would do and later ones do not: compiling or loading CUDA kernels (for a
   /// model of a GPU into the disk cache). From many threads at once if wanted. Nothing to do on the CPU.

@@ -44,28 +44,60 @@ bool is_compared(const Candidate& c) {
     return false;
 }
 
-/// Keeps the faster of the choice so far and `other`, and says what the other was predicted to take.
+/// Keeps the faster of the choice so far and `other`, and says what the other was predicted to take. What has no cost
+/// model is slower than what has one.
 template <class Kernel>
 void keep_faster(Choice<Kernel>& choice, std::string_view name, std::unique_ptr<Kernel> other) {
   if constexpr (requires { other->predicted_seconds(); }) {
     std::string loser(name);
     double best = choice.kernel->predicted_seconds(), rest = other->predicted_seconds();
-    if (rest < best) {
+    if (rest > 0.0 && (best <= 0.0 || rest < best)) {
       std::swap(best, rest);
       std::swap(loser, choice.name);
       choice.kernel = std::move(other);
     }
     char text[80];
-    std::snprintf(text, sizeof text, "predicted %.1f us against %.1f us", rest * 1e6, best * 1e6);
+    if (rest > 0.0)
+      std::snprintf(text, sizeof text, "predicted %.1f us against %.1f us", rest * 1e6, best * 1e6);
+    else
+      std::snprintf(text, sizeof text, "no predicted time against %.1f us", best * 1e6);
     choice.declined.push_back({std::move(loser), text});
   }
 }
 
-/// Fills `choices`. `candidates(pass)` lists a pass's candidates, `request(pass, forced)` is what they are asked.
-/// `only` names one candidate to be used for every pass that has it; empty lets the list decide. With `may_decline` a
-/// pass that `only` declines stays without a kernel, as long as it takes another one.
-template <class Kernel, class Candidates, class MakeRequest>
-Status choose(const Problem& problem, const std::string& only, Candidates candidates, MakeRequest request,
+/// Asks the candidates of `list` one after the other. With `only` all but the one of that name are passed over.
+/// `suffix` is added to the names of all: what else than the plan's problem they are asked about.
+template <class Kernel, class List, class Question>
+void walk(const List& list, const std::string& only, const Question& question, Choice<Kernel>& choice,
+          std::string_view suffix = {}) {
+  bool compares = false;
+  for (const auto& c : list) {
+    if (choice.kernel && !(compares && is_compared(c))) continue;
+    std::string name = std::string(c.name).append(suffix);
+    if (!only.empty() && c.name != only) {
+      choice.declined.push_back({std::move(name), "only " + std::string(only).append(suffix) + " was asked for"});
+      continue;
+    }
+    Status bounds = &c == &list.back() ? Status{} : within_bounds(question.geometry);
+    auto made = bounds.ok() ? c.make(question) : Result<std::unique_ptr<Kernel>>(std::move(bounds));
+    if (!made.ok()) {
+      choice.declined.push_back({std::move(name), made.status().message()});
+    } else if (choice.kernel) {
+      keep_faster(choice, name, std::move(made).value());
+    } else {
+      choice.name = std::move(name);
+      choice.kernel = std::move(made).value();
+      compares = is_compared(c);
+    }
+  }
+}
+
+/// Fills `choices`. `candidates(pass)` lists a pass's candidates, `fill(pass, only, choice)` walks over them. `only`
+/// names one candidate to be used for every pass that has it; empty lets the list decide, as `fill` does for a pass
+/// that gets an empty name. With `may_decline` a pass that `only` declines stays without a kernel, as long as it takes
+/// another one.
+template <class Kernel, class Candidates, class Fill>
+Status choose(const Problem& problem, const std::string& only, Candidates candidates, Fill fill,
               Choices<Kernel>& choices, bool may_decline = false) {
   bool known = only.empty();
   for (Pass pass : passes)
@@ -75,29 +107,9 @@ Status choose(const Problem& problem, const std::string& only, Candidates candid
   bool used = false;
   for (Pass pass : passes) {
     Choice<Kernel>& choice = choices[index_of(pass)];
-    const auto list = candidates(pass);
     bool forced = false;
-    for (const auto& c : list) forced |= c.name == only;
-    const auto question = request(pass, forced);
-    bool compares = false;
-    for (const auto& c : list) {
-      if (choice.kernel && !(compares && is_compared(c))) continue;
-      if (forced && c.name != only) {
-        choice.declined.push_back({std::string(c.name), "only " + only + " was asked for"});
-        continue;
-      }
-      Status bounds = &c == &list.back() ? Status{} : within_bounds(question.geometry);
-      auto made = bounds.ok() ? c.make(question) : Result<std::unique_ptr<Kernel>>(std::move(bounds));
-      if (!made.ok()) {
-        choice.declined.push_back({std::string(c.name), made.status().message()});
-      } else if (choice.kernel) {
-        keep_faster(choice, c.name, std::move(made).value());
-      } else {
-        choice.name = c.name;
-        choice.kernel = std::move(made).value();
-        compares = is_compared(c);
-      }
-    }
+    for (const auto& c : candidates(pass)) forced |= c.name == only;
+    fill(pass, forced ? only : std::string(), choice);
     used |= forced && choice.kernel;
     if (choice.kernel) continue;
     reasons += (reasons.empty() ? "no candidate for " : "; no candidate for ") + std::string(to_string(pass)) + " of " +

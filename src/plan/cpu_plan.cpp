@@ -13,10 +13,10 @@ class CpuPlan final : public EnginePlan {
   using EnginePlan::EnginePlan;
 
   Status choose(const std::string& only) {
-    const auto request = [this](Pass pass, bool forced) {
-      return Request{problem_, geometry_, pass, epilogue_of(pass), forced};
+    const auto fill = [this](Pass pass, const std::string& name, Choice<PassKernel>& choice) {
+      walk(cpu::candidates(pass), name, Request{problem_, geometry_, pass, epilogue_of(pass), !name.empty()}, choice);
     };
-    return upconv::choose(problem_, only, cpu::candidates, request, choices_);
+    return upconv::choose(problem_, only, cpu::candidates, fill, choices_);
   }
 
   std::size_t workspace_bytes(Pass pass, int workers) const override {

@@ -1,6 +1,8 @@
 // A plan on the CUDA engine. Choosing needs no GPU and compiles nothing; the first run of a pass compiles its kernels.
+//
+// Where the residues of a stride can be channels of another problem on the same tensors (residues_form.hpp), the
+// candidates are asked about both; what is chosen for that one is named "cuda_tiles+residues" (way.hpp).
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <optional>
 
@@ -8,7 +10,9 @@
 #include "jit/image.hpp"
 #include "plan/cuda_choice.hpp"
 #include "plan/engine_plan.hpp"
+#include "plan/residues_form.hpp"
 #include "plan/tuned.hpp"
+#include "plan/way.hpp"
 
 namespace upconv {
 namespace {
@@ -41,43 +45,54 @@ double floor_seconds(const Problem& problem, Pass pass, const CudaTarget& target
 class CudaPlan final : public EnginePlan {
  public:
   CudaPlan(const Problem& problem, const Epilogue& epilogue, const CudaTarget& target)
-      : EnginePlan(problem, epilogue), target_(target) {}
+      : EnginePlan(problem, epilogue), target_(target), residues_(problem) {}
 
-  /// `only`: a candidate's name, "name:n" for its n-th tile, or empty; then what `tuned` knows has precedence.
+  /// `only`: a way (way.hpp), or empty; then what `tuned` knows has precedence.
   Status choose(const std::string& only, const TunedChoices& tuned) {
-    const auto asked = parse(only);
+    const auto asked = parse_way(only);
     if (!asked) return invalid_argument("plan: '" + only + "' is no candidate and no tile of one");
-    const auto request = [&](Pass pass, bool forced) { return ask(pass, forced, forced ? asked->variant : 0); };
-    if (Status s = upconv::choose(problem_, asked->name, cuda::candidates, request, choices_, true); !s.ok()) return s;
+    const auto fill = [&](Pass pass, const std::string& name, Choice<cuda::PassKernel>& choice) {
+      if (name.empty())
+        walk_forms(pass, choice);
+      else
+        walk_forced(pass, *asked, choice);
+    };
+    if (Status s = upconv::choose(problem_, asked->candidate, cuda::candidates, fill, choices_, true); !s.ok())
+      return s;
     if (only.empty() && target_.device >= 0)
       for (Pass pass : passes) take_tuned(pass, tuned);
     return {};
   }
 
   std::vector<std::string> alternatives(Pass pass) const override {
-    struct Way {
+    struct Predicted {
       std::string name;
       double seconds;
     };
-    std::vector<Way> ways;
+    std::vector<Predicted> ways;
     double best = 1e30;
-    for (const cuda::Candidate& c : cuda::candidates(pass))
-      for (int variant = 0; variant < c.variants; ++variant) {
-        // Families without a cost model decline what another runs faster; the others are compared by their predictions.
-        const auto made = c.make(ask(pass, c.variants > 1, variant));
-        if (!made.ok()) break;
-        const double seconds = (*made)->predicted_seconds();
-        best = seconds > 0.0 ? std::min(best, seconds) : best;
-        ways.push_back(
-            {variant == 0 ? std::string(c.name) : std::string(c.name) + ":" + std::to_string(variant), seconds});
-      }
-    // The last candidate takes any problem, slowly: it is worth a measurement only where nothing else is there.
     const std::string last(cuda::candidates(pass).back().name);
-    std::erase_if(ways, [&](const Way& w) {
+    for (const bool residues : {false, true}) {
+      if (residues && !covered(pass).ok()) continue;
+      for (const cuda::Candidate& c : cuda::candidates(pass))
+        for (int variant = 0; variant < c.variants; ++variant) {
+          if (residues && c.name == last) break;
+          // Families without a cost model decline what another runs faster; the others are compared by their
+          // predictions.
+          const Way way{std::string(c.name), residues, variant};
+          const auto made = c.make(ask(pass, way, c.variants > 1));
+          if (!made.ok()) break;
+          const double seconds = (*made)->predicted_seconds();
+          best = seconds > 0.0 ? std::min(best, seconds) : best;
+          ways.push_back({way.name(), seconds});
+        }
+    }
+    // The last candidate takes any problem, slowly: it is worth a measurement only where nothing else is there.
+    std::erase_if(ways, [&](const Predicted& w) {
       return (w.name == last && ways.size() > 1 && choices_[index_of(pass)].name != last) || w.seconds > 2.5 * best;
     });
     std::vector<std::string> names;
-    for (const Way& w : ways)
+    for (const Predicted& w : ways)
       if (w.name == walked(pass))
         names.insert(names.begin(), w.name);
       else
@@ -131,6 +146,7 @@ class CudaPlan final : public EnginePlan {
         continue;
       }
       s += "  " + std::string(to_string(pass)) + ": " + c.name + ", " + c.kernel->detail();
+      if (parse_way(c.name)->residues) s += ", as \"" + to_string(residues_.problem()) + "\"";
       if (!walked_[index_of(pass)].empty()) s += ", by tuning instead of " + walked_[index_of(pass)];
       std::snprintf(figures, sizeof figures, " (floor %.1f us, %.2f MB moved at least, workspace %.2f MB",
                     floor_seconds(problem_, pass, target_) * 1e6, min_bytes(problem_, pass) * 1e-6,
@@ -148,23 +164,29 @@ class CudaPlan final : public EnginePlan {
   }
 
  private:
-  struct Asked {
-    std::string name;
-    int variant = 0;
-  };
-  static std::optional<Asked> parse(const std::string& only) {
-    const std::size_t colon = only.find(':');
-    if (colon == 0) return {};
-    if (colon == std::string::npos) return Asked{only, 0};
-    int variant = 0;
-    const char *begin = only.data() + colon + 1, *end = only.data() + only.size();
-    const auto [stop, error] = std::from_chars(begin, end, variant);
-    if (error != std::errc{} || stop != end || variant < 0) return {};
-    return Asked{only.substr(0, colon), variant};
+  /// What a way's candidate is asked; of residues as channels only where they are covered().
+  [[nodiscard]] cuda::Request ask(Pass pass, const Way& way, bool forced) const {
+    const Problem& problem = way.residues ? residues_.problem() : problem_;
+    const Geometry& geometry = way.residues ? residues_.geometry() : geometry_;
+    return {{problem, geometry, pass, epilogue_of(pass), forced}, target_, way.variant};
+  }
+  [[nodiscard]] Status covered(Pass pass) const { return residues_.covers(pass, epilogue_of(pass)); }
+
+  /// Chooses among all candidates: for the problem as it is, or with residues as channels where that is known to be
+  /// faster.
+  void walk_forms(Pass pass, Choice<cuda::PassKernel>& choice) const {
+    walk(cuda::candidates(pass), {}, ask(pass, {}, false), choice);
+    if (!covered(pass).ok()) return;
+    Choice<cuda::PassKernel> other;
+    walk(cuda::candidates(pass), {}, ask(pass, {.candidate = {}, .residues = true}, false), other, residues_suffix);
+    if (other.kernel->predicted_seconds() > 0.0) keep_faster(choice, other.name, std::move(other.kernel));
   }
 
-  [[nodiscard]] cuda::Request ask(Pass pass, bool forced, int variant) const {
-    return {{problem_, geometry_, pass, epilogue_of(pass), forced}, target_, variant};
+  void walk_forced(Pass pass, const Way& way, Choice<cuda::PassKernel>& choice) const {
+    if (Status s = way.residues ? covered(pass) : Status{}; !s.ok())
+      choice.declined.push_back({way.family(), s.message()});
+    else
+      walk(cuda::candidates(pass), way.candidate, ask(pass, way, true), choice, way.residues ? residues_suffix : "");
   }
 
   /// What the walk over the candidates chose, tuned or not.
@@ -176,15 +198,15 @@ class CudaPlan final : public EnginePlan {
   /// Replaces the walk's choice by the tuned one where the same tile can still be made.
   void take_tuned(Pass pass, const TunedChoices& tuned) {
     const auto known = tuned.find(target_, problem_, pass, epilogue_of(pass));
-    const auto asked = known ? parse(known->alternative) : std::nullopt;
-    if (!asked) return;
+    const auto asked = known ? parse_way(known->alternative) : std::nullopt;
+    if (!asked || (asked->residues && !covered(pass).ok())) return;
     for (const cuda::Candidate& c : cuda::candidates(pass)) {
-      if (c.name != asked->name) continue;
-      auto made = c.make(ask(pass, true, asked->variant));
+      if (c.name != asked->candidate) continue;
+      auto made = c.make(ask(pass, *asked, true));
       if (!made.ok() || (*made)->detail() != known->detail) return;
       auto& choice = choices_[index_of(pass)];
       walked_[index_of(pass)] = choice.name;
-      choice.name = c.name;
+      choice.name = asked->family();
       choice.kernel = std::move(made).value();
     }
   }
@@ -221,6 +243,7 @@ class CudaPlan final : public EnginePlan {
   }
 
   const CudaTarget& target_;
+  const ResiduesForm residues_;
   Choices<cuda::PassKernel> choices_;
   std::array<std::string, passes.size()> walked_;  ///< Where tuning decided: what the walk had chosen.
 };

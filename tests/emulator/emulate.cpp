@@ -18,6 +18,8 @@
 #include "emulator/draw.hpp"
 #include "ops/generate.hpp"
 #include "plan/choose.hpp"
+#include "plan/way.hpp"
+#include "problem/residues_as_channels.hpp"
 
 namespace {
 
@@ -33,7 +35,8 @@ constexpr const char* usage = R"(usage: emulate [options]
   --epilogue N       the activations that N draws (default 0: none)
   --operands         operand tensors of every spread are added to y
   --not-finite       one element of x and one of dy is inf: it must reach what uses it, and nothing else
-  --candidate NAME   only this one; cuda_tiles:3 is its third tile after the one that the cost model prefers
+  --candidate NAME   only this one; cuda_tiles:3 is its third tile after the one that the cost model prefers,
+                     cuda_tiles+residues the same kernel with the residues of the stride as channels
   --pass NAME        only forward, backward_input, backward_weight or backward_bias
   --device NAME      sm_90 (default) or sm_80
   --processors N     multiprocessors of the device (default: those of an H200 or an A100; random runs draw it)
@@ -141,21 +144,27 @@ struct Counts {
   std::map<std::string, long long> by;  ///< Runs by candidate and pass.
 };
 
-/// The candidates that a case asks for; of families with several tiles also one that the cost model would not take.
+/// The ways that a case asks for: of families with several tiles also one that the cost model would not take, and of
+/// all the problem that has residues as channels where there is one.
 std::vector<std::string> names_for(const Case& c, Pass pass) {
-  const std::string family = c.candidate.substr(0, c.candidate.find(':'));
+  const auto asked = parse_way(c.candidate);
+  if (!asked) return {c.candidate};  // the plan says what is wrong with it
   std::vector<std::string> names;
   for (const auto& candidate : cuda::candidates(pass)) {
-    const std::string name(candidate.name);
-    if (!family.empty() && name != family) continue;
-    if (family != c.candidate) {
+    if (!asked->candidate.empty() && candidate.name != asked->candidate) continue;
+    if (asked->residues || asked->variant > 0) {
       names.push_back(c.candidate);
       continue;
     }
-    names.push_back(name);
-    if (c.variants && candidate.variants > 1) {
-      Random random(c.seed);
-      names.push_back(name + ":" + std::to_string(random.between(1, random.one_in(2) ? 3 : candidate.variants - 1)));
+    Way way{std::string(candidate.name)};
+    for (const bool residues : {false, true}) {
+      if (residues && (!asked->candidate.empty() || !residues_as_channels(c.problem))) continue;
+      way.residues = residues, way.variant = 0;
+      names.push_back(way.name());
+      if (!c.variants || candidate.variants == 1) continue;
+      Random random(c.seed + residues);
+      way.variant = static_cast<int>(random.between(1, random.one_in(2) ? 3 : candidate.variants - 1));
+      names.push_back(way.name());
     }
   }
   return names;

@@ -168,6 +168,11 @@ def share_of_tiled(turn: int, of: int = 2) -> Pick:
     )
 
 
+def residues(names: Sequence[str]) -> Sequence[str]:
+    """All, about the problem that has the residues of the stride as channels."""
+    return [f"{name}+residues" for name in names]
+
+
 class Declined(Exception):
     """The candidate does not take this problem; the message says why."""
 

@@ -13,6 +13,7 @@
 
 #include "cuda/candidates.hpp"
 #include "plan/choose.hpp"
+#include "plan/way.hpp"
 #include "upconv/plan.hpp"
 
 namespace {
@@ -54,6 +55,8 @@ constexpr const char* lines[] = {
     "1d n1 c64 o32 i33 k16 s8 p4 b bf16",
     "1d n1 c24 o12 i70 k20 s10 p5 f32",
     "1d n2 c6 o1 i40 k64 s16 f32",
+    "1d n2 c24 o1 i20 k32 s8 p8 tf32",
+    "1d n2 c24 o1 i21 k32 s8 b bf16",
     "1d n1 c2 o2 i3 k130 s65 p32 f32",
     "1d n3 c16 o16 i65 k3 p1 f16",
     "1d n1 c5 o9 i19 k3 s5 p2 op4 d2 b bf16x3",
@@ -243,15 +246,17 @@ int main(int argc, char** argv) {
     Trial trial(g, *p);
     for (Pass pass : passes) {
       const auto wanted = trial.on_cpu(pass);
-      for (const cuda::Candidate& c : cuda::candidates(pass)) {
-        const int result = trial.on_gpu(pass, std::string(c.name), wanted);
-        ran += result != 0;
-        if (result < 0) {
-          ++wrong;
-          std::printf("WRONG %s of \"%s\" by %s\n", std::string(to_string(pass)).c_str(), to_string(*p).c_str(),
-                      std::string(c.name).c_str());
+      for (const cuda::Candidate& c : cuda::candidates(pass))
+        for (const bool residues : {false, true}) {
+          const std::string name = Way{std::string(c.name), residues}.name();
+          const int result = trial.on_gpu(pass, name, wanted);
+          ran += result != 0;
+          if (result < 0) {
+            ++wrong;
+            std::printf("WRONG %s of \"%s\" by %s\n", std::string(to_string(pass)).c_str(), to_string(*p).c_str(),
+                        name.c_str());
+          }
         }
-      }
     }
   }
   std::printf("%d runs, %d wrong\n", ran, wrong);

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import gpu_tally
 import pytest
-from gpu_cases import FORMATS, ROOT, Case, Judge, case, every, none, share, share_of_tiled
+from gpu_cases import FORMATS, ROOT, Case, Judge, case, every, none, residues, share, share_of_tiled
 
 from upconv.cli.shapes import read_shapes
 
@@ -236,3 +236,22 @@ def test_batches(batch):
             forced=share_of_tiled(round(math.log2(batch)) + i, 3)
         )
     gpu_tally.count("batches", 3, ran)
+
+
+RESIDUES = (
+    "1d n2 c24 o1 i{} k32 s8 p8",
+    "1d n1 c33 o1 i{} k64 s16 b xl",
+    "1d n2 c130 o1 i{} k512 s128",
+)
+
+
+@pytest.mark.parametrize("dtype,precision", FORMATS[:5], ids=["-".join(f) for f in FORMATS[:5]])
+@pytest.mark.parametrize("line", RESIDUES)
+def test_residues_of_a_stride_as_channels(line, dtype, precision):
+    """One output channel, kernel and padding multiples of a long stride: by the list's own choice, and by every
+    candidate about the problem that has the residues as channels."""
+    ran = 0
+    for length in (20, 67):
+        ran += Judge(case(line.format(length), dtype, precision), ("normal", "integers")[length % 2], seed=length,
+                     offset=length % 3).check_all(forced=residues)  # fmt: skip
+    gpu_tally.count("residues as channels", 2, ran)

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <thread>
 
@@ -123,6 +124,30 @@ TEST(Tuned, APlanTakesTheChoiceWhileTheKernelIsTheSame) {
   EXPECT_EQ(plan()->detail(Pass::forward), before->detail(Pass::forward));
   ASSERT_TRUE(user_tuned_choices().remember(target, problem, Pass::forward, {}, {"cuda_tiles:999", detail}).ok());
   EXPECT_EQ(plan()->detail(Pass::forward), before->detail(Pass::forward));
+  user_tuned_choices().forget();
+}
+
+TEST(Tuned, AChoiceMayHaveResiduesAsChannels) {
+  UPCONV_NEEDS_FAKE_DRIVER();
+  const Problem stft = *parse_problem("1d n1 c1026 o1 i224 k1024 s256 f32 tf32");
+  const auto plan = [&](const std::string& only = {}) { return *Plan::create(stft, Device::cuda(0), {}, only); };
+  constexpr Pass dw = Pass::backward_weight;
+  const CudaTarget& target = **cuda_target(0);
+  const auto before = plan();
+  const auto names = before->alternatives(dw);
+  const auto of = [](const std::string& name) { return name.substr(0, name.find(':')); };
+  const auto other = std::find_if(names.begin() + 1, names.end(),
+                                  [](const std::string& n) { return n.find("+residues:") != std::string::npos; });
+  ASSERT_NE(other, names.end());
+  const std::string detail = plan(*other)->detail(dw);
+  ASSERT_NE(detail, before->detail(dw));
+  ASSERT_TRUE(user_tuned_choices().remember(target, stft, dw, {}, {*other, detail}).ok());
+  EXPECT_EQ(plan()->detail(dw), detail);
+  EXPECT_EQ(plan()->candidate(dw), of(*other));
+  EXPECT_EQ(plan()->alternatives(dw), names);
+  // The same name without the suffix is another way, which makes no such kernel.
+  ASSERT_TRUE(user_tuned_choices().remember(target, stft, dw, {}, {other->substr(0, other->find('+')), detail}).ok());
+  EXPECT_EQ(plan()->detail(dw), before->detail(dw));
   user_tuned_choices().forget();
 }
 

@@ -219,7 +219,7 @@ def explained(problem: Problem, layout: str) -> str:
 
 def plan_facts(text: str) -> dict[str, tuple[str, float]]:
     """Kernel and workspace (MB, one worker) of each pass, read from explain()."""
-    found = re.findall(r"^\s+(\w+): ([\w.-]+),?.*?workspace ([\d.]+) MB", text, re.M)
+    found = re.findall(r"^\s+(\w+): ([\w.+-]+),?.*?workspace ([\d.]+) MB", text, re.M)
     return {name: (kernel, float(workspace)) for name, kernel, workspace in found}
 
 
