@@ -1,7 +1,6 @@
 // See calibration.hpp.
 #include "cuda/calibration.hpp"
 
-#include <cstdint>
 #include <numeric>
 
 namespace upconv::cuda {
@@ -32,8 +31,11 @@ constexpr Fit fits[] = {
     {"cuda_tiles", Pass::forward, Kind::any, 6e-6, 1.20},
     {"cuda_tiles", Pass::backward_input, Kind::half, 6e-6, 0.90},
     {"cuda_tiles", Pass::backward_input, Kind::any, 4e-6, 1.00},
-    {"cuda_weight_mma", Pass::backward_weight, Kind::half, 3e-6, 1.05},
-    {"cuda_weight_mma", Pass::backward_weight, Kind::any, 5e-6, 1.20},
+    {"cuda_positions_weight", Pass::backward_weight, Kind::any, 0.0, 1.40},
+    {"cuda_weight_mma", Pass::backward_weight, Kind::half, 3e-6, 1.65},
+    {"cuda_weight_mma", Pass::backward_weight, Kind::any, 4.6e-6, 1.11},
+    {"cuda_weight_wgmma", Pass::backward_weight, Kind::half, 0.0, 1.00},
+    {"cuda_weight_wgmma", Pass::backward_weight, Kind::any, 3e-6, 0.90},
 };
 
 Kind kind_of(const Problem& p) {
@@ -45,10 +47,6 @@ Kind kind_of(const Problem& p) {
 
 double calibrated(std::string_view family, const Problem& problem, Pass pass, double seconds) {
   const Kind kind = kind_of(problem);
-  // Long rows of an odd number of 16-bit elements: cuda_columns shifts words, which has not been timed.
-  const std::int64_t row = problem.input[static_cast<std::size_t>(problem.rank) - 1];
-  if (kind == Kind::half && pass == Pass::forward && row % 2 == 1 && row >= 64 && family == "cuda_columns")
-    seconds *= 1.2;
   // Where no tap of dx reads some of dy (a stride and its dilation have a factor in common, or the kernel is smaller
   // than the stride), cuda_boxes brings it all the same. Its predictions for L1/75, L1/79 and L1/81 are right within a
   // fifth; the others' are too high by 1.35 to 1.7.

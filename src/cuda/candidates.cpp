@@ -15,7 +15,7 @@ std::span<const Candidate> candidates(Pass pass) {
       {{"cuda_direct", make_direct}},
   };
   static const Candidate input[] = {
-      {{"cuda_positions", make_positions}},
+      {{"cuda_positions", make_positions}, 1, true},
       {{"cuda_boxes", make_boxes}, most_variants},
       {{"cuda_input_wgmma", make_input_wgmma}, most_variants},
       {{"cuda_tiles", make_tiles}, most_variants},
@@ -23,7 +23,7 @@ std::span<const Candidate> candidates(Pass pass) {
       {{"cuda_direct", make_direct}},
   };
   static const Candidate weight[] = {
-      {{"cuda_positions_weight", make_positions_weight}},
+      {{"cuda_positions_weight", make_positions_weight}, 1, true},
       {{"cuda_weight_wgmma", make_weight_wgmma}, most_variants},
       {{"cuda_weight_mma", make_weight_mma}, most_variants},
       {{"cuda_direct", make_direct}},

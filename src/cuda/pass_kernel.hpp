@@ -43,7 +43,8 @@ class PassKernel {
 inline Status no_variant(int variant) { return unsupported("there is no tile number " + std::to_string(variant)); }
 
 struct Candidate : CandidateOf<PassKernel, Request> {
-  int variants = 1;  ///< The most tiles that the family offers for one pass.
+  int variants = 1;       ///< The most tiles that the family offers for one pass.
+  bool compared = false;  ///< Its prediction stands beside those of families with several tiles.
 };
 
 }  // namespace upconv::cuda

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <string>
 
+#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/ordered_sum.hpp"
 
@@ -49,7 +50,9 @@ class PositionsWeight final : public PassKernel {
     return text;
   }
   [[nodiscard]] std::vector<const jit::Kernel*> kernels() const override { return {kernel_.get(), &sum_.kernel()}; }
-  [[nodiscard]] double predicted_seconds() const override { return seconds_; }
+  [[nodiscard]] double predicted_seconds() const override {
+    return calibrated("cuda_positions_weight", p_, Pass::backward_weight, seconds_);
+  }
 
  private:
   void consider(Tile t);

@@ -2,6 +2,7 @@
 // launches.
 #include <cstdio>
 
+#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/weight_wgmma_tile.hpp"
 #include "cuda/wgmma_text.hpp"
@@ -33,7 +34,8 @@ class WeightWgmma final : public PassKernel {
         fixed_(weight_fixed(shape, tile, request.target)),
         launch_(launch::launch_of(fixed_, sizes_of(request.geometry), request.target.processors)),
         products_({"weight_wgmma.cuh", "weight_wgmma", preamble(request, shape, tile)}, unsigned(fixed_.shared_bytes)),
-        sum_(weight_sum_program(request.problem, fixed_)) {}
+        sum_(weight_sum_program(request.problem, fixed_)),
+        predicted_(calibrated("cuda_weight_wgmma", request.problem, request.pass, tile.seconds)) {}
 
   std::size_t workspace_bytes() const override { return std::size_t(launch_.workspace_bytes); }
 
@@ -61,7 +63,7 @@ class WeightWgmma final : public PassKernel {
     if (tile_.splits > 1) return {&products_, &sum_};
     return {&products_};
   }
-  double predicted_seconds() const override { return tile_.seconds; }
+  double predicted_seconds() const override { return predicted_; }
 
  private:
   WgmmaWeightTile tile_;
@@ -69,6 +71,7 @@ class WeightWgmma final : public PassKernel {
   launch::WeightWgmmaFixed fixed_;
   launch::WeightMmaLaunch launch_;
   jit::Kernel products_, sum_;
+  double predicted_;
 };
 
 }  // namespace

@@ -79,8 +79,10 @@ struct Search {
     const double bytes = eb * (n * t.positions() * (1 + 77 / std::max(row_x, 32.0)) +
                                t.co * y_elements * (1 + 77 / std::max(row_y, 32.0)));
     const double brought = t.apart() ? std::max(bringing, finishing) : bringing + finishing;
-    const double moving = bytes / 29.7, longest = std::max({products, brought, moving});
-    return longest + 0.225 * (products + brought + moving - longest) + (t.stages == 2 ? 600.0 : 0.0);
+    // All stages but the one that is multiplied are on their way at once, each for as long as memory takes to answer.
+    const double moving = bytes / 29.7, waiting = (moving + 1600.0) / (t.stages - 1);
+    const double longest = std::max({products, brought, moving, waiting});
+    return longest + 0.225 * (products + brought + moving - std::min(longest, products + brought + moving));
   }
 
   void finish(WgmmaWeightTile& t) const {

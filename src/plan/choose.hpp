@@ -39,7 +39,7 @@ using Choices = std::array<Choice<Kernel>, passes.size()>;
 template <class Candidate>
 bool is_compared(const Candidate& c) {
   if constexpr (requires { c.variants; })
-    return c.variants > 1;
+    return c.variants > 1 || c.compared;
   else
     return false;
 }
