@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_45fa68272779"
+NAME = "upconv_2b408d36202a"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1710,6 +1710,10 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
     asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(inside ? bytes : 0),
                  "n"(bytes)
                  : "memory");
+}
+/// The first `count` of 4 bytes, then zeros; with count 0 nothing is read.
+__device__ __forceinline__ void copy_word_async(u32 to, const void* from, int count) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(count) : "memory");
 }
 /// Where `wanted`: 16 bytes from memory, or zeros.
 __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* from, bool inside) {

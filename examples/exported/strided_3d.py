@@ -21,13 +21,13 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, forward, bf16x3        sm_90: cuda_boxes
     conv, forward, ieee          sm_90: cuda_positions
     conv, input gradient, tf32   other: cuda_gather_mma
-    conv, input gradient, ieee   other: cuda_positions
+    conv, input gradient, ieee   other: cuda_gather_mma
     conv, input gradient, tf32   sm_90: cuda_boxes
     conv, input gradient, ieee   sm_90: cuda_positions
-    conv, weight gradient, tf32  other: cuda_positions_weight
-    conv, weight gradient, ieee  other: cuda_positions_weight
-    conv, weight gradient, tf32  sm_90: cuda_positions_weight
-    conv, weight gradient, ieee  sm_90: cuda_positions_weight
+    conv, weight gradient, tf32  other: cuda_weight_mma
+    conv, weight gradient, ieee  other: cuda_weight_mma
+    conv, weight gradient, tf32  sm_90: cuda_weight_mma
+    conv, weight gradient, ieee  sm_90: cuda_weight_mma
 """
 
 import math
@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_e2c16ee386cd"
+NAME = "upconv_9badadcfbd6c"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2221,6 +2221,10 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
                  "n"(bytes)
                  : "memory");
 }
+/// The first `count` of 4 bytes, then zeros; with count 0 nothing is read.
+__device__ __forceinline__ void copy_word_async(u32 to, const void* from, int count) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(count) : "memory");
+}
 /// Where `wanted`: 16 bytes from memory, or zeros.
 __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* from, bool inside) {
   asm volatile(
@@ -3702,267 +3706,824 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
 
 }  // namespace upconv
 """,
-    "arguments/positions_weight.cuh": r"""// What a launch of positions_weight.cuh passes by value. launch/positions_weight.hpp fills it.
+    "mma/weight_atoms.cuh": r"""// The warp's matrix product for dw, 16 input channels x 8 output channels, and what each precision makes of a word.
+// Fragments hold 32-bit words: one fp32 position, or two neighbouring 16-bit ones. Lane = 4 * row + column:
+// `first` starts a chain of products at zero. a[0..3] = (row, column), (row + 8, column), (row, column + 4), (row + 8,
+// column + 4), b[0..1] = k column, column + 4.
 #pragma once
 
-namespace upconv::arguments {
-
-struct PositionsWeight {
-  int in_d, in_h, in_w;
-  int out_d, out_h, out_w;
-  int rows;       ///< blocks of UH input rows in a plane
-  int positions;  ///< threads' worth of work in a sample
-  int total;      ///< positions times batch
-  int splits;     ///< blocks that share the positions
-  int groups;
-  long long elements;  ///< of dw
-};
-
-}  // namespace upconv::arguments
-""",
-    "positions_weight.cuh": r"""// cuda_positions_weight: dw of problems with few channels a group, by fp32 multiply-adds at memory speed.
-//
-//   dw[ci, co, t] = sum over n and i of x[n, ci, i] * dy[n, co, S*i + D*t - P]
-//
-// A thread holds the sums of CIT x COT channels and of RD x RH rows of taps, and walks over input positions: UH rows of
-// one column at a time, whose windows of dy overlap. Lanes lie along the line, or along the groups (channels last with
-// one or few channels a group). Blocks share the positions: `splits` blocks each write their sums to
-// parts[split][element of dw], which ordered_sum adds up in order. Nothing is multiplied outside the tensors: an
-// infinite x never meets a missing dy. Floor: x and dy once through memory.
-#include "arguments/positions_weight.cuh"
 #include "types.cuh"
 
 namespace upconv {
 
-template <int dtype>
-struct ElementOf {
-  typedef float T;
-};
-template <>
-struct ElementOf<1> {
-  typedef f16 T;
-};
-template <>
-struct ElementOf<2> {
-  typedef bf16 T;
-};
-typedef ElementOf<config::DTYPE>::T Element;
-
-/// Loads without a branch, so that many are in flight: zero where `ok` is zero.
-__device__ __forceinline__ float load(const float* at, u32 ok) {
-  float r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.nc.f32 %0, [%1];\n}"
-      : "=f"(r)
-      : "l"(at), "r"(ok));
+/// Two words in neighbouring registers, as the matrix instructions want their operands.
+typedef unsigned long long Pair;
+__device__ __forceinline__ Pair pair_of(u32 first, u32 second) {
+  Pair r;
+  asm("mov.b64 %0, {%1, %2};" : "=l"(r) : "r"(first), "r"(second));
   return r;
 }
-__device__ __forceinline__ u16 load_bits(const void* at, u32 ok) {
-  u16 r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.nc.b16 %0, [%1];\n}"
-      : "=h"(r)
-      : "l"(at), "r"(ok));
+
+__device__ __forceinline__ void mma_tf32(float (&c)[4], const u32 (&a)[4], Pair b, bool first) {
+  const float c0 = first ? 0.0f : c[0], c1 = first ? 0.0f : c[1], c2 = first ? 0.0f : c[2], c3 = first ? 0.0f : c[3];
+  asm("{.reg .b32 b0, b1;\n"
+      "mov.b64 {b0, b1}, %8;\n"
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {b0,b1}, {%9,%10,%11,%12};}"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+__device__ __forceinline__ void mma_bf16(float (&c)[4], const u32 (&a)[4], Pair b, bool first) {
+  const float c0 = first ? 0.0f : c[0], c1 = first ? 0.0f : c[1], c2 = first ? 0.0f : c[2], c3 = first ? 0.0f : c[3];
+  asm("{.reg .b32 b0, b1;\n"
+      "mov.b64 {b0, b1}, %8;\n"
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {b0,b1}, {%9,%10,%11,%12};}"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+__device__ __forceinline__ void mma_f16(float (&c)[4], const u32 (&a)[4], Pair b, bool first) {
+  const float c0 = first ? 0.0f : c[0], c1 = first ? 0.0f : c[1], c2 = first ? 0.0f : c[2], c3 = first ? 0.0f : c[3];
+  asm("{.reg .b32 b0, b1;\n"
+      "mov.b64 {b0, b1}, %8;\n"
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {b0,b1}, {%9,%10,%11,%12};}"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+
+/// Nearest TF32, ties to even; NaN stays NaN.
+__device__ __forceinline__ u32 round_tf32(u32 v) {
+#if __CUDA_ARCH__ >= 900
+  u32 r;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(v)));
+  return r;
+#else
+  return (v & 0x7fffffffu) > 0x7f800000u ? v : (v + 0xfffu + ((v >> 13) & 1u)) & ~0x1fffu;
+#endif
+}
+
+/// Two floats as a pair of bf16, the first in the low half.
+__device__ __forceinline__ u32 pack_bf16(float first, float second) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
   return r;
 }
-__device__ __forceinline__ float load(const f16* at, u32 ok) {
-  f16 r;
-  r.bits = load_bits(at, ok);
-  return to_float(r);
-}
-__device__ __forceinline__ float load(const bf16* at, u32 ok) {
-  return __uint_as_float(static_cast<u32>(load_bits(at, ok)) << 16);
+/// What pack_bf16 lost of the same two floats, again as a pair.
+__device__ __forceinline__ u32 pack_rest(float first, float second, u32 high) {
+  return pack_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u));
 }
 
-typedef arguments::PositionsWeight WeightShape;
-
-using config::CIT;
-using config::COT;
-using config::RD;
-using config::RH;
-using config::THREADS;
-using config::UH;
-constexpr int KW = config::KW;
-constexpr int LANES = config::GROUP_LANES ? 32 : 1;
-constexpr int WH = config::SH * (UH - 1) + config::DH * (RH - 1) + 1;  ///< rows of dy that UH positions touch
-constexpr int SUMS = CIT * COT * RD * RH * KW;
-constexpr int WARPS = THREADS / 32;
-constexpr int CHUNK = 16;  ///< sums that cross the block at a time
-static_assert(RD == 1 || RD == config::KD, "a block has one plane of taps or all");
-static_assert(RH == 1 || RH == config::KH, "a block has one row of taps or all");
-static_assert(KW <= 32, "a row of taps has one bit a column in a mask");
-
-struct Sums {
-  float v[CIT][COT][RD][RH][KW];
-};
-
-/// Whether some position's row of taps reads row h of the window.
-constexpr __device__ bool used(int h) {
-  for (int u = 0; u < UH; ++u) {
-    const int t = h - config::SH * u;
-    if (t >= 0 && t % config::DH == 0 && t / config::DH < RH) return true;
-  }
-  return false;
+/// The sum of two TF32 that is nearest to `v`.
+__device__ __forceinline__ void split_tf32(u32 v, u32& high, u32& rest) {
+  high = round_tf32(v);
+  rest = round_tf32(__float_as_uint(__uint_as_float(v) - __uint_as_float(high)));
 }
 
 }  // namespace upconv
-
-extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
-    upconv_positions_weight(const upconv::Element* __restrict__ x, const upconv::Element* __restrict__ dy,
-                            float* __restrict__ parts, const upconv::WeightShape s) {
-  using namespace upconv;
-  __shared__ float shared[WARPS * CHUNK * LANES];
-  constexpr int CI_TILES = (config::CI + CIT - 1) / CIT, CO_TILES = (config::CO + COT - 1) / COT;
-  constexpr int D_TILES = config::KD / RD, H_TILES = config::KH / RH;
-  const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
-  int block = blockIdx.x;
-  const int co0 = block % CO_TILES * COT;
-  block /= CO_TILES;
-  const int ci0 = block % CI_TILES * CIT;
-  block /= CI_TILES;
-  const int th0 = block % H_TILES * RH;
-  block /= H_TILES;
-  const int td0 = block % D_TILES * RD;
-  block /= D_TILES;
-  const int split = block % s.splits;
-  const int first_group = block / s.splits * LANES;
-  const int group = first_group + (LANES > 1 ? lane : 0);
-  const bool group_ok = group < s.groups;
-
-  const i64 in_volume = static_cast<i64>(s.in_d) * s.in_h * s.in_w;
-  const i64 out_volume = static_cast<i64>(s.out_d) * s.out_h * s.out_w;
-  const i64 x_channel = config::X_CL ? 1 : in_volume, y_channel = config::Y_CL ? 1 : out_volume;
-  const Element* x0 = x + (static_cast<i64>(group) * config::CI + ci0) * x_channel;
-  const Element* y0 = dy + (static_cast<i64>(group) * config::CO + co0) * y_channel;
-  const i64 x_sample = in_volume * (static_cast<i64>(s.groups) * config::CI);
-  const i64 y_sample = out_volume * (static_cast<i64>(s.groups) * config::CO);
-  const int x_row = s.in_w * config::X_COLUMN, y_row = s.out_w * config::Y_COLUMN, y_plane = s.out_h * y_row;
-
-  Sums sums;
-#pragma unroll
-  for (int i = 0; i < SUMS; ++i) (&sums.v[0][0][0][0][0])[i] = 0.0f;
-
-  const int workers = LANES > 1 ? WARPS : THREADS, worker = LANES > 1 ? warp : threadIdx.x;
-#pragma unroll 1
-  for (int index = split * workers + worker; index < s.total; index += s.splits * workers) {
-    const u32 n = static_cast<u32>(index) / static_cast<u32>(s.positions);
-    const u32 rest = index - n * s.positions;
-    const u32 row = rest / static_cast<u32>(s.in_w), iw = rest - row * s.in_w;
-    const u32 id = config::FLAT ? 0 : row / static_cast<u32>(s.rows), ih = (row - id * s.rows) * UH;
-    const int d0 = config::SD * int(id) + config::DD * td0 - config::PD;
-    const int h0 = config::SH * int(ih) + config::DH * th0 - config::PH;
-    const int w0 = config::SW * int(iw) - config::PW;
-    u32 columns = 0;
-#pragma unroll
-    for (int t = 0; t < KW; ++t)
-      if (static_cast<u32>(w0 + config::DW * t) < static_cast<u32>(s.out_w)) columns |= 1u << t;
-    if (!group_ok) columns = 0;
-
-    float xs[CIT][UH];
-    const Element* xp = x0 + n * x_sample + (static_cast<i64>(id * s.in_h + ih) * s.in_w + iw) * config::X_COLUMN;
-#pragma unroll
-    for (int c = 0; c < CIT; ++c)
-#pragma unroll
-      for (int u = 0; u < UH; ++u)
-        xs[c][u] =
-            load(xp + c * x_channel + u * x_row, group_ok && ih + u < static_cast<u32>(s.in_h) && ci0 + c < config::CI);
-    const Element* yp = y0 + n * y_sample + (static_cast<i64>(d0 * s.out_h + h0) * s.out_w + w0) * config::Y_COLUMN;
-#pragma unroll
-    for (int co = 0; co < COT; ++co)
-#pragma unroll
-      for (int td = 0; td < RD; ++td) {
-        const bool plane = static_cast<u32>(d0 + config::DD * td) < static_cast<u32>(s.out_d) && co0 + co < config::CO;
-#pragma unroll
-        for (int h = 0; h < WH; ++h) {
-          if (!used(h)) continue;
-          const u32 row_columns = plane && static_cast<u32>(h0 + h) < static_cast<u32>(s.out_h) ? columns : 0u;
-          float ys[KW];
-#pragma unroll
-          for (int t = 0; t < KW; ++t)
-            ys[t] =
-                load(yp + co * y_channel + config::DD * td * y_plane + h * y_row + config::DW * t * config::Y_COLUMN,
-                     row_columns & (1u << t));
-#pragma unroll
-          for (int u = 0; u < UH; ++u) {
-            const int th = (h - config::SH * u) / config::DH;
-            if (h < config::SH * u || (h - config::SH * u) % config::DH != 0 || th >= RH) continue;
-            const u32 pairs = UH == 1 || ih + u < static_cast<u32>(s.in_h) ? row_columns : 0u;
-#pragma unroll
-            for (int t = 0; t < KW; ++t) {
-              const bool ok = pairs & (1u << t);
-              const float yv = UH == 1 || ok ? ys[t] : 0.0f;
-#pragma unroll
-              for (int c = 0; c < CIT; ++c) sums.v[c][co][td][th][t] += (ok ? xs[c][u] : 0.0f) * yv;
-            }
-          }
-        }
-      }
-  }
-
-  // Across lanes, then across the block's warps, CHUNK sums at a time.
-#pragma unroll
-  for (int first = 0; first < SUMS; first += CHUNK) {
-#pragma unroll
-    for (int a = 0; a < CHUNK; ++a) {
-      if (first + a >= SUMS) continue;
-      float v = (&sums.v[0][0][0][0][0])[first + a];
-      if constexpr (LANES == 1) {
-#pragma unroll
-        for (int step = 16; step >= 1; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
-        if (lane == 0) shared[warp * CHUNK + a] = v;
-      } else {
-        shared[(warp * CHUNK + a) * 32 + lane] = v;
-      }
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < CHUNK * LANES; i += THREADS) {
-      const int a = first + i / LANES, g = first_group + i % LANES;
-      const int t = a % KW, th = a / KW % RH, td = a / KW / RH % RD, co = a / KW / RH / RD % COT,
-                ci = a / KW / RH / RD / COT;
-      if (a < SUMS && g < s.groups && ci0 + ci < config::CI && co0 + co < config::CO) {
-        float v = 0.0f;
-#pragma unroll
-        for (int k = 0; k < WARPS; ++k) v += shared[k * CHUNK * LANES + i];
-        parts[split * s.elements + (static_cast<i64>(g) * config::CI + ci0 + ci) * config::W_CI +
-              (co0 + co) * config::W_CO + (td0 + td) * config::W_TD + (th0 + th) * config::W_TH + t * config::W_TW] = v;
-      }
-    }
-    __syncthreads();
-  }
-}
 """,
-    "ordered_sum.cuh": r"""// The second pass of a split reduction: result[c] = the sum over `rows` rows and `inner` columns of
-// parts[row][c * inner + i], always in the same order. 512 threads: `lanes` (a power of two up to 32)
-// across columns, the rest across rows. With inner = 1 a block takes `lanes` results, else one.
-// Host preamble: Element.
+    "arguments/weight_mma.cuh": r"""// What a launch of weight_mma.cuh passes by value, and most of what one of weight_wgmma.cuh does. launch/weight_mma.hpp
+// fills it.
+#pragma once
+
+#include "arguments/strides.cuh"
+
+namespace upconv::arguments {
+
+struct WeightMma {
+  const char* x;
+  const char* dy;
+  void* out;  ///< dw, or `splits` partial sums of it in fp32.
+  Strides xs, ys;
+  long long boxes, splits;
+  long long dw_size;
+  int in_d, in_h, in_w, out_d, out_h, out_w;
+  int boxes_d, boxes_h, boxes_w;
+  int x_vector, y_vector;  ///< Elements that may be copied at once.
+  int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.
+  int partial;             ///< 1: `out` is the workspace.
+};
+
+}  // namespace upconv::arguments
+""",
+    "mma/weight_box.cuh": r"""// The boxes of positions that the blocks of a dw kernel share, and where its taps put them; of input_wgmma.cuh the
+// boxes are its tiles.
+#pragma once
+
+#include "arguments/weight_mma.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+using namespace config;
+
+typedef arguments::WeightMma WeightParams;
+
+/// A box of positions, counted in boxes. The axis along which neighbours share lines of dy runs fastest.
+/// The blocks of a tile take boxes in turn: they share those lines in the L2, and the slower boxes at the edges.
+struct Box {
+  int n, d, h, w;
+  template <class Params>
+  __device__ void start(i64 index, const Params& p) {
+    const auto take = [&](int size) {
+      const int r = static_cast<int>(index % size);
+      index /= size;
+      return r;
+    };
+    if (walk_depth) d = take(p.boxes_d);
+    h = take(p.boxes_h);
+    w = take(p.boxes_w);
+    if (!walk_depth) d = take(p.boxes_d);
+    n = static_cast<int>(index);
+  }
+  /// The box `step` further on, where both count in the same mixed radix.
+  __device__ void advance(const Box& step, const WeightParams& p) {
+    int carry = 0;
+    const auto add = [&](int& digit, int by, int size) {
+      digit += by + carry;
+      carry = digit >= size;
+      if (carry) digit -= size;
+    };
+    if (walk_depth) add(d, step.d, p.boxes_d);
+    add(h, step.h, p.boxes_h);
+    add(w, step.w, p.boxes_w);
+    if (!walk_depth) add(d, step.d, p.boxes_d);
+    n += step.n + carry;
+  }
+};
+
+/// Where tap 0 of this block puts position 0, per dimension: dilation * first tap - padding.
+struct Shift {
+  int d, h, w;
+};
+
+/// Every position of the box exists and every tap of every position lands inside dy.
+__device__ __forceinline__ bool interior(const Box& b, const Shift& c, const WeightParams& p) {
+  const int d = b.d * BD, h = b.h * BH, w = b.w * BW;
+  return d + BD <= p.in_d && h + BH <= p.in_h && w + BW <= p.in_w && SD * d + c.d >= 0 && SH * h + c.h >= 0 &&
+         SW * w + c.w >= 0 && SD * (d + BD - 1) + c.d + DD * (TD - 1) < p.out_d &&
+         SH * (h + BH - 1) + c.h + DH * (TH - 1) < p.out_h && SW * (w + BW - 1) + c.w + DW * (TW - 1) < p.out_w;
+}
+
+}  // namespace upconv
+""",
+    "mma/weight_element.cuh": r"""// The element type of x, dy and dw, from `config::element`: 0 fp32, 1 fp16, 2 bf16.
 #pragma once
 
 #include "types.cuh"
 
-extern "C" __global__ void __launch_bounds__(512)
-    ordered_sum(const upconv::Number<config::Element>::Sum* __restrict__ parts, config::Element* __restrict__ result,
-                const upconv::i64 count, const upconv::i64 rows, const upconv::i64 inner, const int lanes) {
-  using namespace upconv;
-  typedef Number<config::Element>::Sum Sum;
-  __shared__ Sum sums[512];
-  const int lane = threadIdx.x % lanes, row = threadIdx.x / lanes, row_lanes = 512 / lanes;
-  const i64 width = count * inner;
-  const i64 results = inner == 1 ? lanes : 1;
-  for (i64 first = i64(blockIdx.x) * results; first < count; first += i64(gridDim.x) * results) {
-    Sum sum = 0;
-    const i64 end = inner == 1 ? (first + lanes < count ? first + lanes : count) : (first + 1) * inner;
-    for (i64 c = first * inner + lane; c < end; c += lanes)
-#pragma unroll 8
-      for (i64 r = row; r < rows; r += row_lanes) sum += parts[r * width + c];
-    sums[threadIdx.x] = sum;
-    __syncthreads();
-    for (int half = 256; half >= (inner == 1 ? lanes : 1); half /= 2) {
-      if (int(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-      __syncthreads();
+namespace upconv {
+
+template <int Element>
+struct ElementType {
+  typedef float type;
+};
+template <>
+struct ElementType<1> {
+  typedef f16 type;
+};
+template <>
+struct ElementType<2> {
+  typedef bf16 type;
+};
+typedef ElementType<config::element>::type Element;
+
+}  // namespace upconv
+""",
+    "ptx/weight_words.cuh": r"""// Waiting for copies to shared memory, and words of it. (What starts a copy is in weight_copy.cuh and, for kernels of
+// sm_90a, in warpgroup.cuh.)
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits until at most `Pending` groups of this thread are under way.
+template <int Pending>
+__device__ __forceinline__ void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+__device__ __forceinline__ u16 load_bits16(const char* from) {
+  u16 v;
+  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
+  return v;
+}
+__device__ __forceinline__ void store_bits16(u32 to, u16 v) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory");
+}
+__device__ __forceinline__ void load_quad(u32 (&v)[4], u32 from) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from));
+}
+__device__ __forceinline__ void store_zero_quad(u32 to) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+}
+
+}  // namespace upconv
+""",
+    "mma/weight_stage.cuh": r"""// How the blocks of weight_mma.cuh and weight_wgmma.cuh bring an operand of a box to shared memory. A `Tile` says what:
+//   channels, all_channels    of the block, of the group
+//   lines_d, lines_h, span    lines of the tile, elements that a line of a plane needs; `planes` of them interleave in
+//   W d(), h(), w()             where a line, and a place of a plane, lie from the tile's corner in the tensor
+//   place_bytes(), channel_bytes()   and in shared memory: of a channel's place, and between channels that are a
+//                                    multiple of `even` apart
+//   needed()                  whether a place is read at all
+//   last, most                channels last; most elements that one copy may take
+//   threads, thread(), copy() who copies, and how: a kernel's own asynchronous copy
+#pragma once
+
+#include "arguments/strides.cuh"
+#include "mma/weight_element.cuh"
+#include "ptx/weight_words.cuh"
+
+namespace upconv {
+
+constexpr int element_bytes = config::element == 0 ? 4 : 2;
+typedef arguments::Strides WeightStrides;
+
+/// Channels copied side by side so that few threads idle: `group * spots` is little under a multiple of `threads`.
+__device__ constexpr int best_group(int threads, int channels, int spots, int multiple) {
+  int best = channels;
+  long long best_cost = -1;
+  for (int g = multiple; g <= channels; g += multiple) {
+    if (channels % g != 0) continue;
+    const long long slots = (g * spots + threads - 1) / threads;
+    const long long cost = slots * (channels / g) * 4 + slots * 40;
+    if (best_cost < 0 || cost < best_cost) best = g, best_cost = cost;
+  }
+  return best;
+}
+
+/// The host declines strides of 2^32 elements and more.
+__device__ __forceinline__ i64 times(int a, i64 stride) {
+  return static_cast<i64>(static_cast<unsigned long long>(static_cast<u32>(a)) * static_cast<u32>(stride));
+}
+
+/// Copies one operand of one box, `V` elements at a time. (d, h, w) is the tensor coordinate of the tile's corner.
+template <class Tile, int V>
+__device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel_base, int first_channel,
+                                         const WeightStrides& s, int d0, int h0, int w0, int size_d, int size_h,
+                                         int size_w) {
+  constexpr int columns = Tile::planes * Tile::span / V;
+  constexpr int spots = Tile::lines_d * Tile::lines_h * columns;
+  constexpr int group = best_group(Tile::threads, Tile::channels, spots, Tile::last ? 8 : Tile::even);
+  constexpr int slots = (group * spots + Tile::threads - 1) / Tile::threads, rounds = Tile::channels / group;
+  constexpr int together = slots < 4 ? slots : 4;  // independent slots hide one another's latency
+  const i64 round_bytes = s.c * (group * element_bytes);
+  const char* const corner = tensor + (channel_base + d0 * s.d + h0 * s.h + w0 * s.w) * element_bytes;
+#pragma unroll together
+  for (int k = 0; k < slots; ++k) {
+    const int e = Tile::thread() + k * Tile::threads;
+    if (group * spots % Tile::threads != 0 && e >= group * spots) continue;
+    const int channel = Tile::last ? e % 8 + e / 8 / spots * 8 : e / spots;
+    const int spot = Tile::last ? e / 8 % spots : e % spots;
+    const int column = spot % columns, line = spot / columns;
+    const int line_h = line % Tile::lines_h, line_d = line / Tile::lines_h;
+    const int plane = column % Tile::planes, position = column / Tile::planes * V;
+    if (!Tile::needed(position, plane)) continue;
+    const int d = Tile::d(line_d), h = Tile::h(line_h), w = Tile::w(position, plane);  // from the corner, none negative
+    const bool inside = static_cast<u32>(d0 + d) < static_cast<u32>(size_d) &&
+                        static_cast<u32>(h0 + h) < static_cast<u32>(size_h) &&
+                        static_cast<u32>(w0 + w) < static_cast<u32>(size_w);
+    const i64 distance = times(channel, s.c) + times(d, s.d) + times(h, s.h) + times(w, s.w);
+    const char* from = inside ? corner + distance * element_bytes : tensor;
+    const i64 step = inside ? round_bytes : 0;
+    const u32 slot = to + Tile::place_bytes(channel, line, plane, position);
+    const auto valid = [&](int r) {
+      return inside &&
+             (Tile::all_channels % Tile::channels == 0 || first_channel + channel + r * group < Tile::all_channels);
+    };
+    if constexpr (V * element_bytes >= 4) {
+#pragma unroll
+      for (int r = 0; r < rounds; ++r) {
+        const bool whole = Tile::all_channels % Tile::channels == 0, ok = valid(r);
+        Tile::template copy<V * element_bytes>(slot + Tile::channel_bytes(r * group), whole || ok ? from : tensor, ok);
+        from += step;
+        asm volatile("" : "+l"(from));  // two additions; left alone it becomes a product for each copy
+      }
+    } else {
+      constexpr int batch = rounds < 8 ? rounds : 8;
+#pragma unroll 1
+      for (int r0 = 0; r0 < rounds; r0 += batch) {
+        u16 bits[batch];
+#pragma unroll
+        for (int r = 0; r < batch; ++r) {
+          bits[r] = r0 + r < rounds && valid(r0 + r) ? load_bits16(from) : u16(0);
+          from += step;
+        }
+#pragma unroll
+        for (int r = 0; r < batch; ++r)
+          if (r0 + r < rounds) store_bits16(slot + Tile::channel_bytes((r0 + r) * group), bits[r]);
+      }
     }
-    if (threadIdx.x < results && first + threadIdx.x < count)
-      result[first + threadIdx.x] = from_float<config::Element>(sums[threadIdx.x]);
-    __syncthreads();
   }
 }
+
+template <class Tile, class... Arguments>
+__device__ __forceinline__ void stage(int vector, Arguments... arguments) {
+  if constexpr (!Tile::last && Tile::most > 1) {
+    if (vector >= Tile::most) return stage_by<Tile, Tile::most>(arguments...);
+    if (vector >= 2) return stage_by<Tile, 2>(arguments...);
+  }
+  stage_by<Tile, 1>(arguments...);
+}
+
+}  // namespace upconv
+""",
+    "ptx/weight_copy.cuh": r"""// Copies from global to shared memory that run while the block computes, with zeros in place of what is outside a
+// tensor.
+#pragma once
+
+#include "ptx/weight_words.cuh"
+
+namespace upconv {
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+/// `Bytes` is 4, 8 or 16, and both addresses are multiples of it. Writes zeros where `inside` is false.
+template <int Bytes>
+__device__ __forceinline__ void copy_async(u32 to, const char* from, bool inside) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "cp.async copies 4, 8 or 16 bytes");
+  const int bytes = inside ? Bytes : 0;
+  if constexpr (Bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(to), "l"(from), "r"(bytes), "n"(Bytes)
+                 : "memory");
+}
+
+}  // namespace upconv
+""",
+    "weight_mma.cuh": r"""// dw[ci, co, t] = sum over n, i of x[n, ci, i] * dy[n, co, s*i + d*t - p] on tensor cores (mma.sync, sm_80 and up).
+// Host side: src/cuda/weight_mma.cpp, which writes `namespace config`.
+//
+// A block owns MB input channels x NB output channels x a set of taps and sums over boxes of positions i. Of each box
+// it copies x as [ci][position] and dy as [co][D line][H line][W residue][W place] to shared memory. In D, H and, where
+// IW == 1, in W the outputs of one residue mod the stride lie side by side: tap t at position i is dy's element at i +
+// a constant. Where IW is the stride of W, rows of dy are whole and it is the element at IW*i + a constant. The copies
+// of the next boxes run during the products. M = ci, N = co, K = positions: both operands are read along K, which is
+// how NCHW lies. Lane 4*row + column takes, of each run of 16 words, the 4 of its column: one 16-byte load of x and a
+// window of dy serve 4 K steps for every tap of a row, and a shift along W is another register of the window. Tensor
+// cores truncate as they accumulate, so a chain of products ends after those 4 steps and is added up in fp32 registers.
+// Pairs (position, tap) whose output is cropped meet zeros; a box that holds an infinity or a NaN masks them. Floor:
+// max(bytes of x and dy, 2 * positions * ci * co * taps at the mma.sync rate).
+#include "mma/weight_atoms.cuh"
+#include "mma/weight_box.cuh"
+#include "mma/weight_stage.cuh"
+#include "ptx/weight_copy.cuh"
+
+namespace upconv {
+
+constexpr int threads = 256;
+constexpr int per_word = 4 / element_bytes;
+constexpr int quad = 4 * per_word;  ///< Positions of one 16-byte load.
+constexpr int box_positions = BD * BH * BW;
+constexpr int quad_steps = box_positions / (8 * quad);
+/// x lies in rows of positions, 16 (mod 32) words between channels so that the 16-byte loads of eight lanes meet no
+/// bank twice.
+constexpr int x_pitch = (box_positions / per_word + 15) / 32 * 32 + 16;
+constexpr int x_words = MB * x_pitch;
+constexpr int stage_words = x_words + NB * YP;
+constexpr int taps_of_block = TD * TH * TW;
+constexpr int rows_of_taps = TD * TH;
+static_assert(quad_steps % WK == 0 && quad_steps * 8 * quad == box_positions, "whole K steps for every warp");
+static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * NT * 8, "the warps tile the block");
+
+struct Copier {
+  static constexpr int threads = upconv::threads, even = 1;
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  template <int bytes>
+  __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
+    copy_async<bytes>(to, from, inside);
+  }
+};
+struct XTile : Copier {
+  static constexpr int channels = MB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr bool last = x_last != 0;
+  static constexpr int most = 16 / element_bytes;
+  __device__ static int d(int line) { return line; }
+  __device__ static int h(int line) { return line; }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int, int) { return true; }
+  __device__ static int channel_bytes(int channel) { return channel * x_pitch * 4; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * BW + position) * element_bytes;
+  }
+};
+struct YTile : Copier {
+  static constexpr int channels = NB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = PLANES;
+  static constexpr bool last = y_last != 0;
+  static constexpr int most = SW == IW ? 16 / element_bytes : 1;
+  __device__ static int d(int line) { return SD * line + d_origin(line); }
+  __device__ static int h(int line) { return SH * line + h_origin(line); }
+  __device__ static int w(int position, int plane) { return SW / IW * position + plane_residue(plane); }
+  __device__ static int channel_bytes(int channel) { return channel * YP * 4; }
+  __device__ static int place_bytes(int channel, int line, int plane, int position) {
+    return channel_bytes(channel) + (line * (PLANES * SPAN) + plane * SPAN + position) * element_bytes;
+  }
+  __device__ static bool needed(int position, int plane) { return PLANES == 1 || position < plane_needed(plane); }
+};
+
+typedef float Sums[taps_of_block][NT][MT][4];
+
+constexpr int k_steps = mode == 1 ? 2 : 4;  ///< MMA steps of a quad.
+
+/// The 32-bit word of a window that holds element `at` (and, where a word is a pair, element `at` + IW).
+template <int Words>
+__device__ __forceinline__ u32 window_word(const u32 (&v)[Words], int at) {
+  if (element == 0) return v[at];
+  if (IW == 1) return at % 2 == 0 ? v[at / 2] : __funnelshift_r(v[at / 2], v[at / 2 + 1], 16);
+  const int next = at + IW;
+  return __byte_perm(v[at / 2], v[next / 2], (at % 2 ? 0x32 : 0x10) | (next % 2 ? 0x7600 : 0x5400));
+}
+
+/// Whether this thread's share of a stage holds an infinity or a NaN: words whose exponent is all ones.
+__device__ __forceinline__ bool not_finite(u32 stage) {
+  constexpr u32 exponent = element == 0 ? 0x7f800000u : element == 1 ? 0x7c007c00u : 0x7f807f80u;
+  constexpr u32 one = element == 0 ? 0x00800000u : element == 1 ? 0x04000400u : 0x00800080u;
+  u32 carried = 0;
+#pragma unroll 4
+  for (int i = threadIdx.x * 4; i < stage_words; i += threads * 4) {
+    u32 v[4];
+    load_quad(v, stage + i * 4);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) carried |= (v[j] & exponent) + one;
+  }
+  return (carried & (element == 0 ? 0x80000000u : 0x80008000u)) != 0;
+}
+
+/// Every bit a copy of bit `bit`.
+__device__ __forceinline__ u32 all_or_none(u32 bits, int bit) {
+  return static_cast<u32>(static_cast<int>(bits << (31 - bit)) >> 31);
+}
+
+/// All products of one box into `sums`.
+template <bool Masked>
+__device__ __forceinline__ void multiply(Sums& sums, u32 xs, u32 ys, const Box& box, const Shift& c,
+                                         const WeightParams& p) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+  const int wm = warp % WM, wn = warp / WM % WN, wk = warp / (WM * WN);
+  const u32 xa = xs + ((wm * MT * 16 + row) * x_pitch + column * 4) * 4;
+  const u32 ya = ys + (wn * NT * 8 + row) * YP * 4;
+  constexpr int line_quads = BW / quad, rows_and_planes = rows_of_taps * PLANES;
+  // Fragments are loaded one use ahead: x for the next run of words, dy for the next row of taps.
+  u32 next_a[MT][4][4];  // [tile][fragment register][word]
+  u32 next_b[NT][2][WQ * 4], yq[2];
+  const auto load_a = [&](int q) {
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+      for (int r = 0; r < 4; ++r)
+        load_quad(next_a[m][r], xa + (m * 16 + r % 2 * 8) * x_pitch * 4 + q * 128 + r / 2 * 64);
+  };
+  const auto place_b = [&](int q) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int index = q * 8 + half * 4 + column;
+      const int qw = index % line_quads, line = index / line_quads, lh = line % BH, ld = line / BH;
+      yq[half] = ya + ((ld * LH + lh) * (PLANES * SPAN) + qw * quad * IW) * element_bytes;
+    }
+  };
+  const auto load_b = [&](int row_and_plane) {
+    const int offset = (row_offset(row_and_plane / PLANES) + row_and_plane % PLANES * SPAN) * element_bytes;
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int i = 0; i < WQ; ++i) {
+          u32 v[4];
+          load_quad(v, yq[half] + (n * 8 * YP + i * 4) * 4 + offset);
+#pragma unroll
+          for (int j = 0; j < 4; ++j) next_b[n][half][i * 4 + j] = v[j];
+        }
+  };
+  load_a(wk);
+  place_b(wk);
+  load_b(0);
+#pragma unroll 1
+  for (int q = wk; q < p.quad_steps; q += WK) {
+    const int next_q = q + WK < quad_steps ? q + WK : wk;
+    u32 rows_valid[2], columns_valid[2][(TW * quad + 31) / 32];  // bits: (position, tap) that meet an output
+    if (Masked)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int index = q * 8 + half * 4 + column;
+        const int qw = index % line_quads, line = index / line_quads, lh = line % BH, ld = line / BH;
+        const int d = box.d * BD + ld, h = box.h * BH + lh, w = box.w * BW + qw * quad;
+        rows_valid[half] = 0;
+        if (d < p.in_d && h < p.in_h)
+#pragma unroll
+          for (int r = 0; r < rows_of_taps; ++r)
+            if (static_cast<u32>(SD * d + c.d + DD * (r / TH)) < static_cast<u32>(p.out_d) &&
+                static_cast<u32>(SH * h + c.h + DH * (r % TH)) < static_cast<u32>(p.out_h))
+              rows_valid[half] |= 1u << r;
+#pragma unroll
+        for (int i = 0; i < (TW * quad + 31) / 32; ++i) columns_valid[half][i] = 0;
+#pragma unroll
+        for (int i = 0; i < TW * quad; ++i)
+          if (w + i % quad < p.in_w &&
+              static_cast<u32>(SW * (w + i % quad) + c.w + DW * (i / quad)) < static_cast<u32>(p.out_w))
+            columns_valid[half][i / 32] |= 1u << (i % 32);
+      }
+    u32 a[MT][4][4];  // [tile][word][fragment register]
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        const u32(&v)[4] = next_a[m][r];
+        if (mode == 1) {  // words 0, 1: the high halves of both steps; 2, 3: the rests
+          const float v0 = __uint_as_float(v[0]), v1 = __uint_as_float(v[1]);
+          const float v2 = __uint_as_float(v[2]), v3 = __uint_as_float(v[3]);
+          a[m][0][r] = pack_bf16(v0, v1), a[m][1][r] = pack_bf16(v2, v3);
+          a[m][2][r] = pack_rest(v0, v1, a[m][0][r]), a[m][3][r] = pack_rest(v2, v3, a[m][1][r]);
+        } else {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) a[m][i][r] = mode == 0 ? round_tf32(v[i]) : v[i];
+        }
+      }
+#pragma unroll
+    for (int t_row = 0; t_row < rows_of_taps; ++t_row) {
+#pragma unroll
+      for (int plane = 0; plane < PLANES; ++plane) {
+        float chain[PLANE_TAPS][NT][MT][4];
+        u32 b[NT][2][WQ * 4];
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+#pragma unroll
+          for (int half = 0; half < 2; ++half)
+#pragma unroll
+            for (int i = 0; i < WQ * 4; ++i)
+              b[n][half][i] = mode == 0 ? round_tf32(next_b[n][half][i]) : next_b[n][half][i];
+        const int use = t_row * PLANES + plane;
+        if (use + 1 == rows_and_planes) place_b(next_q);
+        load_b(use + 1 == rows_and_planes ? 0 : use + 1);
+        if (use == 0) load_a(next_q);
+#pragma unroll
+        for (int step = 0; step < k_steps; ++step) {
+#pragma unroll
+          for (int k = 0; k < PLANE_TAPS; ++k) {
+            if (k >= plane_taps(plane)) continue;
+            const int tw = plane_tap(plane, k);
+            u32 keep[2] = {~0u, ~0u};
+            if (Masked)
+#pragma unroll
+              for (int half = 0; half < 2; ++half) {
+                constexpr int positions = mode == 0 || mode == 2 ? 1 : 2;
+                const int bit = tw * quad + step * positions;
+                keep[half] = all_or_none(columns_valid[half][bit / 32], bit % 32);
+                if (positions == 2)
+                  keep[half] = (keep[half] & 0xffffu) |
+                               (all_or_none(columns_valid[half][(bit + 1) / 32], (bit + 1) % 32) & 0xffff0000u);
+                keep[half] &= all_or_none(rows_valid[half], t_row);
+              }
+            const Pair keep_b = pair_of(keep[0], keep[1]);
+            const auto fragment = [&](u32(&to)[4], int m, int word) {
+#pragma unroll
+              for (int r = 0; r < 4; ++r) to[r] = Masked ? a[m][word][r] & keep[r / 2] : a[m][word][r];
+            };
+            const int at = plane_shift(plane, k);
+#pragma unroll
+            for (int n = 0; n < NT; ++n) {
+              Pair high, rest;
+              if (mode == 0 || mode == 3) {
+                const int first = at + IW * (mode == 0 ? step : 2 * step);
+                high = pair_of(window_word(b[n][0], first), window_word(b[n][1], first));
+              } else if (mode == 1) {
+                u32 h[2], r[2];
+#pragma unroll
+                for (int half = 0; half < 2; ++half) {
+                  const float v0 = __uint_as_float(b[n][half][at + IW * 2 * step]);
+                  const float v1 = __uint_as_float(b[n][half][at + IW * (2 * step + 1)]);
+                  h[half] = pack_bf16(v0, v1);
+                  r[half] = pack_rest(v0, v1, h[half]);
+                }
+                high = pair_of(h[0], h[1]), rest = pair_of(r[0], r[1]);
+              } else {
+                u32 h[2], r[2];
+#pragma unroll
+                for (int half = 0; half < 2; ++half) split_tf32(b[n][half][at + IW * step], h[half], r[half]);
+                high = pair_of(h[0], h[1]), rest = pair_of(r[0], r[1]);
+              }
+              if (Masked) {
+                high &= keep_b;
+                if (mode == 1 || mode == 2) rest &= keep_b;
+              }
+#pragma unroll
+              for (int m = 0; m < MT; ++m) {
+                u32 af[4];
+                fragment(af, m, step);
+                if (mode == 0) mma_tf32(chain[k][n][m], af, high, step == 0);
+                if (mode == 3 && element == 1) mma_f16(chain[k][n][m], af, high, step == 0);
+                if (mode == 3 && element == 2) mma_bf16(chain[k][n][m], af, high, step == 0);
+                if (mode == 1) {
+                  u32 ar[4];
+                  fragment(ar, m, step + 2);
+                  mma_bf16(chain[k][n][m], ar, high, step == 0);
+                  mma_bf16(chain[k][n][m], af, rest, false);
+                  mma_bf16(chain[k][n][m], af, high, false);
+                }
+                if (mode == 2) {
+                  u32 ah[4], ar[4];
+#pragma unroll
+                  for (int r = 0; r < 4; ++r) split_tf32(af[r], ah[r], ar[r]);
+                  mma_tf32(chain[k][n][m], ar, high, step == 0);
+                  mma_tf32(chain[k][n][m], ah, rest, false);
+                  mma_tf32(chain[k][n][m], ah, high, false);
+                }
+              }
+            }
+          }
+        }
+#pragma unroll
+        for (int k = 0; k < PLANE_TAPS; ++k) {
+          if (k >= plane_taps(plane)) continue;
+          const int t = t_row * TW + plane_tap(plane, k);
+#pragma unroll
+          for (int n = 0; n < NT; ++n)
+#pragma unroll
+            for (int m = 0; m < MT; ++m)
+#pragma unroll
+              for (int i = 0; i < 4; ++i) sums[t][n][m][i] += chain[k][n][m][i];
+        }
+      }
+    }
+  }
+}
+
+/// Index in the shared tile of sums, in dw's own order.
+__device__ __forceinline__ int tile_index(int m, int n, int t) {
+  return w_last ? (m * taps_of_block + t) * NB + n : (m * NB + n) * taps_of_block + t;
+}
+
+extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(const WeightParams p) {
+  extern __shared__ __align__(128) char shared[];
+  const u32 stages = shared_address(shared);
+  constexpr int tiles_m = (CI + MB - 1) / MB, tiles_n = (CO + NB - 1) / NB;
+  u32 id = blockIdx.x;
+  const auto take = [&](u32 size) {
+    const u32 r = id % size;
+    id /= size;
+    return static_cast<int>(r);
+  };
+  const int ci0 = take(tiles_m) * MB, co0 = take(tiles_n) * NB;
+  const int tw0 = take(GW) * TW, th0 = take(GH) * TH, td0 = take(GD) * TD, group = take(GROUPS);
+  const i64 split = id;
+  const Shift c = {DD * td0 - PD, DH * th0 - PH, DW * tw0 - PW};
+  const i64 x_channels = (static_cast<i64>(group) * CI + ci0) * p.xs.c;
+  const i64 y_channels = (static_cast<i64>(group) * CO + co0) * p.ys.c;
+
+  const auto load = [&](const Box& b, int stage_index) {
+    const u32 to = stages + stage_index * (stage_words * 4);
+    stage<XTile>(p.x_vector, to, p.x, x_channels + b.n * p.xs.n, ci0, p.xs, b.d * BD, b.h * BH, b.w * BW, p.in_d,
+                 p.in_h, p.in_w);
+    stage<YTile>(p.y_vector, to + x_words * 4, p.dy, y_channels + b.n * p.ys.n, co0, p.ys, SD * b.d * BD + c.d,
+                 SH * b.h * BH + c.h, SW * b.w * BW + c.w - LEAD, p.out_d, p.out_h, p.out_w);
+  };
+
+  Sums sums;
+#pragma unroll
+  for (int t = 0; t < taps_of_block; ++t)
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[t][n][m][i] = 0.0f;
+
+          // What no copy writes is read by not_finite() alone.
+#pragma unroll 4
+  for (int i = threadIdx.x * 4; i < STAGES * stage_words; i += threads * 4) store_zero_quad(stages + i * 4);
+  __syncthreads();
+
+  Box ahead, now, step;
+  ahead.start(split, p);
+  step.start(p.splits, p);
+  now = ahead;
+  i64 loaded = split;
+  int load_stage = 0, use_stage = 0;
+  const auto load_next = [&] {
+    if (loaded < p.boxes) {
+      load(ahead, load_stage);
+      ahead.advance(step, p);
+      loaded += p.splits;
+    }
+    copies_commit();
+    load_stage = load_stage + 1 == STAGES ? 0 : load_stage + 1;
+  };
+#pragma unroll 1
+  for (int i = 0; i < STAGES - 1; ++i) load_next();
+  // With a stage to spare, half of the warps copies before its products and half after: on every scheduler one warp
+  // keeps the tensor core busy while the other computes addresses.
+  const int copy_turn = STAGES > 2 && threadIdx.x >= threads / 2 ? 1 : 0;
+#pragma unroll 1
+  for (i64 b = split; b < p.boxes; b += p.splits) {
+    copies_wait<STAGES - 2>();
+    __syncthreads();
+#pragma unroll 1
+    for (int turn = 0; turn < 2; ++turn) {
+      if (turn == copy_turn) {
+        load_next();
+      } else {
+        const u32 xs = stages + use_stage * (stage_words * 4), ys = xs + x_words * 4;
+        // Where every operand is finite, the zeros outside the tensors make their products zero by themselves.
+        if (interior(now, c, p) || !__syncthreads_or(not_finite(xs)))
+          multiply<false>(sums, xs, ys, now, c, p);
+        else
+          multiply<true>(sums, xs, ys, now, c, p);
+      }
+    }
+    now.advance(step, p);
+    use_stage = use_stage + 1 == STAGES ? 0 : use_stage + 1;
+  }
+  copies_wait<0>();
+  __syncthreads();
+
+  // The warps that shared the positions add up in turn, then the tile leaves in dw's order.
+  float* const tile = reinterpret_cast<float*>(shared);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int m0 = warp % WM * MT * 16 + lane / 4, n0 = warp / WM % WN * NT * 8 + lane % 4 * 2, wk = warp / (WM * WN);
+#pragma unroll 1
+  for (int turn = 0; turn < WK; ++turn) {
+    if (turn == wk)
+#pragma unroll
+      for (int t = 0; t < taps_of_block; ++t)
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+#pragma unroll
+          for (int m = 0; m < MT; ++m)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              float& to = tile[tile_index(m0 + m * 16 + i / 2 * 8, n0 + n * 8 + i % 2, t)];
+              to = turn == 0 ? sums[t][n][m][i] : to + sums[t][n][m][i];
+            }
+    __syncthreads();
+  }
+  if constexpr (!w_last && taps_of_block == KD * KH * KW) {  // whole runs of (co, tap): a warp a channel
+    constexpr int run = NB * taps_of_block;
+    const int length = (CO - co0 < NB ? CO - co0 : NB) * taps_of_block;
+#pragma unroll 1
+    for (int m = warp; m < MB && ci0 + m < CI; m += threads / 32) {
+      const i64 at = (static_cast<i64>(group) * CI + ci0 + m) * W_CI + co0 * W_CO;
+#pragma unroll 4
+      for (int e = lane; e < length; e += 32) {
+        if (p.partial)
+          static_cast<float*>(p.out)[split * p.dw_size + at + e] = tile[m * run + e];
+        else
+          static_cast<Element*>(p.out)[at + e] = from_float<Element>(tile[m * run + e]);
+      }
+    }
+  } else {
+#pragma unroll 4
+    for (int e = threadIdx.x; e < MB * NB * taps_of_block; e += threads) {
+      int m, n, t;
+      if (w_last)
+        n = e % NB, t = e / NB % taps_of_block, m = e / (NB * taps_of_block);
+      else
+        t = e % taps_of_block, n = e / taps_of_block % NB, m = e / (NB * taps_of_block);
+      const int tw = tw0 + t % TW, th = th0 + t / TW % TH, td = td0 + t / (TW * TH);
+      if (ci0 + m >= CI || co0 + n >= CO || tw >= KW || th >= KH || td >= KD) continue;
+      const i64 at =
+          (static_cast<i64>(group) * CI + ci0 + m) * W_CI + (co0 + n) * W_CO + td * W_D + th * W_H + tw * W_W;
+      if (p.partial)
+        static_cast<float*>(p.out)[split * p.dw_size + at] = tile[e];
+      else
+        static_cast<Element*>(p.out)[at] = from_float<Element>(tile[e]);
+    }
+  }
+}
+
+}  // namespace upconv
+""",
+    "weight_sum.cuh": r"""// Adds the partial sums that the blocks of weight_mma.cuh left in the workspace, in order, and writes dw.
+// Host side: src/cuda/weight_mma.cpp. Floor: the bytes of the partial sums.
+#include "mma/weight_element.cuh"
+
+namespace upconv {
+
+using namespace config;
+
+constexpr int elements = 256 / SLICES;  ///< Of a block; SLICES threads share the partial sums of one.
+
+extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partial, void* dw, i64 size, int splits) {
+  __shared__ float part[SLICES][elements + 1];
+  const int lane = threadIdx.x % elements, slice = threadIdx.x / elements;
+  const i64 at = static_cast<i64>(blockIdx.x) * elements + lane;
+  const int each = (splits + SLICES - 1) / SLICES, begin = slice * each;
+  const int end = begin + each < splits ? begin + each : splits;
+  float sum = 0.0f;
+  if (at < size)
+#pragma unroll 8
+    for (int s = begin; s < end; ++s) sum += partial[s * size + at];
+  if constexpr (SLICES > 1) {
+    part[slice][lane] = sum;
+    __syncthreads();
+    if (slice != 0) return;
+#pragma unroll
+    for (int i = 1; i < SLICES; ++i) sum += part[i][lane];
+  }
+  if (at < size) static_cast<Element*>(dw)[at] = from_float<Element>(sum);
+}
+
+}  // namespace upconv
 """,
     "launch/sizes.hpp": r"""// What a launch is computed from: batch and spatial sizes, tensors, and the integer arithmetic for it. The headers of
 // this folder turn them into arguments and a grid for a kernel whose specialisation is fixed. They are plain C++17
@@ -4746,109 +5307,167 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
 
 }  // namespace upconv::launch
 """,
-    "launch/ordered_sum.hpp": r"""// Launch of ordered_sum.cuh: result[c] = the sum over row < rows and i < inner of parts[row * count * inner + c * inner
-// + i], c < count.
+    "launch/weight_mma.hpp": r"""// Launch of weight_mma.cuh and weight_sum.cuh, and what weight_wgmma.hpp shares of it, for any batch and spatial size;
+// the tile is fixed, the number of blocks that share the positions is not.
 #pragma once
 
+#include "arguments/weight_mma.cuh"
 #include "launch/sizes.hpp"
 
 namespace upconv::launch {
 
-/// `start(kernel, shape, arguments)` puts a kernel on the stream and says whether it could.
-template <class Start>
-bool run_ordered_sum(Start&& start, int kernel, const void* parts, void* result, Int count, Int rows, Int inner = 1) {
-  if (count == 0) return true;
-  const Int columns = inner == 1 ? count : inner;
-  int lanes = 1;
-  // Eight neighbours fill a sector of memory; more would leave a small `count` to few blocks.
-  const int widest = inner == 1 && count < 1024 ? 8 : 32;
-  while (lanes < widest && lanes < columns) lanes *= 2;
-  const Int results = inner == 1 ? lanes : 1, blocks = (count + results - 1) / results;
-  void* list[] = {&parts, &result, &count, &rows, &inner, &lanes};
-  return start(kernel, Shape{static_cast<unsigned>(least(blocks, 1 << 20)), 512, 0}, list);
-}
-
-}  // namespace upconv::launch
-""",
-    "launch/positions_weight.hpp": r"""// Launch of positions_weight.cuh for any batch and spatial size; a thread's tile is fixed.
-#pragma once
-
-#include "arguments/positions_weight.cuh"
-#include "launch/ordered_sum.hpp"
-
-namespace upconv::launch {
-
 /// What the kernel was specialised for, as far as a launch depends on it.
-struct PositionsWeightFixed {
+struct WeightMmaFixed {
+  bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
   bool x_last = false, y_last = false;
-  bool group_lanes = false;                      ///< Lanes along groups, not along lines.
-  bool writes_dw = true;                         ///< One split is dw itself: fp32.
-  Int groups = 1, ci = 1, co = 1, elements = 1;  ///< Channels a group; elements of dw.
-  Int items = 1;                                 ///< Blocks for one share of the positions.
-  Int uh = 1, threads = 256, blocks = 1;
-  Int workspace_limit = 64 << 20;
+  Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
+  Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
+  Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
+  Int element_bytes = 4, y_vector = 1;       ///< Most elements of dy that one copy may take.
+  Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
+  Int sum_slices = 8;                                  ///< Threads that share the partial sums of an element.
+  double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
+  double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
 
   template <class Visit>
   void visit(Visit&& field) {
-    field("x_last", x_last), field("y_last", y_last), field("group_lanes", group_lanes);
-    field("writes_dw", writes_dw), field("groups", groups), field("ci", ci), field("co", co);
-    field("elements", elements), field("items", items), field("uh", uh), field("threads", threads);
-    field("blocks", blocks), field("workspace_limit", workspace_limit);
+    field("folded", folded), field("x_last", x_last), field("y_last", y_last);
+    field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
+    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
+    field("tiles", tiles), field("tile_words", tile_words);
+    field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
+    field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
+    field("box_cycles", box_cycles);
+    field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
   }
+  Int dw_size() const { return groups * ci * co * taps; }
 };
 
-struct PositionsWeightLaunch {
+struct WeightMmaLaunch {
   const char* refusal = nullptr;
-  arguments::PositionsWeight arguments{};
+  arguments::WeightMma arguments{};
   unsigned grid = 0;
-  Int workspace_bytes = 0;
+  Int workspace_bytes = 0, batch = 1;
 };
 
-inline PositionsWeightLaunch launch_of(const PositionsWeightFixed& f, const Sizes& z, int processors) {
-  PositionsWeightLaunch l;
-  const Int limit = (Int(1) << 31) - 65536;
-  if (volume(z.in) * (f.x_last ? f.ci * f.groups : 1) > limit ||
-      volume(z.out) * (f.y_last ? f.co * f.groups : 1) > limit) {
-    l.refusal = "a sample's plane exceeds 2^31 elements";
-    return l;
+constexpr double weight_mma_clock_rate = 1.75e9;
+
+struct WeightMmaShares {
+  Int splits = 1, boxes_per_split = 1;
+  double seconds = 0.0;  ///< Predicted for the whole.
+};
+
+/// Bytes of partial sums at most: as many as x and dy have, so that training's peak stays below PyTorch's; 8 MiB or
+/// two of dw where that is more, and 64 MiB at any rate. `bytes` are those of x and dy.
+inline Int weight_workspace_limit(Int dw_size, double bytes) {
+  const Int roof = 64 << 20, of_tensors = bytes < double(roof) ? Int(bytes) : roof;
+  return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
+}
+
+/// How many blocks share `boxes` boxes of each tile: one to four waves of blocks, by the time they are predicted to
+/// take. `bytes` are those of x and dy.
+inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  WeightMmaShares best;
+  const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
+  const Int most_splits = most(1, least(boxes, weight_workspace_limit(dw_size, bytes) / most(4 * dw_size, 1)));
+  Int previous = 0;
+  for (int waves = 1; waves <= 4; ++waves) {
+    Int splits = least(most(waves * slots / f.tiles, 1), most_splits);
+    const Int each = most(1, (boxes + splits - 1) / splits);
+    splits = most(1, (boxes + each - 1) / each);
+    if (splits == previous) continue;
+    previous = splits;
+    const double rounds = double((f.tiles * splits + slots - 1) / slots);
+    const double leave = double(f.tile_words) * 14.0 / 256 + 3000.0;  // the tile's way out, cycles
+    double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
+    const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
+    const double moved = bytes / f.bytes_per_second;
+    s = (s > moved ? s + f.unhidden * moved : moved + f.unhidden * s) + written / f.bytes_per_second + 3e-6;
+    if (splits > 1) s += written / 5e12 + 4e-6 + double(splits) / 8 * 60e-9;
+    if (best.seconds > 0.0 && best.seconds <= s) continue;
+    best.splits = splits, best.boxes_per_split = each, best.seconds = s;
   }
-  arguments::PositionsWeight& s = l.arguments;
-  s.in_d = int(z.in[0]), s.in_h = int(z.in[1]), s.in_w = int(z.in[2]);
-  s.out_d = int(z.out[0]), s.out_h = int(z.out[1]), s.out_w = int(z.out[2]);
-  s.rows = int((s.in_h + f.uh - 1) / f.uh);
-  const Int positions = Int(s.in_d) * s.rows * s.in_w;
-  const Int room = f.workspace_limit / (4 * f.elements);
-  if (double(positions) * double(z.batch) > double(1 << 30) || room < 1) {
-    l.refusal = "more positions than 2^30, or dw larger than the workspace";
-    return l;
-  }
-  s.positions = int(most(positions, 1));
-  s.total = int(positions * z.batch);
-  s.groups = int(f.groups);
-  s.elements = f.elements;
-  const Int lanes = f.group_lanes ? 32 : 1;
-  const Int wanted = 2 * Int(processors) * f.blocks / f.items;
-  const Int useful = (s.total + 2 * (f.threads / lanes) - 1) / (2 * (f.threads / lanes));
-  s.splits = int(most(1, least(least(wanted, useful), least(room, 2048))));
-  if (f.items * s.splits > limit) {
-    l.refusal = "more than 2^31 blocks";
-    return l;
-  }
-  l.grid = static_cast<unsigned>(f.items * s.splits);
-  l.workspace_bytes = s.splits == 1 && f.writes_dw ? 0 : s.splits * s.elements * 4;
+  return best;
+}
+
+inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int processors) {
+  WeightMmaLaunch l;
+  const Int limit = (Int(1) << 31) - 4096;
+  for (int d = 0; d < 3; ++d)
+    if (z.out[d] >= limit || z.batch >= limit) l.refusal = "a size past 32-bit coordinates";
+  if (most(f.groups * f.ci * volume(z.in), f.groups * f.co * volume(z.out)) >= Int(1) << 32)
+    l.refusal = "a sample past 32-bit strides";
+  if (l.refusal) return l;
+  arguments::WeightMma& p = l.arguments;
+  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1], z.in[2]};
+  const Int out[3] = {f.folded ? z.batch : z.out[0], z.out[1], z.out[2]};
+  const Int batch = f.folded ? 1 : z.batch;
+  l.batch = z.batch;
+  p.xs = dense_strides(f.x_last, f.groups * f.ci, z.in);
+  p.ys = dense_strides(f.y_last, f.groups * f.co, z.out);
+  if (f.folded) p.xs.d = p.xs.n, p.ys.d = p.ys.n;
+  p.dw_size = f.dw_size();
+  p.in_d = int(in[0]), p.in_h = int(in[1]), p.in_w = int(in[2]);
+  p.out_d = int(out[0]), p.out_h = int(out[1]), p.out_w = int(out[2]);
+  const Int box[3] = {f.box_d, f.box_h, f.box_w};
+  const auto count = [&](int d) { return (in[d] + box[d] - 1) / box[d]; };
+  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(count(2));
+  p.boxes = batch * count(0) * count(1) * count(2);
+  p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
+
+  const double bytes = double(f.element_bytes) * double(batch) *
+                       (double(f.groups * f.ci) * double(in[0] * in[1] * in[2]) +
+                        double(f.groups * f.co) * double(out[0] * out[1] * out[2]));
+  p.splits = weight_mma_shares(f, p.boxes, bytes, processors).splits;
+  if (f.tiles * p.splits > 0x7fffffff) l.refusal = "more than 2^31 blocks";
+  p.partial = p.splits > 1;
+  l.grid = static_cast<unsigned>(f.tiles * p.splits);
+  l.workspace_bytes = p.partial ? p.splits * p.dw_size * 4 : 0;
   return l;
 }
 
+/// The launch's arguments with its tensors: how many elements of a row one copy may take.
+inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t,
+                                         void* workspace) {
+  arguments::WeightMma p = l.arguments;
+  p.x = static_cast<const char*>(t.a);
+  p.dy = static_cast<const char*>(t.b);
+  p.out = p.partial ? workspace : t.out;
+  // The most, 2 or 1, as address and strides allow.
+  const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
+    const Int tried[] = {widest, 2};
+    for (const Int v : tried) {
+      if (v > widest || s.w != 1) continue;
+      if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
+          width % v == 0)
+        return int(v);
+    }
+    return 1;
+  };
+  p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
+  p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
+  return p;
+}
+inline Shape shape_of(const WeightMmaFixed& f, const WeightMmaLaunch& l) {
+  return {l.grid, static_cast<unsigned>(f.threads), static_cast<unsigned>(f.shared_bytes)};
+}
+
+/// Adds up the shares that blocks left in the workspace.
 template <class Start>
-bool run(const PositionsWeightFixed& f, const PositionsWeightLaunch& l, const Tensors& t, void* workspace,
-         Start&& start) {
-  arguments::PositionsWeight s = l.arguments;
-  const bool alone = l.workspace_bytes == 0;
-  const void *x = t.a, *dy = t.b;
-  void* parts = alone ? t.out : workspace;
-  void* list[] = {&x, &dy, &parts, &s};
-  if (!start(0, Shape{l.grid, static_cast<unsigned>(f.threads), 0}, list)) return false;
-  return alone || run_ordered_sum(start, 1, parts, t.out, s.elements, s.splits);
+bool sum_up(const WeightMmaFixed& f, const arguments::WeightMma& p, const Tensors& t, void* workspace, Start&& start) {
+  if (!p.partial) return true;
+  Int size = p.dw_size;
+  int splits = int(p.splits);
+  void* dw = t.out;
+  void* list[] = {&workspace, &dw, &size, &splits};
+  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices)), 256, 0}, list);
+}
+
+template <class Start>
+bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  arguments::WeightMma p = arguments_of(f, l, t, workspace);
+  void* list[] = {&p};
+  return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
 }
 
 }  // namespace upconv::launch
@@ -5211,47 +5830,48 @@ __device__ __forceinline__ S epilogue(S v) {
 }
 }  // namespace config
 """),
-    "positions_1": ("UPCONV_BASE || UPCONV_HOPPER", "positions.cuh", r"""namespace config {
-constexpr int KD = 3;
-constexpr int SD = 2;
-constexpr int PD = 1;
-constexpr int DD = 1;
-constexpr int SHIFT_D = 0;
-constexpr int W_TD = 9;
-constexpr int KH = 3;
-constexpr int SH = 2;
-constexpr int PH = 1;
-constexpr int DH = 1;
-constexpr int SHIFT_H = 0;
-constexpr int W_TH = 3;
-constexpr int KW = 3;
-constexpr int SW = 2;
-constexpr int PW = 1;
-constexpr int DW = 1;
-constexpr int SHIFT_W = 0;
-constexpr int W_TW = 1;
-constexpr int DTYPE = 0;
-constexpr int CI = 8;
-constexpr int CO = 8;
-constexpr int COT = 8;
-constexpr int UH = 1;
-constexpr int UW = 1;
-constexpr int THREADS = 256;
+    "gather_mma_2": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
+#include "mma/taps.cuh"
+namespace config {
+typedef float Element;
+constexpr upconv::Mode MODE = upconv::Mode::tf32x3;
+constexpr bool FORWARD = false;
+constexpr upconv::Dimension DIM_D = {3, 2, 1, false};
+constexpr upconv::Dimension DIM_H = {3, 2, 1, false};
+constexpr upconv::Dimension DIM_W = {3, 2, 1, false};
+constexpr int DEPTH = 8;
+constexpr int COLUMNS = 8;
+constexpr int LOOP = 0;
+constexpr int W_DEEP = 27;
+constexpr int W_WIDE = 216;
+constexpr int W_D = 9;
+constexpr int W_H = 3;
+constexpr int W_W = 1;
+constexpr bool SOURCE_LAST = false;
+constexpr bool OUT_LAST = false;
+constexpr bool WEIGHT_LAST = false;
+constexpr bool HAS_BIAS = false;
+constexpr int TN = 1;
+constexpr int TD = 2;
+constexpr int TH = 4;
+constexpr int TW = 8;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WARPS_M = 4;
+constexpr int WARPS_N = 1;
+constexpr int WARPS_K = 1;
+constexpr int J = 1;
+constexpr int KC = 8;
+constexpr bool RESIDENT = true;
+constexpr int LW = 9;
+constexpr int NPAD = 0;
+constexpr int KPITCH = 1096;
+constexpr int SKEW = 0;
+constexpr bool STAGED = false;
+constexpr bool RAW_SOURCE = false;
+constexpr bool RAW_WEIGHT = false;
 constexpr int BLOCKS = 1;
-constexpr int W_GROUP = 1728;
-constexpr int W_IN = 27;
-constexpr int W_OUT = 216;
-constexpr int IN_COLUMN = 1;
-constexpr int OUT_COLUMN = 1;
-constexpr int STAGE_AT = 1728;
-constexpr int SLICES_AT = 1984;
-constexpr bool FLAT = false;
-constexpr bool DX = true;
-constexpr bool BIAS = false;
-constexpr bool IN_CL = false;
-constexpr bool OUT_CL = false;
-constexpr bool GROUP_LANES = false;
-constexpr bool WHOLE = true;
+constexpr int FETCH_REGISTERS = 16;
 }
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
@@ -5470,45 +6090,331 @@ __device__ __forceinline__ S epilogue(S v) {
 }
 }  // namespace config
 """),
-    "positions_weight_0": ("UPCONV_BASE || UPCONV_HOPPER", "positions_weight.cuh", r"""namespace config {
+    "positions_1": ("UPCONV_HOPPER", "positions.cuh", r"""namespace config {
 constexpr int KD = 3;
 constexpr int SD = 2;
 constexpr int PD = 1;
 constexpr int DD = 1;
+constexpr int SHIFT_D = 0;
 constexpr int W_TD = 9;
 constexpr int KH = 3;
 constexpr int SH = 2;
 constexpr int PH = 1;
 constexpr int DH = 1;
+constexpr int SHIFT_H = 0;
 constexpr int W_TH = 3;
 constexpr int KW = 3;
 constexpr int SW = 2;
 constexpr int PW = 1;
 constexpr int DW = 1;
+constexpr int SHIFT_W = 0;
 constexpr int W_TW = 1;
 constexpr int DTYPE = 0;
 constexpr int CI = 8;
 constexpr int CO = 8;
-constexpr int CIT = 8;
-constexpr int COT = 2;
-constexpr int RD = 1;
-constexpr int RH = 1;
-constexpr int UH = 2;
+constexpr int COT = 8;
+constexpr int UH = 1;
+constexpr int UW = 1;
 constexpr int THREADS = 256;
-constexpr int BLOCKS = 2;
-constexpr int W_CI = 216;
-constexpr int W_CO = 27;
-constexpr int X_COLUMN = 1;
-constexpr int Y_COLUMN = 1;
-constexpr bool X_CL = false;
-constexpr bool Y_CL = false;
+constexpr int BLOCKS = 1;
+constexpr int W_GROUP = 1728;
+constexpr int W_IN = 27;
+constexpr int W_OUT = 216;
+constexpr int IN_COLUMN = 1;
+constexpr int OUT_COLUMN = 1;
+constexpr int STAGE_AT = 1728;
+constexpr int SLICES_AT = 1984;
 constexpr bool FLAT = false;
+constexpr bool DX = true;
+constexpr bool BIAS = false;
+constexpr bool IN_CL = false;
+constexpr bool OUT_CL = false;
 constexpr bool GROUP_LANES = false;
+constexpr bool WHOLE = true;
+}
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
+  return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
+}
+}  // namespace config
+"""),
+    "weight_mma_0": ("UPCONV_BASE", "weight_mma.cuh", r"""namespace config {
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int GROUPS = 4;
+constexpr int KD = 3;
+constexpr int SD = 2;
+constexpr int DD = 1;
+constexpr int PD = 1;
+constexpr int TD = 3;
+constexpr int BD = 8;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 2;
+constexpr int DH = 1;
+constexpr int PH = 1;
+constexpr int TH = 1;
+constexpr int BH = 1;
+constexpr int GH = 3;
+constexpr int KW = 3;
+constexpr int SW = 2;
+constexpr int DW = 1;
+constexpr int PW = 1;
+constexpr int TW = 3;
+constexpr int BW = 32;
+constexpr int GW = 1;
+constexpr int walk_depth = 1;
+constexpr long long W_CI = 216, W_CO = 27, W_D = 9, W_H = 3, W_W = 1;
+constexpr int LD = 17;
+constexpr int LH = 1;
+__device__ constexpr int d_origin(int line) { return line < 9 ? (0) : (-17); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 612 : 68; }
+constexpr int mode = 0;
+constexpr int w_last = 0;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WM = 1;
+constexpr int WN = 1;
+constexpr int WK = 8;
+constexpr int MB = 16;
+constexpr int NB = 8;
+constexpr int YP = 1156;
+constexpr int STAGES = 3;
+constexpr int OCCUPANCY = 1;
+constexpr int SPAN = 68;
+constexpr int PLANES = 1;
+constexpr int IW = 2;
+constexpr int LEAD = 3;
+constexpr int WQ = 3;
+constexpr int PLANE_TAPS = 3;
+__device__ constexpr int plane_taps(int i) { return 3; }
+__device__ constexpr int plane_residue(int i) { return 0; }
+__device__ constexpr int plane_needed(int i) { return 34; }
+__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : 2; }
+__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 3 : i == 1 ? 4 : 5; }
+__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
+__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
 }
 """),
-    "ordered_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "ordered_sum.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
+    "weight_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "weight_sum.cuh", r"""namespace config {
+constexpr int element = 0;
+constexpr int SLICES = 8;
+}
+"""),
+    "weight_mma_1": ("UPCONV_BASE", "weight_mma.cuh", r"""namespace config {
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int GROUPS = 4;
+constexpr int KD = 3;
+constexpr int SD = 2;
+constexpr int DD = 1;
+constexpr int PD = 1;
+constexpr int TD = 3;
+constexpr int BD = 8;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 2;
+constexpr int DH = 1;
+constexpr int PH = 1;
+constexpr int TH = 1;
+constexpr int BH = 1;
+constexpr int GH = 3;
+constexpr int KW = 3;
+constexpr int SW = 2;
+constexpr int DW = 1;
+constexpr int PW = 1;
+constexpr int TW = 3;
+constexpr int BW = 32;
+constexpr int GW = 1;
+constexpr int walk_depth = 1;
+constexpr long long W_CI = 216, W_CO = 27, W_D = 9, W_H = 3, W_W = 1;
+constexpr int LD = 17;
+constexpr int LH = 1;
+__device__ constexpr int d_origin(int line) { return line < 9 ? (0) : (-17); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 612 : 68; }
+constexpr int mode = 2;
+constexpr int w_last = 0;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WM = 1;
+constexpr int WN = 1;
+constexpr int WK = 8;
+constexpr int MB = 16;
+constexpr int NB = 8;
+constexpr int YP = 1156;
+constexpr int STAGES = 3;
+constexpr int OCCUPANCY = 1;
+constexpr int SPAN = 68;
+constexpr int PLANES = 1;
+constexpr int IW = 2;
+constexpr int LEAD = 3;
+constexpr int WQ = 3;
+constexpr int PLANE_TAPS = 3;
+__device__ constexpr int plane_taps(int i) { return 3; }
+__device__ constexpr int plane_residue(int i) { return 0; }
+__device__ constexpr int plane_needed(int i) { return 34; }
+__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : 2; }
+__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 3 : i == 1 ? 4 : 5; }
+__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
+__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
+}
+"""),
+    "weight_mma_2": ("UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int GROUPS = 4;
+constexpr int KD = 3;
+constexpr int SD = 2;
+constexpr int DD = 1;
+constexpr int PD = 1;
+constexpr int TD = 3;
+constexpr int BD = 16;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 2;
+constexpr int DH = 1;
+constexpr int PH = 1;
+constexpr int TH = 1;
+constexpr int BH = 1;
+constexpr int GH = 3;
+constexpr int KW = 3;
+constexpr int SW = 2;
+constexpr int DW = 1;
+constexpr int PW = 1;
+constexpr int TW = 3;
+constexpr int BW = 32;
+constexpr int GW = 1;
+constexpr int walk_depth = 1;
+constexpr long long W_CI = 216, W_CO = 27, W_D = 9, W_H = 3, W_W = 1;
+constexpr int LD = 33;
+constexpr int LH = 1;
+__device__ constexpr int d_origin(int line) { return line < 17 ? (0) : (-33); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 1156 : 68; }
+constexpr int mode = 0;
+constexpr int w_last = 0;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WM = 1;
+constexpr int WN = 1;
+constexpr int WK = 8;
+constexpr int MB = 16;
+constexpr int NB = 8;
+constexpr int YP = 2244;
+constexpr int STAGES = 2;
+constexpr int OCCUPANCY = 1;
+constexpr int SPAN = 68;
+constexpr int PLANES = 1;
+constexpr int IW = 2;
+constexpr int LEAD = 3;
+constexpr int WQ = 3;
+constexpr int PLANE_TAPS = 3;
+__device__ constexpr int plane_taps(int i) { return 3; }
+__device__ constexpr int plane_residue(int i) { return 0; }
+__device__ constexpr int plane_needed(int i) { return 34; }
+__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : 2; }
+__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 3 : i == 1 ? 4 : 5; }
+__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
+__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
+}
+"""),
+    "weight_mma_3": ("UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
+constexpr int element = 0;
+constexpr int x_last = 0;
+constexpr int y_last = 0;
+constexpr int CI = 8;
+constexpr int CO = 8;
+constexpr int GROUPS = 4;
+constexpr int KD = 3;
+constexpr int SD = 2;
+constexpr int DD = 1;
+constexpr int PD = 1;
+constexpr int TD = 3;
+constexpr int BD = 16;
+constexpr int GD = 1;
+constexpr int KH = 3;
+constexpr int SH = 2;
+constexpr int DH = 1;
+constexpr int PH = 1;
+constexpr int TH = 1;
+constexpr int BH = 1;
+constexpr int GH = 3;
+constexpr int KW = 3;
+constexpr int SW = 2;
+constexpr int DW = 1;
+constexpr int PW = 1;
+constexpr int TW = 3;
+constexpr int BW = 32;
+constexpr int GW = 1;
+constexpr int walk_depth = 1;
+constexpr long long W_CI = 216, W_CO = 27, W_D = 9, W_H = 3, W_W = 1;
+constexpr int LD = 33;
+constexpr int LH = 1;
+__device__ constexpr int d_origin(int line) { return line < 17 ? (0) : (-33); }
+__device__ constexpr int h_origin(int line) { return (0); }
+__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 1156 : 68; }
+constexpr int mode = 2;
+constexpr int w_last = 0;
+constexpr int MT = 1;
+constexpr int NT = 1;
+constexpr int WM = 1;
+constexpr int WN = 1;
+constexpr int WK = 8;
+constexpr int MB = 16;
+constexpr int NB = 8;
+constexpr int YP = 2244;
+constexpr int STAGES = 2;
+constexpr int OCCUPANCY = 1;
+constexpr int SPAN = 68;
+constexpr int PLANES = 1;
+constexpr int IW = 2;
+constexpr int LEAD = 3;
+constexpr int WQ = 3;
+constexpr int PLANE_TAPS = 3;
+__device__ constexpr int plane_taps(int i) { return 3; }
+__device__ constexpr int plane_residue(int i) { return 0; }
+__device__ constexpr int plane_needed(int i) { return 34; }
+__device__ constexpr int plane_tap_of(int i) { return i == 0 ? 0 : i == 1 ? 1 : 2; }
+__device__ constexpr int plane_shift_of(int i) { return i == 0 ? 3 : i == 1 ? 4 : 5; }
+__device__ constexpr int plane_tap(int p, int k) { return plane_tap_of(p * PLANE_TAPS + k); }
+__device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * PLANE_TAPS + k); }
 }
 """),
 }
@@ -5518,7 +6424,7 @@ LAUNCH_HEADERS = [
     "launch/gather_mma.hpp",
     "launch/positions.hpp",
     "launch/boxes.hpp",
-    "launch/positions_weight.hpp",
+    "launch/weight_mma.hpp",
 ]
 
 
@@ -5789,20 +6695,31 @@ struct input_gradient_tf32_base_4 {
 #endif
 
 #if UPCONV_BASE
-// conv, input gradient, ieee, base: cuda_positions, 1x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 1024 blocks
+// conv, input gradient, ieee, base: cuda_gather_mma, tf32x3, 1x2x4x8 positions x 8 columns, warps 4x1x1 of 16x8, depth 8 (weights resident), runs of 1, 1 blocks of 155040 bytes shared
 struct input_gradient_ieee_base_5 {
-  static upconv::launch::PositionsFixed fixed() {
-    upconv::launch::PositionsFixed f;
-    f.dx = true;
+  static upconv::launch::GatherMmaFixed fixed() {
+    upconv::launch::GatherMmaFixed f;
+    f.forward = false;
     f.groups = 4;
-    f.ci = 8;
-    f.co = 8;
-    f.cot = 8;
-    f.sums = 8;
-    f.weight_floats = 1728;
+    f.source_channels = 32;
+    f.out_channels = 32;
+    f.weight_group = 1728;
+    f.stride_d = 2;
+    f.stride_h = 2;
+    f.stride_w = 2;
+    f.padding_d = 1;
+    f.padding_h = 1;
+    f.padding_w = 1;
+    f.columns = 8;
+    f.tile_d = 2;
+    f.tile_h = 4;
+    f.tile_w = 8;
+    f.reach_d = 2;
+    f.threads = 128;
+    f.shared_bytes = 155040;
     return f;
   }
-  static Kernels kernels() { return {{address(positions_1::upconv_positions)}}; }
+  static Kernels kernels() { return {{address(gather_mma_2::gather_mma)}}; }
 };
 #endif
 
@@ -5862,74 +6779,94 @@ struct input_gradient_ieee_hopper_7 {
 #endif
 
 #if UPCONV_BASE
-// conv, weight gradient, tf32, base: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 3 splits, 432 blocks
+// conv, weight gradient, tf32, base: cuda_weight_mma, tf32, block 16 ci x 8 co x 3x1x3 taps, warps 1x1x8 of 1x1, box 8x1x32, 3 stages of 53.1 KiB, 1 a multiprocessor, 12 tiles x 9 splits
 struct weight_gradient_tf32_base_8 {
-  static upconv::launch::PositionsWeightFixed fixed() {
-    upconv::launch::PositionsWeightFixed f;
+  static upconv::launch::WeightMmaFixed fixed() {
+    upconv::launch::WeightMmaFixed f;
     f.groups = 4;
     f.ci = 8;
     f.co = 8;
-    f.elements = 6912;
-    f.items = 144;
-    f.uh = 2;
-    f.blocks = 2;
+    f.taps = 27;
+    f.box_d = 8;
+    f.box_w = 32;
+    f.tiles = 12;
+    f.tile_words = 1152;
+    f.y_vector = 4;
+    f.shared_bytes = 163200;
+    f.box_cycles = 4897.5060000000003;
+    f.bytes_per_second = 1800000000000;
     return f;
   }
-  static Kernels kernels() { return {{address(positions_weight_0::upconv_positions_weight), address(ordered_sum_0::ordered_sum)}}; }
+  static Kernels kernels() { return {{address(weight_mma_0::weight_mma), address(weight_sum_0::weight_sum)}}; }
 };
 #endif
 
 #if UPCONV_BASE
-// conv, weight gradient, ieee, base: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 3 splits, 432 blocks
+// conv, weight gradient, ieee, base: cuda_weight_mma, tf32x3, block 16 ci x 8 co x 3x1x3 taps, warps 1x1x8 of 1x1, box 8x1x32, 3 stages of 53.1 KiB, 1 a multiprocessor, 12 tiles x 9 splits
 struct weight_gradient_ieee_base_9 {
-  static upconv::launch::PositionsWeightFixed fixed() {
-    upconv::launch::PositionsWeightFixed f;
+  static upconv::launch::WeightMmaFixed fixed() {
+    upconv::launch::WeightMmaFixed f;
     f.groups = 4;
     f.ci = 8;
     f.co = 8;
-    f.elements = 6912;
-    f.items = 144;
-    f.uh = 2;
-    f.blocks = 2;
+    f.taps = 27;
+    f.box_d = 8;
+    f.box_w = 32;
+    f.tiles = 12;
+    f.tile_words = 1152;
+    f.y_vector = 4;
+    f.shared_bytes = 163200;
+    f.box_cycles = 6789.8580000000002;
+    f.bytes_per_second = 1800000000000;
     return f;
   }
-  static Kernels kernels() { return {{address(positions_weight_0::upconv_positions_weight), address(ordered_sum_0::ordered_sum)}}; }
+  static Kernels kernels() { return {{address(weight_mma_1::weight_mma), address(weight_sum_0::weight_sum)}}; }
 };
 #endif
 
 #if UPCONV_HOPPER
-// conv, weight gradient, tf32, hopper: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 3 splits, 432 blocks
+// conv, weight gradient, tf32, hopper: cuda_weight_mma, tf32, block 16 ci x 8 co x 3x1x3 taps, warps 1x1x8 of 1x1, box 16x1x32, 2 stages of 103.1 KiB, 1 a multiprocessor, 12 tiles x 11 splits
 struct weight_gradient_tf32_hopper_10 {
-  static upconv::launch::PositionsWeightFixed fixed() {
-    upconv::launch::PositionsWeightFixed f;
+  static upconv::launch::WeightMmaFixed fixed() {
+    upconv::launch::WeightMmaFixed f;
     f.groups = 4;
     f.ci = 8;
     f.co = 8;
-    f.elements = 6912;
-    f.items = 144;
-    f.uh = 2;
-    f.blocks = 2;
+    f.taps = 27;
+    f.box_d = 16;
+    f.box_w = 32;
+    f.tiles = 12;
+    f.tile_words = 1152;
+    f.y_vector = 4;
+    f.shared_bytes = 211200;
+    f.box_cycles = 8785.8732225063941;
+    f.bytes_per_second = 4280000000000;
     return f;
   }
-  static Kernels kernels() { return {{address(positions_weight_0::upconv_positions_weight), address(ordered_sum_0::ordered_sum)}}; }
+  static Kernels kernels() { return {{address(weight_mma_2::weight_mma), address(weight_sum_0::weight_sum)}}; }
 };
 #endif
 
 #if UPCONV_HOPPER
-// conv, weight gradient, ieee, hopper: cuda_positions_weight, 8x2 channels x 1x1x3 taps a thread, 2 rows at a time, lanes along lines, 3 splits, 432 blocks
+// conv, weight gradient, ieee, hopper: cuda_weight_mma, tf32x3, block 16 ci x 8 co x 3x1x3 taps, warps 1x1x8 of 1x1, box 16x1x32, 2 stages of 103.1 KiB, 1 a multiprocessor, 12 tiles x 11 splits
 struct weight_gradient_ieee_hopper_11 {
-  static upconv::launch::PositionsWeightFixed fixed() {
-    upconv::launch::PositionsWeightFixed f;
+  static upconv::launch::WeightMmaFixed fixed() {
+    upconv::launch::WeightMmaFixed f;
     f.groups = 4;
     f.ci = 8;
     f.co = 8;
-    f.elements = 6912;
-    f.items = 144;
-    f.uh = 2;
-    f.blocks = 2;
+    f.taps = 27;
+    f.box_d = 16;
+    f.box_w = 32;
+    f.tiles = 12;
+    f.tile_words = 1152;
+    f.y_vector = 4;
+    f.shared_bytes = 211200;
+    f.box_cycles = 10721.783196930948;
+    f.bytes_per_second = 4280000000000;
     return f;
   }
-  static Kernels kernels() { return {{address(positions_weight_0::upconv_positions_weight), address(ordered_sum_0::ordered_sum)}}; }
+  static Kernels kernels() { return {{address(weight_mma_3::weight_mma), address(weight_sum_0::weight_sum)}}; }
 };
 #endif
 

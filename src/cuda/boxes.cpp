@@ -184,8 +184,7 @@ Result<std::unique_ptr<PassKernel>> make_boxes(const Request& r) {
   const BoxProblem box =
       box_problem(g, backward, tf32, p.dtype == DType::f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(p.dtype)));
   const bool few = box.k < 8 || box.n < 8, wide_dx = r.pass == Pass::backward_input && box.n >= 16;
-  if (!r.forced && few && !wide_dx && !worth_tensor_cores(r))
-    return unsupported("fewer than 8 channels a group");
+  if (!r.forced && few && !wide_dx && !worth_tensor_cores(r)) return unsupported("fewer than 8 channels a group");
   const std::vector<BoxChoice> choices = box_choices(box, p, g, r.target, static_cast<std::size_t>(most_variants));
   if (choices.empty()) return unsupported("no form fits registers and shared memory");
   if (r.variant >= static_cast<int>(choices.size())) return no_variant(r.variant);

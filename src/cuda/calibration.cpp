@@ -1,6 +1,7 @@
 // See calibration.hpp.
 #include "cuda/calibration.hpp"
 
+#include <algorithm>
 #include <numeric>
 
 namespace upconv::cuda {
@@ -31,6 +32,9 @@ constexpr Fit fits[] = {
     {"cuda_tiles", Pass::forward, Kind::any, 6e-6, 1.20},
     {"cuda_tiles", Pass::backward_input, Kind::half, 6e-6, 0.90},
     {"cuda_tiles", Pass::backward_input, Kind::any, 4e-6, 1.00},
+    {"cuda_positions", Pass::backward_input, Kind::any, 6e-6, 1.00},
+    {"cuda_residues", Pass::forward, Kind::half, 16e-6, 1.40},
+    {"cuda_residues", Pass::forward, Kind::any, 14e-6, 0.92},
     {"cuda_positions_weight", Pass::backward_weight, Kind::any, 0.0, 1.40},
     {"cuda_weight_mma", Pass::backward_weight, Kind::half, 3e-6, 1.65},
     {"cuda_weight_mma", Pass::backward_weight, Kind::any, 4.6e-6, 1.11},
@@ -59,6 +63,13 @@ double calibrated(std::string_view family, const Problem& problem, Pass pass, do
   }
   // Its tiles are filled with channels that are not there: 2.7 times the prediction with 3 input channels (L2/58).
   if (family == "cuda_gather_mma" && pass == Pass::forward && problem.in_channels / problem.groups < 8) seconds *= 2.7;
+  // With few products of an output its dx starts sooner than with many: 11 to 15 us where the fit says 30.
+  if (family == "cuda_gather_mma" && pass == Pass::backward_input && kind != Kind::half &&
+      problem.out_channels / problem.groups < 8 &&
+      problem.kernel[0] * (problem.rank > 1 ? problem.kernel[1] : 1) * (problem.rank > 2 ? problem.kernel[2] : 1) < 128)
+    seconds = std::max(0.0, seconds - 8e-6);
+  // dy with its channels last comes element by element: twice the prediction where there are few positions (istft).
+  if (family == "cuda_weight_wgmma" && problem.y_layout == Layout::channels_last) seconds += 12e-6;
   for (const Fit& f : fits)
     if (f.family == family && f.pass == pass && (f.kind == Kind::any || f.kind == kind))
       return f.start + f.factor * seconds;

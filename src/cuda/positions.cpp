@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
 #include "cuda/operands.hpp"
@@ -98,7 +99,9 @@ class Positions final : public PassKernel {
   [[nodiscard]] Result<LaunchText> launch_text() const override {
     return cuda::launch_text({kernel_->program()}, "launch/positions.hpp", "PositionsFixed", fixed_);
   }
-  [[nodiscard]] double predicted_seconds() const override { return seconds_; }
+  [[nodiscard]] double predicted_seconds() const override {
+    return calibrated("cuda_positions", p_, dx_ ? Pass::backward_input : Pass::forward, seconds_);
+  }
 
  private:
   [[nodiscard]] int stage_floats() const { return threads * axes_[2].phases(); }

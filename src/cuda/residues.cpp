@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <string>
 
+#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
 #include "cuda/operands.hpp"
@@ -56,7 +57,9 @@ class Residues final : public PassKernel {
     return text;
   }
   [[nodiscard]] std::vector<const jit::Kernel*> kernels() const override { return {kernel_.get()}; }
-  [[nodiscard]] double predicted_seconds() const override { return seconds_; }
+  [[nodiscard]] double predicted_seconds() const override {
+    return calibrated("cuda_residues", p_, Pass::forward, seconds_);
+  }
 
  private:
   /// Positions of a dimension: outputs o = S*q + r - P mod S for r < S.
