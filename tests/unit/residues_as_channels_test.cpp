@@ -156,9 +156,9 @@ TEST(ResiduesForm, IsAmongTheAlternatives) {
     EXPECT_EQ(std::count(names.begin(), names.end(), "cuda_direct+residues"), 0);
     for (const std::string& name : names)
       EXPECT_EQ(plan_of(small, name)->candidate(pass), name.substr(0, name.find(':')));
-    // Of this layer's dx and dw both forms are near enough to be measured; of its forward one alone is.
+    // Both forms of this layer are near enough to be measured.
     EXPECT_GT(count(false), 0) << to_string(pass);
-    EXPECT_EQ(count(true) > 0, pass != Pass::forward) << to_string(pass);
+    EXPECT_GT(count(true), 0) << to_string(pass);
   }
   for (const std::string& name : plan_of(small + " b")->alternatives(Pass::forward))
     EXPECT_FALSE(contains(name, "+residues")) << name;
