@@ -409,7 +409,11 @@ double columns_positions(const ColumnsShape& s, const ColumnsTile& t) {
   const Int d = (s.out[0] - 1 + s.padding[0]) / s.stride[0] + 1 - s.padding[0] / s.stride[0];
   Int h = (s.out[1] - 1 + s.padding[1]) / s.stride[1] + 1 - first_h;
   if (t.merged_h) h = std::max(h, s.in[1] + s.shift[1]);
-  return double(s.batch) * double(d) * double(h) * double(columns_row(s));
+  Int row = columns_row(s);
+  // What launch/columns.hpp gives rows that are brought by the words they lie in.
+  if (t.turned && s.element_bytes == 2 && s.in[2] % 2 == 1 && s.shift[0] + s.shift[1] > 0)
+    row = std::max(row, s.in[2] + 1);
+  return double(s.batch) * double(d) * double(h) * double(row);
 }
 
 std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& target) {

@@ -89,7 +89,7 @@ class CudaPlan final : public EnginePlan {
     }
     // The last candidate takes any problem, slowly: it is worth a measurement only where nothing else is there.
     std::erase_if(ways, [&](const Predicted& w) {
-      return (w.name == last && ways.size() > 1 && choices_[index_of(pass)].name != last) || w.seconds > 2.5 * best;
+      return w.name != walked(pass) && ((w.name == last && ways.size() > 1) || w.seconds > 2.5 * best);
     });
     std::vector<std::string> names;
     for (const Predicted& w : ways)

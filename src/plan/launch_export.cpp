@@ -44,7 +44,7 @@ Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architec
     ExportedPass e{std::string(c.name), (*made)->detail(), {}, text->header, text->type, text->fields};
     for (const jit::Program& p : text->programs) e.kernels.push_back({p.file, p.entry, p.preamble});
     const double seconds = (*made)->predicted_seconds();
-    if (kept && seconds >= kept_seconds) continue;
+    if (kept && (seconds <= 0.0 || (kept_seconds > 0.0 && seconds >= kept_seconds))) continue;
     if (!kept) compares = is_compared(c);
     kept = std::move(e);
     kept_seconds = seconds;

@@ -160,6 +160,9 @@ TEST(ResiduesForm, IsAmongTheAlternatives) {
     EXPECT_GT(count(false), 0) << to_string(pass);
     EXPECT_GT(count(true), 0) << to_string(pass);
   }
+  // What runs is always among them, whatever the models say of others.
+  const auto chosen = plan_of("1d n1 c64 o4 i300 k16 s8 p4 b bf16");
+  EXPECT_EQ(chosen->alternatives(Pass::forward).front(), chosen->candidate(Pass::forward));
   for (const std::string& name : plan_of(small + " b")->alternatives(Pass::forward))
     EXPECT_FALSE(contains(name, "+residues")) << name;
 }
