@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 
 from . import _activations, _ops, _routes, _vmap
+from ._wanted import wanted
 
 
 def _save(ctx, first, second, needs):
@@ -160,7 +161,8 @@ class _ConvTranspose(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy):
         x, w = ctx.saved_tensors
-        need_x, need_w, need_b, _ = ctx.needs_input_grad
+        need_x, need_w = wanted(ctx, x, w)
+        need_b = ctx.needs_input_grad[2]
         if not (torch.compiler.is_compiling() or torch.is_grad_enabled() or _transforms_active()):
             dx, dw, db = _ops.backward_packed(dy, x, w, ctx.geometry, need_x, need_w, need_b)
             return dx if need_x else None, dw if need_w else None, db if need_b else None, None

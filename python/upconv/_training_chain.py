@@ -8,6 +8,7 @@ import torch
 
 from . import _ops, _shapes
 from ._call import run
+from ._wanted import wanted
 
 _training = torch.ops.upconv._chain_training.default
 _gradient = torch.ops.upconv._chain_gradient.default
@@ -36,7 +37,8 @@ class _Chain(torch.autograd.Function):
         x, w, b, z, saved, *operands = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _again(ctx, dy, x, w, b, operands)
-        need_x, need_w, need_b = ctx.needs_input_grad[:3]
+        need_x, need_w = wanted(ctx, x, w)
+        need_b = ctx.needs_input_grad[2]
         dz, db, gradients = _gradient(
             dy, x, w, b is not None, z, saved, operands, ctx.geometry, ctx.numbers, ctx.wanted
         )
