@@ -17,7 +17,7 @@ def wanted(ctx, x: torch.Tensor, w: torch.Tensor) -> tuple[bool, bool]:
     """Whether dx and dw, of the function whose first inputs are x and w, are used by this run of autograd's engine.
 
     ``ctx.needs_input_grad`` says what requires a gradient; ``torch.autograd.grad(y, x)`` asks for x's alone, although
-    the weight requires one too.
+    the weight requires one too. db, one reading of dy, is not worth the question.
     """
     need_x, need_w = ctx.needs_input_grad[:2]
     if not (need_x and need_w) or _will_execute is None or _is_compiling():

@@ -489,6 +489,7 @@ Result<std::unique_ptr<PassKernel>> make_residues(const Request& r) {
     return unsupported("needs one dimension, a stride of at least " + std::to_string(2 * vector) +
                        " that divides the kernel, and no padding, dilation or output_padding");
   // y[s*q + r] of one channel is y'[q] of channel r of s: a stride-1 problem with s output channels, channels last.
+  // problem/residues_as_channels.hpp says why; here the geometry alone changes, so that any rank and few channels do.
   Operands o = operands_of(r);
   o.geometry.co = s;
   o.geometry.kernel[2] = g.kernel[2] / s;

@@ -1,5 +1,6 @@
 // A long kernel with one output channel (an inverse STFT) as a layer of many channels on the same memory: what the
-// plan of the CUDA engine asks its candidates about beside the problem itself.
+// plan of the CUDA engine asks its candidates about beside the problem itself. (The CPU's cpu_residues is the same
+// idea, for forward, applied to its own geometry.)
 //
 // With stride s, kernel k = s*q and padding p = s*u, position and tap split the same way: o = s*j + r and t = s*a + r'
 // with 0 <= r, r' < s. o + p = s*i + t then holds exactly when r = r' and j + u = i + a, which says nothing of s:
