@@ -34,6 +34,7 @@ __device__ __forceinline__ void compute(const Arguments& a, const Operands& oper
   const int row0 = down * GROUP_ROWS, position0 = across * a.own;
   char* own = shared + tables_end + group * group_bytes;
   Reader reader{shared, b.full, b.empty};
+  reader.copied = A_SHARED || !SWIZZLED || !a.bulk;
   // Blocks of several tiles: the second warpgroup begins as far behind as the stages allow.
   const bool several = SPLIT == 1 && first + by < a.tiles;
   if (several && group == 0) reader.behind = min(STAGES - 1, chunks.count);
@@ -63,8 +64,8 @@ __device__ __forceinline__ void compute(const Arguments& a, const Operands& oper
       if (first_8 < POSITIONS / 8) {
         float share[ROW_BLOCKS][held_positions / 2];
         add_up(share, shared_address(shared), first_8);
-        store_tile<kind, held_positions>(a, operands, share, bias, buffers, places + first_8 * 8, list, thread,
-                                         1 + group);
+        store_tile<kind, held_positions>(a, operands, share, bias, buffers, places + place_at(first_8 * 8), list,
+                                         thread, 1 + group);
       }
       meet_cluster();  // other blocks read from this one
     }
@@ -77,7 +78,7 @@ static_assert(consumers * COMPUTE_REGISTERS + BRING_REGISTERS <= (consumers + 1)
               "registers are shared out anew, not made");
 
 __device__ __forceinline__ void run(const Arguments& a, const Operands& operands) {
-  extern __shared__ __align__(128) char shared[];
+  extern __shared__ __align__(1024) char shared[];
   __shared__ unsigned long long barriers[2 * STAGES + 2 * RAW_SLOTS];
   Barriers b;
   b.full = shared_address(barriers), b.empty = b.full + 8 * STAGES;
@@ -117,14 +118,15 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
 
 // Elsewhere an empty kernel, which nobody launches.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
-extern "C" __global__ void columns(const Arguments, const config::Operands) {}
+extern "C" __global__ void columns(const __grid_constant__ Arguments, const config::Operands) {}
 #elif UPCONV_SPLIT > 1
 extern "C" __global__ void __cluster_dims__(UPCONV_SPLIT, 1, 1) __launch_bounds__(threads, 1)
-    columns(const Arguments a, const config::Operands operands) {
+    columns(const __grid_constant__ Arguments a, const config::Operands operands) {
   run(a, operands);
 }
 #else
-extern "C" __global__ void __launch_bounds__(threads, 1) columns(const Arguments a, const config::Operands operands) {
+extern "C" __global__ void __launch_bounds__(threads, 1)
+    columns(const __grid_constant__ Arguments a, const config::Operands operands) {
   run(a, operands);
 }
 #endif

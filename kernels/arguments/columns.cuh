@@ -3,11 +3,13 @@
 
 #include "arguments/divider.cuh"
 #include "arguments/strides.cuh"
+#include "arguments/tensor_map.cuh"
 
 namespace upconv::arguments {
 
 template <class Element>
 struct Columns {
+  TensorMap map;  // of x as (position, 1, 1, channel, sample); only where `bulk`
   const Element* x;
   const Element* w;
   const Element* bias;
@@ -23,6 +25,7 @@ struct Columns {
   int used;                         // positions of x that a tile reads
   int vector_bits;                  // copies bring 2^vector_bits elements of x
   Divider row_pieces;               // of a row of x: so many copies
+  int bulk;                         // 1: x comes by bulk copies, a box for 64 positions
   int shifted;                      // 16-bit rows of an odd number of elements: words, shifted into place
   // y
   Divider sample, grid_w, grid_h;  // positions of a sample, of a row, rows of a depth
@@ -32,7 +35,8 @@ struct Columns {
   int own;    // positions that a warpgroup writes
   int step;   // from tile to tile
   int position_tiles, row_tiles;
-  int band;  // row tiles that share a band: its tiles follow each other, rows first
+  int band;                           // row tiles that share a band: its tiles follow each other, rows first
+  Divider in_band, of_band, of_last;  // tiles of a band; row tiles of a band, and of the last
   int tiles;
   int copy_weights;  // whether w begins at a multiple of the pieces that are copied
   int store_bytes;   // that a lane writes at once

@@ -2,7 +2,8 @@
 // ahead as there are stages. What no copy takes (odd sizes and addresses) it moves element by element.
 #pragma once
 
-#include "columns/shape.cuh"
+#include "columns/ring.cuh"
+#include "columns/weights.cuh"
 
 namespace upconv {
 
@@ -23,10 +24,10 @@ struct Pieces {
 
   /// By all threads, which meet afterwards.
   __device__ __forceinline__ Pieces(const Arguments& a, const Tile& t, u32* to, int thread) : list(to) {
+    if (SWIZZLED && a.bulk) return;
     const Window w(a, t);
-    int last_row;
-    const int of_row = a.row_pieces.divisor, column = Window::row_of(a, w.position + a.used - 1, last_row);
-    count = (last_row - w.row) * of_row + min((column >> a.vector_bits) + (a.shifted ? 2 : 1), of_row) - w.piece;
+    const int of_row = a.row_pieces.divisor;
+    count = w.pieces(a);
     const int n0 = divide(max(w.row, 0), a.rows);
     x = a.x + n0 * a.x_strides.n + i64(t.group) * K * a.x_strides.c;
 #pragma unroll 1
@@ -55,9 +56,10 @@ struct Pieces {
 __device__ __forceinline__ u32 piece_place(const Arguments& a, int segment, int i) {
   const int element = i << a.vector_bits;
   if (TURNED) return (segment * (CHANNELS * RAW_PITCH) + element) * element_bytes;
+  if (SWIZZLED) return segment * segment_bytes + element / 64 * swizzled_bytes + element % 8 * 2;
   return segment * segment_bytes + element / 8 * block_bytes + element % 8 * 2;
 }
-constexpr u32 x_channel_bytes = TURNED ? RAW_PITCH * element_bytes : 16;
+constexpr u32 x_channel_bytes = TURNED ? RAW_PITCH * element_bytes : SWIZZLED ? 128 : 16;
 
 /// x of one chunk in pieces of `bytes`.
 template <int bytes>
@@ -73,14 +75,19 @@ __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32
       const bool inside = at != nowhere;
       const Element* from = inside ? x + at : a.x;
       u32 place = to + piece_place(a, s, i) + share * x_channel_bytes;
+      // Which of its row's eight pieces of 16 bytes, before it changes places with another: share is below x_rows.
+      const u32 eighth = SWIZZLED ? ((i << a.vector_bits) / 8 ^ share) % 8 : 0;
 #pragma unroll
       for (int k = 0; k < CHANNELS; k += x_rows) {
         const bool real = inside && (K % CHANNELS == 0 || k0 + k < K);
-        if constexpr (bytes >= 4) {
-          copy_async<bytes>(place, from, real);
+        const u32 at = SWIZZLED ? place + (eighth ^ k % 8) * 16 : place;
+        if constexpr (bytes == 16 && !TURNED && !SWIZZLED) {
+          copy_async_cached(at, from, real);  // neighbours go to places apart
+        } else if constexpr (bytes >= 4) {
+          copy_async<bytes>(at, from, real);
         } else {
           const u16 v = real ? *reinterpret_cast<const u16*>(from) : u16(0);
-          asm volatile("st.shared.u16 [%0], %1;" ::"r"(place), "h"(v) : "memory");
+          asm volatile("st.shared.u16 [%0], %1;" ::"r"(at), "h"(v) : "memory");
         }
         from += step, place += x_rows * x_channel_bytes;
       }
@@ -128,107 +135,18 @@ __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32
     bring_x<2>(a, p, to, chunk, thread);
 }
 
-// ---- weights ------------------------------------------------------------------------------------------------------
-
-/// Where the i-th weight that a tile takes of one channel of x lies in a stage, in bytes; they are counted as they lie
-/// in memory, by channel of y, then tap.
-__device__ __forceinline__ constexpr int place_of(int i) {
-  int shift = 0, row = i;
-  if (PARTED) {
-    const int channel = i / TAPS, tap = i % TAPS;
-    const int d = tap / (KH * KW), h = tap / KW % KH, w = tap % KW;
-    shift = (d / SD * (KH / SH) + h / SH) * (KW / SW) + w / SW;
-    row = channel * phases + (d % SD * SH + h % SH) * SW + w % SW;
-  }
-  if (A_SHARED) return shift * part_rows_bytes + row / 8 * block_bytes + row % 8 * 2;
-  return (shift * SPAN + row) * element_bytes;
-}
-constexpr int w_channel_bytes = A_SHARED ? 16 : W_PITCH * element_bytes;
-
-/// How far the tile's first weight lies behind that of its group.
-__device__ __forceinline__ int first_weight(const Tile& t) { return t.row * (TAPS / row_phases); }
-/// Whether the tile's i-th weight exists: the last tile of a group may have rows too many.
-__device__ __forceinline__ bool weight_exists(const Tile& t, int i) {
-  if constexpr (CO * row_phases % BLOCK_ROWS == 0) return true;
-  return first_weight(t) + i < weights_of_channel;
-}
-
-/// This thread's copies of one chunk: pieces of PIECE bytes in columns, all rows of them or every so many.
-struct Weights {
-  static constexpr int elements = PIECE > 0 ? PIECE / element_bytes : 1, pieces = W_RUN / elements;
-  static constexpr int rows = pieces >= bringers ? 1 : bringers / pieces;  // at once
-  static constexpr int columns = pieces >= bringers ? (pieces + bringers - 1) / bringers : 1;
-  const Element* from[columns];  // null: no piece
-  u32 to[columns];
-  int row;
-
-  __device__ __forceinline__ Weights(const Arguments& a, const Tile& t, int thread) {
-    row = rows == 1 ? 0 : thread / pieces;
-    const Element* group = a.w + t.group * (i64(K) * weights_of_channel) + first_weight(t);
-#pragma unroll
-    for (int i = 0; i < columns; ++i) {
-      const int piece = rows == 1 ? thread + i * bringers : thread % pieces, first = piece * elements;
-      const bool exists = (rows == 1 ? piece < pieces : row < rows) && weight_exists(t, first);
-      from[i] = exists ? group + first + row * weights_of_channel : nullptr;
-      to[i] = row * w_channel_bytes + place_of(first);
-    }
-  }
-
-  __device__ __forceinline__ void copy(u32 stage, int chunk) const {
-    const i64 k0 = i64(chunk) * CHANNELS;
-#pragma unroll
-    for (int i = 0; i < columns; ++i) {
-      if (!from[i]) continue;
-      const Element* base = from[i] + k0 * weights_of_channel;
-#pragma unroll
-      for (int k = 0; k < CHANNELS; k += rows) {
-        if (CHANNELS % rows != 0 && k + row >= CHANNELS) continue;
-        const bool real = K % CHANNELS == 0 || k0 + k + row < K;
-        copy_async<PIECE == 0 ? 4 : PIECE>(stage + to[i] + k * w_channel_bytes,
-                                           real ? base + k * weights_of_channel : from[i], real && PIECE > 0);
-      }
-    }
-  }
-};
-
-/// The same, one weight after the other.
-__device__ __forceinline__ void bring_weights(const Arguments& a, const Tile& t, char* stage, int chunk, int thread) {
-  const Element* base = a.w + t.group * (i64(K) * weights_of_channel) + first_weight(t);
-#pragma unroll 4
-  for (int at = thread; at < CHANNELS * W_RUN; at += bringers) {
-    const int k = at / W_RUN, i = at % W_RUN;
-    const i64 channel = i64(chunk) * CHANNELS + k;
-    Element v = from_float<Element>(0.f);
-    if ((K % CHANNELS == 0 || channel < K) && weight_exists(t, i)) v = base[channel * weights_of_channel + i];
-    *reinterpret_cast<Element*>(stage + k * w_channel_bytes + place_of(i)) = v;
-  }
+/// x of one chunk by bulk copies, which swizzle; `full` waits for them. By one thread.
+__device__ __forceinline__ void bring_boxes(const Arguments& a, const Tile& t, u32 to, int chunk, u32 full) {
+  const int n = divide(t.position, a.sample), first = t.position - n * a.sample.divisor;
+  barrier_expect_only(full, segment_bytes);
+#pragma unroll 1
+  for (int i = 0; i < STAGED / 64; ++i)
+    copy_box(to + i * swizzled_bytes, &a.map, full, first + i * 64, 0, 0, t.group * K + chunk * CHANNELS, n);
 }
 
 // ---- both ---------------------------------------------------------------------------------------------------------
 
-/// Arrives when what this thread has brought is there: copies later, plain writes now.
-__device__ __forceinline__ void arrive_with(u32 barrier, bool written) {
-  if (written) {
-    wait_for_copies();
-    fence_shared();
-    barrier_arrive(barrier);
-  } else {
-    barrier_arrive_after_copies(barrier);
-  }
-}
-
-struct Barriers {
-  u32 full, empty, raw_full, raw_empty;  // the first of each ring, 8 bytes a stage or slot
-};
-
-/// Where a ring stands: filled and emptied by turns.
-template <int count>
-struct Ring {
-  int at = 0, parity = 0;
-  __device__ __forceinline__ void next() {
-    if (++at == count) at = 0, parity ^= 1;
-  }
-};
+constexpr bool keeps_weights = SPLIT == 1 && STAGES % chunks_k == 0;
 
 __device__ __forceinline__ void bring_all(const Arguments& a, char* shared, const Barriers& b, Chunks chunks,
                                           int thread) {
@@ -236,12 +154,17 @@ __device__ __forceinline__ void bring_all(const Arguments& a, char* shared, cons
   Ring<RAW_SLOTS> slot;
   const bool plain_weights = PIECE == 0 || !a.copy_weights;
   int turn = 0;
+  const bool bulk = SWIZZLED && a.bulk;
+  int group = -1, row = 0, brought = 0;  // whose weights the stages hold, and how many chunks of them were brought
 #pragma unroll 1
   for (int index = first_tile(); index < a.tiles; index += tiles_apart()) {
     const Tile t(a, index);
     const Pieces pieces(a, t, reinterpret_cast<u32*>(shared + x_end + turn * piece_bytes), thread);
     turn ^= 1;
-    meet(4, bringers);
+    if (!bulk) meet(4, bringers);
+    // Weights that a stage still holds stay: of the same rows, where it gets the same chunk every time.
+    if (t.group != group || t.row != row) brought = 0;
+    group = t.group, row = t.row;
     const Weights weights(a, t, thread);
 #pragma unroll 1
     for (int chunk = chunks.first; chunk < chunks.first + chunks.count; ++chunk) {
@@ -253,12 +176,20 @@ __device__ __forceinline__ void bring_all(const Arguments& a, char* shared, cons
       }
       barrier_wait(b.empty + 8 * stage.at, stage.parity ^ 1);
       char* to = shared + stage.at * stage_bytes;
-      if (!plain_weights)
+      const u32 full = b.full + 8 * stage.at;
+      const bool kept = keeps_weights && brought >= STAGES;
+      ++brought;
+      if constexpr (!TURNED) {
+        if (!bulk)
+          bring_x(a, pieces, shared_address(to) + weight_bytes, chunk, thread);
+        else if (thread == 0)
+          bring_boxes(a, t, shared_address(to) + weight_bytes, chunk, full);
+      }
+      if (!kept && !plain_weights)
         weights.copy(shared_address(to), chunk);
-      else
+      else if (!kept)
         bring_weights(a, t, to, chunk, thread);
-      if constexpr (!TURNED) bring_x(a, pieces, shared_address(to) + weight_bytes, chunk, thread);
-      arrive_with(b.full + 8 * stage.at, plain_weights || (!TURNED && x_by_elements(a)));
+      arrive_with(full, (plain_weights && !kept) || (!TURNED && !bulk && x_by_elements(a)));
       stage.next();
     }
   }

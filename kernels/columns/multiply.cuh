@@ -20,9 +20,12 @@ constexpr int steps_each = kind == 0 ? sizeof(steps_0) / sizeof(Step) : sizeof(s
 __device__ __forceinline__ u32 x_units(const Arguments& a, const Step& step, int k) {
   const u32 position = step.back_w + (MERGED_H ? step.back_h * a.row_pitch.divisor : 0);
   if (TURNED) return k * (2 * unit_bytes / 16) + step.segment * segment_positions + position;
+  if (SWIZZLED) return k * (step_channels * 128 / 16) + step.segment * (segment_bytes / 16);
   return k * (step_channels * 16 / 16) + step.segment * (segment_bytes / 16) + position / 8 * (block_bytes / 16);
 }
-constexpr u64 x_form = TURNED ? descriptor(unit_bytes, 128) : descriptor(128, block_bytes);
+constexpr u64 x_form = TURNED     ? descriptor(unit_bytes, 128)
+                       : SWIZZLED ? swizzled_descriptor(swizzled_bytes)
+                                  : descriptor(128, block_bytes);
 constexpr u64 w_form = descriptor(128, block_bytes);
 
 // ---- weights in registers -------------------------------------------------------------------------------------------
@@ -119,10 +122,12 @@ struct Reader {
   Ring<STAGES> ring;
   int held = -1;  // the stage whose products may still run
   int behind = 0;
+  bool copied = true;  // not by bulk copies
 
   __device__ __forceinline__ const char* wait() {
     barrier_wait(full + 8 * ring.at, ring.parity);
-    if constexpr (A_SHARED || !TURNED) fence_shared();  // what copies have written, wgmma reads
+    if constexpr (A_SHARED || !TURNED)
+      if (copied) fence_shared();  // what copies have written, wgmma reads
     return stages + ring.at * stage_bytes;
   }
   /// Behind a wait for products, at which the lanes of a warp have met.

@@ -27,22 +27,28 @@ static_assert(!A_SHARED || halves, "and contiguous rows");
 //
 // Weights that lanes load lie as in memory: [channel][W_PITCH] (or parted by shifts). Those that wgmma reads
 // (A_SHARED): [shift][8 rows][channel][row], 16 bytes for eight rows of a channel.
-// x that was turned: units of 16 bytes, [part][unit of channels][segment][position]. Else as in memory, in blocks of
-// eight positions: [segment][8 positions][channel][position].
+// x that was turned: units of 16 bytes, [part][unit of channels][segment][position]. Else as in memory: in rows of 64
+// positions of a channel, swizzled (SWIZZLED: [segment][64 positions][channel][position], so that copies fill whole
+// rows of banks), or, where products begin at other positions, in blocks of eight: [segment][8 positions][channel]
+// [position].
 constexpr int block_bytes = CHANNELS * 16 + 16;  // of eight rows or positions; neighbours meet no bank
 constexpr int row_blocks_8 = (BLOCK_ROWS + 7) / 8;
 constexpr int part_rows_bytes = row_blocks_8 * block_bytes;  // of the rows of one shift
-constexpr int weight_bytes =
+constexpr int weights_end =
     A_SHARED ? (PARTED ? TAPS / (SD * SH * SW) : 1) * part_rows_bytes : CHANNELS * W_PITCH * element_bytes;
+constexpr int weight_bytes = SWIZZLED ? (weights_end + 1023) / 1024 * 1024 : weights_end;  // swizzles repeat so often
+constexpr int swizzled_bytes = CHANNELS * 128;                                             // of 64 positions
 /// Where what is not wanted of x goes: eight positions behind each segment's.
 constexpr int spare = TURNED && halves ? 8 : 0;
 constexpr int segment_positions = STAGED + spare;
 constexpr int unit_bytes = SEGMENTS * segment_positions * 16;
 constexpr int part_bytes = CHANNELS / unit_channels * unit_bytes;
-constexpr int segment_bytes = STAGED / 8 * block_bytes;  // not turned
+constexpr int segment_bytes = SWIZZLED ? STAGED / 64 * swizzled_bytes : STAGED / 8 * block_bytes;  // not turned
 constexpr int x_bytes = TURNED ? PARTS * part_bytes : SEGMENTS * segment_bytes;
 constexpr int stage_bytes = weight_bytes + x_bytes;
 static_assert(weight_bytes % 16 == 0 && STAGED % 8 == 0, "descriptors count in 16 bytes");
+static_assert(!SWIZZLED || (!TURNED && GROUPS_ACROSS == 1 && !MERGED_H && STAGED % 64 == 0 && stage_bytes % 1024 == 0),
+              "products begin with a row of 64 positions");
 
 // Behind the stages, x as it lies in memory before it is turned: RAW_SLOTS times [segment][channel][RAW_PITCH]. The
 // element after the last that copies write is zero (4-byte types): what lies beyond rows of x is read there.
@@ -71,9 +77,11 @@ struct Tile {
   int group, row, position;
 
   __device__ __forceinline__ Tile(const Arguments& a, int index) {
-    const int in_band = a.band * a.position_tiles, band = index / in_band, rest = index - band * in_band;
-    const int rows = min(a.band, a.row_tiles - band * a.band);
-    const int along = rest / rows, block = band * a.band + rest - along * rows;
+    const int band = divide(index, a.in_band), rest = index - band * a.in_band.divisor;
+    const bool last = (band + 1) * a.band > a.row_tiles;
+    const u32 rows = last ? a.of_last.divisor : a.of_band.divisor;
+    const int along = last ? divide(rest, a.of_last) : divide(rest, a.of_band);
+    const int block = band * a.band + rest - along * rows;
     constexpr int blocks = (CO * row_phases + BLOCK_ROWS - 1) / BLOCK_ROWS;
     group = block / blocks;
     row = block % blocks * BLOCK_ROWS;
@@ -98,6 +106,12 @@ struct Window {
     position = t.position - a.lead;
     const int column = row_of(a, position, row);
     piece = min(column >> a.vector_bits, static_cast<int>(a.row_pieces.divisor));
+  }
+  /// Copies that its rows take.
+  __device__ __forceinline__ int pieces(const Arguments& a) const {
+    int last_row;
+    const int of_row = a.row_pieces.divisor, column = row_of(a, position + a.used - 1, last_row);
+    return (last_row - row) * of_row + min((column >> a.vector_bits) + (a.shifted ? 2 : 1), of_row) - piece;
   }
   /// The row of a position, and its column as the result.
   static __device__ __forceinline__ int row_of(const Arguments& a, int position, int& row) {

@@ -47,7 +47,9 @@ constexpr int phase_bits = OPERANDS > 0 ? 9 : 0;
 static_assert(OPERANDS == 0 || SD <= 1 << phase_bits, "a phase of D fits below the channel");
 constexpr int no_line = -1610612736;  // as a phase of H: outside for every position
 
-constexpr int places_bytes = 16 * places_count, lists_bytes = 16 * teams * lines;
+/// Where a position's place lies: lanes that write 16 bytes read every eighth, and meet no bank.
+__device__ __forceinline__ constexpr int place_at(int i) { return i + i / 8; }
+constexpr int places_bytes = 16 * place_at(places_count), lists_bytes = 16 * teams * lines;
 constexpr int group_bytes = 2 * (places_bytes + lists_bytes) + teams * buffer_bytes;
 constexpr int partial_bytes = SPLIT > 1 ? ROW_BLOCKS*(POSITIONS / 8) * consumers* warpgroup * 16 : 0;
 static_assert(partial_bytes <= STAGES * stage_bytes, "sums to be added up lie where the stages were");
@@ -56,16 +58,19 @@ static_assert(tables_end + consumers * group_bytes <= SHARED_BYTES, "the host re
 /// Places and lines of one tile, by all threads of a warpgroup. `row0`, `position0`: its part of the tile.
 __device__ __forceinline__ void find_places(const Arguments& a, const Tile& t, int row0, int position0, Place* places,
                                             Line* list, int thread) {
+  // Those that drain() reads: of the first position of what a lane writes at once.
+  const int at_once = a.store_bytes / (element_bytes * SW),
+            apart = at_once * SW * element_bytes == a.store_bytes ? at_once : 1;
 #pragma unroll 1
-  for (int i = thread; i < places_count; i += warpgroup) {
+  for (int i = thread * apart; i < places_count; i += warpgroup * apart) {
     const u32 at = t.position + position0 + i;
     const bool real = i < a.own && at < static_cast<u32>(a.positions);
     const u32 n = divide(real ? at : 0, a.sample), in_sample = (real ? at : 0) - n * a.sample.divisor;
     u32 d = 0, h = 0, w = in_sample;
     if (RANK > 1) h = divide(in_sample, a.grid_w), w = in_sample - h * a.grid_w.divisor;
     if (RANK > 2) d = divide(h, a.grid_h), h -= d * a.grid_h.divisor;
-    places[i] = {real ? static_cast<int>(n) : -1, (static_cast<int>(d) + a.first_d) * SD - PD,
-                 (static_cast<int>(h) + a.first_h) * SH - PH, (static_cast<int>(w) - PW / SW) * SW};
+    places[place_at(i)] = {real ? static_cast<int>(n) : -1, (static_cast<int>(d) + a.first_d) * SD - PD,
+                           (static_cast<int>(h) + a.first_h) * SH - PH, (static_cast<int>(w) - PW / SW) * SW};
   }
   if (thread < teams * lines) {
     const int row_end = min(CO * row_phases, t.row + BLOCK_ROWS);
@@ -131,7 +136,7 @@ struct Values {
 
   /// Of row block `block`, positions 8 j to 8 j + 7.
   __device__ __forceinline__ float of(int block, int j, int half, int odd) const {
-    const float v = sums[block][j * 4 + half * 2 + odd] + bias[half];
+    const float sum = sums[block][j * 4 + half * 2 + odd], v = has_bias ? sum + bias[half] : sum;
     if constexpr (finished_late)
       return v;  // drain() does the rest
     else
@@ -284,7 +289,7 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
     const int piece = shares ? lane % of_line : r * 32 + lane, among = shares ? lane / of_line : 0;
     bool real = shares ? among < at_once : piece < of_line;
     const int element = real ? piece * each : 0;
-    const Place p = places[element / SW];
+    const Place p = places[place_at(element / SW)];
     const int w = p.w + element % SW;
     real = real && p.n >= 0 && w >= 0 && w < a.out_w;
     if (SPLIT > 1 && stored_positions % SLICE != 0) real = real && element / SW < count;
@@ -292,6 +297,9 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
     if (RANK > 1) at += (p.h + unit.h) * a.y_strides.h;
     if (RANK > 2) at += (p.d + unit.d) * a.y_strides.d;
     char* base = reinterpret_cast<char*>(a.y) + at * element_bytes;
+    // Read once, not by each line under its conditions.
+    u32 out_d = a.out_d, out_h = a.out_h;
+    asm volatile("" : "+r"(out_d), "+r"(out_h));
     const u32 staged = shared_address(from + in_line(element)), lines_at = shared_address(list);
 #pragma unroll 1
     for (int turn = 0; turn < turns; turn += batch) {
@@ -306,8 +314,7 @@ __device__ __forceinline__ void drain(const Arguments& a, const Operands& operan
         load(staged + (exists ? line : 0) * (LINE_PITCH * element_bytes), words[i]);
         const u32 h = exists ? to[i].w : static_cast<u32>(no_line);
         const u32 depth = OPERANDS > 0 ? to[i].z & ((1u << phase_bits) - 1) : to[i].z;
-        inside[i] = real && p.h + unit.h + h < static_cast<u32>(a.out_h) &&
-                    (RANK < 3 || p.d + unit.d + depth < static_cast<u32>(a.out_d));
+        inside[i] = real & (p.h + unit.h + h < out_h) & (RANK < 3 || p.d + unit.d + depth < out_d);
       }
       const auto from_base = [&](int i) { return static_cast<i64>(u64(to[i].y) << 32 | to[i].x); };
       if constexpr (finished_late)
@@ -386,7 +393,7 @@ __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& o
           if (after < has_8) put(v, block, after, after * 8 - slice * SLICE, true, to, warp, lane);
       }
       team_meets(barrier);
-      const Place* of_slice = places + turn * SLICE;
+      const Place* of_slice = places + place_at(turn * SLICE);
       const int count = stored_positions - turn * SLICE;
       if (a.store_bytes == 16)
         drain<16>(a, operands, to, of_slice, count, mine, unit, in_team, lane);

@@ -117,11 +117,7 @@ struct Matrices {
   __device__ __forceinline__ Matrices(const Arguments& a, const Tile& t, int thread) {
     const Window w(a, t);
     const int lane = thread % 32, of_row = a.row_pieces.divisor;
-    int last_row;
-    const int column = Window::row_of(a, w.position + a.used - 1, last_row);
-    const int pieces =
-        (last_row - w.row) * of_row + min((column >> a.vector_bits) + (a.shifted ? 2 : 1), of_row) - w.piece;
-    count = ((pieces << a.vector_bits) + 7) / 8;
+    count = ((w.pieces(a) << a.vector_bits) + 7) / 8;
 #pragma unroll
     for (int i = 0; i < blocks_each; ++i) {
       const u32 element = block_of(thread, i) * 8 + lane % 8, piece = (element >> a.vector_bits) + w.piece;

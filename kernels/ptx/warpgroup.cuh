@@ -41,6 +41,10 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
                  "n"(bytes)
                  : "memory");
 }
+/// 16 bytes through the L1: where the two halves of a sector of 32 bytes go to places apart, it is asked for once.
+__device__ __forceinline__ void copy_async_cached(u32 to, const void* from, bool inside) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+}
 /// The first `count` of 4 bytes, then zeros; with count 0 nothing is read.
 __device__ __forceinline__ void copy_word_async(u32 to, const void* from, int count) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(count) : "memory");
@@ -89,6 +93,15 @@ __device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map
       : "memory");
 }
 
+/// The same of a tensor of two dimensions.
+__device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map, u32 barrier, int column, int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
+          to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row)
+      : "memory");
+}
+
 /// `bytes` that lie together, a multiple of 16 as both addresses are.
 __device__ __forceinline__ void copy_bytes(u32 to, const void* from, int bytes, u32 barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
@@ -121,6 +134,11 @@ __device__ __forceinline__ void hold(u32 (&words)[count]) {
 /// matrices of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
 __device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
   return u64(rows >> 4) << 32 | (depth >> 4) << 16;
+}
+/// The same with its rows contiguous, 64 of them in 128 bytes, whose pieces of 16 change places as bulk copies leave
+/// them: eight depths are 1024 bytes, `rows` bytes between neighbours of 64 rows. It starts at a multiple of 1024.
+__device__ __forceinline__ constexpr u64 swizzled_descriptor(u32 rows) {
+  return u64(1) << 62 | u64(1024 >> 4) << 32 | (rows >> 4) << 16;
 }
 /// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
 __device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
@@ -181,7 +199,9 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
                : "memory");
   return v;
 }
-/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen.
+/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen, and what they wanted of it
+/// is read: the arrival must be a release. Past a relaxed one ptxas leaves loads from other blocks on their way, and
+/// those may be gone by then.
 __device__ __forceinline__ void meet_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");

@@ -22,8 +22,6 @@ constexpr Fit fits[] = {
     {"cuda_boxes", Pass::forward, Kind::any, 12e-6, 1.04},
     {"cuda_boxes", Pass::backward_input, Kind::half, 12e-6, 1.20},
     {"cuda_boxes", Pass::backward_input, Kind::any, 4e-6, 1.30},
-    {"cuda_columns", Pass::forward, Kind::half, 10e-6, 1.36},
-    {"cuda_columns", Pass::forward, Kind::any, 6e-6, 1.20},
     {"cuda_gather_mma", Pass::forward, Kind::half, 12e-6, 1.40},
     {"cuda_gather_mma", Pass::forward, Kind::any, 16e-6, 1.45},
     {"cuda_gather_mma", Pass::backward_input, Kind::half, 2e-6, 2.40},

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
 #include "cuda/columns_tile.hpp"
 #include "cuda/element.hpp"
@@ -51,6 +50,7 @@ std::string preamble(const ColumnsShape& s, const ColumnsTile& t, const Request&
   flag("PAIRS", t.pairs);
   flag("QUADS", t.quads);
   flag("MERGED_H", t.merged_h);
+  flag("SWIZZLED", t.swizzled());
   constant("W_RUN", t.weight_run);
   constant("W_PITCH", t.weight_pitch);
   constant("SPAN", t.span);
@@ -103,31 +103,16 @@ std::string preamble(const ColumnsShape& s, const ColumnsTile& t, const Request&
          epilogue_text(r.epilogue, device_type(r.problem.dtype));
 }
 
-launch::ColumnsFixed fixed_of(const Request& r, const ColumnsShape& s, const ColumnsTile& t) {
-  const Geometry& g = r.geometry;
-  launch::ColumnsFixed f;
-  f.turned = t.turned, f.merged_h = t.merged_h, f.element_bytes = s.element_bytes;
-  f.groups = g.groups, f.k = s.k, f.n = s.co;
-  f.stride_d = g.stride[0], f.stride_h = g.stride[1], f.stride_w = g.stride[2];
-  f.padding_d = g.padding[0], f.padding_h = g.padding[1], f.padding_w = g.padding[2];
-  f.shift_d = s.shift[0], f.shift_h = s.shift[1], f.shift_w = s.shift[2];
-  f.rows = s.rows(), f.block_rows = t.block_rows;
-  f.positions = t.positions, f.across = t.across, f.staged = t.staged, f.split = t.split;
-  f.piece = t.piece;
-  f.shared_bytes = t.shared_bytes;
-  return f;
-}
-
 class Columns final : public PassKernel {
  public:
   Columns(const Request& r, const ColumnsShape& s, const ColumnsTile& t)
       : device_(r.target.device),
         tile_(t),
-        fixed_(fixed_of(r, s, t)),
+        fixed_(columns_fixed(s, t)),
         launch_(launch::launch_of(fixed_, sizes_of(r.geometry), r.target.processors)),
         kernel_({"columns.cuh", "columns", preamble(s, t, r)}, t.shared_bytes),
         operands_(r),
-        predicted_(calibrated("cuda_columns", r.problem, r.pass, t.seconds)) {}
+        predicted_(t.seconds) {}
 
   Status run(const PassTensors& t, void*, void* stream) const override {
     Start<1> start(device_, stream, {&kernel_});

@@ -12,8 +12,19 @@ using Int = std::int64_t;
 
 Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
 
-/// Clocks between two barriers of one chunk.
-double chunk_clocks(const ColumnsShape& s, const ColumnsTile& t) {
+/// Measured seconds = start + factor * what is counted: of x in rows of 64 positions (SWIZZLED) with a tile's own
+/// clocks, 9 tiles of two layers within a tenth; of the others least squares over tests/shapes (and of fp32 without
+/// phases 150 clocks a tile, which put larger tiles first where memory is what binds: 55 us for 60).
+struct Fit {
+  double start, factor, clocks_of_tile;
+};
+Fit fit_of(const ColumnsShape& s, const ColumnsTile& t) {
+  if (t.swizzled()) return {0.0, 1.0, 1200.0};
+  return s.halves() ? Fit{4e-6, 1.25, 0.0} : Fit{4e-6, 1.10, s.phases == 1 ? 150.0 : 0.0};
+}
+
+/// Clocks between two barriers of one chunk. `kept`: of weights that stay from tile to tile.
+double chunk_clocks(const ColumnsShape& s, const ColumnsTile& t, bool kept) {
   const double factor = s.parts == 2 ? 3 : 1, n = t.positions, segments = double(t.segments.size());
   double steps = 0;
   for (int group = 0; group < 2; ++group)
@@ -21,17 +32,22 @@ double chunk_clocks(const ColumnsShape& s, const ColumnsTile& t) {
              double(t.steps[static_cast<std::size_t>(t.kinds == 2 ? group : 0)].size());
   const double tensor = steps * factor * std::max(n / 2.0, 13.0);
   // Shared memory: both operands of the products, what copies write, and the turning of x.
-  const double weights = double(t.channels) * t.weight_run * s.element_bytes / 128.0;
+  const double weights = kept ? 0.0 : double(t.channels) * t.weight_run * s.element_bytes / 128.0;
   const double raw = segments * t.channels * t.staged * s.element_bytes / 128.0;
   const double unit = segments * t.channels * t.staged * (s.tf32 ? 4.0 : 2.0 * s.parts) / 128.0;
   const double loads = t.a_shared ? steps * factor * 16.0 : steps / (t.quads ? 2.0 : 1.0) * t.fragment_turns * 1.2;
   const double shared = steps * factor * 0.35 * n + loads + weights + raw + (t.turned ? raw + unit : 0.0);
   // The copies themselves, and memory beyond.
-  const double narrow = t.piece == 16 ? 2.0 : t.piece == 8 ? 3.5 : t.piece == 4 ? 5.0 : 60.0;
-  const double copies = weights * narrow + raw * 2.0;
+  const double scattered = t.parted && !t.a_shared ? 4.0 : 2.0;
+  const double narrow = t.piece == 16 ? scattered : t.piece == 8 ? 2.0 : t.piece == 4 ? 5.5 : 60.0;
+  const double copies = weights * narrow + raw * (t.turned ? 3.7 : t.swizzled() ? 1.0 : 2.0);
   const double l2 = (weights + raw) * 128.0 / 34.0;
   const double longest = std::max({tensor, shared, copies, l2});
-  return longest + 0.1 * (tensor + shared + copies - std::min(tensor + shared + copies, 2 * longest)) + 50.0;
+  // Swizzled, what copies write is fenced off only where weights come by them.
+  if (t.swizzled())
+    return longest + 0.1 * (tensor + shared + copies - std::min(tensor + shared + copies, 2 * longest)) +
+           (t.a_shared ? 350.0 : 50.0);
+  return longest + 0.3 * (tensor + shared + copies - std::min(tensor + shared + copies, 2 * longest)) + 140.0;
 }
 
 }  // namespace
@@ -45,20 +61,20 @@ double columns_seconds(const ColumnsShape& s, const ColumnsTile& t, const CudaTa
   const double piece = row % 16 == 0 ? 16.0 : row % 8 == 0 ? 8.0 : row % two == 0 ? double(two) : s.element_bytes;
   const double write = stored * s.element_bytes / 16.0;
   const double issue = stored * s.element_bytes / piece / 256.0 * (piece < 16.0 ? 60.0 : 36.0) + 300.0;
-  const double one = chunks * chunk_clocks(s, t);
-  const double own = t.positions - (s.rotated() > 0 ? 4 : 0);
-  const double position_tiles = std::ceil(columns_positions(s, t) / std::max(1.0, own * t.across));
-  const double tiles = double(s.groups) * double(ceil_div(s.rows(), t.block_rows)) * position_tiles;
-  const double waves = std::ceil(tiles / target.clusters(t.split));
+  const double waves = double(ceil_div(t.position_tiles * t.row_tiles, target.clusters(t.split)));
+  const bool kept = t.swizzled() && waves > 1 && t.split == 1 && t.stages % static_cast<int>(chunks) == 0;
+  const double one = chunks * chunk_clocks(s, t, kept);
   // Of a tile's store most runs beside the products of the next, where there is one.
   const double visible = waves > 1 ? 0.35 * issue : issue;
-  const double steady = std::max(one + visible, write);
+  const Fit fit = fit_of(s, t);
+  const double steady = std::max(one + visible, write) + fit.clocks_of_tile;
   const double first = 2500.0 + (t.split > 1 ? 2000.0 : 0.0) + (waves > 1 ? 0.65 * issue : 0.0);
   const double memory = (s.x_bytes + s.y_bytes + s.weight_bytes) / (0.9 * target.bytes_per_second);
   // Few stages hide the time from memory to the first product badly.
   const double hidden = t.stages == 2 ? 1.2 : t.stages == 3 ? 1.05 : 1.0;
   const double work = (waves * steady + first) / clock;
-  return hidden * (std::max(work, memory) + 0.1 * std::min(work, memory)) + 4e-6;
+  const double counted = hidden * (std::max(work, memory) + 0.1 * std::min(work, memory)) + 4e-6;
+  return fit.start + fit.factor * counted;
 }
 
 }  // namespace upconv::cuda

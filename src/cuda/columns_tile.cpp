@@ -294,19 +294,23 @@ Bytes bytes_of(const ColumnsShape& s, const ColumnsTile& t) {
   const Int weights = t.a_shared ? shifts * ((t.block_rows + 7) / 8) * block : channels * t.weight_pitch * e;
   const Int spare = t.turned && s.halves() ? 8 : 0;
   const Int unit = segments * (t.staged + spare) * 16;
-  b.stage = weights + (t.turned ? s.parts * (channels / (s.tf32 ? 4 : 8)) * unit : segments * (t.staged / 8) * block);
+  const Int as_it_lies = t.swizzled() ? t.staged / 64 * (channels * 128) : t.staged / 8 * block;
+  b.stage = (t.swizzled() ? round_up(weights, 1024) : weights) +
+            (t.turned ? s.parts * (channels / (s.tf32 ? 4 : 8)) * unit : segments * as_it_lies);
   if (t.turned) b.raw = segments * channels * (t.staged + 8) * e;
   b.tables = 2 * segments * ((t.staged + 4) / 4 * 4) * 4;
   const Int share = (t.positions / 8 + t.split - 1) / t.split * 8, stored = t.split > 1 ? share : t.positions;
   const Int places = (t.split - 1) * share + (stored + t.slice - 1) / t.slice * t.slice;
   const Int teams = 4 / team_of(s), lines = lines_of(s, t);
-  b.own = 2 * (2 * 16 * (places + teams * lines) + teams * lines * t.line_pitch * e);
+  b.own = 2 * (2 * 16 * (places + places / 8 + teams * lines) + teams * lines * t.line_pitch * e);
   b.partial = t.split > 1 ? Int{t.row_blocks} * (t.positions / 8) * 256 * 16 : 0;
   return b;
 }
 
 /// Stages and slices of lines; false when two stages do not fit.
 bool fit(const ColumnsShape& s, const CudaTarget& target, Lines& lines, ColumnsTile& t) {
+  const int chunks = static_cast<int>((s.k + t.channels - 1) / t.channels);
+  const bool again = t.position_tiles * t.row_tiles > target.processors;  // blocks do several tiles
   const Int share = (t.positions / 8 + t.split - 1) / t.split * 8;
   const int line_bytes = s.stride[2] * s.element_bytes;
   ColumnsTile best;
@@ -322,6 +326,9 @@ bool fit(const ColumnsShape& s, const CudaTarget& target, Lines& lines, ColumnsT
       const Int left = target.shared_per_block - 1024 - b.own - b.tables - t.raw_slots * b.raw;
       t.stages = left > 0 ? static_cast<int>(std::min<Int>(8, left / b.stage)) : 0;
       if (t.stages * b.stage < b.partial) t.stages = 0;
+      // Weights stay in stages that get the same chunk of every tile (kernels/columns/bring.cuh): of two tiles at
+      // least, so that the next one's x is brought meanwhile.
+      if (again && t.swizzled() && t.split == 1 && t.stages >= 2 * chunks) t.stages = t.stages / chunks * chunks;
       t.shared_bytes = static_cast<unsigned>(t.stages * b.stage + t.raw_slots * b.raw + b.tables + b.own);
       // Long lines are worth less than a fourth stage.
       if (t.stages >= 2 && std::min(t.stages, 4) > std::min(best.stages, 4)) best = t;
@@ -400,45 +407,46 @@ ColumnsShape columns_shape(const Problem& p, const Geometry& g) {
   return s;
 }
 
-std::int64_t columns_row(const ColumnsShape& s) {
-  return std::max(s.in[2] + s.shift[2], (s.out[2] - 1 + s.padding[2]) / s.stride[2] + 1);
-}
-
-double columns_positions(const ColumnsShape& s, const ColumnsTile& t) {
-  const Int first_h = t.merged_h ? 0 : s.padding[1] / s.stride[1];
-  const Int d = (s.out[0] - 1 + s.padding[0]) / s.stride[0] + 1 - s.padding[0] / s.stride[0];
-  Int h = (s.out[1] - 1 + s.padding[1]) / s.stride[1] + 1 - first_h;
-  if (t.merged_h) h = std::max(h, s.in[1] + s.shift[1]);
-  Int row = columns_row(s);
-  // What launch/columns.hpp gives rows that are brought by the words they lie in.
-  if (t.turned && s.element_bytes == 2 && s.in[2] % 2 == 1 && s.shift[0] + s.shift[1] > 0)
-    row = std::max(row, s.in[2] + 1);
-  return double(s.batch) * double(d) * double(h) * double(row);
+launch::ColumnsFixed columns_fixed(const ColumnsShape& s, const ColumnsTile& t) {
+  launch::ColumnsFixed f;
+  f.turned = t.turned, f.merged_h = t.merged_h, f.element_bytes = s.element_bytes;
+  f.groups = s.groups, f.k = s.k, f.n = s.co;
+  f.stride_d = s.stride[0], f.stride_h = s.stride[1], f.stride_w = s.stride[2];
+  f.padding_d = s.padding[0], f.padding_h = s.padding[1], f.padding_w = s.padding[2];
+  f.shift_d = s.shift[0], f.shift_h = s.shift[1], f.shift_w = s.shift[2];
+  f.rows = s.rows(), f.block_rows = t.block_rows;
+  f.positions = t.positions, f.across = t.across, f.staged = t.staged, f.split = t.split;
+  f.piece = t.piece;
+  f.box_channels = t.swizzled() ? t.channels : 0;
+  f.shared_bytes = t.shared_bytes;
+  return f;
 }
 
 std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& target) {
   std::vector<ColumnsTile> found;
+  const launch::Sizes sizes{s.batch, {s.in[0], s.in[1], s.in[2]}, {s.out[0], s.out[1], s.out[2]}};
+  const Int row = std::max(s.in[2] + s.shift[2], (s.out[2] - 1 + s.padding[2]) / s.stride[2] + 1) + 7;
   for (const ColumnsTile& base : bases(s)) {
     Lines lines;
-    const Int row = columns_row(s) + 7;
     const Int lead = s.shift[2] + (base.merged_h ? s.shift[1] * row : 0);
-    const double positions = columns_positions(s, base);
-    const double rows = double(s.groups) * double((s.rows() + base.block_rows - 1) / base.block_rows);
     // Lines of four warps need more registers to be put together, phases apart more to be multiplied, operands more
     // beside the sums.
     const int sums = s.operands ? 160 : team_of(s) == 4 && s.halves() ? 240 : 256;
     const int most = sums / base.row_blocks / 8 * 8;
-    for (int n = 8; n <= most; n += 8) {
-      if (n > 8 && n - 8 >= positions + 1) break;  // a smaller one holds all
+    bool holds_all = false;
+    for (int n = 8; n <= most && !holds_all; n += 8) {
       ColumnsTile t = base;
       t.positions = n;
       if (s.separate && n * t.row_blocks > 192) t.compute_registers = 192, t.bring_registers = 120;
-      t.staged = round_up(lead + Int{n} * t.across, 32);
+      t.staged = round_up(lead + Int{n} * t.across, t.swizzled() ? 64 : 32);
       if (t.staged > 640 || lead > 2 * n + 32) continue;
+      const launch::ColumnsGrid grid = launch::grid_of(columns_fixed(s, t), sizes);
+      if (grid.refusal) continue;
+      t.position_tiles = grid.position_tiles, t.row_tiles = grid.row_tiles;
+      holds_all = t.position_tiles == 1;
       for (const int split : {1, 2, 4, 8}) {
         t.split = split;
-        const double tiles = rows * std::max(1.0, positions / t.tile_positions());
-        if (split > 1 && tiles > target.clusters(split)) break;
+        if (split > 1 && t.position_tiles * t.row_tiles > target.clusters(split)) break;
         consider(s, target, lines, t, found);
       }
     }

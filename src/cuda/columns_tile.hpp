@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "launch/columns.hpp"
 #include "plan/target.hpp"
 #include "problem/geometry.hpp"
 #include "upconv/problem.hpp"
@@ -60,7 +61,8 @@ struct ColumnsTile {
   int group_rows = 64, block_rows = 128, row_blocks = 1;
   int channels = 8, stages = 4, raw_slots = 3;
   int weight_run = 0, weight_pitch = 0, span = 0, piece = 0;  ///< In elements; `piece` in bytes.
-  int fragment_turns = 0;  ///< Of shared memory, for a warpgroup's loads of one step's weights.
+  int fragment_turns = 0;                          ///< Of shared memory, for a warpgroup's loads of one step's weights.
+  std::int64_t position_tiles = 1, row_tiles = 1;  ///< Of the launch.
   int slice = 32, line_pitch = 0, line_skew = 0;
   int compute_registers = 184, bring_registers = 136;  ///< Two and one of three parts of 3 * 168 in all.
   std::array<std::vector<ColumnsStep>, 2> steps;
@@ -68,6 +70,8 @@ struct ColumnsTile {
   unsigned shared_bytes = 0;
   double seconds = 1e30;
 
+  /// x lies in rows of 64 positions: every product begins with one.
+  [[nodiscard]] bool swizzled() const { return !turned && !merged_h && across == 1; }
   [[nodiscard]] int tile_positions() const { return positions * across; }
 };
 
@@ -79,9 +83,8 @@ std::vector<ColumnsTile> columns_tiles(const ColumnsShape& shape, const CudaTarg
 /// Seconds that a launch is expected to take (columns_cost.cpp).
 double columns_seconds(const ColumnsShape& shape, const ColumnsTile& tile, const CudaTarget& target);
 
-/// Positions of W from row to row at least, and of the whole launch with rows of so many.
-std::int64_t columns_row(const ColumnsShape& shape);
-double columns_positions(const ColumnsShape& shape, const ColumnsTile& tile);
+/// What a launch of a tile depends on.
+launch::ColumnsFixed columns_fixed(const ColumnsShape& shape, const ColumnsTile& tile);
 
 std::string to_string(const ColumnsTile& tile);
 
