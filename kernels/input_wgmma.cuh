@@ -25,6 +25,8 @@ typedef arguments::InputWgmma Arguments;
 constexpr bool tf32 = element == 0;
 constexpr int element_bytes = tf32 ? 4 : 2;
 constexpr int warpgroup = 128, multiplying = WGS * warpgroup, threads = multiplying + warpgroup;
+/// 16-bit elements whose pairs are neighbours in dy too, at even places: two taps of a row under an even stride.
+constexpr bool words = !tf32 && KW % 2 == 0 && DW == 1 && SW % 2 == 0 && LEAD % 2 == 0;
 constexpr int quad = 16 / element_bytes, step = 2 * quad, steps = KS / step;
 constexpr int row_elements = 128 / element_bytes;  ///< Of w that one copy brings of a row.
 constexpr int taps = KD * KH * KW, pairs = CO * taps, chunks = (pairs + KS - 1) / KS;
@@ -64,17 +66,24 @@ struct Place {
 
 // ---- bringing -------------------------------------------------------------------------------------------------------
 
-/// Copies the lines of dy of a stage, V elements at a time. Where a thread's copies are few, it finds their places once
-/// a tile.
+/// Whether the channels of dy of every stage exist.
+constexpr bool whole_stages = PHASES == 1 && pairs % KS == 0;
+
+/// Copies the lines of dy of a stage, V elements at a time. Where threads share out what is copied of a channel evenly
+/// (`regular`), or a thread's copies are few, it finds their places once a tile.
 template <int V>
 struct Copier {
   static constexpr int columns = SPAN_READ / V, spots = lines * columns, all = CC * spots;
   static constexpr int items = (all + warpgroup - 1) / warpgroup;
-  static constexpr bool held = items <= 8;
+  static constexpr bool regular = (spots % warpgroup == 0 && spots / warpgroup <= 8) || warpgroup % spots == 0;
+  static constexpr int spots_each = spots > warpgroup ? spots / warpgroup : 1;  ///< Of a channel, where regular.
+  static constexpr int at_once = spots > warpgroup ? 1 : warpgroup / spots;     ///< Channels.
+  static constexpr int count = regular ? spots_each : items;
+  static constexpr bool held = count <= 8;
 
   const char* base;
   int d0, h0, w0, size_d;
-  u32 from[held ? items : 1];
+  u32 from[held ? count : 1];  ///< 0 where that is outside of dy.
   u32 inside = 0;
 
   /// Elements from the tile's first channel to what item `e` copies; false where that is outside of dy.
@@ -97,12 +106,45 @@ struct Copier {
     inside = 0;
     if constexpr (held)
 #pragma unroll
-      for (int i = 0; i < items; ++i)
-        if (find(p, thread + i * warpgroup, from[i])) inside |= 1u << i;
+      for (int i = 0; i < count; ++i) {
+        if (find(p, thread + i * warpgroup, from[i]))
+          inside |= 1u << i;
+        else
+          from[i] = 0;
+      }
+  }
+  /// From `source`, if `exists`, to `slot`.
+  static __device__ __forceinline__ void copy(u32 slot, const char* source, bool exists) {
+    if constexpr (V * element_bytes >= 4)
+      copy_async<V * element_bytes>(slot, source, exists);
+    else
+      store_bits16(slot, exists ? load_bits16(source) : u16(0));
+  }
+  static __device__ __forceinline__ u32 slot_of(int thread, int item) {
+    const u32 e = (thread & (warpgroup - 1)) + item * warpgroup;  // as the compiler should know
+    return (e / spots * YC + e % spots / columns * SPAN + e % columns * V) * element_bytes;
   }
   /// Of the channels from `co0` on.
   __device__ __forceinline__ void bring(const Arguments& p, u32 to, int co0, int thread) const {
     const char* corner = base + co0 * p.ys.c * element_bytes;
+    if constexpr (regular) {
+      const i64 step = at_once * p.ys.c * element_bytes;
+#pragma unroll
+      for (int i = 0; i < spots_each; ++i) {
+        const char* source = corner + static_cast<i64>(from[i]) * element_bytes;
+        const u32 slot = to + slot_of(thread, i);
+        const bool real = inside >> i & 1;
+#pragma unroll(CC / at_once <= 64 ? CC : 8)
+        for (int c = 0; c < CC; c += at_once) {
+          const int channel = c + thread / spots;  // of which threads of one warpgroup have `at_once`
+          if (CC % at_once != 0 && channel >= CC) continue;
+          const bool exists = real && (whole_stages || co0 + (at_once > 1 ? channel : c) < CO);
+          copy(slot + c * (YC * element_bytes), exists || whole_stages ? source : p.dy, exists);
+          source += step;
+        }
+      }
+      return;
+    }
     const auto item = [&](int i) {
       const int e = thread + i * warpgroup;
       if (all % warpgroup != 0 && e >= all) return;
@@ -112,14 +154,9 @@ struct Copier {
         offset = from[i], ok = inside >> i & 1;
       else
         ok = find(p, e, offset);
-      ok = ok && co0 + e / spots < CO;
-      const char* source = ok ? corner + static_cast<i64>(offset) * element_bytes : p.dy;
-      const int spot = e % spots;
-      const u32 slot = to + (e / spots * YC + spot / columns * SPAN + spot % columns * V) * element_bytes;
-      if constexpr (V * element_bytes >= 4)
-        copy_async<V * element_bytes>(slot, source, ok);
-      else
-        store_bits16(slot, ok ? load_bits16(source) : u16(0));
+      ok = ok && (whole_stages || co0 + e / spots < CO);
+      const char* source = ok || (held && whole_stages) ? corner + static_cast<i64>(offset) * element_bytes : p.dy;
+      copy(to + slot_of(thread, i), source, ok);
     };
     if constexpr (held) {
 #pragma unroll
@@ -135,7 +172,7 @@ struct Copier {
 /// once a tile. What of them lies outside of dy is stored as zeros.
 struct LineCopier {
   static constexpr int all = CC * lines, items = (all + warpgroup - 1) / warpgroup;
-  static constexpr int units = SPAN * element_bytes / 16;  ///< Of a line.
+  static constexpr int units = SPAN_READ * element_bytes / 16;  ///< Of a line.
 
   const char* base;
   int d0, h0, first, size_d, size_h;
@@ -175,7 +212,7 @@ struct LineCopier {
       base += at.box.d * BD * p.ys.d * element_bytes;
       d0 = 0, size_d -= at.box.d * BD;
     }
-    const int w0 = SW * at.box.w * BW - PW - LEAD, end = min(w0 + SPAN, p.out_w);
+    const int w0 = SW * at.box.w * BW - PW - LEAD, end = min(w0 + SPAN_READ, p.out_w);
     first = max(w0, 0);
     before = (first - w0) * element_bytes / 16, inside = max(end - first, 0) * element_bytes / 16;
     constexpr int last_d = furthest_d(), last_h = furthest_h();
@@ -285,7 +322,8 @@ __device__ __forceinline__ void bring_all(const Arguments& p, u32 stages, const 
 // ---- multiplying ----------------------------------------------------------------------------------------------------
 
 typedef float Sums[MT][NB / 2];
-constexpr int raw_words = tf32 ? 4 : 8, lane_pairs = tf32 ? 2 : 4;  ///< Of a step: words of a fragment, pairs.
+/// Of a step: loads of a fragment, and of which pairs (of `words`, the first of two).
+constexpr int raw_words = tf32 || words ? 4 : 8, lane_pairs = tf32 || words ? 2 : 4;
 
 /// Row `half` * 8 + lane / 4 of this warp's fragment `mt`, as a position of the box.
 __device__ __forceinline__ int row_of(int mt, int half) {
@@ -310,7 +348,7 @@ struct Reaches {
 
   __device__ __forceinline__ static int pair(int k, int i) {
     const int c = threadIdx.x % 4;
-    return k * step + (tf32 ? c + 4 * i : 2 * c + i % 2 + 8 * (i / 2));
+    return k * step + (tf32 ? c + 4 * i : words ? 2 * c + 8 * i : 2 * c + i % 2 + 8 * (i / 2));
   }
   __device__ __forceinline__ explicit Reaches(u32 first) : table(first) {
     if constexpr (held)
@@ -333,7 +371,7 @@ __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (
     const u32 reach = reaches.at(phase, k, i);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      if (tf32)
+      if (tf32 || words)
         raw[2 * i + half] = load_word(row[half] + reach);
       else
         raw[4 * (i / 2) + 2 * half + i % 2] = load_half(row[half] + reach);
@@ -343,7 +381,9 @@ __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (
 __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    f[i] = tf32 ? round_tf32(__uint_as_float(raw[i])) : raw[2 * i] | raw[(2 * i + 1) % raw_words] << 16;
+    f[i] = tf32    ? round_tf32(__uint_as_float(raw[i]))
+           : words ? raw[i]
+                   : raw[2 * i % raw_words] | raw[(2 * i + 1) % raw_words] << 16;
 }
 
 /// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `held`:
@@ -403,8 +443,85 @@ __device__ __forceinline__ void leave(const float (&sums)[MT][4 * count], const 
     }
 }
 
+// Where rows of dx allow it, sums leave through shared memory, so that a lane writes neighbouring positions: by a
+// warpgroup, 64 positions of some channels at a time.
+constexpr int left_groups = 4 / element_bytes;            ///< Of 8 channels, at a time.
+constexpr int left_pitch = element_bytes == 4 ? 68 : 72;  ///< Elements from channel to channel: few banks twice.
+constexpr int left_bytes = left_groups * 8 * left_pitch * element_bytes;  ///< One of two buffers of a warpgroup.
+static_assert(left_bytes % 16 == 0 && 4 * left_bytes <= LEFT_BYTES, "the host reserves what is used");
+
+/// A lane's neighbours as it writes them.
+template <int bytes>
+struct LeftWords {
+  typedef uint4 Type;
+};
+template <>
+struct LeftWords<8> {
+  typedef uint2 Type;
+};
+template <>
+struct LeftWords<4> {
+  typedef u32 Type;
+};
+
+/// The same as leave(), `bytes` a lane at once; `buffers` are the warpgroup's.
+template <int bytes, int count>
+__device__ __forceinline__ void leave_words(const float (&sums)[MT][4 * count], const Arguments& p, const Place& at,
+                                            int from, char* buffers) {
+  typedef typename LeftWords<bytes>::Type Words;
+  constexpr int each = bytes / element_bytes, of_line = 64 / each, lines_at_once = warpgroup / of_line;
+  const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup, lane = thread % 32;
+  const int line = thread / of_line, position = thread % of_line * each;
+  int turn = 0;
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt) {
+    const int m = (group * MT + mt) * 64 + position;
+    const int d = at.box.d * BD + m / (BW * BH), h = at.box.h * BH + m / BW % BH, w = at.box.w * BW + m % BW;
+    const bool inside = d < p.in_d && h < p.in_h && w < p.in_w;
+    Element* corner = static_cast<Element*>(p.dx) + at.box.n * p.xs.n + (at.group * CI + at.ci0) * p.xs.c + d * p.xs.d +
+                      h * p.xs.h + w;
+#pragma unroll
+    for (int first = 0; first < count; first += left_groups) {
+      Element* buffer = reinterpret_cast<Element*>(buffers + turn * left_bytes);
+      turn ^= 1;
+#pragma unroll
+      for (int j = 0; j < left_groups && first + j < count; ++j)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          buffer[(8 * j + lane % 4 * 2 + i % 2) * left_pitch + thread / 32 * 16 + i / 2 * 8 + lane / 4] =
+              from_float<Element>(sums[mt][4 * (first + j) + i]);
+      meet(2 + group, warpgroup);  // what was read from the other buffer is read, too
+#pragma unroll
+      for (int j = 0; j < left_groups * 8; j += lines_at_once) {
+        const int channel = j + line, of_tile = 8 * (from + first) + channel;
+        const bool exists = (count % left_groups == 0 || first + channel / 8 < count) &&
+                            (CI % NB == 0 || at.ci0 + of_tile < CI) && (NB / 8 % count == 0 || of_tile < NB);
+        if (inside && exists && channel < left_groups * 8)
+          *reinterpret_cast<Words*>(corner + of_tile * p.xs.c) =
+              *reinterpret_cast<const Words*>(buffer + channel * left_pitch + position);
+      }
+    }
+  }
+  meet(2 + group, warpgroup);  // the first buffer is read before it is written again
+}
+
+/// The sums of `count` groups of 8 channels from group `from` of a tile on, as wide as rows of dx allow.
+template <int count>
+__device__ __forceinline__ void leave_tile(const float (&sums)[MT][4 * count], const Arguments& p, const Place& at,
+                                           int from, char* buffers) {
+  if (p.store_bytes == 16)
+    leave_words<16, count>(sums, p, at, from, buffers);
+  else if (!tf32 && p.store_bytes == 8)
+    leave_words<8, count>(sums, p, at, from, buffers);
+  else if (!tf32 && p.store_bytes == 4)
+    leave_words<4, count>(sums, p, at, from, buffers);
+  else
+    leave<count>(sums, p, at, from);
+}
+
 /// Adds up what the blocks of the cluster have of this block's share of the channels, and writes it.
-__device__ __forceinline__ void leave_shared(const Sums& sums, const Arguments& p, const Place& at, u32 to, int rank) {
+__device__ __forceinline__ void leave_shared(const Sums& sums, const Arguments& p, const Place& at, u32 to, int rank,
+                                             char* buffers) {
   constexpr int count = (NB / 8 + SPLIT - 1) / SPLIT;
   const auto place = [to](int mt, int j) { return to + ((mt * (NB / 8) + j) * multiplying + threadIdx.x) * 16; };
   meet(1, multiplying);  // nobody reads stages any more
@@ -432,13 +549,13 @@ __device__ __forceinline__ void leave_shared(const Sums& sums, const Arguments& 
         share[mt][4 * j] = sum.x, share[mt][4 * j + 1] = sum.y, share[mt][4 * j + 2] = sum.z;
         share[mt][4 * j + 3] = sum.w;
       }
-    leave<count>(share, p, at, from);
+    leave_tile<count>(share, p, at, from, buffers);
   }
   meet_cluster();  // other blocks read from this one
 }
 
 __device__ __forceinline__ void multiply_all(const Arguments& p, u32 stages, u32 table, const Barriers& barriers,
-                                             int rank) {
+                                             int rank, char* buffers) {
   const Share share(rank);
   const Reaches reaches(table);
   u32 place[MT][2];
@@ -469,9 +586,9 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, u32 stages, u32
     if (threadIdx.x % 32 == 0) barrier_arrive(barriers.empty + 8 * held);
     held = -1;
     if constexpr (SPLIT > 1)
-      leave_shared(sums, p, Place(p, tile), stages, rank);
+      leave_shared(sums, p, Place(p, tile), stages, rank, buffers);
     else
-      leave<NB / 8>(sums, p, Place(p, tile), 0);
+      leave_tile<NB / 8>(sums, p, Place(p, tile), 0, buffers);
   }
 }
 
@@ -501,6 +618,8 @@ __device__ __forceinline__ void run(const Arguments& p) {
     if (done) {
     } else if (quad > 1 && VECTOR >= quad && p.vector >= quad) {
       bring_all<quad>(p, stages, barriers, share);
+    } else if (quad > 4 && VECTOR >= 4 && p.vector >= 4) {
+      bring_all<4>(p, stages, barriers, share);
     } else if (VECTOR >= 2 && p.vector >= 2) {
       bring_all<2>(p, stages, barriers, share);
     } else {
@@ -513,7 +632,10 @@ __device__ __forceinline__ void run(const Arguments& p) {
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
-    multiply_all(p, stages, shared_address(reaches), barriers, rank);
+    // Behind the stages, wherever they begin.
+    char* buffers =
+        shared + (stages - shared_address(shared)) + STAGES * stage_bytes + threadIdx.x / warpgroup * (2 * left_bytes);
+    multiply_all(p, stages, shared_address(reaches), barriers, rank, buffers);
   }
 }
 

@@ -16,6 +16,7 @@ struct InputWgmma {
   int all_boxes, tiles;  ///< Boxes of positions; those times input channels and groups.
   int vector;            ///< Elements of dy that may be copied at once.
   int lines;             ///< Lines of dy begin and end at multiples of 16 bytes.
+  int store_bytes;       ///< Of dx that a lane writes at once, if more than an element.
   int w_bulk;            ///< w comes by bulk copies through the map.
   TensorMap w_map;
 };

@@ -83,9 +83,14 @@ bool run(const InputWgmmaFixed& f, const InputWgmmaLaunch& l, const Tensors& t, 
   arguments::InputWgmma p = l.arguments;
   p.dy = static_cast<const char*>(t.a), p.w = static_cast<const char*>(t.b), p.dx = t.out;
   p.vector = 1;
-  const Int tried[] = {f.vector, 2};
+  const Int tried[] = {f.vector, 4, 2};
   for (const Int v : tried)
     if (p.vector == 1 && v <= f.vector && aligned(t.a, v * f.element_bytes) && p.out_w % v == 0) p.vector = int(v);
+  p.store_bytes = 0;
+  const Int widths[] = {16, 8, 4};
+  for (const Int bytes : widths)
+    if (p.store_bytes == 0 && bytes > f.element_bytes && aligned(t.out, bytes) && p.in_w * f.element_bytes % bytes == 0)
+      p.store_bytes = int(bytes);
   p.lines = aligned(t.a, 16) && p.out_w * f.element_bytes % 16 == 0;
   const TensorBoxes boxes = w_boxes(f, t.b);
   p.w_bulk = refusal_of(boxes) == nullptr;

@@ -17,10 +17,10 @@ std::string preamble(const Request& request, const WeightShape& shape, const Inp
   s += std::string("constexpr bool folded = ") + (shape.folded ? "true;\n" : "false;\n");
   add("NB", t.columns), add("MT", t.fragments), add("WGS", InputTile::warpgroups), add("KS", t.pairs);
   add("PHASES", t.phases), add("CC", t.channels), add("STAGES", t.stages), add("VECTOR", t.vector);
-  add("SPAN", t.span), add("SPAN_READ", t.span), add("YC", t.channel), add("LEAD", t.lead);
+  add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
   add("SPLIT", t.split);
   s += std::string("constexpr bool LINE_COPIES = ") + (t.line_copies ? "true;\n" : "false;\n");
-  add("COMPUTE_REGISTERS", 216), add("BRING_REGISTERS", 72);
+  add("LEFT_BYTES", InputTile::left_bytes), add("COMPUTE_REGISTERS", 216), add("BRING_REGISTERS", 72);
   const DType dtype = request.problem.dtype;
   s += wgmma_text(t.columns, dtype == DType::f32   ? TensorOperand::tf32
                              : dtype == DType::f16 ? TensorOperand::f16

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 namespace upconv::cuda {
@@ -15,9 +16,22 @@ struct Search {
   std::array<int, 3> taps;
   WeightAxis axis_d, axis_h;
   std::vector<InputTile> best{};  ///< Ascending by time, at most `keep`.
+  /// Of a box: elements between lines and between channels beyond what is read, and the loads a bank.
+  struct Room {
+    int line, channel;
+    double conflicts;
+  };
+  std::map<std::array<int, 3>, Room> rooms{};
 
   [[nodiscard]] int quad() const { return 16 / shape.element_bytes; }
   [[nodiscard]] int tap_count() const { return taps[0] * taps[1] * taps[2]; }
+
+  /// Whether two pairs are one word of dy: `words` of kernels/input_wgmma.cuh.
+  [[nodiscard]] bool words() const {
+    const Geometry& g = shape.geometry;
+    return shape.element_bytes == 2 && taps[2] % 2 == 0 && g.dilation[2] == 1 && g.stride[2] % 2 == 0 &&
+           g.padding[2] % 2 == 0;
+  }
 
   /// How often, on average, a load of A meets a bank: lanes of eight positions of a line and four pairs.
   [[nodiscard]] double conflicts(const InputTile& t) const {
@@ -44,6 +58,23 @@ struct Search {
     }
     return double(times) / loads;
   }
+  /// Room between lines and channels with which loads meet few banks twice: the least of the best.
+  void place(InputTile& t) {
+    const int lines = lines_of(axis_d, t.box[0]) * lines_h(t), q = quad();
+    auto found = rooms.find(t.box);
+    if (found == rooms.end()) {
+      Room best_room{0, 0, 1e9};
+      for (int line = 0; line <= 3 * q; line += q)
+        for (int channel = 0; channel <= 4 * q; channel += q) {
+          t.span = t.span_read + line, t.channel = lines * t.span + channel;
+          const double c = conflicts(t);
+          if (c < best_room.conflicts - 0.01) best_room = {line, channel, c};
+        }
+      found = rooms.emplace(t.box, best_room).first;
+    }
+    t.span = t.span_read + found->second.line, t.channel = lines * t.span + found->second.channel;
+    t.conflicts = found->second.conflicts;
+  }
   /// Bytes that lie together of what a tile reads of dy.
   [[nodiscard]] double piece_bytes(const InputTile& t) const {
     const Geometry& g = shape.geometry;
@@ -59,22 +90,33 @@ struct Search {
     return t.line_copies && shape.geometry.out[2] * shape.element_bytes % 16 == 0;
   }
 
+  /// Elements of dy that one copy takes.
+  [[nodiscard]] int vector(const InputTile& t) const {
+    int v = t.vector;
+    while (shape.geometry.out[2] % v != 0) v /= 2;
+    return v;
+  }
+  /// Cycles in which one warpgroup starts the copies of a stage: of whole lines, or of so many elements each (`Copier`
+  /// of kernels/input_wgmma.cuh: threads that share out a channel's evenly have least to work out).
+  [[nodiscard]] double line_cycles(const InputTile& t) const { return 195 + 62 * std::ceil(double(lines(t)) / 4); }
+  [[nodiscard]] double copy_cycles(const InputTile& t) const {
+    const int v = vector(t), spots = lines(t) / t.channels * (t.span_read / v);
+    const double items = std::ceil(double(t.channels) * spots / 128);
+    const bool regular = (spots % 128 == 0 && spots <= 8 * 128) || 128 % spots == 0;
+    return 262 + items * (v * shape.element_bytes < 4 ? 600 : regular ? 20 : items <= 8 ? 30 : 144);
+  }
+
   /// Cycles a multiprocessor spends on one stage: the longest of its products, its loads, what one warpgroup does to
   /// bring it, and its bytes. Fitted to 476 runs of 72 layers, within a fifth (docs/measured-cuda-input.md).
   [[nodiscard]] double stage_cycles(const InputTile& t) const {
-    const Geometry& g = shape.geometry;
     const double eb = shape.element_bytes, n = t.columns;
     const double fragments = double(InputTile::warpgroups) * t.fragments * t.pairs / (2 * quad());
-    const double words = eb == 4 ? 16 : 32, reaches = t.phases == 1 ? 0.0 : 0.84 * words;
-    const double loads = 1.25 * words * t.conflicts + reaches + 3.3 + 0.24 * n;
+    const double loaded = eb == 4 || words() ? 16 : 32, reaches = t.phases == 1 ? 0.0 : 0.84 * loaded;
+    const double loads = 1.25 * loaded * t.conflicts + reaches + 3.3 + 0.24 * n;
     const double products = fragments * std::max({n / 2, loads, 51.0});
-    const int v = g.out[2] % t.vector == 0 ? t.vector : g.out[2] % 2 == 0 && t.vector > 1 ? 2 : 1;
-    const double elements = double(t.channels) * t.channel, items = std::ceil(elements / v / 128);
-    const double bringing = by_lines(t) ? 195 + 62 * std::ceil(double(lines(t)) / 4)
-                                        : 262 + items * (v * eb < 4   ? 600
-                                                         : items <= 8 ? 75
-                                                                      : 144);
-    const double bytes = eb * (n * t.pairs + elements * (1 + 77 / std::max(t.span * eb, 32.0)));
+    const double elements = double(lines(t)) * t.span_read;
+    const double bringing = by_lines(t) ? line_cycles(t) : copy_cycles(t);
+    const double bytes = eb * (n * t.pairs + elements * (1 + 77 / std::max(t.span_read * eb, 32.0)));
     const double moving = bytes / 50.0, longest = std::max({products, bringing, moving});
     const double hidden = t.stages == 2 ? 1.235 : t.stages == 3 ? 1.05 : 1.0;
     return hidden * (longest + 0.11 * (products + bringing + moving - longest));
@@ -82,14 +124,14 @@ struct Search {
 
   void consider(InputTile t) {
     const Geometry& g = shape.geometry;
-    const int fit = (target.shared_per_block - 2048 - t.phases * t.pairs * 4) / stage_bytes(shape, t);
+    const int fit =
+        (target.shared_per_block - 2048 - InputTile::left_bytes - t.phases * t.pairs * 4) / stage_bytes(shape, t);
     if (fit < 2) return;
     t.stages = std::min(fit, 6);
-    t.conflicts = conflicts(t);
     std::int64_t boxes = g.batch;
     for (std::size_t i = 0; i < 3; ++i) boxes *= ceil_div<std::int64_t>(g.in[i], t.box[i]);
     t.tiles = boxes * g.groups * ceil_div<std::int64_t>(g.ci, t.columns);
-    t.line_copies = t.span * shape.element_bytes >= 256 && lines(t) <= 256;
+    t.line_copies = t.span_read * shape.element_bytes >= 256 && lines(t) <= 256 && line_cycles(t) < copy_cycles(t);
     const std::int64_t all_chunks = ceil_div<std::int64_t>(g.co * tap_count(), t.pairs);
     for (const int split : {1, 2, 4, 8}) {
       t.split = split;
@@ -104,8 +146,14 @@ struct Search {
 
   void keep_best(InputTile t, double rounds, double chunks) {
     const Geometry& g = shape.geometry;
-    const double leaving = 3300 + double(t.positions()) * t.columns * shape.element_bytes / 27.0 / t.split +
-                           (t.split > 1 ? 4100 + double(t.positions()) * t.columns / 16.0 : 0.0);
+    // Through shared memory, or, where rows of dx do not allow it, an element a lane (10,000 clocks or more for 64 KB).
+    const std::int64_t row = g.in[2] * shape.element_bytes;
+    const double elements = double(t.positions()) * t.columns;
+    const double storing = row % 16 == 0 ? elements * shape.element_bytes / 27.0
+                           : row % 4 == 0 && shape.element_bytes == 2
+                               ? elements * shape.element_bytes / (row % 8 == 0 ? 20.0 : 14.0)
+                               : elements * (shape.element_bytes == 2 ? 0.35 : 4.0 / 27.0);
+    const double leaving = 3300 + storing / t.split + (t.split > 1 ? 4100 + elements / 16.0 : 0.0);
     const double computing = (rounds * (chunks * stage_cycles(t) + leaving) + 6300) / 1.75e9;
     const double bytes =
         double(shape.element_bytes) * (double(g.batch) * (double(g.in_channels()) * double(g.in_volume()) +
@@ -132,8 +180,8 @@ struct Search {
       for (int bh = 1; bw * bh <= rows; bh *= 2) {
         if (bh > 1 && bh / 2 >= g.in[1]) break;
         t.box = {rows / bw / bh, bh, bw};
-        t.span = round_up(int(g.stride[2]) * (bw - 1) + int(g.dilation[2]) * (taps[2] - 1) + 1 + t.lead, q);
-        t.channel = lines_of(axis_d, t.box[0]) * lines_h(t) * t.span;
+        t.span_read = round_up(int(g.stride[2]) * (bw - 1) + int(g.dilation[2]) * (taps[2] - 1) + 1 + t.lead, q);
+        place(t);
         consider(t);
       }
     }
@@ -178,7 +226,7 @@ launch::InputWgmmaFixed input_fixed(const WeightShape& shape, const InputTile& t
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
   f.columns = t.columns, f.row_elements = 128 / shape.element_bytes;
   f.element_bytes = shape.element_bytes, f.vector = t.vector, f.split = t.split;
-  f.shared_bytes = t.stages * stage_bytes(shape, t) + 1024, f.threads = InputTile::threads();
+  f.shared_bytes = t.stages * stage_bytes(shape, t) + 1024 + InputTile::left_bytes, f.threads = InputTile::threads();
   f.map_element = int(shape.element_bytes == 4 ? launch::MapElement::tf32 : launch::MapElement::u16);
   return f;
 }

@@ -21,7 +21,8 @@ struct InputTile {
   int channels = 1;   ///< Output channels that a stage may meet.
   int stages = 2;
   int lead = 0, vector = 1;   ///< Elements before a line so that copies of `vector` elements are aligned.
-  int span = 0, channel = 0;  ///< Elements of a line of dy, of all lines of a channel.
+  int span_read = 0;          ///< Elements that are read of a line of dy.
+  int span = 0, channel = 0;  ///< From line to line of dy, from channel to channel, so that loads meet few banks twice.
   int split = 1;              ///< Blocks of a cluster, which share the pairs of a tile.
   bool line_copies = false;   ///< Whole lines of dy by bulk copies, where rows allow it.
   double conflicts = 1.0;     ///< Times that a load of dy takes, for banks.
@@ -29,6 +30,7 @@ struct InputTile {
   double seconds = 0.0;
 
   static constexpr int warpgroups = 2;
+  static constexpr int left_bytes = 9216;  ///< Of shared memory, through which sums leave.
   [[nodiscard]] int positions() const { return box[0] * box[1] * box[2]; }
   [[nodiscard]] static int threads() { return (warpgroups + 1) * 128; }
 };
