@@ -14,10 +14,12 @@ struct WeightMmaFixed {
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
-  Int element_bytes = 4, y_vector = 1;       ///< Most elements of dy that one copy may take.
+  Int element_bytes = 4;
+  Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
-  Int sum_slices = 8;                                  ///< Threads that share the partial sums of an element.
-  double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
+  Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
+  double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
   double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
 
   template <class Visit>
@@ -26,10 +28,13 @@ struct WeightMmaFixed {
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
-    field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
+    field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
+    field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
+    field("sum_vector", sum_vector);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
+    field("leave_cycles", leave_cycles);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
@@ -69,7 +74,7 @@ inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, dou
     if (splits == previous) continue;
     previous = splits;
     const double rounds = double((f.tiles * splits + slots - 1) / slots);
-    const double leave = double(f.tile_words) * 14.0 / 256 + 3000.0;  // the tile's way out, cycles
+    const double leave = double(f.tile_words) * f.leave_cycles + 3000.0;  // the tile's way out, cycles
     double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
     const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
     const double moved = bytes / f.bytes_per_second;
@@ -135,7 +140,7 @@ inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMm
     }
     return 1;
   };
-  p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
+  p.x_vector = vector(p.x, p.xs, p.in_w, f.x_vector);
   p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
   return p;
 }
@@ -151,7 +156,7 @@ bool sum_up(const WeightMmaFixed& f, const arguments::WeightMma& p, const Tensor
   int splits = int(p.splits);
   void* dw = t.out;
   void* list[] = {&workspace, &dw, &size, &splits};
-  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices)), 256, 0}, list);
+  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices * f.sum_vector)), 256, 0}, list);
 }
 
 template <class Start>

@@ -10,13 +10,20 @@ namespace upconv::launch {
 
 struct WeightWgmmaFixed : WeightMmaFixed {
   Int columns = 8, row_positions = 0;  ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
-  Int longest_chain = 0;               ///< Positions that tensor cores may add up alone; 0: any.
-  int map_element = 7;                 ///< MapElement.
+  bool x_shifted = false;              ///< They begin at the multiple of 16 bytes before their first position,
+  Int x_period = 1;                    ///< and channels that are a multiple of this apart are brought together.
+  Int y_channels = 0, y_lines_d = 1, y_lines_h = 1, y_span = 1;  ///< Of a bulk copy of dy; 0 where there is none.
+  Int y_step = 1;                                                ///< Elements of dy from box to box of a line.
+  Int longest_chain = 0;  ///< Positions that tensor cores may add up alone; 0: any.
+  int map_element = 7;    ///< MapElement.
 
   template <class Visit>
   void visit(Visit&& field) {
     WeightMmaFixed::visit(field);
     field("columns", columns), field("row_positions", row_positions);
+    field("x_shifted", x_shifted), field("x_period", x_period);
+    field("y_channels", y_channels), field("y_lines_d", y_lines_d), field("y_lines_h", y_lines_h);
+    field("y_span", y_span), field("y_step", y_step);
     field("longest_chain", longest_chain), field("map_element", map_element);
   }
 };
@@ -35,6 +42,36 @@ inline TensorBoxes x_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma
       .dimension(batch, p.xs.n * bytes, 1);
 }
 
+/// The same as runs of `count` elements: `x_period` channels of a sample are one row, in which lines may have any
+/// length. Where a box reaches beyond a line it meets what lies behind, not zeros.
+inline TensorBoxes x_runs(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch, Int count) {
+  const Int bytes = f.element_bytes, row = f.x_period * p.xs.c;
+  TensorBoxes b = x_boxes(f, p, batch);
+  b.rank = 0;
+  return b.dimension(row, 0, count)
+      .dimension(batch * f.groups * f.ci / f.x_period, row * bytes, f.columns / f.x_period);
+}
+/// Whether a copy's positions are neighbours in memory, begin where bulk copies can (at multiples of 16 bytes), and
+/// have coordinates that fit.
+inline bool runs_fit(const WeightWgmmaFixed& f, const arguments::WeightMma& p) {
+  if (f.x_shifted)
+    return f.row_positions <= f.box_w && f.ci % f.x_period == 0 && f.x_period * p.xs.c < (Int(1) << 31) - 4096;
+  return f.box_w == p.in_w && f.row_positions <= f.box_w * f.box_h &&
+         (f.folded || p.xs.d * f.element_bytes % 16 == 0) && p.xs.c < (Int(1) << 31) - 4096;
+}
+
+/// dy as bulk copies take it: all that a box of positions reads of a block's channels.
+inline TensorBoxes y_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
+  const Int bytes = f.element_bytes;
+  TensorBoxes b;
+  b.base = p.dy, b.element = static_cast<MapElement>(f.map_element);
+  return b.dimension(p.out_w, 0, f.y_span)
+      .dimension(p.out_h, p.ys.h * bytes, f.y_lines_h)
+      .dimension(p.out_d, p.ys.d * bytes, f.y_lines_d)
+      .dimension(f.groups * f.co, p.ys.c * bytes, f.y_channels)
+      .dimension(batch, p.ys.n * bytes, 1);
+}
+
 template <class Start>
 bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
   arguments::WeightWgmma p;
@@ -42,9 +79,21 @@ bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, 
   const Int positions = f.box_d * f.box_h * f.box_w, each = (p.boxes + p.splits - 1) / p.splits;
   p.chain = int(f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each);
   if (f.row_positions > 0 && !f.x_last) {
-    const TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
-    p.x_bulk = refusal_of(boxes) == nullptr;
+    TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
+    const bool lines = !f.x_shifted && f.row_positions <= f.box_w;
+    if (!lines) boxes = x_runs(f, p, l.batch, f.row_positions);
+    p.x_bulk = (lines || runs_fit(f, p)) && !refusal_of(boxes);
     if (p.x_bulk && !encode_map(start, p.x_map, boxes)) return false;
+    if (p.x_bulk && f.x_shifted) {
+      boxes = x_runs(f, p, l.batch, 16 / f.element_bytes), boxes.swizzle = MapSwizzle::none;
+      if (!encode_map(start, p.x_behind, boxes)) return false;
+    }
+  }
+  if (f.y_channels > 0 && !f.y_last) {
+    const TensorBoxes boxes = y_boxes(f, p, f.folded ? 1 : l.batch);
+    const bool aligned = p.boxes_w == 1 || f.y_step * f.element_bytes % 16 == 0;
+    p.y_bulk = aligned && !refusal_of(boxes);
+    if (p.y_bulk && !encode_map(start, p.y_map, boxes)) return false;
   }
   void* list[] = {&p};
   return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);

@@ -79,7 +79,8 @@ __device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel
         asm volatile("" : "+l"(from));  // two additions; left alone it becomes a product for each copy
       }
     } else {
-      constexpr int batch = rounds < 8 ? rounds : 8;
+      // Loads that are under way together: what registers allow, and no batch much smaller than another.
+      constexpr int batches = (rounds + 11) / 12, batch = (rounds + batches - 1) / batches;
 #pragma unroll 1
       for (int r0 = 0; r0 < rounds; r0 += batch) {
         u16 bits[batch];

@@ -197,9 +197,9 @@ launch::WeightMmaFixed weight_fixed(const WeightShape& shape, const WeightTile& 
   f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.mb()) * t.nb() * t.tap_count();
-  f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;
+  f.element_bytes = shape.element_bytes, f.x_vector = 16 / shape.element_bytes, f.y_vector = t.y_vector;
   f.occupancy = t.occupancy, f.shared_bytes = t.shared_bytes();
-  f.sum_slices = sum_slices(t.splits);
+  f.sum_slices = sum_slices(t.splits), f.sum_vector = sum_vector(f.dw_size(), f.sum_slices);
   f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second;
   return f;
 }

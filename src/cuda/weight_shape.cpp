@@ -59,6 +59,15 @@ WeightAxis weight_axis(int taps, int stride, int dilation) {
   return axis;
 }
 
+Geometry whole_lines(Geometry g) {
+  g.stride[0] = g.stride[1] = 1;
+  return g;
+}
+
+std::array<int, 3> whole_box(const Geometry& g, const std::array<int, 3>& box) {
+  return {int(g.stride[0]) * (box[0] - 1) + 1, int(g.stride[1]) * (box[1] - 1) + 1, box[2]};
+}
+
 int lines_of(const WeightAxis& axis, int box) {
   int lines = 0;
   for (const int most : axis.most) lines += box + most;
@@ -115,6 +124,7 @@ Result<WeightShape> weight_shape(const Request& request) {
   shape.element_bytes = int(size_of(problem.dtype));
   shape.x_last = problem.x_layout == Layout::channels_last;
   shape.y_last = problem.y_layout == Layout::channels_last;
+  shape.w_last = problem.w_layout == Layout::channels_last;
   shape.mode = problem.dtype != DType::f32              ? WeightMode::half
                : problem.precision == Precision::tf32   ? WeightMode::tf32
                : problem.precision == Precision::bf16x3 ? WeightMode::bf16x3
@@ -127,7 +137,7 @@ std::string constant_text(const std::string& name, std::int64_t value) {
 }
 
 std::string weight_constants(const Request& request, const WeightShape& shape, const std::array<int, 3>& taps,
-                             const std::array<int, 3>& box, int line_elements) {
+                             const std::array<int, 3>& box, int line_elements, bool whole) {
   const Problem& problem = request.problem;
   const Geometry& g = shape.geometry;
   std::string s = constant_text("element", weight_element(problem));
@@ -147,12 +157,17 @@ std::string weight_constants(const Request& request, const WeightShape& shape, c
        ", W_D = " + std::to_string(w.tap[0]) + ", W_H = " + std::to_string(w.tap[1]) +
        ", W_W = " + std::to_string(w.tap[2]) + ";\n";
 
-  const WeightAxis axis_d = weight_axis(taps[0], int(g.stride[0]), int(g.dilation[0]));
-  const WeightAxis axis_h = weight_axis(taps[1], int(g.stride[1]), int(g.dilation[1]));
-  s += constant_text("LD", lines_of(axis_d, box[0])) + constant_text("LH", lines_of(axis_h, box[1]));
-  s += origin_text("d_origin", axis_d, box[0], int(g.stride[0]));
-  s += origin_text("h_origin", axis_h, box[1], int(g.stride[1]));
-  std::vector<int> rows = lines_of_taps(g, taps, box);
+  const Geometry lines = whole ? whole_lines(g) : g;
+  const std::array<int, 3> positions = whole ? whole_box(g, box) : box;
+  const WeightAxis axis_d = weight_axis(taps[0], int(lines.stride[0]), int(lines.dilation[0]));
+  const WeightAxis axis_h = weight_axis(taps[1], int(lines.stride[1]), int(lines.dilation[1]));
+  s += constant_text("LD", lines_of(axis_d, positions[0])) + constant_text("LH", lines_of(axis_h, positions[1]));
+  // From line to line of the tile, in the tensor; from position to position, in lines of the tile.
+  s += constant_text("LINE_D", lines.stride[0]) + constant_text("LINE_H", lines.stride[1]);
+  s += constant_text("STEP_D", whole ? g.stride[0] : 1) + constant_text("STEP_H", whole ? g.stride[1] : 1);
+  s += origin_text("d_origin", axis_d, positions[0], int(lines.stride[0]));
+  s += origin_text("h_origin", axis_h, positions[1], int(lines.stride[1]));
+  std::vector<int> rows = lines_of_taps(lines, taps, positions);
   for (int& row : rows) row *= line_elements;
   return s + function_text("row_offset", rows);
 }
@@ -160,7 +175,7 @@ std::string weight_constants(const Request& request, const WeightShape& shape, c
 jit::Program weight_sum_program(const Problem& problem, const launch::WeightMmaFixed& fixed) {
   return {"weight_sum.cuh", "weight_sum",
           "namespace config {\n" + constant_text("element", weight_element(problem)) +
-              constant_text("SLICES", fixed.sum_slices) + "}\n"};
+              constant_text("SLICES", fixed.sum_slices) + constant_text("VECTOR", fixed.sum_vector) + "}\n"};
 }
 
 }  // namespace upconv::cuda

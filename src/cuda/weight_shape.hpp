@@ -32,7 +32,7 @@ struct WeightShape {
   bool folded = false;  ///< The batch is geometry's D.
   WeightMode mode = WeightMode::tf32;
   int element_bytes = 4;
-  bool x_last = false, y_last = false;
+  bool x_last = false, y_last = false, w_last = false;
 };
 
 /// One dimension of dy's tile in shared memory: outputs of one residue mod the stride side by side ("plane").
@@ -43,6 +43,12 @@ struct WeightAxis {
   std::vector<int> shift;     ///< By tap: position i of the box reads place i + shift of the plane.
 };
 WeightAxis weight_axis(int taps, int stride, int dilation);
+
+/// Where all lines between a box's first and its last are kept as they lie in the tensor, as a bulk copy brings them,
+/// the residues of D and H do not matter: `whole_lines` is a geometry, `whole_box` a box that have the same lines of
+/// one residue each.
+Geometry whole_lines(Geometry geometry);
+std::array<int, 3> whole_box(const Geometry& geometry, const std::array<int, 3>& box);
 
 /// Lines of a tile of dy for `box` positions.
 int lines_of(const WeightAxis& axis, int box);
@@ -63,12 +69,16 @@ int weight_element(const Problem& problem);
 std::string function_text(const char* name, const std::vector<int>& values);
 std::string constant_text(const std::string& name, std::int64_t value);
 /// What both kernels are told of the problem, of a block's taps and of its boxes. `line_elements`: of a line of dy's
-/// tile.
+/// tile; `whole`: its lines are those of whole_lines.
 std::string weight_constants(const Request& request, const WeightShape& shape, const std::array<int, 3>& taps,
-                             const std::array<int, 3>& box, int line_elements);
+                             const std::array<int, 3>& box, int line_elements, bool whole = false);
 
 /// Many partial sums of an element are shared by threads; few would leave most of these without any.
 inline std::int64_t sum_slices(std::int64_t splits) { return splits > 8 ? 8 : 1; }
+/// Elements of a thread: four where enough threads remain to fill a GPU.
+inline std::int64_t sum_vector(std::int64_t dw_size, std::int64_t slices) {
+  return dw_size % 4 == 0 && dw_size * slices >= std::int64_t(1) << 17 ? 4 : 1;
+}
 jit::Program weight_sum_program(const Problem& problem, const launch::WeightMmaFixed& fixed);
 
 }  // namespace upconv::cuda

@@ -24,7 +24,13 @@ struct Search {
   /// How often, on average, a load of A meets a bank: lanes of eight rows and four positions of a line.
   [[nodiscard]] double conflicts(const WgmmaWeightTile& t, int span, int channel) const {
     const Geometry& g = shape.geometry;
-    const std::vector<int> lines = lines_of_taps(g, t.taps, t.box);
+    const std::vector<int> lines =
+        t.y_bulk ? lines_of_taps(whole_lines(g), t.taps, whole_box(g, t.box)) : lines_of_taps(g, t.taps, t.box);
+    const auto place_of = [&](int position) {
+      const int h = position / t.box[2] % t.box[1], d = position / (t.box[1] * t.box[2]);
+      const int down = t.y_bulk ? d * int(g.stride[0]) * t.lines_h + h * int(g.stride[1]) : d * t.lines_h + h;
+      return down * span + position % t.box[2] * int(g.stride[2]);
+    };
     const int count = t.co * t.tap_count(), per_word = 4 / shape.element_bytes;
     int loads = 0, times = 0;
     // The pattern of rows repeats from channel to channel but for the channel's own place.
@@ -36,7 +42,7 @@ struct Search {
         const int tap = r % t.tap_count(), tw = tap % t.taps[2], line = lines[std::size_t(tap / t.taps[2])];
         for (int c = 0; c < 4; ++c) {
           const std::int64_t element = std::int64_t(r / t.tap_count()) * channel + line * span + t.lead +
-                                       tw * g.dilation[2] + c * (shape.element_bytes == 4 ? 1 : 2) * g.stride[2];
+                                       tw * g.dilation[2] + place_of(c * (shape.element_bytes == 4 ? 1 : 2));
           const int word = int(element / per_word);
           auto& bank = words[std::size_t(word % 32)];
           if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
@@ -55,6 +61,21 @@ struct Search {
     return fit < 2 ? 0 : std::min(fit, 4);
   }
 
+  /// What part of the boxes reaches an edge of x or dy; these are searched for infinities.
+  [[nodiscard]] double at_edges(const WgmmaWeightTile& t) const {
+    const Geometry& g = shape.geometry;
+    double inside = 1.0;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const std::int64_t box = t.box[i], s = g.stride[i], p = g.padding[i], last = g.dilation[i] * (g.kernel[i] - 1);
+      const std::int64_t count = ceil_div<std::int64_t>(g.in[i], box);
+      // b * box * s >= p; (b + 1) * box <= in; ((b + 1) * box - 1) * s - p + last < out.
+      const std::int64_t first = ceil_div(p, box * s), top = (g.out[i] - 1 + p - last) / s + 1;
+      const std::int64_t end = g.out[i] - 1 + p < last ? 0 : std::min(g.in[i], top) / box;
+      inside *= double(std::max<std::int64_t>(0, end - first)) / double(count);
+    }
+    return 1.0 - inside;
+  }
+
   /// Cycles a multiprocessor spends on one box: the longest of the products, what one warpgroup does to bring it and
   /// one to finish it, and its bytes; a part of the others. Fitted to 120 tiles of 20 TF32 problems timed in one run on
   /// an H200 (a tenth is the median error).
@@ -71,10 +92,15 @@ struct Search {
       return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
     const double y_elements = double(t.lines_d) * t.lines_h * t.span_read;
-    const bool bulk = !shape.x_last && g.in[2] * shape.element_bytes % 16 == 0 && t.box[2] * eb >= 32;
-    const double bringing = 360 + copying(t.co, y_elements, g.out[2], shape.y_last ? 1 : t.y_vector) +
-                            (bulk ? 0.0 : copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : quad()));
-    const double finishing = 100 + (eb == 4 && !bulk ? n * t.positions() / 4 / 128 * 11 : 0.0);
+    const double x_copies = t.positions() * eb / row_bytes(shape, t) + (t.x_shifted ? t.box[0] * t.box[1] : 0);
+    const double bringing =
+        360 + (t.y_bulk ? 40.0 : copying(t.co, y_elements, g.out[2], shape.y_last ? 1 : t.y_vector)) +
+        (t.x_bulk ? (t.x_shifted ? 40 + 10 * t.x_period : 0) * x_copies
+                  : copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : std::min(quad(), t.box[2])));
+    const double looked_at = (n * t.positions() + t.co * y_elements) / quad() / 128;
+    const double finishing = 100 + (eb == 4 && !t.x_bulk ? n * t.positions() / 4 / 128 * 11 : 0.0) +
+                             at_edges(t) * looked_at * (t.y_bulk ? 25 : 50) +
+                             (t.x_shifted ? n * t.positions() / quad() / 128 * 30 : 0.0);
     const double row_x = shape.x_last ? eb : t.box[2] * eb, row_y = shape.y_last ? eb : t.span_read * eb;
     const double bytes = eb * (n * t.positions() * (1 + 77 / std::max(row_x, 32.0)) +
                                t.co * y_elements * (1 + 77 / std::max(row_y, 32.0)));
@@ -109,26 +135,96 @@ struct Search {
     if (best.size() > keep) best.pop_back();
   }
 
-  void boxes(WgmmaWeightTile t) {
+  /// Whether each line of x begins at a multiple of 16 bytes.
+  [[nodiscard]] bool x_rows_aligned() const { return shape.geometry.in[2] * shape.element_bytes % 16 == 0; }
+  /// The fewest channels of x that together are a multiple of 16 bytes.
+  [[nodiscard]] int x_period() const {
+    const std::int64_t channel =
+        shape.geometry.in[1] * shape.geometry.in[2] * (shape.folded ? 1 : shape.geometry.in[0]);
+    int period = 1;
+    while (period * channel * shape.element_bytes % 16 != 0) period *= 2;
+    return period;
+  }
+
+  /// How x comes: what its lines allow.
+  void choose_x(WgmmaWeightTile& t) const {
+    const Geometry& g = shape.geometry;
+    const int bytes = row_bytes(shape, t), row = bytes / shape.element_bytes;
+    const bool line = row <= t.box[2], run = line || (t.box[2] == g.in[2] && row <= t.box[1] * t.box[2]);
+    t.x_period = 1, t.x_bulk = t.x_shifted = false;
+    if (shape.x_last || t.positions() % row != 0 || !run) return;
+    const int period = x_period();
+    const bool depth_aligned = shape.folded || g.in[1] * g.in[2] * shape.element_bytes % 16 == 0;
+    if (line && x_rows_aligned()) {
+      t.x_bulk = true;
+    } else if (!line) {
+      t.x_bulk = period == 1 && depth_aligned;
+    } else if (bytes == 128 && g.ci % period == 0 && t.columns % (8 * period) == 0) {
+      // Shorter lines are no faster so than word by word: mask-rcnn 213 us for 170, monai-unet/up1 40 for 29.
+      t.x_bulk = t.x_shifted = true;
+      t.x_period = period;
+    }
+  }
+
+  /// dy's tile where it comes by bulk copies; false where these cannot bring it, or would bring much that no tap reads.
+  [[nodiscard]] bool choose_whole_y(WgmmaWeightTile& t) const {
+    const Geometry& g = shape.geometry;
+    if (shape.y_last || g.out[2] * shape.element_bytes % 16 != 0) return false;
+    const std::array<int, 3> box = whole_box(g, t.box);
+    const int lines_d = lines_of(weight_axis(t.taps[0], 1, int(g.dilation[0])), box[0]);
+    const int lines_h = lines_of(weight_axis(t.taps[1], 1, int(g.dilation[1])), box[1]);
+    // Bulk copies begin at multiples of 16 bytes.
+    const int q = quad(), lead = int((q - g.padding[2] % q) % q);
+    if (t.taps[2] < g.kernel[2] && g.dilation[2] * t.taps[2] % q != 0) return false;
+    if (t.box[2] < g.in[2] && g.stride[2] * t.box[2] % q != 0) return false;
+    const int span = round_up(int(g.stride[2]) * (t.box[2] - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1 + lead, q);
+    constexpr int most = 256;  // of a tensor map
+    if (span > most || lines_d > most || lines_h > most || t.co > most) return false;
+    if (lines_d * lines_h * 4 > t.lines_d * t.lines_h * 5) return false;
+    t.y_bulk = true, t.lead = lead;
+    t.y_vector = g.stride[2] * t.box[2] % q == 0 ? q : g.stride[2] * t.box[2] % 2 == 0 ? 2 : 1;
+    t.lines_d = lines_d, t.lines_h = lines_h, t.span_read = t.span = span, t.channel = lines_d * lines_h * span;
+    return true;
+  }
+
+  /// Whether loads of dy meet in a bank however wide its lines are. Lines of 128 bytes and more without padding are
+  /// then better copied by lanes, which leave room between channels (sam/up0 145 us for 157, nnunet/transpconvs4 186
+  /// for 209).
+  [[nodiscard]] bool meet_in_banks(const WgmmaWeightTile& t) const {
+    for (int span = t.span; span <= std::min(t.span + quad(), 256); span += quad())
+      if (conflicts(t, span, t.lines_d * t.lines_h * span) < 2.0) return false;
+    return true;
+  }
+
+  /// How lanes copy dy: the most elements at once, and where lines begin for that.
+  void choose_lead(WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
     const int q = quad();
     t.lead = 0, t.y_vector = 1;
     if (!shape.y_last) {
       const bool split = t.taps[2] < g.kernel[2];
       for (const int v : {2, q}) {
-        if (split && g.dilation[2] * t.taps[2] % v != 0) continue;
+        if ((split && g.dilation[2] * t.taps[2] % v != 0) || g.stride[2] * t.box[2] % v != 0) continue;
         // Whole sectors of 32 bytes where 16 bytes are copied at once: the L2 is asked for a sector by each copy of it.
         const int aligned =
             v == q && g.out[2] % (2 * q) == 0 && (!split || g.dilation[2] * t.taps[2] % (2 * q) == 0) ? 2 * q : v;
         t.lead = int((aligned - g.padding[2] % aligned) % aligned), t.y_vector = v;
       }
     }
-    for (int bw = q; bw <= 128; bw *= 2) {
+  }
+
+  void boxes(WgmmaWeightTile t) {
+    const Geometry& g = shape.geometry;
+    const int q = quad();
+    for (int bw = 1; bw <= 128; bw *= 2) {
       if (bw > q && bw / 2 >= g.in[2]) break;
+      // 16 bytes of several lines, where else much of them would be empty.
+      if (bw < q && (g.in[2] % bw != 0 || g.in[2] >= 2 * q)) continue;
       for (int bh = 1; bh <= 16 && bw * bh <= 256; bh *= 2) {
         if (bh > 1 && bh / 2 >= g.in[1]) break;
         for (int bd = 1; bd <= 32 && bw * bh * bd <= 256; bd *= 2) {
           t.box = {bd, bh, bw};
+          choose_lead(t);
           // Of fewer than four products a stage ptxas sees no pipeline (C7513). A box may be larger than the tensor
           // for their sake.
           const int products = t.positions() / step() * t.fragments;
@@ -138,7 +234,11 @@ struct Search {
           t.span_read = t.span =
               round_up(int(g.stride[2]) * (bw - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1 + t.lead, q);
           t.channel = t.lines_d * t.lines_h * t.span;
-          consider(t);
+          choose_x(t);
+          WgmmaWeightTile whole = t;
+          const bool lanes_do = t.lead == 0 && !t.x_shifted && t.span * shape.element_bytes >= 128;
+          const bool bulk = choose_whole_y(whole) && !(lanes_do && meet_in_banks(whole));
+          consider(bulk ? whole : t);
         }
       }
     }
@@ -152,9 +252,14 @@ struct Search {
     t.taps = taps;
     // ptxas compiles no wider product for the 128 registers that 512 threads begin with.
     const int least_parts = int(ceil_div<std::int64_t>(g.ci, 192));
-    for (int parts = least_parts; parts <= least_parts + 2; ++parts) {
-      const int columns = round_up(int(ceil_div<std::int64_t>(g.ci, parts)), 8);
-      if (parts > least_parts && columns == t.columns) continue;
+    std::vector<int> tried;
+    for (int parts = least_parts; parts <= least_parts + 2; ++parts)
+      for (const int unit : {8, 8 * x_period()}) {
+        const int least = round_up(int(ceil_div<std::int64_t>(g.ci, parts)), 8), columns = round_up(least, unit);
+        if (columns * 8 > least * 9) continue;  // columns that are not there cost more than shifting saves
+        if (std::find(tried.begin(), tried.end(), columns) == tried.end()) tried.push_back(columns);
+      }
+    for (const int columns : tried) {
       t.columns = columns;
       for (t.warpgroups = 2; t.warpgroups <= 3; ++t.warpgroups)
         for (t.fragments = 1; t.fragments <= 8; ++t.fragments) {
@@ -179,6 +284,10 @@ struct Search {
         if (wider > 0 && t.lines_d * t.lines_h == 1) continue;
         WgmmaWeightTile u = t;
         u.span = t.span + wider, u.channel = t.lines_d * t.lines_h * u.span + apart;
+        if (t.y_bulk) {
+          if (apart > 0 || u.span > 256) continue;
+          u.span_read = u.span;
+        }
         u.stages = stages_of(u);
         if (u.stages == 0) continue;
         u.conflicts = conflicts(u, u.span, u.channel);
@@ -193,12 +302,14 @@ struct Search {
 }  // namespace
 
 int row_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
-  const int line = t.box[2] * shape.element_bytes;
+  const int of_line = t.box[2] * shape.element_bytes;
+  const int line = t.box[2] == shape.geometry.in[2] ? of_line * t.box[1] : of_line;
   return line < 32 ? 128 : std::min(line, 128);
 }
 
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
-  return round_up(round_up(t.positions() * shape.element_bytes, row_bytes(shape, t)) * t.columns, 1024) +
+  const int behind = t.x_shifted ? t.box[0] * t.box[1] * t.columns * 16 : 0;
+  return round_up(round_up(t.positions() * shape.element_bytes, row_bytes(shape, t)) * t.columns + behind, 1024) +
          round_up(t.co * t.channel * shape.element_bytes, 1024);
 }
 
@@ -211,13 +322,21 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.co) * t.tap_count() * t.columns;
   f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;
+  f.x_vector = std::min(16 / shape.element_bytes, t.box[2]);
   f.shared_bytes = t.stages * stage_bytes(shape, t) + 1024, f.threads = t.threads();
   // 512 products of 8 positions lose 2^-25 each at most; what 16 bits hold is coarser than any chain's loss.
   f.longest_chain = shape.element_bytes == 4 ? 4096 : 0;
   const int row = row_bytes(shape, t) / shape.element_bytes;
-  f.columns = t.columns, f.row_positions = t.box[2] % row == 0 ? row : 0;
+  f.columns = t.columns, f.row_positions = t.x_bulk ? row : 0;
+  f.x_shifted = t.x_shifted, f.x_period = t.x_period;
+  if (t.y_bulk) f.y_channels = t.co, f.y_lines_d = t.lines_d, f.y_lines_h = t.lines_h, f.y_span = t.span;
+  f.y_step = t.box[2] * g.stride[2];
   f.map_element = int(shape.element_bytes == 4 ? launch::MapElement::tf32 : launch::MapElement::u16);
-  f.sum_slices = sum_slices(t.splits);
+  f.sum_slices = sum_slices(t.splits), f.sum_vector = sum_vector(f.dw_size(), f.sum_slices);
+  // A block that has all taps of its channels leaves 16 bytes at a time. Others store 16 bits at a time: pix2pix/up1 38
+  // us, and 16 with all taps.
+  const bool together = t.tap_count() == g.taps() && !shape.w_last;
+  if (!together && shape.element_bytes == 2) f.leave_cycles = 0.3;
   f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second, f.unhidden = 0.2;
   return f;
 }

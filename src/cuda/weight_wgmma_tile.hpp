@@ -19,6 +19,10 @@ struct WgmmaWeightTile {
   int co = 1, columns = 8;            ///< Output channels and input channels of a block.
   int fragments = 1, warpgroups = 2;  ///< Fragments of 64 rows a warpgroup; warpgroups that multiply.
   int stages = 2;
+  bool x_bulk = false;          ///< x comes by bulk copies of rows of row_bytes.
+  bool x_shifted = false;       ///< Their lines begin anywhere: they come from the 16 bytes before on,
+  int x_period = 1;             ///< and channels that are a multiple of this apart lie side by side.
+  bool y_bulk = false;          ///< dy comes by bulk copies: its lines are whole_lines of weight_shape.hpp.
   int lead = 0, y_vector = 1;   ///< Elements before tap 0's row so that copies of y_vector elements are aligned.
   int span_read = 0, span = 0;  ///< Elements of a line of dy's tile that are brought; from line to line.
   int channel = 0;              ///< Elements from channel to channel of dy's tile.
@@ -40,7 +44,8 @@ struct WgmmaWeightTile {
   [[nodiscard]] int finish_registers() const { return 40; }
 };
 
-/// Bytes of a row of x in shared memory: whole lines of the box, as bulk copies bring them, where these are 32 or more.
+/// Bytes of a row of x in shared memory: whole lines of the box, as bulk copies bring them, where these are 32 or more;
+/// lines as long as x's are one run.
 int row_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
 
