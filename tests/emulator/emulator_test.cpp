@@ -343,6 +343,12 @@ TEST(Translation, WhatIsUnknownIsNamed) {
   EXPECT_NE(toy.log.find("does not know this PTX: st.bulk.weak"), std::string::npos) << toy.log;
 }
 
+TEST(Translation, DoesNotTakeWhatOnlyAGpuGetsWrong) {
+  Toy toy(
+      R"(extern "C" __global__ void kernel() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); })");
+  EXPECT_NE(toy.log.find("does not know this PTX: barrier.cluster.arrive.relaxed"), std::string::npos) << toy.log;
+}
+
 TEST(Translation, LeavesCommentsAndStringsAlone) {
   const std::string text =
       "// asm(\"x\") __shared__ int a;\nconst char* s = \"asm(1) __global__\";\nint chasm(int asm_), b;\n";

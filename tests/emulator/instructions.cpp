@@ -187,14 +187,23 @@ void row_of(unsigned long long descriptor, int row, int half, unsigned (&words)[
 }
 
 /// The 16-bit number of row `row` and depth `k` of an operand in shared memory with its rows contiguous: eight rows of
-/// eight depths are 128 bytes, `stride` bytes to the next eight rows, `leading` to the next eight depths.
+/// eight depths are 128 bytes, `stride` bytes to the next eight rows, `leading` to the next eight depths; or, swizzled,
+/// 64 rows of eight depths are 1024 bytes, `leading` bytes to the next 64 rows, `stride` to the next eight depths.
 unsigned short turned_at(unsigned long long descriptor, int row, int k) {
-  if (descriptor >> 49) fail("wgmma: the emulator knows operands with contiguous rows without swizzle only");
+  const int swizzle = static_cast<int>(descriptor >> 62);
+  if (descriptor >> 49 & 0x1fff || swizzle > 1)
+    fail("wgmma: the emulator knows operands with contiguous rows without swizzle, or of 128 bytes, only");
   const unsigned start = static_cast<unsigned>(descriptor & 0x3fff) << 4,
                  leading = static_cast<unsigned>(descriptor >> 16 & 0x3fff) << 4,
                  stride = static_cast<unsigned>(descriptor >> 32 & 0x3fff) << 4;
   const auto r = static_cast<unsigned>(row), d = static_cast<unsigned>(k);
-  const unsigned at = start + r / 8 * stride + d / 8 * leading + d % 8 * 16 + r % 8 * 2;
+  unsigned at = start + r / 8 * stride + d / 8 * leading + d % 8 * 16 + r % 8 * 2;
+  if (swizzle) {
+    if (start % 1024 != 0)
+      fail("wgmma: a swizzled operand with contiguous rows must begin at a multiple of 1024 bytes");
+    at = start + r / 64 * leading + d / 8 * stride + d % 8 * 128 + r % 64 * 2;
+    at ^= (at >> 7 & 7) << 4;
+  }
   const char* from = view_at(at | emu_self->rank << rank_shift, 2);
   if (!from)
     fail("wgmma: an operand outside shared memory, at byte " +

@@ -126,6 +126,8 @@ std::string store_async(const Words& op, const Words& a, std::string_view whole)
 std::string barrier(const Words& op, const Words& a, std::string_view whole) {
   if (has(op, "cluster")) {
     const std::string aligned = has(op, "aligned") ? "1" : "0";
+    // Relaxed, ptxas leaves loads from other blocks on their way behind the arrival: right here, wrong on a GPU.
+    if (has(op, "arrive") && has(op, "relaxed")) return unknown(whole);
     if (has(op, "arrive")) return "emu_cluster_arrive(" + aligned + ");";
     if (has(op, "wait")) return "emu_cluster_wait(" + aligned + ");";
     return unknown(whole);
