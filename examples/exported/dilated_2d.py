@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_2b408d36202a"
+NAME = "upconv_74a58ca14772"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1711,6 +1711,10 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
                  "n"(bytes)
                  : "memory");
 }
+/// 16 bytes through the L1: where the two halves of a sector of 32 bytes go to places apart, it is asked for once.
+__device__ __forceinline__ void copy_async_cached(u32 to, const void* from, bool inside) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+}
 /// The first `count` of 4 bytes, then zeros; with count 0 nothing is read.
 __device__ __forceinline__ void copy_word_async(u32 to, const void* from, int count) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(count) : "memory");
@@ -1759,6 +1763,15 @@ __device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map
       : "memory");
 }
 
+/// The same of a tensor of two dimensions.
+__device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map, u32 barrier, int column, int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
+          to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row)
+      : "memory");
+}
+
 /// `bytes` that lie together, a multiple of 16 as both addresses are.
 __device__ __forceinline__ void copy_bytes(u32 to, const void* from, int bytes, u32 barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
@@ -1791,6 +1804,11 @@ __device__ __forceinline__ void hold(u32 (&words)[count]) {
 /// matrices of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
 __device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
   return u64(rows >> 4) << 32 | (depth >> 4) << 16;
+}
+/// The same with its rows contiguous, 64 of them in 128 bytes, whose pieces of 16 change places as bulk copies leave
+/// them: eight depths are 1024 bytes, `rows` bytes between neighbours of 64 rows. It starts at a multiple of 1024.
+__device__ __forceinline__ constexpr u64 swizzled_descriptor(u32 rows) {
+  return u64(1) << 62 | u64(1024 >> 4) << 32 | (rows >> 4) << 16;
 }
 /// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
 __device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
@@ -1851,7 +1869,9 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
                : "memory");
   return v;
 }
-/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen.
+/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen, and what they wanted of it
+/// is read: the arrival must be a release. Past a relaxed one ptxas leaves loads from other blocks on their way, and
+/// those may be gone by then.
 __device__ __forceinline__ void meet_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -3490,7 +3510,8 @@ __device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel
         asm volatile("" : "+l"(from));  // two additions; left alone it becomes a product for each copy
       }
     } else {
-      constexpr int batch = rounds < 8 ? rounds : 8;
+      // Loads that are under way together: what registers allow, and no batch much smaller than another.
+      constexpr int batches = (rounds + 11) / 12, batch = (rounds + batches - 1) / batches;
 #pragma unroll 1
       for (int r0 = 0; r0 < rounds; r0 += batch) {
         u16 bits[batch];
@@ -3991,26 +4012,50 @@ namespace upconv {
 
 using namespace config;
 
-constexpr int elements = 256 / SLICES;  ///< Of a block; SLICES threads share the partial sums of one.
+constexpr int lanes = 256 / SLICES;  ///< Of a block; SLICES threads share the partial sums of VECTOR elements.
+
+struct alignas(VECTOR * sizeof(float)) Partial {
+  float v[VECTOR];
+};
+struct alignas(VECTOR * sizeof(Element)) Total {
+  Element v[VECTOR];
+};
 
 extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partial, void* dw, i64 size, int splits) {
-  __shared__ float part[SLICES][elements + 1];
-  const int lane = threadIdx.x % elements, slice = threadIdx.x / elements;
-  const i64 at = static_cast<i64>(blockIdx.x) * elements + lane;
+  __shared__ float part[SLICES][lanes * VECTOR + 1];
+  const int lane = threadIdx.x % lanes, slice = threadIdx.x / lanes;
+  const i64 at = (static_cast<i64>(blockIdx.x) * lanes + lane) * VECTOR;
   const int each = (splits + SLICES - 1) / SLICES, begin = slice * each;
   const int end = begin + each < splits ? begin + each : splits;
-  float sum = 0.0f;
+  float sum[VECTOR] = {};
   if (at < size)
 #pragma unroll 8
-    for (int s = begin; s < end; ++s) sum += partial[s * size + at];
+    for (int s = begin; s < end; ++s) {
+      const Partial share = *reinterpret_cast<const Partial*>(partial + s * size + at);
+#pragma unroll
+      for (int i = 0; i < VECTOR; ++i) sum[i] += share.v[i];
+    }
   if constexpr (SLICES > 1) {
-    part[slice][lane] = sum;
+#pragma unroll
+    for (int i = 0; i < VECTOR; ++i) part[slice][lane * VECTOR + i] = sum[i];
     __syncthreads();
     if (slice != 0) return;
 #pragma unroll
-    for (int i = 1; i < SLICES; ++i) sum += part[i][lane];
+    for (int s = 1; s < SLICES; ++s)
+#pragma unroll
+      for (int i = 0; i < VECTOR; ++i) sum[i] += part[s][lane * VECTOR + i];
   }
-  if (at < size) static_cast<Element*>(dw)[at] = from_float<Element>(sum);
+  if (at >= size) return;
+  Element* const to = static_cast<Element*>(dw) + at;
+  Total total;
+#pragma unroll
+  for (int i = 0; i < VECTOR; ++i) total.v[i] = from_float<Element>(sum[i]);
+  if (reinterpret_cast<u64>(dw) % sizeof(Total) == 0) {
+    *reinterpret_cast<Total*>(to) = total;
+  } else {
+#pragma unroll
+    for (int i = 0; i < VECTOR; ++i) to[i] = total.v[i];
+  }
 }
 
 }  // namespace upconv
@@ -4024,9 +4069,10 @@ extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partia
 namespace upconv::arguments {
 
 struct WeightWgmma : WeightMma {
-  int x_bulk = 0;  ///< x comes by bulk copies through the map.
+  int x_bulk = 0;  ///< x comes by bulk copies through the map, and through x_behind where its lines begin anywhere.
+  int y_bulk = 0;  ///< dy comes by bulk copies through the map.
   int chain = 1;   ///< Boxes whose products are added up by the tensor cores alone.
-  TensorMap x_map;
+  TensorMap x_map, x_behind, y_map;
 };
 
 }  // namespace upconv::arguments
@@ -4038,13 +4084,16 @@ struct WeightWgmma : WeightMma {
 // order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
 // that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
 // tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
-// lies K-major without swizzle, [16 bytes of positions][ci], and is read by the tensor cores themselves.
+// lies K-major, swizzled, and is read by the tensor cores themselves.
 //
-// WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes by asynchronous copies, and it or
-// (APART) another rounds x to TF32 in place. Tensor cores truncate as they accumulate: after `chain` boxes the sums are
-// added up in memory. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an
-// infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co *
-// taps at the tensor cores' rate).
+// WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes, and it or (APART) another finishes
+// them: rounds what was not rounded on its way to TF32, moves lines of x that begin between multiples of 16 bytes
+// (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow as the box, and dy (Y_BULK)
+// in all lines between the first and the last; lanes bring what these cannot. Tensor cores truncate as they accumulate:
+// after `chain` boxes the sums are added up in memory. They leave by way of the stages' memory where a block has all
+// taps. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is
+// multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor
+// cores' rate).
 #include "arguments/weight_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
@@ -4061,12 +4110,19 @@ constexpr int step = 2 * quad;            ///< Positions of a product.
 constexpr int box_positions = BD * BH * BW, steps = box_positions / step;
 constexpr int row_bytes = ROW_BYTES, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
 constexpr int x_rows = (box_positions + row_positions - 1) / row_positions * NB;
-constexpr int x_bytes = (x_rows * row_bytes + 1023) / 1024 * 1024;
-constexpr bool may_be_bulk = BW % row_positions == 0;
+constexpr bool may_be_bulk = ROWS_BULK;
+constexpr bool runs = row_positions > BW;                         ///< Bulk copies of x bring several lines at once.
+constexpr int x_lines = BD * BH, behind_at = x_rows * row_bytes;  ///< Where shifted lines' last 16 bytes lie.
+constexpr int x_bytes = (behind_at + (X_SHIFTED ? x_lines * NB * 16 : 0) + 1023) / 1024 * 1024;
 constexpr int y_bytes = (COB * YC * element_bytes + 1023) / 1024 * 1024;
 constexpr int stage_bytes = x_bytes + y_bytes;
 constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
-static_assert(steps * step == box_positions && BW % quad == 0, "products of whole steps, quads of one line");
+static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
+              "products of whole steps; the place of a sum of positions is the sum of their places");
+static_assert(!may_be_bulk || box_positions % row_positions == 0, "bulk copies bring whole rows");
+/// Channels of x that are a multiple of X_PERIOD apart lie side by side, as bulk copies bring them.
+constexpr int x_together = NB / X_PERIOD;
+static_assert(X_PERIOD == 1 || x_together % 8 == 0, "whole products of such channels");
 static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
 
 /// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
@@ -4093,23 +4149,24 @@ struct Bringer {
 struct XTile : Bringer {
   static constexpr int channels = NB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
   static constexpr bool last = x_last != 0;
-  static constexpr int most = quad;
+  static constexpr int most = BW < quad ? BW : quad;
   __device__ static int d(int line) { return line; }
   __device__ static int h(int line) { return line; }
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int, int) { return true; }
-  static constexpr int even = 8;
-  __device__ static int channel_bytes(int channel) { return channel * row_bytes; }
+  static constexpr int even = 8 * X_PERIOD;
+  __device__ static int row(int channel) { return channel % X_PERIOD * x_together + channel / X_PERIOD; }
+  __device__ static int channel_bytes(int channel) { return row(channel) * row_bytes; }
   __device__ static int place_bytes(int channel, int line, int, int position) {
-    return x_place(channel, line * BW + position);
+    return x_place(row(channel), line * BW + position);
   }
 };
 struct YTile : Bringer {
   static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
   static constexpr bool last = y_last != 0;
   static constexpr int most = quad;
-  __device__ static int d(int line) { return SD * line + d_origin(line); }
-  __device__ static int h(int line) { return SH * line + h_origin(line); }
+  __device__ static int d(int line) { return LINE_D * line + d_origin(line); }
+  __device__ static int h(int line) { return LINE_H * line + h_origin(line); }
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int position, int) { return position < SPAN_READ; }
   __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
@@ -4161,7 +4218,7 @@ __device__ __forceinline__ int row_of(int mt, int half) {
 }
 /// Bytes from a row's place to that of a position of the box.
 __device__ constexpr int position_place(int at) {
-  return ((at / (BW * BH) * LH + at / BW % BH) * SPAN + at % BW * SW) * element_bytes;
+  return ((at / (BW * BH) * (STEP_D * LH) + at / BW % BH * STEP_H) * SPAN + at % BW * SW) * element_bytes;
 }
 
 // ---- bringing -------------------------------------------------------------------------------------------------------
@@ -4179,21 +4236,66 @@ __device__ __forceinline__ u32 not_finite(const u32 (&v)[4]) {
 /// Whether this thread's share of a stage holds an infinity or a NaN.
 __device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
   u32 found = 0;
-  constexpr int box_quads = box_positions / quad;
-  for (int i = thread; i < box_quads * NB; i += warpgroup) {
+  const auto look = [&](u32 at) {
     u32 v[4];
-    load_quad(v, stage + x_place(i / box_quads, i % box_quads * quad));
+    load_quad(v, at);
     found |= not_finite(v);
+  };
+  constexpr int box_quads = box_positions / quad;
+  constexpr bool x_filled = box_positions % row_positions == 0, y_filled = SPAN_READ == SPAN && YC == LD * LH * SPAN;
+#pragma unroll 4
+  for (int i = thread; i < box_quads * NB; i += warpgroup)
+    look(stage + (x_filled ? i * 16 : x_place(i / box_quads, i % box_quads * quad)));
+  if constexpr (y_filled) {
+#pragma unroll 4
+    for (int i = thread; i < COB * YC / quad; i += warpgroup) look(stage + x_bytes + i * 16);
+    return found != 0;
   }
   constexpr int line_quads = SPAN_READ / quad, lines = COB * LD * LH;
   for (int i = thread; i < lines * line_quads; i += warpgroup) {
     const int line = i / line_quads;
-    u32 v[4];
-    load_quad(
-        v, stage + x_bytes + (line / (LD * LH) * YC + line % (LD * LH) * SPAN) * element_bytes + i % line_quads * 16);
-    found |= not_finite(v);
+    look(stage + x_bytes + (line / (LD * LH) * YC + line % (LD * LH) * SPAN) * element_bytes + i % line_quads * 16);
   }
   return found != 0;
+}
+
+/// Whether along one dimension no product of the box has to be left out: positions of x land in dy with all taps, and
+/// positions beyond x, which are zero, with none, where dy is zero too.
+__device__ __forceinline__ bool complete(int begin, int box, int in, int stride, int shift, int reach, int out) {
+  const int end = begin + box;
+  return stride * begin + shift >= 0 && stride * ((end < in ? end : in) - 1) + shift + reach < out &&
+         (end <= in || stride * in + shift >= out);
+}
+__device__ __forceinline__ bool complete(const Box& b, const Shift& c, const Arguments& p) {
+  return complete(b.d * BD, BD, p.in_d, SD, c.d, DD * (TD - 1), p.out_d) &&
+         complete(b.h * BH, BH, p.in_h, SH, c.h, DH * (TH - 1), p.out_h) &&
+         complete(b.w * BW, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
+}
+
+/// Whether the box ends within x.
+__device__ __forceinline__ bool ends_inside(const Box& b, const Arguments& p) {
+  return (b.d + 1) * BD <= p.in_d && (b.h + 1) * BH <= p.in_h && (b.w + 1) * BW <= p.in_w;
+}
+/// Runs of x hold what lies behind a line where a box reaches beyond it: zeros there.
+__device__ __forceinline__ void clear_outside(u32 stage, const Box& b, const Arguments& p, int thread) {
+#pragma unroll 1
+  for (int at = 0; at < box_positions; at += quad) {
+    u32 kept[4] = {};
+#pragma unroll
+    for (int i = 0; i < quad; ++i) {
+      const int position = at + i;
+      const bool inside = b.d * BD + position / (BW * BH) < p.in_d && b.h * BH + position / BW % BH < p.in_h &&
+                          b.w * BW + position % BW < p.in_w;
+      if (inside) kept[i * element_bytes / 4] |= element_bytes == 4 ? ~0u : 0xffffu << i % 2 * 16;
+    }
+    if ((kept[0] & kept[1] & kept[2] & kept[3]) == ~0u) continue;
+    for (int row = thread; row < NB; row += warpgroup) {
+      const u32 place = stage + x_place(row, at);
+      u32 v[4];
+      load_quad(v, place);
+      store_quad(place, v[0] & kept[0], v[1] & kept[1], v[2] & kept[2], v[3] & kept[3]);
+    }
+  }
 }
 
 /// Rounds x of a stage to TF32.
@@ -4205,6 +4307,44 @@ __device__ __forceinline__ void round_x(u32 stage, int thread) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) v[j] = round_tf32(__uint_as_float(v[j]));
     store_quad(stage + i * 16, v[0], v[1], v[2], v[3]);
+  }
+}
+
+/// The element of its sample, or of its group of X_PERIOD channels, at which a line of x begins that was brought from
+/// the multiple of 16 bytes before: of channels `i` modulo X_PERIOD.
+__device__ __forceinline__ int run_begin(const Arguments& p, const Box& b, int line, int i) {
+  const int h = b.h * BH + line % BH, d = b.d * BD + line / BH;
+  return static_cast<int>(i * p.xs.c + (FOLDED ? 0 : d * p.xs.d) + h * p.xs.h) + b.w * BW;
+}
+/// Moves lines of x that were brought so to where products look for them. A line is one thread's.
+__device__ __forceinline__ void shift_x(u32 stage, const Box& b, const Arguments& p, int thread) {
+  constexpr int quads = BW / quad;
+#pragma unroll 1
+  for (int i = thread; i < NB * x_lines; i += warpgroup) {
+    const int row = i % NB, line = i / NB;
+    const int by = run_begin(p, b, line, row / x_together) % quad;
+    if (by == 0) continue;
+    const u32 behind = stage + behind_at + i * 16;
+    const auto place = [&](int k) { return k < quads ? stage + x_place(row, line * BW + k * quad) : behind; };
+    u32 v[3][4];
+    load_quad(v[0], place(0));
+    load_quad(v[1], place(1));
+#pragma unroll
+    for (int k = 0; k < quads; ++k) {
+      if (k + 2 <= quads) load_quad(v[(k + 2) % 3], place(k + 2));
+      u32 w[8];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) w[j] = v[k % 3][j], w[4 + j] = v[(k + 1) % 3][j];
+      const int words = by * element_bytes / 4;
+#pragma unroll
+      for (int j = 0; j < 6; ++j) w[j] = words & 2 ? w[j + 2] : w[j];
+#pragma unroll
+      for (int j = 0; j < 5; ++j) w[j] = words & 1 ? w[j + 1] : w[j];
+      if (element_bytes == 2 && by % 2)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) w[j] = __byte_perm(w[j], w[j + 1], 0x5432);
+      store_quad(place(k), w[0], w[1], w[2], w[3]);
+    }
   }
 }
 
@@ -4230,25 +4370,65 @@ struct Bringing {
   __device__ __forceinline__ bool more(const Arguments& p) const { return brought < p.boxes; }
   __device__ __forceinline__ void bring_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
     barrier_expect_only(landed, box_positions * NB * element_bytes);
+    const int channel = part.group * CI + part.ci0;
+    if constexpr (runs) {
 #pragma unroll 1
-    for (int line = 0; line < BD * BH; ++line)
+      for (int at = 0; at < box_positions; at += row_positions) {
+        const int h = ahead.h * BH + at / BW % BH, d = ahead.d * BD + at / (BW * BH);
+        copy_box(to + x_place(0, at), &p.x_map, landed, static_cast<int>((FOLDED ? 0 : d * p.xs.d) + h * p.xs.h),
+                 (FOLDED ? d : ahead.n) * (GROUPS * CI) + channel);
+      }
+    } else {
+#pragma unroll 1
+      for (int line = 0; line < BD * BH; ++line)
 #pragma unroll
+        for (int w = 0; w < BW; w += row_positions)
+          copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w, ahead.h * BH + line % BH,
+                   ahead.d * BD + line / BH, channel, ahead.n);
+    }
+  }
+  /// By one warp: a lane copies channels that are a multiple of X_PERIOD apart.
+  __device__ __forceinline__ void bring_x_shifted(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    const int lane = Bringer::thread();
+    if (lane == 0) barrier_expect_only(landed, (box_positions * element_bytes + x_lines * 16) * NB);
+    __syncwarp();
+    if (lane >= X_PERIOD) return;
+#pragma unroll 1
+    for (int line = 0; line < x_lines; ++line) {
+      const int sample = FOLDED ? ahead.d * BD + line / BH : ahead.n;
+      const int row = (sample * (GROUPS * CI) + part.group * CI + part.ci0) / X_PERIOD;
+      const int from = run_begin(p, ahead, line, lane) / quad * quad;
+#pragma unroll 1
       for (int w = 0; w < BW; w += row_positions)
-        copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w, ahead.h * BH + line % BH,
-                 ahead.d * BD + line / BH, part.group * CI + part.ci0, ahead.n);
+        copy_box(to + x_place(lane * x_together, line * BW + w), &p.x_map, landed, from + w, row);
+      copy_box(to + behind_at + (line * NB + lane * x_together) * 16, &p.x_behind, landed, from + BW, row);
+    }
+  }
+  __device__ __forceinline__ void bring_y_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, COB * YC * element_bytes);
+    copy_box(to, &p.y_map, landed, SW * ahead.w * BW + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
+             SD * ahead.d * BD + part.shift.d, part.group * CO + part.co0, ahead.n);
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
     barrier_wait(barriers.empty + 8 * to, parity);
     const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
     if (may_be_bulk && p.x_bulk) {
-      if (Bringer::thread() == 0) bring_bulk(p, part, at, landed);
+      if (X_SHIFTED) {
+        if (Bringer::thread() < 32) bring_x_shifted(p, part, at, landed);
+      } else if (Bringer::thread() == 0) {
+        bring_bulk(p, part, at, landed);
+      }
     } else {
       stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
                    ahead.w * BW, p.in_d, p.in_h, p.in_w);
     }
-    stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
-                 SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
-                 SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+    if (Y_BULK && p.y_bulk) {
+      if (Bringer::thread() == 0) bring_y_bulk(p, part, at + x_bytes, landed);
+    } else {
+      stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
+                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
+                   SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+    }
     barrier_arrive_after_copies(landed);
     barrier_arrive(landed);  // what is narrower than a copy was stored
     ahead.advance(apart, p);
@@ -4258,8 +4438,15 @@ struct Bringing {
 };
 
 /// Makes a stage ready whose copies have landed.
-__device__ __forceinline__ void finish_stage(u32 stage, bool edge, int* masked, u32 full, int thread, bool rounded) {
+__device__ __forceinline__ void finish_stage(u32 stage, const Box& b, bool edge, const Arguments& p, int* masked,
+                                             u32 full, int thread) {
+  const bool rounded = may_be_bulk && p.x_bulk;
   if (thread == 0) *masked = 0;
+  if (X_SHIFTED && p.x_bulk) shift_x(stage, b, p, thread);
+  if (may_be_bulk && (runs || X_SHIFTED) && p.x_bulk && !ends_inside(b, p)) {
+    if (x_lines > 1 && NB % warpgroup != 0) meet(1, warpgroup);
+    clear_outside(stage, b, p, thread);
+  }
   // Where every operand is finite, the zeros outside the tensors make their products zero by themselves.
   if (edge) {
     meet(1, warpgroup);
@@ -4283,8 +4470,8 @@ struct Finishing {
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
                                        int* masked, int thread) {
     barrier_wait(barriers.landed + 8 * at, parity);
-    finish_stage(stages + at * stage_bytes, !interior(now, part.shift, p), masked + at, barriers.full + 8 * at, thread,
-                 may_be_bulk && p.x_bulk);
+    finish_stage(stages + at * stage_bytes, now, !complete(now, part.shift, p), p, masked + at, barriers.full + 8 * at,
+                 thread);
     now.advance(apart, p);
     if (++at == STAGES) at = 0, parity ^= 1;
   }
@@ -4335,7 +4522,7 @@ __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (
         raw[2 * late + half] = load_word(at);
       } else {
         raw[4 * late + 2 * half] = load_half(at);
-        raw[4 * late + 2 * half + 1] = load_half(at + SW * element_bytes);
+        raw[4 * late + 2 * half + 1] = load_half(at + position_place(1));
       }
     }
 }
@@ -4421,6 +4608,8 @@ __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, 
   }
 }
 
+/// Input channel, from the block's first, of a product's column 8 * j.
+__device__ constexpr int channel_of(int j) { return 8 * j % x_together * X_PERIOD + 8 * j / x_together; }
 /// Sums of one row to `to`: those of the first chain, then the others' added. `left`: input channels from this lane's
 /// first on.
 template <class Out>
@@ -4433,18 +4622,87 @@ __device__ __forceinline__ void leave_row(const float (&sums)[NB / 2], int half,
     for (int j = j0; j < j0 + together && j < columns; ++j)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
-        before[j - j0][i] = !first && 8 * j + i < left ? to_float(to[(8 * j + i) * W_CI]) : 0.0f;
+        before[j - j0][i] =
+            !first && channel_of(j) + i * X_PERIOD < left ? to_float(to[(channel_of(j) + i * X_PERIOD) * W_CI]) : 0.0f;
 #pragma unroll
     for (int j = j0; j < j0 + together && j < columns; ++j)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
-        if (8 * j + i < left) to[(8 * j + i) * W_CI] = from_float<Out>(before[j - j0][i] + sums[4 * j + 2 * half + i]);
+        if (channel_of(j) + i * X_PERIOD < left)
+          to[(channel_of(j) + i * X_PERIOD) * W_CI] = from_float<Out>(before[j - j0][i] + sums[4 * j + 2 * half + i]);
   }
 }
 
-/// Writes the sums to dw, or to this block's share of the workspace.
-__device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, const Part& part, bool first) {
-  const int column = threadIdx.x % 4, left = CI - part.ci0 - 2 * column;
+// The sums of all of a block's taps are neighbours in dw, those of a lane are not: 16 bytes at a time by way of the
+// stages' memory.
+template <class Out>
+struct Leaving {
+  static constexpr int size = sizeof(Out);
+  static constexpr bool dense =
+      TD == KD && TH == KH && TW == KW && W_W == 1 && W_H == KW && W_D == KH * KW && W_CO == KD * KH * KW;
+  /// Elements of a store: of a block's rows, of the last block's and of a channel's a divisor.
+  __device__ static constexpr int vector() {
+    int v = 16 / size;
+    while (COB * taps_of_block % v != 0 || CO * taps_of_block % v != 0 || W_CI % v != 0) v /= 2;
+    return v;
+  }
+  static constexpr int pitch = WGS * MT * 64 + 16 / size;  // lanes of a store meet in no bank
+  static constexpr int room = STAGES * stage_bytes / (pitch * size) / 8 * 8, at_once = room < NB ? room : NB;
+  static constexpr bool possible = dense && at_once >= 8;
+  struct alignas(vector() * sizeof(Out)) Piece {
+    Out v[vector()];
+  };
+};
+template <class Out>
+__device__ __forceinline__ void leave_together(const Sums& sums, const Part& part, Out* dw, char* shared) {
+  typedef Leaving<Out> L;
+  constexpr int v = L::vector(), pieces = rows_of_block / v;
+  Out* const turned = reinterpret_cast<Out*>(shared);
+  const int limit = (CO - part.co0 < COB ? CO - part.co0 : COB) * taps_of_block, left = CI - part.ci0;
+  Out* const to = dw + (static_cast<i64>(part.group) * CI + part.ci0) * W_CI + part.co0 * W_CO;
+#pragma unroll
+  for (int n0 = 0; n0 < NB; n0 += L::at_once) {
+    meet(2, multiplying);
+#pragma unroll
+    for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+      for (int j = n0 / 8; j < NB / 8 && j * 8 < n0 + L::at_once; ++j)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int column = 8 * j - n0 + 2 * static_cast<int>(threadIdx.x % 4) + i % 2;
+          turned[column * L::pitch + row_of(mt, i / 2)] = from_float<Out>(sums[mt][4 * j + i]);
+        }
+    meet(2, multiplying);
+    const int columns = NB - n0 < L::at_once ? NB - n0 : L::at_once;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < columns * pieces; i += multiplying) {
+      const int column = n0 + i / pieces, row = i % pieces * v;
+      const int channel = column % x_together * X_PERIOD + column / x_together;
+      if (channel < left && row < limit)
+        *reinterpret_cast<typename L::Piece*>(to + channel * W_CI + row) =
+            *reinterpret_cast<const typename L::Piece*>(turned + (column - n0) * L::pitch + row);
+    }
+  }
+}
+
+/// Writes the sums to dw, or to this block's share of the workspace; `alone`: one chain was all, and the stages are
+/// free.
+template <class Out>
+__device__ __forceinline__ bool left_together(const Sums& sums, const Part& part, Out* dw, char* shared, bool alone) {
+  if constexpr (Leaving<Out>::possible) {
+    if (alone && reinterpret_cast<u64>(dw) % sizeof(typename Leaving<Out>::Piece) == 0) {
+      leave_together(sums, part, dw, shared);
+      return true;
+    }
+  }
+  return false;
+}
+__device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, const Part& part, char* shared, bool first,
+                                      bool last) {
+  if (p.partial ? left_together(sums, part, static_cast<float*>(p.out) + part.split * p.dw_size, shared, first && last)
+                : left_together(sums, part, static_cast<Element*>(p.out), shared, first && last))
+    return;
+  const int channel = 2 * static_cast<int>(threadIdx.x % 4) * X_PERIOD, left = CI - part.ci0 - channel;
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
@@ -4452,8 +4710,8 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
       const Row row(row_of(mt, half));
       const int co = part.co0 + row.co, td = part.td0 + row.td, th = part.th0 + row.th, tw = part.tw0 + row.tw;
       if (!row.real || co >= CO || td >= KD || th >= KH || tw >= KW) continue;
-      const i64 at = (static_cast<i64>(part.group) * CI + part.ci0 + 2 * column) * W_CI + co * W_CO + td * W_D +
-                     th * W_H + tw * W_W;
+      const i64 at =
+          (static_cast<i64>(part.group) * CI + part.ci0 + channel) * W_CI + co * W_CO + td * W_D + th * W_H + tw * W_W;
       if (p.partial)
         leave_row(sums[mt], half, static_cast<float*>(p.out) + part.split * p.dw_size + at, left, first);
       else
@@ -4461,15 +4719,15 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
     }
 }
 
-__device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, const char* shared, u32 stages,
-                                             u32 full, u32 empty, const volatile int* masked) {
+__device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, char* shared, u32 stages, u32 full,
+                                             u32 empty, const volatile int* masked) {
   u32 place[MT][2];
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
     for (int half = 0; half < 2; ++half)
       place[mt][half] =
-          Row(row_of(mt, half)).place() + static_cast<int>(threadIdx.x % 4) * ((tf32 ? 1 : 2) * SW * element_bytes);
+          Row(row_of(mt, half)).place() + position_place(static_cast<int>(threadIdx.x % 4) * (tf32 ? 1 : 2));
   u32 f[2][4];
   int at = 0, parity = 0, held = -1;
   bool first = true;
@@ -4505,7 +4763,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       if (++at == STAGES) at = 0, parity ^= 1;
       b += p.splits, --left;
     }
-    leave(sums, p, part, first);
+    leave(sums, p, part, shared, first, b >= p.boxes);
     first = false;
   } while (b < p.boxes);
 }
@@ -5241,10 +5499,12 @@ struct WeightMmaFixed {
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
-  Int element_bytes = 4, y_vector = 1;       ///< Most elements of dy that one copy may take.
+  Int element_bytes = 4;
+  Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
-  Int sum_slices = 8;                                  ///< Threads that share the partial sums of an element.
-  double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
+  Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
+  double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
   double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
 
   template <class Visit>
@@ -5253,10 +5513,13 @@ struct WeightMmaFixed {
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
-    field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
+    field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
+    field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
+    field("sum_vector", sum_vector);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
+    field("leave_cycles", leave_cycles);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
@@ -5296,7 +5559,7 @@ inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, dou
     if (splits == previous) continue;
     previous = splits;
     const double rounds = double((f.tiles * splits + slots - 1) / slots);
-    const double leave = double(f.tile_words) * 14.0 / 256 + 3000.0;  // the tile's way out, cycles
+    const double leave = double(f.tile_words) * f.leave_cycles + 3000.0;  // the tile's way out, cycles
     double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
     const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
     const double moved = bytes / f.bytes_per_second;
@@ -5362,7 +5625,7 @@ inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMm
     }
     return 1;
   };
-  p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
+  p.x_vector = vector(p.x, p.xs, p.in_w, f.x_vector);
   p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
   return p;
 }
@@ -5378,7 +5641,7 @@ bool sum_up(const WeightMmaFixed& f, const arguments::WeightMma& p, const Tensor
   int splits = int(p.splits);
   void* dw = t.out;
   void* list[] = {&workspace, &dw, &size, &splits};
-  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices)), 256, 0}, list);
+  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices * f.sum_vector)), 256, 0}, list);
 }
 
 template <class Start>
@@ -5402,13 +5665,20 @@ namespace upconv::launch {
 
 struct WeightWgmmaFixed : WeightMmaFixed {
   Int columns = 8, row_positions = 0;  ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
-  Int longest_chain = 0;               ///< Positions that tensor cores may add up alone; 0: any.
-  int map_element = 7;                 ///< MapElement.
+  bool x_shifted = false;              ///< They begin at the multiple of 16 bytes before their first position,
+  Int x_period = 1;                    ///< and channels that are a multiple of this apart are brought together.
+  Int y_channels = 0, y_lines_d = 1, y_lines_h = 1, y_span = 1;  ///< Of a bulk copy of dy; 0 where there is none.
+  Int y_step = 1;                                                ///< Elements of dy from box to box of a line.
+  Int longest_chain = 0;  ///< Positions that tensor cores may add up alone; 0: any.
+  int map_element = 7;    ///< MapElement.
 
   template <class Visit>
   void visit(Visit&& field) {
     WeightMmaFixed::visit(field);
     field("columns", columns), field("row_positions", row_positions);
+    field("x_shifted", x_shifted), field("x_period", x_period);
+    field("y_channels", y_channels), field("y_lines_d", y_lines_d), field("y_lines_h", y_lines_h);
+    field("y_span", y_span), field("y_step", y_step);
     field("longest_chain", longest_chain), field("map_element", map_element);
   }
 };
@@ -5427,6 +5697,36 @@ inline TensorBoxes x_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma
       .dimension(batch, p.xs.n * bytes, 1);
 }
 
+/// The same as runs of `count` elements: `x_period` channels of a sample are one row, in which lines may have any
+/// length. Where a box reaches beyond a line it meets what lies behind, not zeros.
+inline TensorBoxes x_runs(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch, Int count) {
+  const Int bytes = f.element_bytes, row = f.x_period * p.xs.c;
+  TensorBoxes b = x_boxes(f, p, batch);
+  b.rank = 0;
+  return b.dimension(row, 0, count)
+      .dimension(batch * f.groups * f.ci / f.x_period, row * bytes, f.columns / f.x_period);
+}
+/// Whether a copy's positions are neighbours in memory, begin where bulk copies can (at multiples of 16 bytes), and
+/// have coordinates that fit.
+inline bool runs_fit(const WeightWgmmaFixed& f, const arguments::WeightMma& p) {
+  if (f.x_shifted)
+    return f.row_positions <= f.box_w && f.ci % f.x_period == 0 && f.x_period * p.xs.c < (Int(1) << 31) - 4096;
+  return f.box_w == p.in_w && f.row_positions <= f.box_w * f.box_h &&
+         (f.folded || p.xs.d * f.element_bytes % 16 == 0) && p.xs.c < (Int(1) << 31) - 4096;
+}
+
+/// dy as bulk copies take it: all that a box of positions reads of a block's channels.
+inline TensorBoxes y_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
+  const Int bytes = f.element_bytes;
+  TensorBoxes b;
+  b.base = p.dy, b.element = static_cast<MapElement>(f.map_element);
+  return b.dimension(p.out_w, 0, f.y_span)
+      .dimension(p.out_h, p.ys.h * bytes, f.y_lines_h)
+      .dimension(p.out_d, p.ys.d * bytes, f.y_lines_d)
+      .dimension(f.groups * f.co, p.ys.c * bytes, f.y_channels)
+      .dimension(batch, p.ys.n * bytes, 1);
+}
+
 template <class Start>
 bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
   arguments::WeightWgmma p;
@@ -5434,9 +5734,21 @@ bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, 
   const Int positions = f.box_d * f.box_h * f.box_w, each = (p.boxes + p.splits - 1) / p.splits;
   p.chain = int(f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each);
   if (f.row_positions > 0 && !f.x_last) {
-    const TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
-    p.x_bulk = refusal_of(boxes) == nullptr;
+    TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
+    const bool lines = !f.x_shifted && f.row_positions <= f.box_w;
+    if (!lines) boxes = x_runs(f, p, l.batch, f.row_positions);
+    p.x_bulk = (lines || runs_fit(f, p)) && !refusal_of(boxes);
     if (p.x_bulk && !encode_map(start, p.x_map, boxes)) return false;
+    if (p.x_bulk && f.x_shifted) {
+      boxes = x_runs(f, p, l.batch, 16 / f.element_bytes), boxes.swizzle = MapSwizzle::none;
+      if (!encode_map(start, p.x_behind, boxes)) return false;
+    }
+  }
+  if (f.y_channels > 0 && !f.y_last) {
+    const TensorBoxes boxes = y_boxes(f, p, f.folded ? 1 : l.batch);
+    const bool aligned = p.boxes_w == 1 || f.y_step * f.element_bytes % 16 == 0;
+    p.y_bulk = aligned && !refusal_of(boxes);
+    if (p.y_bulk && !encode_map(start, p.y_map, boxes)) return false;
   }
   void* list[] = {&p};
   return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
@@ -6060,6 +6372,10 @@ constexpr int walk_depth = 0;
 constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 16;
 constexpr int LH = 2;
+constexpr int LINE_D = 1;
+constexpr int LINE_H = 5;
+constexpr int STEP_D = 1;
+constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return (0); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return 0; }
@@ -6093,6 +6409,7 @@ __device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * P
     "weight_sum_0": ("UPCONV_BASE", "weight_sum.cuh", r"""namespace config {
 constexpr int element = 0;
 constexpr int SLICES = 1;
+constexpr int VECTOR = 1;
 }
 """),
     "weight_mma_1": ("UPCONV_BASE", "weight_mma.cuh", r"""namespace config {
@@ -6127,6 +6444,10 @@ constexpr int walk_depth = 0;
 constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 16;
 constexpr int LH = 1;
+constexpr int LINE_D = 1;
+constexpr int LINE_H = 5;
+constexpr int STEP_D = 1;
+constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return (0); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return 0; }
@@ -6189,6 +6510,10 @@ constexpr int walk_depth = 0;
 constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 1;
 constexpr int LH = 1;
+constexpr int LINE_D = 1;
+constexpr int LINE_H = 5;
+constexpr int STEP_D = 1;
+constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return (0); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return 0; }
@@ -6198,6 +6523,11 @@ constexpr int MT = 2;
 constexpr int WGS = 2;
 constexpr int STAGES = 4;
 constexpr int ROW_BYTES = 128;
+constexpr int ROWS_BULK = 1;
+constexpr int X_SHIFTED = 0;
+constexpr int X_PERIOD = 1;
+constexpr int Y_BULK = 0;
+constexpr int FOLDED = 1;
 constexpr int SPAN = 164;
 constexpr int SPAN_READ = 164;
 constexpr int YC = 164;
@@ -6217,6 +6547,7 @@ __device__ __forceinline__ void wgmma(float (&sum)[16], const unsigned (&a)[4], 
     "weight_sum_1": ("UPCONV_HOPPER", "weight_sum.cuh", r"""namespace config {
 constexpr int element = 0;
 constexpr int SLICES = 8;
+constexpr int VECTOR = 4;
 }
 """),
     "weight_mma_2": ("UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
@@ -6251,6 +6582,10 @@ constexpr int walk_depth = 0;
 constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 16;
 constexpr int LH = 1;
+constexpr int LINE_D = 1;
+constexpr int LINE_H = 5;
+constexpr int STEP_D = 1;
+constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return (0); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return 0; }
@@ -6633,6 +6968,7 @@ struct weight_gradient_tf32_base_8 {
     f.box_w = 8;
     f.tiles = 48;
     f.tile_words = 384;
+    f.x_vector = 4;
     f.shared_bytes = 127488;
     f.sum_slices = 1;
     f.box_cycles = 2737.9519999999998;
@@ -6656,6 +6992,7 @@ struct weight_gradient_ieee_base_9 {
     f.box_w = 8;
     f.tiles = 24;
     f.tile_words = 768;
+    f.x_vector = 4;
     f.shared_bytes = 104448;
     f.sum_slices = 1;
     f.box_cycles = 3183.7760000000003;
@@ -6667,7 +7004,7 @@ struct weight_gradient_ieee_base_9 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, weight gradient, tf32, hopper: cuda_weight_wgmma, block 64 co x 1x1x3 taps x 32 ci, 2 warpgroups of 2 fragments, box 1x1x32, 4 stages of 45.0 KiB, 2.0 loads a bank, 3 tiles x 44 splits
+// conv, weight gradient, tf32, hopper: cuda_weight_wgmma, block 64 co x 1x1x3 taps x 32 ci, 2 warpgroups of 2 fragments, box 1x1x32, 4 stages of 45.0 KiB, x in bulk, 2.0 loads a bank, 3 tiles x 44 splits
 struct weight_gradient_tf32_hopper_10 {
   static upconv::launch::WeightWgmmaFixed fixed() {
     upconv::launch::WeightWgmmaFixed f;
@@ -6678,14 +7015,17 @@ struct weight_gradient_tf32_hopper_10 {
     f.box_w = 32;
     f.tiles = 3;
     f.tile_words = 6144;
+    f.x_vector = 4;
     f.y_vector = 4;
     f.shared_bytes = 185344;
     f.threads = 512;
+    f.sum_vector = 4;
     f.box_cycles = 2676.7041090909092;
     f.bytes_per_second = 4280000000000;
     f.unhidden = 0.20000000000000001;
     f.columns = 32;
     f.row_positions = 32;
+    f.y_step = 160;
     f.longest_chain = 4096;
     f.map_element = 11;
     return f;
@@ -6707,7 +7047,9 @@ struct weight_gradient_ieee_hopper_11 {
     f.box_w = 8;
     f.tiles = 12;
     f.tile_words = 1536;
+    f.x_vector = 4;
     f.shared_bytes = 132096;
+    f.sum_vector = 4;
     f.box_cycles = 3454.5149872122761;
     f.bytes_per_second = 4280000000000;
     return f;

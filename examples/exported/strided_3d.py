@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_9badadcfbd6c"
+NAME = "upconv_b971249264aa"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2221,6 +2221,10 @@ __device__ __forceinline__ void copy_async(u32 to, const void* from, bool inside
                  "n"(bytes)
                  : "memory");
 }
+/// 16 bytes through the L1: where the two halves of a sector of 32 bytes go to places apart, it is asked for once.
+__device__ __forceinline__ void copy_async_cached(u32 to, const void* from, bool inside) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+}
 /// The first `count` of 4 bytes, then zeros; with count 0 nothing is read.
 __device__ __forceinline__ void copy_word_async(u32 to, const void* from, int count) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(count) : "memory");
@@ -2269,6 +2273,15 @@ __device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map
       : "memory");
 }
 
+/// The same of a tensor of two dimensions.
+__device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map, u32 barrier, int column, int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
+          to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row)
+      : "memory");
+}
+
 /// `bytes` that lie together, a multiple of 16 as both addresses are.
 __device__ __forceinline__ void copy_bytes(u32 to, const void* from, int bytes, u32 barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
@@ -2301,6 +2314,11 @@ __device__ __forceinline__ void hold(u32 (&words)[count]) {
 /// matrices of 8 depths x 16 bytes, the same distances. It may start at any multiple of 16 bytes.
 __device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
   return u64(rows >> 4) << 32 | (depth >> 4) << 16;
+}
+/// The same with its rows contiguous, 64 of them in 128 bytes, whose pieces of 16 change places as bulk copies leave
+/// them: eight depths are 1024 bytes, `rows` bytes between neighbours of 64 rows. It starts at a multiple of 1024.
+__device__ __forceinline__ constexpr u64 swizzled_descriptor(u32 rows) {
+  return u64(1) << 62 | u64(1024 >> 4) << 32 | (rows >> 4) << 16;
 }
 /// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
 __device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
@@ -2361,7 +2379,9 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
                : "memory");
   return v;
 }
-/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen.
+/// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen, and what they wanted of it
+/// is read: the arrival must be a release. Past a relaxed one ptxas leaves loads from other blocks on their way, and
+/// those may be gone by then.
 __device__ __forceinline__ void meet_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -4000,7 +4020,8 @@ __device__ __forceinline__ void stage_by(u32 to, const char* tensor, i64 channel
         asm volatile("" : "+l"(from));  // two additions; left alone it becomes a product for each copy
       }
     } else {
-      constexpr int batch = rounds < 8 ? rounds : 8;
+      // Loads that are under way together: what registers allow, and no batch much smaller than another.
+      constexpr int batches = (rounds + 11) / 12, batch = (rounds + batches - 1) / batches;
 #pragma unroll 1
       for (int r0 = 0; r0 < rounds; r0 += batch) {
         u16 bits[batch];
@@ -4501,26 +4522,50 @@ namespace upconv {
 
 using namespace config;
 
-constexpr int elements = 256 / SLICES;  ///< Of a block; SLICES threads share the partial sums of one.
+constexpr int lanes = 256 / SLICES;  ///< Of a block; SLICES threads share the partial sums of VECTOR elements.
+
+struct alignas(VECTOR * sizeof(float)) Partial {
+  float v[VECTOR];
+};
+struct alignas(VECTOR * sizeof(Element)) Total {
+  Element v[VECTOR];
+};
 
 extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partial, void* dw, i64 size, int splits) {
-  __shared__ float part[SLICES][elements + 1];
-  const int lane = threadIdx.x % elements, slice = threadIdx.x / elements;
-  const i64 at = static_cast<i64>(blockIdx.x) * elements + lane;
+  __shared__ float part[SLICES][lanes * VECTOR + 1];
+  const int lane = threadIdx.x % lanes, slice = threadIdx.x / lanes;
+  const i64 at = (static_cast<i64>(blockIdx.x) * lanes + lane) * VECTOR;
   const int each = (splits + SLICES - 1) / SLICES, begin = slice * each;
   const int end = begin + each < splits ? begin + each : splits;
-  float sum = 0.0f;
+  float sum[VECTOR] = {};
   if (at < size)
 #pragma unroll 8
-    for (int s = begin; s < end; ++s) sum += partial[s * size + at];
+    for (int s = begin; s < end; ++s) {
+      const Partial share = *reinterpret_cast<const Partial*>(partial + s * size + at);
+#pragma unroll
+      for (int i = 0; i < VECTOR; ++i) sum[i] += share.v[i];
+    }
   if constexpr (SLICES > 1) {
-    part[slice][lane] = sum;
+#pragma unroll
+    for (int i = 0; i < VECTOR; ++i) part[slice][lane * VECTOR + i] = sum[i];
     __syncthreads();
     if (slice != 0) return;
 #pragma unroll
-    for (int i = 1; i < SLICES; ++i) sum += part[i][lane];
+    for (int s = 1; s < SLICES; ++s)
+#pragma unroll
+      for (int i = 0; i < VECTOR; ++i) sum[i] += part[s][lane * VECTOR + i];
   }
-  if (at < size) static_cast<Element*>(dw)[at] = from_float<Element>(sum);
+  if (at >= size) return;
+  Element* const to = static_cast<Element*>(dw) + at;
+  Total total;
+#pragma unroll
+  for (int i = 0; i < VECTOR; ++i) total.v[i] = from_float<Element>(sum[i]);
+  if (reinterpret_cast<u64>(dw) % sizeof(Total) == 0) {
+    *reinterpret_cast<Total*>(to) = total;
+  } else {
+#pragma unroll
+    for (int i = 0; i < VECTOR; ++i) to[i] = total.v[i];
+  }
 }
 
 }  // namespace upconv
@@ -5323,10 +5368,12 @@ struct WeightMmaFixed {
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
-  Int element_bytes = 4, y_vector = 1;       ///< Most elements of dy that one copy may take.
+  Int element_bytes = 4;
+  Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
-  Int sum_slices = 8;                                  ///< Threads that share the partial sums of an element.
-  double box_cycles = 0.0, bytes_per_second = 1.0;     ///< What the number of shares is chosen by.
+  Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
+  double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
   double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
 
   template <class Visit>
@@ -5335,10 +5382,13 @@ struct WeightMmaFixed {
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
-    field("element_bytes", element_bytes), field("y_vector", y_vector), field("occupancy", occupancy);
+    field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
+    field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
+    field("sum_vector", sum_vector);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
+    field("leave_cycles", leave_cycles);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
@@ -5378,7 +5428,7 @@ inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, dou
     if (splits == previous) continue;
     previous = splits;
     const double rounds = double((f.tiles * splits + slots - 1) / slots);
-    const double leave = double(f.tile_words) * 14.0 / 256 + 3000.0;  // the tile's way out, cycles
+    const double leave = double(f.tile_words) * f.leave_cycles + 3000.0;  // the tile's way out, cycles
     double s = rounds * (double(each) * f.box_cycles * double(f.occupancy) + leave) / weight_mma_clock_rate;
     const double written = double(dw_size) * (splits > 1 ? 4.0 * double(splits) : double(f.element_bytes));
     const double moved = bytes / f.bytes_per_second;
@@ -5444,7 +5494,7 @@ inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMm
     }
     return 1;
   };
-  p.x_vector = vector(p.x, p.xs, p.in_w, 16 / f.element_bytes);
+  p.x_vector = vector(p.x, p.xs, p.in_w, f.x_vector);
   p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
   return p;
 }
@@ -5460,7 +5510,7 @@ bool sum_up(const WeightMmaFixed& f, const arguments::WeightMma& p, const Tensor
   int splits = int(p.splits);
   void* dw = t.out;
   void* list[] = {&workspace, &dw, &size, &splits};
-  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices)), 256, 0}, list);
+  return start(1, Shape{static_cast<unsigned>(ceil_div(size, 256 / f.sum_slices * f.sum_vector)), 256, 0}, list);
 }
 
 template <class Start>
@@ -6196,6 +6246,10 @@ constexpr int walk_depth = 1;
 constexpr long long W_CI = 216, W_CO = 27, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 17;
 constexpr int LH = 1;
+constexpr int LINE_D = 2;
+constexpr int LINE_H = 2;
+constexpr int STEP_D = 1;
+constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return line < 9 ? (0) : (-17); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 612 : 68; }
@@ -6229,6 +6283,7 @@ __device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * P
     "weight_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "weight_sum.cuh", r"""namespace config {
 constexpr int element = 0;
 constexpr int SLICES = 8;
+constexpr int VECTOR = 1;
 }
 """),
     "weight_mma_1": ("UPCONV_BASE", "weight_mma.cuh", r"""namespace config {
@@ -6263,6 +6318,10 @@ constexpr int walk_depth = 1;
 constexpr long long W_CI = 216, W_CO = 27, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 17;
 constexpr int LH = 1;
+constexpr int LINE_D = 2;
+constexpr int LINE_H = 2;
+constexpr int STEP_D = 1;
+constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return line < 9 ? (0) : (-17); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 612 : 68; }
@@ -6325,6 +6384,10 @@ constexpr int walk_depth = 1;
 constexpr long long W_CI = 216, W_CO = 27, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 33;
 constexpr int LH = 1;
+constexpr int LINE_D = 2;
+constexpr int LINE_H = 2;
+constexpr int STEP_D = 1;
+constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return line < 17 ? (0) : (-33); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 1156 : 68; }
@@ -6387,6 +6450,10 @@ constexpr int walk_depth = 1;
 constexpr long long W_CI = 216, W_CO = 27, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 33;
 constexpr int LH = 1;
+constexpr int LINE_D = 2;
+constexpr int LINE_H = 2;
+constexpr int STEP_D = 1;
+constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return line < 17 ? (0) : (-33); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 1156 : 68; }
@@ -6791,6 +6858,7 @@ struct weight_gradient_tf32_base_8 {
     f.box_w = 32;
     f.tiles = 12;
     f.tile_words = 1152;
+    f.x_vector = 4;
     f.y_vector = 4;
     f.shared_bytes = 163200;
     f.box_cycles = 4897.5060000000003;
@@ -6814,6 +6882,7 @@ struct weight_gradient_ieee_base_9 {
     f.box_w = 32;
     f.tiles = 12;
     f.tile_words = 1152;
+    f.x_vector = 4;
     f.y_vector = 4;
     f.shared_bytes = 163200;
     f.box_cycles = 6789.8580000000002;
@@ -6837,6 +6906,7 @@ struct weight_gradient_tf32_hopper_10 {
     f.box_w = 32;
     f.tiles = 12;
     f.tile_words = 1152;
+    f.x_vector = 4;
     f.y_vector = 4;
     f.shared_bytes = 211200;
     f.box_cycles = 8785.8732225063941;
@@ -6860,6 +6930,7 @@ struct weight_gradient_ieee_hopper_11 {
     f.box_w = 32;
     f.tiles = 12;
     f.tile_words = 1152;
+    f.x_vector = 4;
     f.y_vector = 4;
     f.shared_bytes = 211200;
     f.box_cycles = 10721.783196930948;
