@@ -85,7 +85,7 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
   b.raw_full = b.empty + 8 * STAGES, b.raw_empty = b.raw_full + 8 * RAW_SLOTS;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
-      barrier_init(b.full + 8 * s, bringers + (TURNED ? turners / 32 : 0));
+      barrier_init(b.full + 8 * s, bringers + (TURNED ? turners / 32 : 0) + (SWIZZLED && a.bulk ? 1 : 0));
       barrier_init(b.empty + 8 * s, consumers * warpgroup / 32);
     }
     for (int s = 0; s < RAW_SLOTS; ++s) {

@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_9444b1ba224b"
+NAME = "upconv_52c5433578ca"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2387,6 +2387,7 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
 /// is read: the arrival must be a release. Past a relaxed one ptxas leaves loads from other blocks on their way, and
 /// those may be gone by then.
 __device__ __forceinline__ void meet_cluster() {
+  __syncwarp();  // both instructions want whole warps
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }

@@ -135,10 +135,10 @@ __device__ __forceinline__ void bring_x(const Arguments& a, const Pieces& p, u32
     bring_x<2>(a, p, to, chunk, thread);
 }
 
-/// x of one chunk by bulk copies, which swizzle; `full` waits for them. By one thread.
+/// x of one chunk by bulk copies, which swizzle; `full` waits for them, and for this arrival. By one thread.
 __device__ __forceinline__ void bring_boxes(const Arguments& a, const Tile& t, u32 to, int chunk, u32 full) {
   const int n = divide(t.position, a.sample), first = t.position - n * a.sample.divisor;
-  barrier_expect_only(full, segment_bytes);
+  barrier_expect(full, segment_bytes);
 #pragma unroll 1
   for (int i = 0; i < STAGED / 64; ++i)
     copy_box(to + i * swizzled_bytes, &a.map, full, first + i * 64, 0, 0, t.group * K + chunk * CHANNELS, n);

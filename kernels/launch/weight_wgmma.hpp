@@ -53,7 +53,8 @@ inline TensorBoxes x_runs(const WeightWgmmaFixed& f, const arguments::WeightMma&
 }
 /// Whether a copy's positions are neighbours in memory, begin where bulk copies can (at multiples of 16 bytes), and
 /// have coordinates that fit.
-inline bool runs_fit(const WeightWgmmaFixed& f, const arguments::WeightMma& p) {
+inline bool runs_fit(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
+  if ((f.folded ? Int(p.in_d) : batch) * f.groups * f.ci >= (Int(1) << 31) - 4096) return false;
   if (f.x_shifted)
     return f.row_positions <= f.box_w && f.ci % f.x_period == 0 && f.x_period * p.xs.c < (Int(1) << 31) - 4096;
   return f.box_w == p.in_w && f.row_positions <= f.box_w * f.box_h &&
@@ -82,7 +83,7 @@ bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, 
     TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
     const bool lines = !f.x_shifted && f.row_positions <= f.box_w;
     if (!lines) boxes = x_runs(f, p, l.batch, f.row_positions);
-    p.x_bulk = (lines || runs_fit(f, p)) && !refusal_of(boxes);
+    p.x_bulk = (lines || runs_fit(f, p, l.batch)) && !refusal_of(boxes);
     if (p.x_bulk && !encode_map(start, p.x_map, boxes)) return false;
     if (p.x_bulk && f.x_shifted) {
       boxes = x_runs(f, p, l.batch, 16 / f.element_bytes), boxes.swizzle = MapSwizzle::none;

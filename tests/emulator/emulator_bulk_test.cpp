@@ -331,10 +331,10 @@ TEST(EmulatorBulk, BoxesOfTensors) {
   };
   const auto f32 = MapElement::f32, bf16 = MapElement::bf16, u8 = MapElement::u8;
   for (const Case& c :
-       {Case{f32, {37}, {8}, {1}, {-3}}, Case{f32, {16}, {8}, {1}, {12}}, Case{f32, {16, 5}, {4, 3}, {1, 1}, {4, 3}},
-        Case{f32, {7, 5}, {8, 8}, {1, 1}, {-1, -2}, true}, Case{bf16, {24, 9}, {16, 3}, {1, 2}, {17, -1}},
-        Case{u8, {64, 3, 3}, {32, 2, 3}, {1, 1, 2}, {40, 2, -1}},
-        Case{f32, {8, 3, 4, 2}, {4, 2, 2, 2}, {1, 2, 3, 1}, {6, 1, -2, 1}},
+       {Case{f32, {37}, {8}, {1}, {-4}}, Case{f32, {16}, {8}, {1}, {12}}, Case{f32, {16, 5}, {4, 3}, {1, 1}, {4, 3}},
+        Case{f32, {7, 5}, {8, 8}, {1, 1}, {-4, -2}, true}, Case{bf16, {24, 9}, {16, 3}, {1, 2}, {16, -1}},
+        Case{u8, {64, 3, 3}, {32, 2, 3}, {1, 1, 2}, {48, 2, -1}},
+        Case{f32, {8, 3, 4, 2}, {4, 2, 2, 2}, {1, 2, 3, 1}, {4, 1, -2, 1}},
         Case{bf16, {8, 3, 2, 3, 2}, {8, 3, 2, 2, 2}, {1, 1, 1, 1, 1}, {0, 0, 1, 2, -1}},
         Case{f32, {4, 4}, {4, 4}, {1, 1}, {100, 0}}}) {
     const auto rank = static_cast<int>(c.size.size());
@@ -397,6 +397,9 @@ TEST(EmulatorBulk, WrongUsesOfTensorMapsAreTold) {
   a.bytes = 128;
   EXPECT_FAILS(of(box_text(2)), "lacks 0 arrivals and 64 bytes");
   a.bytes = 64;
+  a.at[0] = 1;
+  EXPECT_FAILS(of(box_text(2)), "the first column is no multiple of 16 bytes");
+  a.at[0] = 0;
   a.map.opaque[0] = 7;
   EXPECT_FAILS(of(box_text(2)), "what is taken for a tensor map is none");
 }
@@ -453,11 +456,11 @@ TEST(EmulatorBulk, TheLibraryMakesTensorMaps) {
   Aligned<float> tensor(64, 3.0f);
   Boxes boxes;
   boxes.base = tensor.data;
-  boxes.dimension(16, 4, 4).dimension(4, 64, 2, 2);
+  boxes.dimension(14, 4, 4).dimension(4, 64, 2, 2);
   const auto made = upconv::jit::encode_tensor_map(0, boxes);
   ASSERT_TRUE(made.ok()) << made.status().message();
   std::vector<unsigned char> out(32);
-  BoxArguments a{{14, 2}, 32, {}, out.data()};
+  BoxArguments a{{12, 2}, 32, {}, out.data()};
   std::memcpy(&a.map, &*made, sizeof a.map);
   Toy toy(box_text(2));
   EXPECT_GOOD(tried(toy, 32, {&a}, 32, [&] {
