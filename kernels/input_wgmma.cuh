@@ -17,6 +17,7 @@
 #include "mma/weight_element.cuh"
 #include "ptx/warpgroup.cuh"
 #include "ptx/weight_words.cuh"
+#include "ptx/words.cuh"
 
 namespace upconv {
 
@@ -450,25 +451,11 @@ constexpr int left_pitch = element_bytes == 4 ? 68 : 72;  ///< Elements from cha
 constexpr int left_bytes = left_groups * 8 * left_pitch * element_bytes;  ///< One of two buffers of a warpgroup.
 static_assert(left_bytes % 16 == 0 && 4 * left_bytes <= LEFT_BYTES, "the host reserves what is used");
 
-/// A lane's neighbours as it writes them.
-template <int bytes>
-struct LeftWords {
-  typedef uint4 Type;
-};
-template <>
-struct LeftWords<8> {
-  typedef uint2 Type;
-};
-template <>
-struct LeftWords<4> {
-  typedef u32 Type;
-};
-
 /// The same as leave(), `bytes` a lane at once; `buffers` are the warpgroup's.
 template <int bytes, int count>
 __device__ __forceinline__ void leave_words(const float (&sums)[MT][4 * count], const Arguments& p, const Place& at,
                                             int from, char* buffers) {
-  typedef typename LeftWords<bytes>::Type Words;
+  typedef typename WordsOf<bytes>::Type Words;
   constexpr int each = bytes / element_bytes, of_line = 64 / each, lines_at_once = warpgroup / of_line;
   const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup, lane = thread % 32;
   const int line = thread / of_line, position = thread % of_line * each;

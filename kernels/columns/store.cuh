@@ -8,6 +8,7 @@
 #pragma once
 
 #include "columns/multiply.cuh"
+#include "ptx/words.cuh"
 
 namespace upconv {
 
@@ -233,23 +234,6 @@ __device__ __forceinline__ void put_four(const Two (&now)[2], Two then, int in_s
 
 // ---- lines to y
 // ---------------------------------------------------------------------------------------------------------
-
-template <int bytes>
-struct WordsOf {
-  typedef uint4 Type;
-};
-template <>
-struct WordsOf<8> {
-  typedef uint2 Type;
-};
-template <>
-struct WordsOf<4> {
-  typedef u32 Type;
-};
-template <>
-struct WordsOf<2> {
-  typedef u16 Type;
-};
 
 /// Where the lines of a unit lie from those of the list on: its phases of D and H.
 struct Unit {

@@ -79,6 +79,11 @@ inline ColumnsRow columns_row_of(const ColumnsFixed& f, Int out_w, Int least_row
   return r;
 }
 
+/// Positions of a row of W at least: x with zeros for its shifts, and all that some phase writes.
+inline Int least_row(const ColumnsFixed& f, const Sizes& s) {
+  return most(s.in[2] + f.shift_w, (s.out[2] - 1 + f.padding_w) / f.stride_w + 1);
+}
+
 /// The positions of a problem, and the tiles that cover them.
 struct ColumnsGrid {
   const char* refusal = nullptr;  ///< Why the kernel cannot take these sizes.
@@ -98,7 +103,7 @@ inline ColumnsGrid grid_of(const ColumnsFixed& f, const Sizes& s) {
   g.d = (s.out[0] - 1 + f.padding_d) / f.stride_d + 1 - g.first_d;
   g.h = (s.out[1] - 1 + f.padding_h) / f.stride_h + 1 - g.first_h;
   if (f.merged_h) g.h = most(g.h, s.in[1] + f.shift_h);
-  Int least_w = most(s.in[2] + f.shift_w, (s.out[2] - 1 + f.padding_w) / f.stride_w + 1);
+  Int least_w = least_row(f, s);
   g.linear = f.shift_d == 0 && f.shift_h == 0 && f.shift_w == 0 && g.first_d == 0 && g.first_h == 0 && g.d == s.in[0] &&
              g.h == s.in[1] && least_w == s.in[2];
   const Int unit = f.turned || g.linear ? 1 : 8;

@@ -425,9 +425,9 @@ launch::ColumnsFixed columns_fixed(const ColumnsShape& s, const ColumnsTile& t) 
 std::vector<ColumnsTile> columns_tiles(const ColumnsShape& s, const CudaTarget& target) {
   std::vector<ColumnsTile> found;
   const launch::Sizes sizes{s.batch, {s.in[0], s.in[1], s.in[2]}, {s.out[0], s.out[1], s.out[2]}};
-  const Int row = std::max(s.in[2] + s.shift[2], (s.out[2] - 1 + s.padding[2]) / s.stride[2] + 1) + 7;
   for (const ColumnsTile& base : bases(s)) {
     Lines lines;
+    const Int row = launch::least_row(columns_fixed(s, base), sizes) + 7;  // rounded for wide stores, at most
     const Int lead = s.shift[2] + (base.merged_h ? s.shift[1] * row : 0);
     // Lines of four warps need more registers to be put together, phases apart more to be multiplied, operands more
     // beside the sums.
