@@ -57,7 +57,10 @@ __device__ __forceinline__ void compute(const Arguments& a, const Operands& oper
     if constexpr (SPLIT == 1) {
       store_tile<kind, POSITIONS>(a, operands, sums, bias, buffers, places, list, thread, 1 + group);
     } else {
-      meet(3, 2 * warpgroup);
+      // Neither reads stages any more. (Not a named barrier: synccheck wants all to wait at one instruction, and kinds of
+      // warpgroups have their own.)
+      barrier_arrive(b.read);
+      barrier_wait(b.read, 0);
       leave_sums(sums, shared);
       meet_cluster();
       const int first_8 = rank * (share_positions / 8);
@@ -79,10 +82,11 @@ static_assert(consumers * COMPUTE_REGISTERS + BRING_REGISTERS <= (consumers + 1)
 
 __device__ __forceinline__ void run(const Arguments& a, const Operands& operands) {
   extern __shared__ __align__(1024) char shared[];
-  __shared__ unsigned long long barriers[2 * STAGES + 2 * RAW_SLOTS];
+  __shared__ unsigned long long barriers[2 * STAGES + 2 * RAW_SLOTS + 1];
   Barriers b;
   b.full = shared_address(barriers), b.empty = b.full + 8 * STAGES;
   b.raw_full = b.empty + 8 * STAGES, b.raw_empty = b.raw_full + 8 * RAW_SLOTS;
+  b.read = b.raw_empty + 8 * RAW_SLOTS;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(b.full + 8 * s, bringers + (TURNED ? turners / 32 : 0) + (SWIZZLED && a.bulk ? 1 : 0));
@@ -92,6 +96,7 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
       barrier_init(b.raw_full + 8 * s, bringers);
       barrier_init(b.raw_empty + 8 * s, turners / 32);
     }
+    barrier_init(b.read, consumers * warpgroup);
     barriers_ready();
   }
   __syncthreads();

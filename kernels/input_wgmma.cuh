@@ -35,6 +35,9 @@ constexpr int w_bytes = NB * KS * element_bytes;
 constexpr int y_bytes = (CC * YC * element_bytes + 1023) / 1024 * 1024;
 constexpr int stage_bytes = w_bytes + y_bytes;
 constexpr int lines = LD * LH;
+/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
+/// these have met, every one.
+constexpr int arriving = EVERY_LANE ? 32 : 1;
 /// Sets of A's registers that are used by turns: of small products several run at once.
 constexpr int turns = MT * NB <= 128 && steps * MT >= 8 && steps * MT % 4 == 0 ? 4 : 2;
 static_assert(chunks >= SPLIT && (SPLIT == 1 || MT * NB * multiplying * 2 <= STAGES * stage_bytes), "sums fit");
@@ -407,7 +410,8 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[turns][4], const u
     // product, else ptxas serialises them all (C7513).
     mma_wait<turns - 1>();
     if (i == turns - 1) {
-      barrier_arrive_if(held >= 0 && threadIdx.x % 32 == 0, empty + 8 * (held < 0 ? 0 : held));
+      __syncwarp();
+      barrier_arrive_if(held >= 0 && threadIdx.x % 32 < arriving, empty + 8 * (held < 0 ? 0 : held));
       held = -1;
     }
     convert(f[i % turns], raw[i % 2]);
@@ -570,7 +574,8 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, u32 stages, u32
     mma_wait<0>();
 #pragma unroll
     for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
-    if (threadIdx.x % 32 == 0) barrier_arrive(barriers.empty + 8 * held);
+    __syncwarp();
+    if (threadIdx.x % 32 < arriving) barrier_arrive(barriers.empty + 8 * held);
     held = -1;
     if constexpr (SPLIT > 1)
       leave_shared(sums, p, Place(p, tile), stages, rank, buffers);
@@ -590,7 +595,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(barriers.landed + 8 * s, by_lines ? warpgroup : 2 * warpgroup);
-      barrier_init(barriers.empty + 8 * s, multiplying / 32);
+      barrier_init(barriers.empty + 8 * s, multiplying / 32 * arriving);
     }
     barriers_ready();
   }

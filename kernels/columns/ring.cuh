@@ -18,6 +18,7 @@ __device__ __forceinline__ void arrive_with(u32 barrier, bool written) {
 
 struct Barriers {
   u32 full, empty, raw_full, raw_empty;  // the first of each ring, 8 bytes a stage or slot
+  u32 read;                              // of a block with one tile: all its stages have been read
 };
 
 /// Where a ring stands: filled and emptied by turns.

@@ -2,7 +2,6 @@
 // products, boxes_cost.hpp chooses the form, kernels/launch/boxes.hpp the boxes; this is the text and the launch.
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <set>
 
 #include "cuda/boxes_cost.hpp"
@@ -68,7 +67,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   c.flag("WIDE", f.wide);
   c.flag("LINE", f.line);
   c.flag("DIRECT", f.direct);
-  c.flag("EVERY_LANE", std::getenv("UPCONV_EVERY_LANE_ARRIVES") != nullptr);
+  c.text += every_lane_text();
   c.constant("GROUPS", f.warpgroups);
   c.constant("TOGETHER", f.together);
   c.constant("SEGMENTS", f.segments);

@@ -20,6 +20,7 @@ std::string preamble(const Request& request, const WeightShape& shape, const Inp
   add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
   add("SPLIT", t.split);
   s += std::string("constexpr bool LINE_COPIES = ") + (t.line_copies ? "true;\n" : "false;\n");
+  s += every_lane_text();
   add("LEFT_BYTES", InputTile::left_bytes), add("COMPUTE_REGISTERS", 216), add("BRING_REGISTERS", 72);
   const DType dtype = request.problem.dtype;
   s += wgmma_text(t.columns, dtype == DType::f32   ? TensorOperand::tf32

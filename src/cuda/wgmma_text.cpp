@@ -1,6 +1,8 @@
 // See wgmma_text.hpp.
 #include "cuda/wgmma_text.hpp"
 
+#include <cstdlib>
+
 namespace upconv::cuda {
 namespace {
 
@@ -35,6 +37,11 @@ std::string wgmma_text(int n, TensorOperand operand, bool rows_contiguous) {
 }
 std::string wgmma_shared_text(int n, TensorOperand operand, bool rows_contiguous) {
   return text_of(n, operand, true, rows_contiguous);
+}
+
+std::string every_lane_text() {
+  return std::string("constexpr bool EVERY_LANE = ") +
+         (std::getenv("UPCONV_EVERY_LANE_ARRIVES") != nullptr ? "true;\n" : "false;\n");
 }
 
 }  // namespace upconv::cuda
