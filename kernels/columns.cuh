@@ -57,8 +57,8 @@ __device__ __forceinline__ void compute(const Arguments& a, const Operands& oper
     if constexpr (SPLIT == 1) {
       store_tile<kind, POSITIONS>(a, operands, sums, bias, buffers, places, list, thread, 1 + group);
     } else {
-      // Neither reads stages any more. (Not a named barrier: synccheck wants all to wait at one instruction, and kinds of
-      // warpgroups have their own.)
+      // Neither reads stages any more. (Not a named barrier: synccheck wants all to wait at one instruction, and kinds
+      // of warpgroups have their own.)
       barrier_arrive(b.read);
       barrier_wait(b.read, 0);
       leave_sums(sums, shared);

@@ -17,8 +17,8 @@ std::string wgmma_text(int n, TensorOperand operand, bool rows_contiguous = fals
 /// types.
 std::string wgmma_shared_text(int n, TensorOperand operand, bool rows_contiguous);
 
-/// The config constant EVERY_LANE, for kernels whose warps hand a stage back by one lane's arrival, for all that have met:
-/// racecheck does not see that, and asks for every lane's by UPCONV_EVERY_LANE_ARRIVES (docs/benchmarking.md).
+/// The config constant EVERY_LANE, for kernels whose warps hand a stage back by one lane's arrival, for all that have
+/// met: racecheck does not see that, and asks for every lane's by UPCONV_EVERY_LANE_ARRIVES (docs/benchmarking.md).
 std::string every_lane_text();
 
 }  // namespace upconv::cuda
