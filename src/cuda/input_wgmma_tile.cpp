@@ -103,7 +103,11 @@ struct Search {
     const int v = vector(t), spots = lines(t) / t.channels * (t.span_read / v);
     const double items = std::ceil(double(t.channels) * spots / 128);
     const bool regular = (spots % 128 == 0 && spots <= 8 * 128) || 128 % spots == 0;
-    return 262 + items * (v * shape.element_bytes < 4 ? 600 : regular ? 20 : items <= 8 ? 30 : 144);
+    return 262 + items * (v * shape.element_bytes < 4 ? 600
+                          : regular                   ? 20
+                          : items <= 8                ? 30
+                          : t.phases == 1             ? 144
+                                                      : 250);
   }
 
   /// Cycles a multiprocessor spends on one stage: the longest of its products, its loads, what one warpgroup does to
