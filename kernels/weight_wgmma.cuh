@@ -8,8 +8,9 @@
 // lies K-major, swizzled, and is read by the tensor cores themselves.
 //
 // WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes, and it or (APART) another finishes
-// them: rounds what was not rounded on its way to TF32, moves lines of x that begin between multiples of 16 bytes
-// (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow as the box, and dy (Y_BULK)
+// them: rounds what was not rounded on its way to TF32. Lines of x that begin between multiples of 16 bytes come from
+// the multiple before: either the box begins there too (X_EARLY), and its channels are those whose lines begin alike, or
+// who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow as the box, and dy (Y_BULK)
 // in all lines between the first and the last; lanes bring what these cannot. Tensor cores truncate as they accumulate:
 // after `chain` boxes the sums are added up in memory. They leave by way of the stages' memory where a block has all
 // taps. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is
@@ -41,9 +42,13 @@ constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
               "products of whole steps; the place of a sum of positions is the sum of their places");
 static_assert(!may_be_bulk || box_positions % row_positions == 0, "bulk copies bring whole rows");
-/// Channels of x that are a multiple of X_PERIOD apart lie side by side, as bulk copies bring them.
-constexpr int x_together = NB / X_PERIOD;
-static_assert(X_PERIOD == 1 || x_together % 8 == 0, "whole products of such channels");
+/// Lines of channels of x that are a multiple of X_PERIOD apart begin alike. Those of a block lie side by side, as bulk
+/// copies bring them; with X_EARLY it has no others.
+constexpr int x_classes = X_SHIFTED ? X_PERIOD : 1, channel_step = X_EARLY ? X_PERIOD : 1;
+constexpr int x_together = NB / x_classes;
+static_assert(X_PERIOD == x_classes * channel_step, "what channels have in common is used once");
+static_assert(x_classes == 1 || x_together % 8 == 0, "whole products of such channels");
+static_assert(!X_EARLY || (BH == 1 && (BD == 1 || FOLDED)), "a box begins once: its lines lie alike");
 static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
 
 /// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
@@ -68,15 +73,16 @@ struct Bringer {
   }
 };
 struct XTile : Bringer {
-  static constexpr int channels = NB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr int channels = NB, all_channels = CI / channel_step;
+  static constexpr int lines_d = BD, lines_h = BH, span = BW, planes = 1;
   static constexpr bool last = x_last != 0;
   static constexpr int most = BW < quad ? BW : quad;
   __device__ static int d(int line) { return line; }
   __device__ static int h(int line) { return line; }
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int, int) { return true; }
-  static constexpr int even = 8 * X_PERIOD;
-  __device__ static int row(int channel) { return channel % X_PERIOD * x_together + channel / X_PERIOD; }
+  static constexpr int even = 8 * x_classes;
+  __device__ static int row(int channel) { return channel % x_classes * x_together + channel / x_classes; }
   __device__ static int channel_bytes(int channel) { return row(channel) * row_bytes; }
   __device__ static int place_bytes(int channel, int line, int, int position) {
     return x_place(row(channel), line * BW + position);
@@ -110,7 +116,8 @@ struct Part {
       id /= size;
       return static_cast<int>(r);
     };
-    ci0 = take((CI + NB - 1) / NB) * NB, co0 = take((CO + COB - 1) / COB) * COB;
+    const int first = take(channel_step * ((CI / channel_step + NB - 1) / NB));
+    ci0 = first % channel_step + first / channel_step * (NB * channel_step), co0 = take((CO + COB - 1) / COB) * COB;
     tw0 = take(GW) * TW, th0 = take(GH) * TH, td0 = take(GD) * TD, group = take(GROUPS);
     split = id;
     shift = {DD * td0 - PD, DH * th0 - PH, DW * tw0 - PW};
@@ -181,16 +188,17 @@ __device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
 }
 
 /// Whether along one dimension no product of the box has to be left out: positions of x land in dy with all taps, and
-/// positions beyond x, which are zero, with none, where dy is zero too.
+/// positions before and beyond x, which are zero, with none, where dy is zero too.
 __device__ __forceinline__ bool complete(int begin, int box, int in, int stride, int shift, int reach, int out) {
   const int end = begin + box;
-  return stride * begin + shift >= 0 && stride * ((end < in ? end : in) - 1) + shift + reach < out &&
-         (end <= in || stride * in + shift >= out);
+  return stride * (begin < 0 ? 0 : begin) + shift >= 0 && (begin >= 0 || shift + reach < stride) &&
+         stride * ((end < in ? end : in) - 1) + shift + reach < out && (end <= in || stride * in + shift >= out);
 }
-__device__ __forceinline__ bool complete(const Box& b, const Shift& c, const Arguments& p) {
+/// `w`: at which position of a line the box begins.
+__device__ __forceinline__ bool complete(const Box& b, int w, const Shift& c, const Arguments& p) {
   return complete(b.d * BD, BD, p.in_d, SD, c.d, DD * (TD - 1), p.out_d) &&
          complete(b.h * BH, BH, p.in_h, SH, c.h, DH * (TH - 1), p.out_h) &&
-         complete(b.w * BW, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
+         complete(w, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
 }
 
 /// Whether the box ends within x.
@@ -236,6 +244,34 @@ __device__ __forceinline__ void round_x(u32 stage, int thread) {
 __device__ __forceinline__ int run_begin(const Arguments& p, const Box& b, int line, int i) {
   const int h = b.h * BH + line % BH, d = b.d * BD + line / BH;
   return static_cast<int>(i * p.xs.c + (FOLDED ? 0 : d * p.xs.d) + h * p.xs.h) + b.w * BW;
+}
+/// The position of its lines at which a box begins.
+__device__ __forceinline__ int first_position(const Arguments& p, const Part& part, const Box& b) {
+  if (!X_EARLY || !p.x_bulk) return b.w * BW;
+  return b.w * BW - run_begin(p, b, 0, part.ci0 % X_PERIOD) % quad;
+}
+/// A box that begins early, at position `w` of its lines, holds what lies before and behind these: zeros there.
+__device__ __forceinline__ void clear_beyond_lines(u32 stage, int w, const Arguments& p, int thread) {
+  const int begin = -w, end = p.in_w - w;  // positions of the box between these are x's
+  const auto inside = [&](int position) { return position >= begin && position < end; };
+  const auto clear = [&](int first) {
+    u32 kept[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      kept[j] = element_bytes == 4 ? (inside(first + j) ? ~0u : 0u)
+                                   : (inside(first + 2 * j) ? 0xffffu : 0u) |
+                                         (inside(first + 2 * j + 1) ? 0xffff0000u : 0u);
+#pragma unroll 1
+    for (int i = thread; i < NB * x_lines; i += warpgroup) {
+      const u32 place = stage + x_place(i % NB, i / NB * BW + first);
+      u32 v[4];
+      load_quad(v, place);
+      store_quad(place, v[0] & kept[0], v[1] & kept[1], v[2] & kept[2], v[3] & kept[3]);
+    }
+  };
+  if (begin > 0) clear(0);
+#pragma unroll 1
+  for (int first = end < 0 ? 0 : end / quad * quad; first < BW; first += quad) clear(first);
 }
 /// Moves lines of x that were brought so to where products look for them. A line is one thread's.
 __device__ __forceinline__ void shift_x(u32 stage, const Box& b, const Arguments& p, int thread) {
@@ -308,6 +344,18 @@ struct Bringing {
                    ahead.d * BD + line / BH, channel, ahead.n);
     }
   }
+  __device__ __forceinline__ void bring_x_early(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, box_positions * NB * element_bytes);
+    const int from = run_begin(p, ahead, 0, part.ci0 % X_PERIOD) / quad * quad;
+#pragma unroll 1
+    for (int line = 0; line < x_lines; ++line) {
+      const int sample = FOLDED ? ahead.d * BD + line : ahead.n;
+#pragma unroll
+      for (int w = 0; w < BW; w += row_positions)
+        copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, from + w,
+                 (sample * (GROUPS * CI) + part.group * CI + part.ci0) / X_PERIOD);
+    }
+  }
   /// By one warp: a lane copies channels that are a multiple of X_PERIOD apart.
   __device__ __forceinline__ void bring_x_shifted(const Arguments& p, const Part& part, u32 to, u32 landed) const {
     const int lane = Bringer::thread();
@@ -325,30 +373,36 @@ struct Bringing {
       copy_box(to + behind_at + (line * NB + lane * x_together) * 16, &p.x_behind, landed, from + BW, row);
     }
   }
-  __device__ __forceinline__ void bring_y_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+  __device__ __forceinline__ void bring_y_bulk(const Arguments& p, const Part& part, int w, u32 to, u32 landed) const {
     barrier_expect_only(landed, COB * YC * element_bytes);
-    copy_box(to, &p.y_map, landed, SW * ahead.w * BW + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
+    copy_box(to, &p.y_map, landed, SW * w + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
              SD * ahead.d * BD + part.shift.d, part.group * CO + part.co0, ahead.n);
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
     barrier_wait(barriers.empty + 8 * to, parity);
     const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
+    const int w = first_position(p, part, ahead);
     if (may_be_bulk && p.x_bulk) {
       if (X_SHIFTED) {
         if (Bringer::thread() < 32) bring_x_shifted(p, part, at, landed);
       } else if (Bringer::thread() == 0) {
-        bring_bulk(p, part, at, landed);
+        if (X_EARLY)
+          bring_x_early(p, part, at, landed);
+        else
+          bring_bulk(p, part, at, landed);
       }
     } else {
-      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
-                   ahead.w * BW, p.in_d, p.in_h, p.in_w);
+      WeightStrides strides = p.xs;
+      strides.c *= channel_step;
+      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0 / channel_step, strides, ahead.d * BD,
+                   ahead.h * BH, w, p.in_d, p.in_h, p.in_w);
     }
     if (Y_BULK && p.y_bulk) {
-      if (Bringer::thread() == 0) bring_y_bulk(p, part, at + x_bytes, landed);
+      if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
     } else {
       stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
                    SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
-                   SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+                   SW * w + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
     }
     barrier_arrive_after_copies(landed);
     barrier_arrive(landed);  // what is narrower than a copy was stored
@@ -359,10 +413,11 @@ struct Bringing {
 };
 
 /// Makes a stage ready whose copies have landed.
-__device__ __forceinline__ void finish_stage(u32 stage, const Box& b, bool edge, const Arguments& p, int* masked,
+__device__ __forceinline__ void finish_stage(u32 stage, const Box& b, int w, bool edge, const Arguments& p, int* masked,
                                              u32 full, int thread) {
   const bool rounded = may_be_bulk && p.x_bulk;
   if (thread == 0) *masked = 0;
+  if (X_EARLY && p.x_bulk && (w < 0 || w + BW > p.in_w)) clear_beyond_lines(stage, w, p, thread);
   if (X_SHIFTED && p.x_bulk) shift_x(stage, b, p, thread);
   if (may_be_bulk && (runs || X_SHIFTED) && p.x_bulk && !ends_inside(b, p)) {
     if (x_lines > 1 && NB % warpgroup != 0) meet(1, warpgroup);
@@ -391,8 +446,9 @@ struct Finishing {
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
                                        int* masked, int thread) {
     barrier_wait(barriers.landed + 8 * at, parity);
-    finish_stage(stages + at * stage_bytes, now, !complete(now, part.shift, p), p, masked + at, barriers.full + 8 * at,
-                 thread);
+    const int w = first_position(p, part, now);
+    finish_stage(stages + at * stage_bytes, now, w, !complete(now, w, part.shift, p), p, masked + at,
+                 barriers.full + 8 * at, thread);
     now.advance(apart, p);
     if (++at == STAGES) at = 0, parity ^= 1;
   }
@@ -492,15 +548,15 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
 /// The same, one pair (position, tap) after the other, without those whose output is cropped.
 __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, const Part& part, const Box& box,
                                                 const char* stage) {
-  const int column = threadIdx.x % 4;
+  const int column = threadIdx.x % 4, first = first_position(p, part, box);
   const auto number = [](const char* at) {
     const float v = to_float(*reinterpret_cast<const Element*>(at));
     return tf32 ? __uint_as_float(round_tf32(v)) : v;
   };
 #pragma unroll 1
   for (int at = 0; at < box_positions; ++at) {
-    const int d = box.d * BD + at / (BW * BH), h = box.h * BH + at / BW % BH, w = box.w * BW + at % BW;
-    if (d >= p.in_d || h >= p.in_h || w >= p.in_w) continue;
+    const int d = box.d * BD + at / (BW * BH), h = box.h * BH + at / BW % BH, w = first + at % BW;
+    if (d >= p.in_d || h >= p.in_h || w < 0 || w >= p.in_w) continue;
     float y[MT][2];
     bool lands[MT][2];
 #pragma unroll

@@ -11,6 +11,7 @@ namespace upconv::launch {
 struct WeightMmaFixed {
   bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
   bool x_last = false, y_last = false;
+  bool x_early = false;  ///< Boxes begin at the multiple of 16 bytes before their first position of a line.
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
@@ -24,7 +25,7 @@ struct WeightMmaFixed {
 
   template <class Visit>
   void visit(Visit&& field) {
-    field("folded", folded), field("x_last", x_last), field("y_last", y_last);
+    field("folded", folded), field("x_last", x_last), field("y_last", y_last), field("x_early", x_early);
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
@@ -38,6 +39,18 @@ struct WeightMmaFixed {
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
+
+/// What all distances between lines of `width` elements and multiples of 16 bytes are a multiple of, in elements.
+inline Int line_unit(const WeightMmaFixed& f, Int width) {
+  Int unit = 16 / f.element_bytes;
+  while (width % unit != 0) unit /= 2;
+  return unit;
+}
+/// Boxes of a line of x.
+inline Int boxes_of_line(const WeightMmaFixed& f, Int width) {
+  const Int early = f.x_early ? 16 / f.element_bytes - line_unit(f, width) : 0;  // at most
+  return ceil_div(width + early, f.box_w);
+}
 
 struct WeightMmaLaunch {
   const char* refusal = nullptr;
@@ -107,8 +120,8 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   p.out_d = int(out[0]), p.out_h = int(out[1]), p.out_w = int(out[2]);
   const Int box[3] = {f.box_d, f.box_h, f.box_w};
   const auto count = [&](int d) { return (in[d] + box[d] - 1) / box[d]; };
-  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(count(2));
-  p.boxes = batch * count(0) * count(1) * count(2);
+  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(boxes_of_line(f, in[2]));
+  p.boxes = batch * count(0) * count(1) * p.boxes_w;
   p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
 
   const double bytes = double(f.element_bytes) * double(batch) *

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 namespace upconv::cuda {
 namespace {
@@ -61,16 +63,26 @@ struct Search {
     return fit < 2 ? 0 : std::min(fit, 4);
   }
 
+  /// Boxes of a line.
+  [[nodiscard]] std::int64_t line_boxes(const WgmmaWeightTile& t) const {
+    return launch::boxes_of_line(weight_fixed(shape, t, target), shape.geometry.in[2]);
+  }
+
   /// What part of the boxes reaches an edge of x or dy; these are searched for infinities.
   [[nodiscard]] double at_edges(const WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
     double inside = 1.0;
     for (std::size_t i = 0; i < 3; ++i) {
       const std::int64_t box = t.box[i], s = g.stride[i], p = g.padding[i], last = g.dilation[i] * (g.kernel[i] - 1);
-      const std::int64_t count = ceil_div<std::int64_t>(g.in[i], box);
-      // b * box * s >= p; (b + 1) * box <= in; ((b + 1) * box - 1) * s - p + last < out.
-      const std::int64_t first = ceil_div(p, box * s), top = (g.out[i] - 1 + p - last) / s + 1;
-      const std::int64_t end = g.out[i] - 1 + p < last ? 0 : std::min(g.in[i], top) / box;
+      const bool early = t.x_early && i == 2;
+      const std::int64_t count = early ? line_boxes(t) : ceil_div<std::int64_t>(g.in[i], box);
+      // b * box * s >= p; (b + 1) * box <= in; ((b + 1) * box - 1) * s - p + last < out. Before and beyond x products do
+      // not matter where no tap lands in dy.
+      const std::int64_t first = early && last - p >= s ? 1 : ceil_div(p, box * s);
+      const std::int64_t top = (g.out[i] - 1 + p - last) / s + 1;
+      const std::int64_t end = g.out[i] - 1 + p < last                           ? 0
+                               : early && top >= g.in[i] && s * g.in[i] - p >= g.out[i] ? count
+                                                                                  : std::min(g.in[i], top) / box;
       inside *= double(std::max<std::int64_t>(0, end - first)) / double(count);
     }
     return 1.0 - inside;
@@ -100,7 +112,10 @@ struct Search {
     const double looked_at = (n * t.positions() + t.co * y_elements) / quad() / 128;
     const double finishing = 100 + (eb == 4 && !t.x_bulk ? n * t.positions() / 4 / 128 * 11 : 0.0) +
                              at_edges(t) * looked_at * (t.y_bulk ? 25 : 50) +
-                             (t.x_shifted ? n * t.positions() / quad() / 128 * 30 : 0.0);
+                             (t.x_shifted ? n * t.positions() / quad() / 128 * 30 : 0.0) +
+                             // Both ends of a line are cleared, 16 bytes of a channel by a thread.
+                             (t.x_early ? 200.0 * t.box[0] * std::ceil(n / 128) * std::min(1.0, 2.0 / line_boxes(t))
+                                        : 0.0);
     const double row_x = shape.x_last ? eb : t.box[2] * eb, row_y = shape.y_last ? eb : t.span_read * eb;
     const double bytes = eb * (n * t.positions() * (1 + 77 / std::max(row_x, 32.0)) +
                                t.co * y_elements * (1 + 77 / std::max(row_y, 32.0)));
@@ -113,10 +128,11 @@ struct Search {
 
   void finish(WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
-    t.tiles = g.groups * ceil_div<std::int64_t>(g.ci, t.columns) * ceil_div<std::int64_t>(g.co, t.co);
+    const int apart = t.x_early ? t.x_period : 1;  // channels of a block
+    t.tiles = g.groups * apart * ceil_div<std::int64_t>(g.ci / apart, t.columns) * ceil_div<std::int64_t>(g.co, t.co);
     for (int i = 0; i < 3; ++i) t.tiles *= ceil_div<std::int64_t>(g.kernel[std::size_t(i)], t.taps[std::size_t(i)]);
-    t.boxes = g.batch;
-    for (int i = 0; i < 3; ++i) t.boxes *= ceil_div<std::int64_t>(g.in[std::size_t(i)], t.box[std::size_t(i)]);
+    t.boxes = g.batch * line_boxes(t);
+    for (int i = 0; i < 2; ++i) t.boxes *= ceil_div<std::int64_t>(g.in[std::size_t(i)], t.box[std::size_t(i)]);
     t.cycles = box_cycles(t);
     const double bytes =
         double(shape.element_bytes) * double(g.batch) *
@@ -146,11 +162,26 @@ struct Search {
     return period;
   }
 
+  /// Whether boxes may begin at the multiple of 16 bytes before a line of x.
+  [[nodiscard]] bool may_begin_early() const {
+    return !shape.x_last && !x_rows_aligned() && shape.geometry.ci % x_period() == 0;
+  }
+  /// All lines of such a box must begin alike, and be brought in rows of 128 bytes.
+  [[nodiscard]] bool begins_once(const WgmmaWeightTile& t) const {
+    return t.box[1] == 1 && (t.box[0] == 1 || shape.folded) && t.box[2] * shape.element_bytes >= 128;
+  }
+  /// By how many elements of dy such boxes begin apart, at least.
+  [[nodiscard]] std::int64_t early_step() const {
+    const Geometry& g = shape.geometry;
+    return g.stride[2] * std::gcd(g.in[2], std::int64_t(quad()));
+  }
+
   /// How x comes: what its lines allow.
   void choose_x(WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
     const int bytes = row_bytes(shape, t), row = bytes / shape.element_bytes;
     const bool line = row <= t.box[2], run = line || (t.box[2] == g.in[2] && row <= t.box[1] * t.box[2]);
+    if (t.x_early) return;
     t.x_period = 1, t.x_bulk = t.x_shifted = false;
     if (shape.x_last || t.positions() % row != 0 || !run) return;
     const int period = x_period();
@@ -177,6 +208,7 @@ struct Search {
     const int q = quad(), lead = int((q - g.padding[2] % q) % q);
     if (t.taps[2] < g.kernel[2] && g.dilation[2] * t.taps[2] % q != 0) return false;
     if (t.box[2] < g.in[2] && g.stride[2] * t.box[2] % q != 0) return false;
+    if (t.x_early && early_step() % q != 0) return false;
     const int span = round_up(int(g.stride[2]) * (t.box[2] - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1 + lead, q);
     constexpr int most = 256;  // of a tensor map
     if (span > most || lines_d > most || lines_h > most || t.co > most) return false;
@@ -205,6 +237,7 @@ struct Search {
       const bool split = t.taps[2] < g.kernel[2];
       for (const int v : {2, q}) {
         if ((split && g.dilation[2] * t.taps[2] % v != 0) || g.stride[2] * t.box[2] % v != 0) continue;
+        if (t.x_early && early_step() % v != 0) continue;
         // Whole sectors of 32 bytes where 16 bytes are copied at once: the L2 is asked for a sector by each copy of it.
         const int aligned =
             v == q && g.out[2] % (2 * q) == 0 && (!split || g.dilation[2] * t.taps[2] % (2 * q) == 0) ? 2 * q : v;
@@ -224,6 +257,7 @@ struct Search {
         if (bh > 1 && bh / 2 >= g.in[1]) break;
         for (int bd = 1; bd <= 32 && bw * bh * bd <= 256; bd *= 2) {
           t.box = {bd, bh, bw};
+          if (t.x_early && !begins_once(t)) continue;
           choose_lead(t);
           // Of fewer than four products a stage ptxas sees no pipeline (C7513). A box may be larger than the tensor
           // for their sake.
@@ -237,8 +271,9 @@ struct Search {
           choose_x(t);
           WgmmaWeightTile whole = t;
           const bool lanes_do = t.lead == 0 && !t.x_shifted && t.span * shape.element_bytes >= 128;
-          const bool bulk = choose_whole_y(whole) && !(lanes_do && meet_in_banks(whole));
+          const bool may = choose_whole_y(whole), bulk = may && !(lanes_do && meet_in_banks(whole));
           consider(bulk ? whole : t);
+          if (t.x_early && may) consider(bulk ? t : whole);
         }
       }
     }
@@ -252,15 +287,25 @@ struct Search {
     t.taps = taps;
     // ptxas compiles no wider product for the 128 registers that 512 threads begin with.
     const int least_parts = int(ceil_div<std::int64_t>(g.ci, 192));
-    std::vector<int> tried;
+    std::vector<std::pair<int, bool>> tried;  // and whether boxes begin early
+    const auto add = [&tried](int columns, bool early) {
+      const std::pair<int, bool> one{columns, early};
+      if (std::find(tried.begin(), tried.end(), one) == tried.end()) tried.push_back(one);
+    };
     for (int parts = least_parts; parts <= least_parts + 2; ++parts)
       for (const int unit : {8, 8 * x_period()}) {
         const int least = round_up(int(ceil_div<std::int64_t>(g.ci, parts)), 8), columns = round_up(least, unit);
         if (columns * 8 > least * 9) continue;  // columns that are not there cost more than shifting saves
-        if (std::find(tried.begin(), tried.end(), columns) == tried.end()) tried.push_back(columns);
+        add(columns, false);
       }
-    for (const int columns : tried) {
+    if (may_begin_early()) {
+      const std::int64_t alike = g.ci / x_period(), least = ceil_div<std::int64_t>(alike, 192);
+      for (std::int64_t parts = least; parts <= least + 2; ++parts)
+        add(round_up(int(ceil_div(alike, parts)), 8), true);
+    }
+    for (const auto& [columns, early] : tried) {
       t.columns = columns;
+      t.x_early = t.x_bulk = early, t.x_shifted = false, t.x_period = early ? x_period() : 1;
       for (t.warpgroups = 2; t.warpgroups <= 3; ++t.warpgroups)
         for (t.fragments = 1; t.fragments <= 8; ++t.fragments) {
           // Beside three warpgroups there are no registers for the places of more rows.
@@ -317,7 +362,7 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   const Geometry& g = shape.geometry;
   launch::WeightWgmmaFixed f;
   f.folded = shape.folded;
-  f.x_last = shape.x_last, f.y_last = shape.y_last;
+  f.x_last = shape.x_last, f.y_last = shape.y_last, f.x_early = t.x_early;
   f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.co) * t.tap_count() * t.columns;

@@ -20,8 +20,9 @@ struct WgmmaWeightTile {
   int fragments = 1, warpgroups = 2;  ///< Fragments of 64 rows a warpgroup; warpgroups that multiply.
   int stages = 2;
   bool x_bulk = false;          ///< x comes by bulk copies of rows of row_bytes.
-  bool x_shifted = false;       ///< Their lines begin anywhere: they come from the 16 bytes before on,
-  int x_period = 1;             ///< and channels that are a multiple of this apart lie side by side.
+  /// Their lines begin anywhere, and come from the 16 bytes before on: moved to where they belong, or boxes begin there.
+  bool x_shifted = false, x_early = false;
+  int x_period = 1;  ///< Channels a multiple of this apart lie side by side; early, a block has only such.
   bool y_bulk = false;          ///< dy comes by bulk copies: its lines are whole_lines of weight_shape.hpp.
   int lead = 0, y_vector = 1;   ///< Elements before tap 0's row so that copies of y_vector elements are aligned.
   int span_read = 0, span = 0;  ///< Elements of a line of dy's tile that are brought; from line to line.
