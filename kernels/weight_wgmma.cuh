@@ -61,6 +61,7 @@ __device__ constexpr int x_place(int channel, int position) {
 
 struct Bringer {
   static constexpr int threads = warpgroup;
+  static constexpr bool fours = element_bytes == 2;
   /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
   __device__ __forceinline__ static int thread() {
     int t = static_cast<int>(threadIdx.x) - multiplying;
@@ -139,10 +140,12 @@ struct Row {
     return (co * YC + row_offset(td * TH + th) + LEAD + tw * DW) * element_bytes;
   }
 };
-/// Row of the block that row `half` * 8 + lane / 4 of this warp's fragment `mt` is.
+/// Row of the block that row `half` * 8 + lane / 4 of this warp's fragment `mt` is. PAIRED: a lane's two rows are taps
+/// that read neighbours in dy, which one word holds; 2: the next word is the next position's.
 __device__ __forceinline__ int row_of(int mt, int half) {
   const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup;
-  return (group * MT + mt) * 64 + thread / 32 * 16 + half * 8 + thread % 32 / 4;
+  return (group * MT + mt) * 64 + thread / 32 * 16 +
+         (PAIRED ? thread % 32 / 4 * 2 + half : half * 8 + thread % 32 / 4);
 }
 /// Bytes from a row's place to that of a position of the box.
 __device__ constexpr int position_place(int at) {
@@ -486,12 +489,26 @@ __device__ __forceinline__ void finish_all(const Arguments& p, const Part& part,
 // ---- multiplying ----------------------------------------------------------------------------------------------------
 
 typedef float Sums[MT][NB / 2];
-constexpr int raw_words = tf32 ? 4 : 8;
+constexpr int raw_words = tf32 || PAIRED ? 4 : 8;
+static_assert(!PAIRED || (!tf32 && TW % 2 == 0 && DW == 1 && SW % 2 == 0 && LEAD % 2 == 0), "pairs of taps are words");
+static_assert(PAIRED < 2 || (TW == 2 && SW == 2 && LEAD % 4 == 0), "of two positions side by side");
 
 /// Starts loading a fragment: of both rows the positions of one step that this lane multiplies.
 __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (&row)[2], int k) {
 #pragma unroll
-  for (int late = 0; late < 2; ++late)
+  for (int late = 0; late < 2; ++late) {
+    if (PAIRED) {
+      const u32 at = row[0] + position_place(k * step + late * quad);
+      if (PAIRED == 2) {
+        uint2 both;
+        load(at, both);
+        raw[2 * late] = both.x, raw[2 * late + 1] = both.y;
+      } else {
+        raw[2 * late] = load_word(at);
+        raw[2 * late + 1] = load_word(at + position_place(1));
+      }
+      continue;
+    }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const u32 at = row[half] + position_place(k * step + late * quad);
@@ -502,11 +519,14 @@ __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (
         raw[4 * late + 2 * half + 1] = load_half(at + position_place(1));
       }
     }
+  }
 }
 __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    f[i] = tf32 ? round_tf32(__uint_as_float(raw[i])) : raw[2 * i] | raw[(2 * i + 1) % raw_words] << 16;
+    f[i] = tf32     ? round_tf32(__uint_as_float(raw[i]))
+           : PAIRED ? __byte_perm(raw[i / 2 * 2], raw[i / 2 * 2 + 1], i % 2 == 0 ? 0x5410 : 0x7632)
+                    : raw[2 * i % raw_words] | raw[(2 * i + 1) % raw_words] << 16;
 }
 
 /// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `place`:

@@ -135,26 +135,29 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   return l;
 }
 
-/// The launch's arguments with its tensors: how many elements of a row one copy may take.
+/// How many elements of a tensor's rows one copy may take: `widest`, four where `fours` says so, 2 or 1, as address and
+/// strides allow.
+inline int copy_vector(const WeightMmaFixed& f, const void* tensor, const arguments::Strides& s, Int width, Int widest,
+                       bool fours = false) {
+  const Int tried[] = {widest, fours ? Int(4) : Int(2), 2};
+  for (const Int v : tried) {
+    if (v > widest || s.w != 1) continue;
+    if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
+        width % v == 0)
+      return int(v);
+  }
+  return 1;
+}
+
+/// The launch's arguments with its tensors.
 inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t,
                                          void* workspace) {
   arguments::WeightMma p = l.arguments;
   p.x = static_cast<const char*>(t.a);
   p.dy = static_cast<const char*>(t.b);
   p.out = p.partial ? workspace : t.out;
-  // The most, 2 or 1, as address and strides allow.
-  const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
-    const Int tried[] = {widest, 2};
-    for (const Int v : tried) {
-      if (v > widest || s.w != 1) continue;
-      if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
-          width % v == 0)
-        return int(v);
-    }
-    return 1;
-  };
-  p.x_vector = vector(p.x, p.xs, p.in_w, f.x_vector);
-  p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
+  p.x_vector = copy_vector(f, p.x, p.xs, p.in_w, f.x_vector);
+  p.y_vector = copy_vector(f, p.dy, p.ys, p.out_w, f.y_vector);
   return p;
 }
 inline Shape shape_of(const WeightMmaFixed& f, const WeightMmaLaunch& l) {

@@ -94,7 +94,11 @@ bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, 
   const Int step = p.x_bulk && f.x_early ? f.y_step / f.box_w * line_unit(f, p.in_w)
                    : p.boxes_w > 1       ? f.y_step
                                          : 16 / f.element_bytes;
-  while (step % p.y_vector != 0) p.y_vector = p.y_vector > 2 ? 2 : 1;
+  if (f.element_bytes == 2) {
+    p.x_vector = copy_vector(f, p.x, p.xs, p.in_w, f.x_vector, true);
+    p.y_vector = copy_vector(f, p.dy, p.ys, p.out_w, f.y_vector, true);
+  }
+  while (step % p.y_vector != 0) p.y_vector /= 2;
   if (f.y_channels > 0 && !f.y_last) {
     const TensorBoxes boxes = y_boxes(f, p, f.folded ? 1 : l.batch);
     p.y_bulk = step * f.element_bytes % 16 == 0 && !refusal_of(boxes);

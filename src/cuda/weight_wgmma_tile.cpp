@@ -23,7 +23,8 @@ struct Search {
   [[nodiscard]] int step() const { return 2 * quad(); }
   [[nodiscard]] int rows(const WgmmaWeightTile& t) const { return row_fragment * t.fragments * t.warpgroups; }
 
-  /// How often, on average, a load of A meets a bank: lanes of eight rows and four positions of a line.
+  /// How often, on average, a load of A meets a bank: lanes of eight rows and four positions of a line; where rows are
+  /// paired, of 16 rows, or half of the lanes with two words each.
   [[nodiscard]] double conflicts(const WgmmaWeightTile& t, int span, int channel) const {
     const Geometry& g = shape.geometry;
     const std::vector<int> lines =
@@ -36,19 +37,21 @@ struct Search {
     const int count = t.co * t.tap_count(), per_word = 4 / shape.element_bytes;
     int loads = 0, times = 0;
     // The pattern of rows repeats from channel to channel but for the channel's own place.
-    const int groups = std::min(ceil_div(count, 8), std::max(1, 4 * t.tap_count() / 8 + 1));
+    const int pairs = paired(shape, t), each = pairs > 0 ? 2 : 1, lanes = pairs == 1 ? 16 : 8;  // rows of a load
+    const int groups = std::min(ceil_div(count, lanes), std::max(1, 4 * t.tap_count() / lanes + 1));
     for (int group = 0; group < groups; ++group) {
       std::array<std::vector<int>, 32> words;
       int worst = 1;
-      for (int r = group * 8; r < group * 8 + 8 && r < count; ++r) {
+      for (int r = group * lanes; r < (group + 1) * lanes && r < count; r += each) {
         const int tap = r % t.tap_count(), tw = tap % t.taps[2], line = lines[std::size_t(tap / t.taps[2])];
         for (int c = 0; c < 4; ++c) {
           const std::int64_t element = std::int64_t(r / t.tap_count()) * channel + line * span + t.lead +
                                        tw * g.dilation[2] + place_of(c * (shape.element_bytes == 4 ? 1 : 2));
-          const int word = int(element / per_word);
-          auto& bank = words[std::size_t(word % 32)];
-          if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
-          worst = std::max(worst, int(bank.size()));
+          for (int word = int(element / per_word), i = 0; i < std::max(pairs, 1); ++i, ++word) {
+            auto& bank = words[std::size_t(word % 32)];
+            if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
+            worst = std::max(worst, int(bank.size()));
+          }
         }
       }
       ++loads, times += worst;
@@ -95,11 +98,15 @@ struct Search {
     const Geometry& g = shape.geometry;
     const double eb = shape.element_bytes, n = t.columns;
     const double fragments = double(t.warpgroups) * t.fragments * t.positions() / step();
-    const double loads = eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n : 32 * t.conflicts + 3.0 + 0.37 * n;
+    const double loads = eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n
+                                 : (paired(shape, t) ? 16 : 32) * t.conflicts + 3.0 + 0.37 * n;
     const double products = 1.11 * fragments * std::max({n / 2, loads, 13.0});
     // A lane copies the same place of several channels: finding a place takes long, going to the next channel little.
     const auto copying = [&](int channels, double elements_of_channel, std::int64_t width, int most) {
-      const int v = width % most == 0 ? most : width % 2 == 0 && most > 1 ? 2 : 1;
+      const int v = width % most == 0                ? most
+                    : most > 4 && width % 4 == 0     ? 4
+                    : width % 2 == 0 && most > 1     ? 2
+                                                     : 1;
       const double spots = elements_of_channel / v;
       return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
@@ -235,7 +242,8 @@ struct Search {
     t.lead = 0, t.y_vector = 1;
     if (!shape.y_last) {
       const bool split = t.taps[2] < g.kernel[2];
-      for (const int v : {2, q}) {
+      for (const int v : {2, 4, q}) {
+        if (v > q) continue;
         if ((split && g.dilation[2] * t.taps[2] % v != 0) || g.stride[2] * t.box[2] % v != 0) continue;
         if (t.x_early && early_step() % v != 0) continue;
         // Whole sectors of 32 bytes where 16 bytes are copied at once: the L2 is asked for a sector by each copy of it.
@@ -350,6 +358,13 @@ int row_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
   const int of_line = t.box[2] * shape.element_bytes;
   const int line = t.box[2] == shape.geometry.in[2] ? of_line * t.box[1] : of_line;
   return line < 32 ? 128 : std::min(line, 128);
+}
+
+int paired(const WeightShape& shape, const WgmmaWeightTile& t) {
+  const Geometry& g = shape.geometry;
+  const bool words = shape.element_bytes == 2 && t.taps[2] % 2 == 0 && g.dilation[2] == 1 && g.stride[2] % 2 == 0 &&
+                     t.lead % 2 == 0;
+  return !words ? 0 : t.taps[2] == 2 && g.stride[2] == 2 && t.lead % 4 == 0 ? 2 : 1;
 }
 
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {

@@ -48,6 +48,9 @@ struct WgmmaWeightTile {
 /// Bytes of a row of x in shared memory: whole lines of the box, as bulk copies bring them, where these are 32 or more;
 /// lines as long as x's are one run.
 int row_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
+/// 1 where one word of dy holds what two taps side by side read, at every position; 2 where the next position's word is
+/// the next; else 0.
+int paired(const WeightShape& shape, const WgmmaWeightTile& tile);
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
 
 /// What a launch of that tile depends on.
