@@ -13,7 +13,8 @@
 // who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow as the box, and dy (Y_BULK)
 // in all lines between the first and the last; lanes bring what these cannot. Tensor cores truncate as they accumulate:
 // after `chain` boxes the sums are added up in memory. They leave by way of the stages' memory where a block has all
-// taps. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is
+// taps. The CLUSTER blocks that share a tile's boxes add up their sums there, or all do through the workspace
+// (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is
 // multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor
 // cores' rate).
 #include "arguments/weight_wgmma.cuh"
@@ -117,10 +118,11 @@ struct Part {
       id /= size;
       return static_cast<int>(r);
     };
+    if (CLUSTER > 1) split = take(CLUSTER);
     const int first = take(channel_step * ((CI / channel_step + NB - 1) / NB));
     ci0 = first % channel_step + first / channel_step * (NB * channel_step), co0 = take((CO + COB - 1) / COB) * COB;
     tw0 = take(GW) * TW, th0 = take(GH) * TH, td0 = take(GD) * TD, group = take(GROUPS);
-    split = id;
+    if (CLUSTER == 1) split = id;
     shift = {DD * td0 - PD, DH * th0 - PH, DW * tw0 - PW};
   }
 };
@@ -682,6 +684,56 @@ __device__ __forceinline__ void leave_together(const Sums& sums, const Part& par
   }
 }
 
+/// The blocks of a cluster have a tile's sums of some boxes each. They leave them in their own shared memory, turned;
+/// each adds up some columns of all, in the order of the blocks, and writes them.
+__device__ __forceinline__ void leave_in_cluster(const Sums& sums, const Arguments& p, const Part& part, char* shared) {
+  constexpr int pitch = WGS * MT * 64 + 4, columns = (NB + CLUSTER - 1) / CLUSTER, quads = (rows_of_block + 3) / 4;
+  static_assert(CLUSTER == 1 || (Leaving<float>::dense && NB * pitch * 4 <= STAGES * stage_bytes),
+                "blocks have all taps, and their sums fit where stages were");
+  struct alignas(4 * sizeof(Element)) Piece {
+    Element v[4];
+  };
+  float* const turned = reinterpret_cast<float*>(shared);
+  meet(2, multiplying);  // nobody reads stages any more
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int j = 0; j < NB / 8; ++j)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        turned[(8 * j + 2 * static_cast<int>(threadIdx.x % 4) + i % 2) * pitch + row_of(mt, i / 2)] =
+            sums[mt][4 * j + i];
+  meet_cluster();
+  const int first = static_cast<int>(part.split) * columns, count = NB - first < columns ? NB - first : columns;
+  const int limit = (CO - part.co0 < COB ? CO - part.co0 : COB) * taps_of_block, left = CI - part.ci0;
+  Element* const to =
+      static_cast<Element*>(p.out) + (static_cast<i64>(part.group) * CI + part.ci0) * W_CI + part.co0 * W_CO;
+  const bool whole = Leaving<Element>::vector() >= 4 && reinterpret_cast<u64>(p.out) % sizeof(Piece) == 0;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < count * quads; i += multiplying) {
+    const int column = first + i / quads, row = i % quads * 4;
+    const int channel = column % x_together * X_PERIOD + column / x_together;
+    if (channel >= left || row >= limit) continue;
+    const u32 at = shared_address(turned + column * pitch + row);
+    float4 sum = load_quad_in_cluster(address_in(0, at));
+#pragma unroll
+    for (int other = 1; other < CLUSTER; ++other) {
+      const float4 v = load_quad_in_cluster(address_in(other, at));
+      sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+    }
+    const Piece piece{{from_float<Element>(sum.x), from_float<Element>(sum.y), from_float<Element>(sum.z),
+                       from_float<Element>(sum.w)}};
+    if (whole) {
+      *reinterpret_cast<Piece*>(to + channel * W_CI + row) = piece;
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (row + e < limit) to[channel * W_CI + row + e] = piece.v[e];
+    }
+  }
+  meet_cluster();  // other blocks read from this one
+}
+
 /// Writes the sums to dw, or to this block's share of the workspace; `alone`: one chain was all, and the stages are
 /// free.
 template <class Out>
@@ -760,9 +812,19 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       if (++at == STAGES) at = 0, parity ^= 1;
       b += p.splits, --left;
     }
+    if constexpr (CLUSTER > 1) {
+      if (!p.partial) return leave_in_cluster(sums, p, part, shared);
+    }
     leave(sums, p, part, shared, first, b >= p.boxes);
     first = false;
   } while (b < p.boxes);
+}
+
+/// Those that do not multiply are counted where a cluster's blocks meet.
+__device__ __forceinline__ void meet_others(const Arguments& p) {
+  if (CLUSTER == 1 || p.partial) return;
+  meet_cluster();
+  meet_cluster();
 }
 
 __device__ __forceinline__ void run(const Arguments& p) {
@@ -785,9 +847,11 @@ __device__ __forceinline__ void run(const Arguments& p) {
   if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
     bring_all(p, part, stages, barriers, masked);
+    meet_others(p);
   } else if (APART && group > WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
     finish_all(p, part, stages, barriers, masked);
+    meet_others(p);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
     multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked);
@@ -797,6 +861,11 @@ __device__ __forceinline__ void run(const Arguments& p) {
 // Elsewhere an empty kernel, which nobody launches.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 extern "C" __global__ void weight_wgmma(const Arguments) {}
+#elif UPCONV_CLUSTER > 1
+extern "C" __global__ void __cluster_dims__(UPCONV_CLUSTER, 1, 1) __launch_bounds__(threads, 1)
+    weight_wgmma(const __grid_constant__ Arguments p) {
+  run(p);
+}
 #else
 extern "C" __global__ void __launch_bounds__(threads, 1) weight_wgmma(const __grid_constant__ Arguments p) { run(p); }
 #endif

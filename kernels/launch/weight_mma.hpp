@@ -19,6 +19,7 @@ struct WeightMmaFixed {
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
   Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  Int cluster = 1;  ///< Blocks that share a tile's boxes and add up their sums in a cluster; 1: any number may share.
   double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
   double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
   double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
@@ -32,7 +33,7 @@ struct WeightMmaFixed {
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
-    field("sum_vector", sum_vector);
+    field("sum_vector", sum_vector), field("cluster", cluster);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
     field("leave_cycles", leave_cycles);
@@ -73,9 +74,27 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
+/// The same where the blocks of a cluster do.
+inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  WeightMmaShares shares;
+  shares.splits = f.cluster, shares.boxes_per_split = ceil_div(boxes, f.cluster);
+  // Of more than two blocks not every multiprocessor finds a cluster; CudaTarget::clusters.
+  const Int clusters = (f.cluster <= 2 ? processors : processors * 10 / 11) / f.cluster;
+  const double rounds = double(ceil_div(f.tiles, most(clusters, 1)));
+  // What comes from other blocks: some 12 bytes a clock.
+  const double exchange = double(f.tile_words) * 4.0 * double(f.cluster - 1) / double(f.cluster) / 12.0;
+  const double leave = double(f.tile_words) * f.leave_cycles + exchange + 3000.0;
+  const double s = rounds * (double(shares.boxes_per_split) * f.box_cycles + leave) / weight_mma_clock_rate;
+  const double moved = bytes / f.bytes_per_second;
+  shares.seconds = (s > moved ? s + f.unhidden * moved : moved + f.unhidden * s) +
+                   double(f.dw_size() * f.element_bytes) / f.bytes_per_second + 4e-6;
+  return shares;
+}
+
 /// How many blocks share `boxes` boxes of each tile: one to four waves of blocks, by the time they are predicted to
 /// take. `bytes` are those of x and dy.
 inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  if (f.cluster > 1) return weight_cluster_shares(f, boxes, bytes, processors);
   WeightMmaShares best;
   const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
   const Int most_splits = most(1, least(boxes, weight_workspace_limit(dw_size, bytes) / most(4 * dw_size, 1)));

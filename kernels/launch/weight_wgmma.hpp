@@ -28,6 +28,20 @@ struct WeightWgmmaFixed : WeightMmaFixed {
   }
 };
 
+/// Boxes whose products the tensor cores add up alone.
+inline Int chain_of(const WeightWgmmaFixed& f, const arguments::WeightMma& p) {
+  const Int positions = f.box_d * f.box_h * f.box_w, each = ceil_div(p.boxes, p.splits);
+  return f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each;
+}
+
+/// A cluster adds up sums of one chain each; those of more go through the workspace.
+inline WeightMmaLaunch launch_of(const WeightWgmmaFixed& f, const Sizes& z, int processors) {
+  WeightMmaLaunch l = launch_of(static_cast<const WeightMmaFixed&>(f), z, processors);
+  if (l.refusal || f.cluster == 1 || chain_of(f, l.arguments) * l.arguments.splits < l.arguments.boxes) return l;
+  l.arguments.partial = 0, l.workspace_bytes = 0;
+  return l;
+}
+
 /// x as bulk copies take it: some positions of a line of one sample's channels, swizzled as wide as they are.
 inline TensorBoxes x_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
   const Int bytes = f.element_bytes;
@@ -77,8 +91,7 @@ template <class Start>
 bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
   arguments::WeightWgmma p;
   static_cast<arguments::WeightMma&>(p) = arguments_of(f, l, t, workspace);
-  const Int positions = f.box_d * f.box_h * f.box_w, each = (p.boxes + p.splits - 1) / p.splits;
-  p.chain = int(f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each);
+  p.chain = int(chain_of(f, p));
   if (f.row_positions > 0 && !f.x_last) {
     TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
     const bool lines = !f.x_shifted && !f.x_early && f.row_positions <= f.box_w;

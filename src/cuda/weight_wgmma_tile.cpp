@@ -141,6 +141,12 @@ struct Search {
     t.boxes = g.batch * line_boxes(t);
     for (int i = 0; i < 2; ++i) t.boxes *= ceil_div<std::int64_t>(g.in[std::size_t(i)], t.box[std::size_t(i)]);
     t.cycles = box_cycles(t);
+    share(t);
+  }
+
+  /// How many blocks share a tile's boxes, and what the whole then takes.
+  void share(WgmmaWeightTile& t) const {
+    const Geometry& g = shape.geometry;
     const double bytes =
         double(shape.element_bytes) * double(g.batch) *
         (double(g.in_channels()) * double(g.in_volume()) + double(g.out_channels()) * double(g.out_volume()));
@@ -148,10 +154,35 @@ struct Search {
     t.splits = shares.splits, t.seconds = shares.seconds;
   }
 
+  /// Whether the sums of a tile's blocks may be added up in a cluster: blocks have all taps, and their sums fit where the
+  /// stages were.
+  [[nodiscard]] bool may_cluster(const WgmmaWeightTile& t) const {
+    return t.splits > 1 && t.tap_count() == shape.geometry.taps() && !shape.w_last &&
+           t.columns * (rows(t) + 4) * 4 <= t.stages * stage_bytes(shape, t);
+  }
+  [[nodiscard]] bool one_chain(const WgmmaWeightTile& t) const {
+    const launch::WeightWgmmaFixed f = weight_fixed(shape, t, target);
+    return f.longest_chain == 0 || ceil_div<std::int64_t>(t.boxes, t.cluster) * t.positions() <= f.longest_chain;
+  }
+
   void consider(WgmmaWeightTile t) {
     t.stages = stages_of(t);
     if (t.stages == 0) return;
     finish(t);
+    keep_if_fast(t);
+    if (!may_cluster(t)) return;
+    WgmmaWeightTile fastest = t;
+    for (int cluster = 2; cluster <= 8; ++cluster) {
+      WgmmaWeightTile u = t;
+      u.cluster = cluster;
+      if (u.tiles > target.clusters(cluster) || !one_chain(u)) continue;
+      share(u);
+      if (u.seconds < fastest.seconds) fastest = u;
+    }
+    if (fastest.cluster > 1) keep_if_fast(fastest);
+  }
+
+  void keep_if_fast(const WgmmaWeightTile& t) {
     const auto at = std::upper_bound(best.begin(), best.end(), t,
                                      [](const auto& a, const auto& b) { return a.seconds < b.seconds; });
     best.insert(at, t);
@@ -342,7 +373,7 @@ struct Search {
           u.span_read = u.span;
         }
         u.stages = stages_of(u);
-        if (u.stages == 0) continue;
+        if (u.stages == 0 || (u.cluster > 1 && !may_cluster(u))) continue;
         u.conflicts = conflicts(u, u.span, u.channel);
         finish(u);
         if (any && u.seconds >= chosen.seconds) continue;
@@ -387,6 +418,7 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   // 512 products of 8 positions lose 2^-25 each at most; what 16 bits hold is coarser than any chain's loss.
   f.longest_chain = shape.element_bytes == 4 ? 4096 : 0;
   const int row = row_bytes(shape, t) / shape.element_bytes;
+  f.cluster = t.cluster;
   f.columns = t.columns, f.row_positions = t.x_bulk ? row : 0;
   f.x_shifted = t.x_shifted, f.x_period = t.x_period;
   if (t.y_bulk) f.y_channels = t.co, f.y_lines_d = t.lines_d, f.y_lines_h = t.lines_h, f.y_span = t.span;

@@ -31,6 +31,7 @@ struct WgmmaWeightTile {
   double conflicts = 1.0;  ///< Times that a load of dy takes, for banks.
   std::int64_t tiles = 0;  ///< Blocks for one share of the positions.
   std::int64_t boxes = 0, splits = 1;
+  int cluster = 1;       ///< The splits of a tile in a cluster, which adds up their sums; 1: through the workspace.
   double cycles = 0.0;  ///< A multiprocessor spends on one box.
   double seconds = 0.0;
 
