@@ -9,14 +9,14 @@
 //
 // WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes, and it or (APART) another finishes
 // them: rounds what was not rounded on its way to TF32. Lines of x that begin between multiples of 16 bytes come from
-// the multiple before: either the box begins there too (X_EARLY), and its channels are those whose lines begin alike, or
-// who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow as the box, and dy (Y_BULK)
-// in all lines between the first and the last; lanes bring what these cannot. Tensor cores truncate as they accumulate:
-// after `chain` boxes the sums are added up in memory. They leave by way of the stages' memory where a block has all
-// taps. The CLUSTER blocks that share a tile's boxes add up their sums there, or all do through the workspace
-// (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is
-// multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor
-// cores' rate).
+// the multiple before: either the box begins there too (X_EARLY), and its channels are those whose lines begin alike,
+// or who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow
+// as the box, and dy (Y_BULK) in all lines between the first and the last; lanes bring what these cannot. Tensor cores
+// truncate as they accumulate: after `chain` boxes the sums are added up in memory. They leave by way of the stages'
+// memory where a block has all taps. The CLUSTER blocks that share a tile's boxes add up their sums there, or all do
+// through the workspace (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at an edge
+// that holds an infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions *
+// ci * co * taps at the tensor cores' rate).
 #include "arguments/weight_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
@@ -146,8 +146,7 @@ struct Row {
 /// that read neighbours in dy, which one word holds; 2: the next word is the next position's.
 __device__ __forceinline__ int row_of(int mt, int half) {
   const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup;
-  return (group * MT + mt) * 64 + thread / 32 * 16 +
-         (PAIRED ? thread % 32 / 4 * 2 + half : half * 8 + thread % 32 / 4);
+  return (group * MT + mt) * 64 + thread / 32 * 16 + (PAIRED ? thread % 32 / 4 * 2 + half : half * 8 + thread % 32 / 4);
 }
 /// Bytes from a row's place to that of a position of the box.
 __device__ constexpr int position_place(int at) {
@@ -263,9 +262,9 @@ __device__ __forceinline__ void clear_beyond_lines(u32 stage, int w, const Argum
     u32 kept[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j)
-      kept[j] = element_bytes == 4 ? (inside(first + j) ? ~0u : 0u)
-                                   : (inside(first + 2 * j) ? 0xffffu : 0u) |
-                                         (inside(first + 2 * j + 1) ? 0xffff0000u : 0u);
+      kept[j] = element_bytes == 4
+                    ? (inside(first + j) ? ~0u : 0u)
+                    : (inside(first + 2 * j) ? 0xffffu : 0u) | (inside(first + 2 * j + 1) ? 0xffff0000u : 0u);
 #pragma unroll 1
     for (int i = thread; i < NB * x_lines; i += warpgroup) {
       const u32 place = stage + x_place(i % NB, i / NB * BW + first);
@@ -406,8 +405,8 @@ struct Bringing {
       if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
     } else {
       stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
-                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
-                   SW * w + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h, SW * w + part.shift.w - LEAD,
+                   p.out_d, p.out_h, p.out_w);
     }
     barrier_arrive_after_copies(landed);
     barrier_arrive(landed);  // what is narrower than a copy was stored

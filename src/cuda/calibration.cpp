@@ -70,8 +70,8 @@ double calibrated(std::string_view family, const Problem& problem, Pass pass, do
   const bool few = problem.out_channels / problem.groups < 8 && taps_of(problem) < 128;
   const double sooner =
       family == "cuda_gather_mma" && pass == Pass::backward_input && kind != Kind::half && few ? 13e-6 : 0.0;
-  // Of one tap every operand is used once, and the time is that of bringing them, which its model counts by instructions:
-  // 91 us where 58 were predicted (pointpillars/deblocks0; cuda_weight_wgmma 66, predicted 64).
+  // Of one tap every operand is used once, and the time is that of bringing them, which its model counts by
+  // instructions: 91 us where 58 were predicted (pointpillars/deblocks0; cuda_weight_wgmma 66, predicted 64).
   if (family == "cuda_weight_mma" && kind == Kind::tf32 && taps_of(problem) == 1) seconds *= 1.61;
   // dy with its channels last comes element by element: twice the prediction where there are few positions (istft).
   if (family == "cuda_weight_wgmma" && problem.y_layout == Layout::channels_last) seconds += 12e-6;

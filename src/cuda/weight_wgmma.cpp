@@ -15,7 +15,8 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   const auto add = [&s](const char* name, std::int64_t value) { s += constant_text(name, value); };
   add("COB", t.co), add("NB", t.columns), add("MT", t.fragments), add("WGS", t.warpgroups);
   add("STAGES", t.stages), add("CLUSTER", t.cluster), add("ROW_BYTES", row_bytes(shape, t)), add("ROWS_BULK", t.x_bulk);
-  add("X_SHIFTED", t.x_shifted), add("X_EARLY", t.x_early), add("PAIRED", paired(shape, t)), add("X_PERIOD", t.x_period), add("Y_BULK", t.y_bulk), add("FOLDED", shape.folded);
+  add("X_SHIFTED", t.x_shifted), add("X_EARLY", t.x_early), add("PAIRED", paired(shape, t)),
+      add("X_PERIOD", t.x_period), add("Y_BULK", t.y_bulk), add("FOLDED", shape.folded);
   add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
   add("APART", t.apart()), add("COMPUTE_REGISTERS", t.compute_registers());
   add("BRING_REGISTERS", t.bring_registers()), add("FINISH_REGISTERS", t.finish_registers());

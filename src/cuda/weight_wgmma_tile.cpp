@@ -79,13 +79,13 @@ struct Search {
       const std::int64_t box = t.box[i], s = g.stride[i], p = g.padding[i], last = g.dilation[i] * (g.kernel[i] - 1);
       const bool early = t.x_early && i == 2;
       const std::int64_t count = early ? line_boxes(t) : ceil_div<std::int64_t>(g.in[i], box);
-      // b * box * s >= p; (b + 1) * box <= in; ((b + 1) * box - 1) * s - p + last < out. Before and beyond x products do
-      // not matter where no tap lands in dy.
+      // b * box * s >= p; (b + 1) * box <= in; ((b + 1) * box - 1) * s - p + last < out. Before and beyond x products
+      // do not matter where no tap lands in dy.
       const std::int64_t first = early && last - p >= s ? 1 : ceil_div(p, box * s);
       const std::int64_t top = (g.out[i] - 1 + p - last) / s + 1;
-      const std::int64_t end = g.out[i] - 1 + p < last                           ? 0
+      const std::int64_t end = g.out[i] - 1 + p < last                                  ? 0
                                : early && top >= g.in[i] && s * g.in[i] - p >= g.out[i] ? count
-                                                                                  : std::min(g.in[i], top) / box;
+                                                                                        : std::min(g.in[i], top) / box;
       inside *= double(std::max<std::int64_t>(0, end - first)) / double(count);
     }
     return 1.0 - inside;
@@ -98,15 +98,12 @@ struct Search {
     const Geometry& g = shape.geometry;
     const double eb = shape.element_bytes, n = t.columns;
     const double fragments = double(t.warpgroups) * t.fragments * t.positions() / step();
-    const double loads = eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n
-                                 : (paired(shape, t) ? 16 : 32) * t.conflicts + 3.0 + 0.37 * n;
+    const double loads =
+        eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n : (paired(shape, t) ? 16 : 32) * t.conflicts + 3.0 + 0.37 * n;
     const double products = 1.11 * fragments * std::max({n / 2, loads, 13.0});
     // A lane copies the same place of several channels: finding a place takes long, going to the next channel little.
     const auto copying = [&](int channels, double elements_of_channel, std::int64_t width, int most) {
-      const int v = width % most == 0                ? most
-                    : most > 4 && width % 4 == 0     ? 4
-                    : width % 2 == 0 && most > 1     ? 2
-                                                     : 1;
+      const int v = width % most == 0 ? most : most > 4 && width % 4 == 0 ? 4 : width % 2 == 0 && most > 1 ? 2 : 1;
       const double spots = elements_of_channel / v;
       return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
@@ -117,12 +114,11 @@ struct Search {
         (t.x_bulk ? (t.x_shifted ? 40 + 10 * t.x_period : 0) * x_copies
                   : copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : std::min(quad(), t.box[2])));
     const double looked_at = (n * t.positions() + t.co * y_elements) / quad() / 128;
-    const double finishing = 100 + (eb == 4 && !t.x_bulk ? n * t.positions() / 4 / 128 * 11 : 0.0) +
-                             at_edges(t) * looked_at * (t.y_bulk ? 25 : 50) +
-                             (t.x_shifted ? n * t.positions() / quad() / 128 * 30 : 0.0) +
-                             // Both ends of a line are cleared, 16 bytes of a channel by a thread.
-                             (t.x_early ? 200.0 * t.box[0] * std::ceil(n / 128) * std::min(1.0, 2.0 / line_boxes(t))
-                                        : 0.0);
+    const double finishing =
+        100 + (eb == 4 && !t.x_bulk ? n * t.positions() / 4 / 128 * 11 : 0.0) +
+        at_edges(t) * looked_at * (t.y_bulk ? 25 : 50) + (t.x_shifted ? n * t.positions() / quad() / 128 * 30 : 0.0) +
+        // Both ends of a line are cleared, 16 bytes of a channel by a thread.
+        (t.x_early ? 200.0 * t.box[0] * std::ceil(n / 128) * std::min(1.0, 2.0 / line_boxes(t)) : 0.0);
     const double row_x = shape.x_last ? eb : t.box[2] * eb, row_y = shape.y_last ? eb : t.span_read * eb;
     const double bytes = eb * (n * t.positions() * (1 + 77 / std::max(row_x, 32.0)) +
                                t.co * y_elements * (1 + 77 / std::max(row_y, 32.0)));
@@ -154,8 +150,8 @@ struct Search {
     t.splits = shares.splits, t.seconds = shares.seconds;
   }
 
-  /// Whether the sums of a tile's blocks may be added up in a cluster: blocks have all taps, and their sums fit where the
-  /// stages were.
+  /// Whether the sums of a tile's blocks may be added up in a cluster: blocks have all taps, and their sums fit where
+  /// the stages were.
   [[nodiscard]] bool may_cluster(const WgmmaWeightTile& t) const {
     return t.splits > 1 && t.tap_count() == shape.geometry.taps() && !shape.w_last &&
            t.columns * (rows(t) + 4) * 4 <= t.stages * stage_bytes(shape, t);
@@ -339,8 +335,7 @@ struct Search {
       }
     if (may_begin_early()) {
       const std::int64_t alike = g.ci / x_period(), least = ceil_div<std::int64_t>(alike, 192);
-      for (std::int64_t parts = least; parts <= least + 2; ++parts)
-        add(round_up(int(ceil_div(alike, parts)), 8), true);
+      for (std::int64_t parts = least; parts <= least + 2; ++parts) add(round_up(int(ceil_div(alike, parts)), 8), true);
     }
     for (const auto& [columns, early] : tried) {
       t.columns = columns;
@@ -393,8 +388,8 @@ int row_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
 
 int paired(const WeightShape& shape, const WgmmaWeightTile& t) {
   const Geometry& g = shape.geometry;
-  const bool words = shape.element_bytes == 2 && t.taps[2] % 2 == 0 && g.dilation[2] == 1 && g.stride[2] % 2 == 0 &&
-                     t.lead % 2 == 0;
+  const bool words =
+      shape.element_bytes == 2 && t.taps[2] % 2 == 0 && g.dilation[2] == 1 && g.stride[2] % 2 == 0 && t.lead % 2 == 0;
   return !words ? 0 : t.taps[2] == 2 && g.stride[2] == 2 && t.lead % 4 == 0 ? 2 : 1;
 }
 

@@ -19,10 +19,11 @@ struct WgmmaWeightTile {
   int co = 1, columns = 8;            ///< Output channels and input channels of a block.
   int fragments = 1, warpgroups = 2;  ///< Fragments of 64 rows a warpgroup; warpgroups that multiply.
   int stages = 2;
-  bool x_bulk = false;          ///< x comes by bulk copies of rows of row_bytes.
-  /// Their lines begin anywhere, and come from the 16 bytes before on: moved to where they belong, or boxes begin there.
+  bool x_bulk = false;  ///< x comes by bulk copies of rows of row_bytes.
+  /// Their lines begin anywhere, and come from the 16 bytes before on: moved to where they belong, or boxes begin
+  /// there.
   bool x_shifted = false, x_early = false;
-  int x_period = 1;  ///< Channels a multiple of this apart lie side by side; early, a block has only such.
+  int x_period = 1;             ///< Channels a multiple of this apart lie side by side; early, a block has only such.
   bool y_bulk = false;          ///< dy comes by bulk copies: its lines are whole_lines of weight_shape.hpp.
   int lead = 0, y_vector = 1;   ///< Elements before tap 0's row so that copies of y_vector elements are aligned.
   int span_read = 0, span = 0;  ///< Elements of a line of dy's tile that are brought; from line to line.
@@ -31,7 +32,7 @@ struct WgmmaWeightTile {
   double conflicts = 1.0;  ///< Times that a load of dy takes, for banks.
   std::int64_t tiles = 0;  ///< Blocks for one share of the positions.
   std::int64_t boxes = 0, splits = 1;
-  int cluster = 1;       ///< The splits of a tile in a cluster, which adds up their sums; 1: through the workspace.
+  int cluster = 1;      ///< The splits of a tile in a cluster, which adds up their sums; 1: through the workspace.
   double cycles = 0.0;  ///< A multiprocessor spends on one box.
   double seconds = 0.0;
 
