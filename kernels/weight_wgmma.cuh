@@ -492,7 +492,7 @@ __device__ __forceinline__ void finish_all(const Arguments& p, const Part& part,
 typedef float Sums[MT][NB / 2];
 constexpr int raw_words = tf32 || PAIRED ? 4 : 8;
 static_assert(!PAIRED || (!tf32 && TW % 2 == 0 && DW == 1 && SW % 2 == 0 && LEAD % 2 == 0), "pairs of taps are words");
-static_assert(PAIRED < 2 || (TW == 2 && SW == 2 && LEAD % 4 == 0), "of two positions side by side");
+static_assert(PAIRED < 2 || (TW == 2 && SW == 2 && LEAD % 4 == 0 && BW > 1), "of two positions side by side");
 
 /// Starts loading a fragment: of both rows the positions of one step that this lane multiplies.
 __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (&row)[2], int k) {

@@ -393,7 +393,7 @@ int paired(const WeightShape& shape, const WgmmaWeightTile& t) {
   const Geometry& g = shape.geometry;
   const bool words =
       shape.element_bytes == 2 && t.taps[2] % 2 == 0 && g.dilation[2] == 1 && g.stride[2] % 2 == 0 && t.lead % 2 == 0;
-  return !words ? 0 : t.taps[2] == 2 && g.stride[2] == 2 && t.lead % 4 == 0 ? 2 : 1;
+  return !words ? 0 : t.taps[2] == 2 && g.stride[2] == 2 && t.lead % 4 == 0 && t.box[2] > 1 ? 2 : 1;
 }
 
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
