@@ -74,13 +74,17 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
+/// Clusters that run at once where a block takes a multiprocessor. They lie within a GPC each, of 16 multiprocessors or
+/// 18 but for one that has fewer: an H200 runs 30 of 4 blocks and 15 of 8, and 5, 6 and 7 leave more of a GPC over.
+inline Int clusters_at_once(Int blocks, int processors) {
+  return blocks <= 2 ? processors / blocks : processors * 10 / 11 * (16 / blocks) / 16;
+}
+
 /// The same where the blocks of a cluster do.
 inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
   WeightMmaShares shares;
   shares.splits = f.cluster, shares.boxes_per_split = ceil_div(boxes, f.cluster);
-  // Of more than two blocks not every multiprocessor finds a cluster; CudaTarget::clusters.
-  const Int clusters = (f.cluster <= 2 ? processors : processors * 10 / 11) / f.cluster;
-  const double rounds = double(ceil_div(f.tiles, most(clusters, 1)));
+  const double rounds = double(ceil_div(f.tiles, most(clusters_at_once(f.cluster, processors), 1)));
   // What comes from other blocks: some 12 bytes a clock.
   const double exchange = double(f.tile_words) * 4.0 * double(f.cluster - 1) / double(f.cluster) / 12.0;
   const double leave = double(f.tile_words) * f.leave_cycles + exchange + 3000.0;
