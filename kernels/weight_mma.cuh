@@ -35,6 +35,7 @@ static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * N
 
 struct Copier {
   static constexpr int threads = upconv::threads, even = 1;
+  static constexpr bool fours = false;
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   template <int bytes>
   __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {

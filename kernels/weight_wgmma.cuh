@@ -8,13 +8,15 @@
 // lies K-major, swizzled, and is read by the tensor cores themselves.
 //
 // WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes, and it or (APART) another finishes
-// them: rounds what was not rounded on its way to TF32, moves lines of x that begin between multiples of 16 bytes
-// (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow as the box, and dy (Y_BULK)
-// in all lines between the first and the last; lanes bring what these cannot. Tensor cores truncate as they accumulate:
-// after `chain` boxes the sums are added up in memory. They leave by way of the stages' memory where a block has all
-// taps. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is
-// multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor
-// cores' rate).
+// them: rounds what was not rounded on its way to TF32. Lines of x that begin between multiples of 16 bytes come from
+// the multiple before: either the box begins there too (X_EARLY), and its channels are those whose lines begin alike,
+// or who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow
+// as the box, and dy (Y_BULK) in all lines between the first and the last; lanes bring what these cannot. Tensor cores
+// truncate as they accumulate: after `chain` boxes the sums are added up in memory. They leave by way of the stages'
+// memory where a block has all taps. The CLUSTER blocks that share a tile's boxes add up their sums there, or all do
+// through the workspace (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at an edge
+// that holds an infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions *
+// ci * co * taps at the tensor cores' rate).
 #include "arguments/weight_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
@@ -41,9 +43,13 @@ constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
               "products of whole steps; the place of a sum of positions is the sum of their places");
 static_assert(!may_be_bulk || box_positions % row_positions == 0, "bulk copies bring whole rows");
-/// Channels of x that are a multiple of X_PERIOD apart lie side by side, as bulk copies bring them.
-constexpr int x_together = NB / X_PERIOD;
-static_assert(X_PERIOD == 1 || x_together % 8 == 0, "whole products of such channels");
+/// Lines of channels of x that are a multiple of X_PERIOD apart begin alike. Those of a block lie side by side, as bulk
+/// copies bring them; with X_EARLY it has no others.
+constexpr int x_classes = X_SHIFTED ? X_PERIOD : 1, channel_step = X_EARLY ? X_PERIOD : 1;
+constexpr int x_together = NB / x_classes;
+static_assert(X_PERIOD == x_classes * channel_step, "what channels have in common is used once");
+static_assert(x_classes == 1 || x_together % 8 == 0, "whole products of such channels");
+static_assert(!X_EARLY || (BH == 1 && (BD == 1 || FOLDED)), "a box begins once: its lines lie alike");
 static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
 
 /// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
@@ -56,6 +62,7 @@ __device__ constexpr int x_place(int channel, int position) {
 
 struct Bringer {
   static constexpr int threads = warpgroup;
+  static constexpr bool fours = element_bytes == 2;
   /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
   __device__ __forceinline__ static int thread() {
     int t = static_cast<int>(threadIdx.x) - multiplying;
@@ -68,15 +75,16 @@ struct Bringer {
   }
 };
 struct XTile : Bringer {
-  static constexpr int channels = NB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr int channels = NB, all_channels = CI / channel_step;
+  static constexpr int lines_d = BD, lines_h = BH, span = BW, planes = 1;
   static constexpr bool last = x_last != 0;
   static constexpr int most = BW < quad ? BW : quad;
   __device__ static int d(int line) { return line; }
   __device__ static int h(int line) { return line; }
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int, int) { return true; }
-  static constexpr int even = 8 * X_PERIOD;
-  __device__ static int row(int channel) { return channel % X_PERIOD * x_together + channel / X_PERIOD; }
+  static constexpr int even = 8 * x_classes;
+  __device__ static int row(int channel) { return channel % x_classes * x_together + channel / x_classes; }
   __device__ static int channel_bytes(int channel) { return row(channel) * row_bytes; }
   __device__ static int place_bytes(int channel, int line, int, int position) {
     return x_place(row(channel), line * BW + position);
@@ -110,9 +118,11 @@ struct Part {
       id /= size;
       return static_cast<int>(r);
     };
-    ci0 = take((CI + NB - 1) / NB) * NB, co0 = take((CO + COB - 1) / COB) * COB;
+    if (CLUSTER > 1) split = take(CLUSTER);
+    const int first = take(channel_step * ((CI / channel_step + NB - 1) / NB));
+    ci0 = first % channel_step + first / channel_step * (NB * channel_step), co0 = take((CO + COB - 1) / COB) * COB;
     tw0 = take(GW) * TW, th0 = take(GH) * TH, td0 = take(GD) * TD, group = take(GROUPS);
-    split = id;
+    if (CLUSTER == 1) split = id;
     shift = {DD * td0 - PD, DH * th0 - PH, DW * tw0 - PW};
   }
 };
@@ -132,10 +142,11 @@ struct Row {
     return (co * YC + row_offset(td * TH + th) + LEAD + tw * DW) * element_bytes;
   }
 };
-/// Row of the block that row `half` * 8 + lane / 4 of this warp's fragment `mt` is.
+/// Row of the block that row `half` * 8 + lane / 4 of this warp's fragment `mt` is. PAIRED: a lane's two rows are taps
+/// that read neighbours in dy, which one word holds; 2: the next word is the next position's.
 __device__ __forceinline__ int row_of(int mt, int half) {
   const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup;
-  return (group * MT + mt) * 64 + thread / 32 * 16 + half * 8 + thread % 32 / 4;
+  return (group * MT + mt) * 64 + thread / 32 * 16 + (PAIRED ? thread % 32 / 4 * 2 + half : half * 8 + thread % 32 / 4);
 }
 /// Bytes from a row's place to that of a position of the box.
 __device__ constexpr int position_place(int at) {
@@ -181,16 +192,17 @@ __device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
 }
 
 /// Whether along one dimension no product of the box has to be left out: positions of x land in dy with all taps, and
-/// positions beyond x, which are zero, with none, where dy is zero too.
+/// positions before and beyond x, which are zero, with none, where dy is zero too.
 __device__ __forceinline__ bool complete(int begin, int box, int in, int stride, int shift, int reach, int out) {
   const int end = begin + box;
-  return stride * begin + shift >= 0 && stride * ((end < in ? end : in) - 1) + shift + reach < out &&
-         (end <= in || stride * in + shift >= out);
+  return stride * (begin < 0 ? 0 : begin) + shift >= 0 && (begin >= 0 || shift + reach < stride) &&
+         stride * ((end < in ? end : in) - 1) + shift + reach < out && (end <= in || stride * in + shift >= out);
 }
-__device__ __forceinline__ bool complete(const Box& b, const Shift& c, const Arguments& p) {
+/// `w`: at which position of a line the box begins.
+__device__ __forceinline__ bool complete(const Box& b, int w, const Shift& c, const Arguments& p) {
   return complete(b.d * BD, BD, p.in_d, SD, c.d, DD * (TD - 1), p.out_d) &&
          complete(b.h * BH, BH, p.in_h, SH, c.h, DH * (TH - 1), p.out_h) &&
-         complete(b.w * BW, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
+         complete(w, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
 }
 
 /// Whether the box ends within x.
@@ -236,6 +248,34 @@ __device__ __forceinline__ void round_x(u32 stage, int thread) {
 __device__ __forceinline__ int run_begin(const Arguments& p, const Box& b, int line, int i) {
   const int h = b.h * BH + line % BH, d = b.d * BD + line / BH;
   return static_cast<int>(i * p.xs.c + (FOLDED ? 0 : d * p.xs.d) + h * p.xs.h) + b.w * BW;
+}
+/// The position of its lines at which a box begins.
+__device__ __forceinline__ int first_position(const Arguments& p, const Part& part, const Box& b) {
+  if (!X_EARLY || !p.x_bulk) return b.w * BW;
+  return b.w * BW - run_begin(p, b, 0, part.ci0 % X_PERIOD) % quad;
+}
+/// A box that begins early, at position `w` of its lines, holds what lies before and behind these: zeros there.
+__device__ __forceinline__ void clear_beyond_lines(u32 stage, int w, const Arguments& p, int thread) {
+  const int begin = -w, end = p.in_w - w;  // positions of the box between these are x's
+  const auto inside = [&](int position) { return position >= begin && position < end; };
+  const auto clear = [&](int first) {
+    u32 kept[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      kept[j] = element_bytes == 4
+                    ? (inside(first + j) ? ~0u : 0u)
+                    : (inside(first + 2 * j) ? 0xffffu : 0u) | (inside(first + 2 * j + 1) ? 0xffff0000u : 0u);
+#pragma unroll 1
+    for (int i = thread; i < NB * x_lines; i += warpgroup) {
+      const u32 place = stage + x_place(i % NB, i / NB * BW + first);
+      u32 v[4];
+      load_quad(v, place);
+      store_quad(place, v[0] & kept[0], v[1] & kept[1], v[2] & kept[2], v[3] & kept[3]);
+    }
+  };
+  if (begin > 0) clear(0);
+#pragma unroll 1
+  for (int first = end < 0 ? 0 : end / quad * quad; first < BW; first += quad) clear(first);
 }
 /// Moves lines of x that were brought so to where products look for them. A line is one thread's.
 __device__ __forceinline__ void shift_x(u32 stage, const Box& b, const Arguments& p, int thread) {
@@ -308,6 +348,18 @@ struct Bringing {
                    ahead.d * BD + line / BH, channel, ahead.n);
     }
   }
+  __device__ __forceinline__ void bring_x_early(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, box_positions * NB * element_bytes);
+    const int from = run_begin(p, ahead, 0, part.ci0 % X_PERIOD) / quad * quad;
+#pragma unroll 1
+    for (int line = 0; line < x_lines; ++line) {
+      const int sample = FOLDED ? ahead.d * BD + line : ahead.n;
+#pragma unroll
+      for (int w = 0; w < BW; w += row_positions)
+        copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, from + w,
+                 (sample * (GROUPS * CI) + part.group * CI + part.ci0) / X_PERIOD);
+    }
+  }
   /// By one warp: a lane copies channels that are a multiple of X_PERIOD apart.
   __device__ __forceinline__ void bring_x_shifted(const Arguments& p, const Part& part, u32 to, u32 landed) const {
     const int lane = Bringer::thread();
@@ -325,30 +377,36 @@ struct Bringing {
       copy_box(to + behind_at + (line * NB + lane * x_together) * 16, &p.x_behind, landed, from + BW, row);
     }
   }
-  __device__ __forceinline__ void bring_y_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+  __device__ __forceinline__ void bring_y_bulk(const Arguments& p, const Part& part, int w, u32 to, u32 landed) const {
     barrier_expect_only(landed, COB * YC * element_bytes);
-    copy_box(to, &p.y_map, landed, SW * ahead.w * BW + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
+    copy_box(to, &p.y_map, landed, SW * w + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
              SD * ahead.d * BD + part.shift.d, part.group * CO + part.co0, ahead.n);
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
     barrier_wait(barriers.empty + 8 * to, parity);
     const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
+    const int w = first_position(p, part, ahead);
     if (may_be_bulk && p.x_bulk) {
       if (X_SHIFTED) {
         if (Bringer::thread() < 32) bring_x_shifted(p, part, at, landed);
       } else if (Bringer::thread() == 0) {
-        bring_bulk(p, part, at, landed);
+        if (X_EARLY)
+          bring_x_early(p, part, at, landed);
+        else
+          bring_bulk(p, part, at, landed);
       }
     } else {
-      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
-                   ahead.w * BW, p.in_d, p.in_h, p.in_w);
+      WeightStrides strides = p.xs;
+      strides.c *= channel_step;
+      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0 / channel_step, strides, ahead.d * BD,
+                   ahead.h * BH, w, p.in_d, p.in_h, p.in_w);
     }
     if (Y_BULK && p.y_bulk) {
-      if (Bringer::thread() == 0) bring_y_bulk(p, part, at + x_bytes, landed);
+      if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
     } else {
       stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
-                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
-                   SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h, SW * w + part.shift.w - LEAD,
+                   p.out_d, p.out_h, p.out_w);
     }
     barrier_arrive_after_copies(landed);
     barrier_arrive(landed);  // what is narrower than a copy was stored
@@ -359,10 +417,11 @@ struct Bringing {
 };
 
 /// Makes a stage ready whose copies have landed.
-__device__ __forceinline__ void finish_stage(u32 stage, const Box& b, bool edge, const Arguments& p, int* masked,
+__device__ __forceinline__ void finish_stage(u32 stage, const Box& b, int w, bool edge, const Arguments& p, int* masked,
                                              u32 full, int thread) {
   const bool rounded = may_be_bulk && p.x_bulk;
   if (thread == 0) *masked = 0;
+  if (X_EARLY && p.x_bulk && (w < 0 || w + BW > p.in_w)) clear_beyond_lines(stage, w, p, thread);
   if (X_SHIFTED && p.x_bulk) shift_x(stage, b, p, thread);
   if (may_be_bulk && (runs || X_SHIFTED) && p.x_bulk && !ends_inside(b, p)) {
     if (x_lines > 1 && NB % warpgroup != 0) meet(1, warpgroup);
@@ -391,8 +450,9 @@ struct Finishing {
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
                                        int* masked, int thread) {
     barrier_wait(barriers.landed + 8 * at, parity);
-    finish_stage(stages + at * stage_bytes, now, !complete(now, part.shift, p), p, masked + at, barriers.full + 8 * at,
-                 thread);
+    const int w = first_position(p, part, now);
+    finish_stage(stages + at * stage_bytes, now, w, !complete(now, w, part.shift, p), p, masked + at,
+                 barriers.full + 8 * at, thread);
     now.advance(apart, p);
     if (++at == STAGES) at = 0, parity ^= 1;
   }
@@ -430,12 +490,26 @@ __device__ __forceinline__ void finish_all(const Arguments& p, const Part& part,
 // ---- multiplying ----------------------------------------------------------------------------------------------------
 
 typedef float Sums[MT][NB / 2];
-constexpr int raw_words = tf32 ? 4 : 8;
+constexpr int raw_words = tf32 || PAIRED ? 4 : 8;
+static_assert(!PAIRED || (!tf32 && TW % 2 == 0 && DW == 1 && SW % 2 == 0 && LEAD % 2 == 0), "pairs of taps are words");
+static_assert(PAIRED < 2 || (TW == 2 && SW == 2 && LEAD % 4 == 0 && BW > 1), "of two positions side by side");
 
 /// Starts loading a fragment: of both rows the positions of one step that this lane multiplies.
 __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (&row)[2], int k) {
 #pragma unroll
-  for (int late = 0; late < 2; ++late)
+  for (int late = 0; late < 2; ++late) {
+    if (PAIRED) {
+      const u32 at = row[0] + position_place(k * step + late * quad);
+      if (PAIRED == 2) {
+        uint2 both;
+        load(at, both);
+        raw[2 * late] = both.x, raw[2 * late + 1] = both.y;
+      } else {
+        raw[2 * late] = load_word(at);
+        raw[2 * late + 1] = load_word(at + position_place(1));
+      }
+      continue;
+    }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const u32 at = row[half] + position_place(k * step + late * quad);
@@ -446,11 +520,14 @@ __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (
         raw[4 * late + 2 * half + 1] = load_half(at + position_place(1));
       }
     }
+  }
 }
 __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    f[i] = tf32 ? round_tf32(__uint_as_float(raw[i])) : raw[2 * i] | raw[(2 * i + 1) % raw_words] << 16;
+    f[i] = tf32     ? round_tf32(__uint_as_float(raw[i]))
+           : PAIRED ? __byte_perm(raw[i / 2 * 2], raw[i / 2 * 2 + 1], i % 2 == 0 ? 0x5410 : 0x7632)
+                    : raw[2 * i % raw_words] | raw[(2 * i + 1) % raw_words] << 16;
 }
 
 /// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `place`:
@@ -492,15 +569,15 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
 /// The same, one pair (position, tap) after the other, without those whose output is cropped.
 __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, const Part& part, const Box& box,
                                                 const char* stage) {
-  const int column = threadIdx.x % 4;
+  const int column = threadIdx.x % 4, first = first_position(p, part, box);
   const auto number = [](const char* at) {
     const float v = to_float(*reinterpret_cast<const Element*>(at));
     return tf32 ? __uint_as_float(round_tf32(v)) : v;
   };
 #pragma unroll 1
   for (int at = 0; at < box_positions; ++at) {
-    const int d = box.d * BD + at / (BW * BH), h = box.h * BH + at / BW % BH, w = box.w * BW + at % BW;
-    if (d >= p.in_d || h >= p.in_h || w >= p.in_w) continue;
+    const int d = box.d * BD + at / (BW * BH), h = box.h * BH + at / BW % BH, w = first + at % BW;
+    if (d >= p.in_d || h >= p.in_h || w < 0 || w >= p.in_w) continue;
     float y[MT][2];
     bool lands[MT][2];
 #pragma unroll
@@ -606,6 +683,56 @@ __device__ __forceinline__ void leave_together(const Sums& sums, const Part& par
   }
 }
 
+/// The blocks of a cluster have a tile's sums of some boxes each. They leave them in their own shared memory, turned;
+/// each adds up some columns of all, in the order of the blocks, and writes them.
+__device__ __forceinline__ void leave_in_cluster(const Sums& sums, const Arguments& p, const Part& part, char* shared) {
+  constexpr int pitch = WGS * MT * 64 + 4, columns = (NB + CLUSTER - 1) / CLUSTER, quads = (rows_of_block + 3) / 4;
+  static_assert(CLUSTER == 1 || (Leaving<float>::dense && NB * pitch * 4 <= STAGES * stage_bytes),
+                "blocks have all taps, and their sums fit where stages were");
+  struct alignas(4 * sizeof(Element)) Piece {
+    Element v[4];
+  };
+  float* const turned = reinterpret_cast<float*>(shared);
+  meet(2, multiplying);  // nobody reads stages any more
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int j = 0; j < NB / 8; ++j)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        turned[(8 * j + 2 * static_cast<int>(threadIdx.x % 4) + i % 2) * pitch + row_of(mt, i / 2)] =
+            sums[mt][4 * j + i];
+  meet_cluster();
+  const int first = static_cast<int>(part.split) * columns, count = NB - first < columns ? NB - first : columns;
+  const int limit = (CO - part.co0 < COB ? CO - part.co0 : COB) * taps_of_block, left = CI - part.ci0;
+  Element* const to =
+      static_cast<Element*>(p.out) + (static_cast<i64>(part.group) * CI + part.ci0) * W_CI + part.co0 * W_CO;
+  const bool whole = Leaving<Element>::vector() >= 4 && reinterpret_cast<u64>(p.out) % sizeof(Piece) == 0;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < count * quads; i += multiplying) {
+    const int column = first + i / quads, row = i % quads * 4;
+    const int channel = column % x_together * X_PERIOD + column / x_together;
+    if (channel >= left || row >= limit) continue;
+    const u32 at = shared_address(turned + column * pitch + row);
+    float4 sum = load_quad_in_cluster(address_in(0, at));
+#pragma unroll
+    for (int other = 1; other < CLUSTER; ++other) {
+      const float4 v = load_quad_in_cluster(address_in(other, at));
+      sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+    }
+    const Piece piece{{from_float<Element>(sum.x), from_float<Element>(sum.y), from_float<Element>(sum.z),
+                       from_float<Element>(sum.w)}};
+    if (whole) {
+      *reinterpret_cast<Piece*>(to + channel * W_CI + row) = piece;
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (row + e < limit) to[channel * W_CI + row + e] = piece.v[e];
+    }
+  }
+  meet_cluster();  // other blocks read from this one
+}
+
 /// Writes the sums to dw, or to this block's share of the workspace; `alone`: one chain was all, and the stages are
 /// free.
 template <class Out>
@@ -684,9 +811,19 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       if (++at == STAGES) at = 0, parity ^= 1;
       b += p.splits, --left;
     }
+    if constexpr (CLUSTER > 1) {
+      if (!p.partial) return leave_in_cluster(sums, p, part, shared);
+    }
     leave(sums, p, part, shared, first, b >= p.boxes);
     first = false;
   } while (b < p.boxes);
+}
+
+/// Those that do not multiply are counted where a cluster's blocks meet.
+__device__ __forceinline__ void meet_others(const Arguments& p) {
+  if (CLUSTER == 1 || p.partial) return;
+  meet_cluster();
+  meet_cluster();
 }
 
 __device__ __forceinline__ void run(const Arguments& p) {
@@ -709,9 +846,11 @@ __device__ __forceinline__ void run(const Arguments& p) {
   if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
     bring_all(p, part, stages, barriers, masked);
+    meet_others(p);
   } else if (APART && group > WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
     finish_all(p, part, stages, barriers, masked);
+    meet_others(p);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
     multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked);
@@ -721,6 +860,11 @@ __device__ __forceinline__ void run(const Arguments& p) {
 // Elsewhere an empty kernel, which nobody launches.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 extern "C" __global__ void weight_wgmma(const Arguments) {}
+#elif UPCONV_CLUSTER > 1
+extern "C" __global__ void __cluster_dims__(UPCONV_CLUSTER, 1, 1) __launch_bounds__(threads, 1)
+    weight_wgmma(const __grid_constant__ Arguments p) {
+  run(p);
+}
 #else
 extern "C" __global__ void __launch_bounds__(threads, 1) weight_wgmma(const __grid_constant__ Arguments p) { run(p); }
 #endif

@@ -11,6 +11,7 @@ namespace upconv::launch {
 struct WeightMmaFixed {
   bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
   bool x_last = false, y_last = false;
+  bool x_early = false;  ///< Boxes begin at the multiple of 16 bytes before their first position of a line.
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
@@ -18,26 +19,39 @@ struct WeightMmaFixed {
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
   Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  Int cluster = 1;  ///< Blocks that share a tile's boxes and add up their sums in a cluster; 1: any number may share.
   double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
   double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
   double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
 
   template <class Visit>
   void visit(Visit&& field) {
-    field("folded", folded), field("x_last", x_last), field("y_last", y_last);
+    field("folded", folded), field("x_last", x_last), field("y_last", y_last), field("x_early", x_early);
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
-    field("sum_vector", sum_vector);
+    field("sum_vector", sum_vector), field("cluster", cluster);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
     field("leave_cycles", leave_cycles);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
+
+/// What all distances between lines of `width` elements and multiples of 16 bytes are a multiple of, in elements.
+inline Int line_unit(const WeightMmaFixed& f, Int width) {
+  Int unit = 16 / f.element_bytes;
+  while (width % unit != 0) unit /= 2;
+  return unit;
+}
+/// Boxes of a line of x.
+inline Int boxes_of_line(const WeightMmaFixed& f, Int width) {
+  const Int early = f.x_early ? 16 / f.element_bytes - line_unit(f, width) : 0;  // at most
+  return ceil_div(width + early, f.box_w);
+}
 
 struct WeightMmaLaunch {
   const char* refusal = nullptr;
@@ -60,9 +74,31 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
+/// Clusters that run at once where a block takes a multiprocessor. They lie within a GPC each, of 16 multiprocessors or
+/// 18 but for one that has fewer: an H200 runs 30 of 4 blocks and 15 of 8, and 5, 6 and 7 leave more of a GPC over.
+inline Int clusters_at_once(Int blocks, int processors) {
+  return blocks <= 2 ? processors / blocks : processors * 10 / 11 * (16 / blocks) / 16;
+}
+
+/// The same where the blocks of a cluster do.
+inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  WeightMmaShares shares;
+  shares.splits = f.cluster, shares.boxes_per_split = ceil_div(boxes, f.cluster);
+  const double rounds = double(ceil_div(f.tiles, most(clusters_at_once(f.cluster, processors), 1)));
+  // What comes from other blocks: some 12 bytes a clock.
+  const double exchange = double(f.tile_words) * 4.0 * double(f.cluster - 1) / double(f.cluster) / 12.0;
+  const double leave = double(f.tile_words) * f.leave_cycles + exchange + 3000.0;
+  const double s = rounds * (double(shares.boxes_per_split) * f.box_cycles + leave) / weight_mma_clock_rate;
+  const double moved = bytes / f.bytes_per_second;
+  shares.seconds = (s > moved ? s + f.unhidden * moved : moved + f.unhidden * s) +
+                   double(f.dw_size() * f.element_bytes) / f.bytes_per_second + 4e-6;
+  return shares;
+}
+
 /// How many blocks share `boxes` boxes of each tile: one to four waves of blocks, by the time they are predicted to
 /// take. `bytes` are those of x and dy.
 inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  if (f.cluster > 1) return weight_cluster_shares(f, boxes, bytes, processors);
   WeightMmaShares best;
   const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
   const Int most_splits = most(1, least(boxes, weight_workspace_limit(dw_size, bytes) / most(4 * dw_size, 1)));
@@ -107,8 +143,8 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   p.out_d = int(out[0]), p.out_h = int(out[1]), p.out_w = int(out[2]);
   const Int box[3] = {f.box_d, f.box_h, f.box_w};
   const auto count = [&](int d) { return (in[d] + box[d] - 1) / box[d]; };
-  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(count(2));
-  p.boxes = batch * count(0) * count(1) * count(2);
+  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(boxes_of_line(f, in[2]));
+  p.boxes = batch * count(0) * count(1) * p.boxes_w;
   p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
 
   const double bytes = double(f.element_bytes) * double(batch) *
@@ -122,26 +158,29 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   return l;
 }
 
-/// The launch's arguments with its tensors: how many elements of a row one copy may take.
+/// How many elements of a tensor's rows one copy may take: `widest`, four where `fours` says so, 2 or 1, as address and
+/// strides allow.
+inline int copy_vector(const WeightMmaFixed& f, const void* tensor, const arguments::Strides& s, Int width, Int widest,
+                       bool fours = false) {
+  const Int tried[] = {widest, fours ? Int(4) : Int(2), 2};
+  for (const Int v : tried) {
+    if (v > widest || s.w != 1) continue;
+    if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
+        width % v == 0)
+      return int(v);
+  }
+  return 1;
+}
+
+/// The launch's arguments with its tensors.
 inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t,
                                          void* workspace) {
   arguments::WeightMma p = l.arguments;
   p.x = static_cast<const char*>(t.a);
   p.dy = static_cast<const char*>(t.b);
   p.out = p.partial ? workspace : t.out;
-  // The most, 2 or 1, as address and strides allow.
-  const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
-    const Int tried[] = {widest, 2};
-    for (const Int v : tried) {
-      if (v > widest || s.w != 1) continue;
-      if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
-          width % v == 0)
-        return int(v);
-    }
-    return 1;
-  };
-  p.x_vector = vector(p.x, p.xs, p.in_w, f.x_vector);
-  p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
+  p.x_vector = copy_vector(f, p.x, p.xs, p.in_w, f.x_vector);
+  p.y_vector = copy_vector(f, p.dy, p.ys, p.out_w, f.y_vector);
   return p;
 }
 inline Shape shape_of(const WeightMmaFixed& f, const WeightMmaLaunch& l) {

@@ -10,8 +10,8 @@ namespace upconv::launch {
 
 struct WeightWgmmaFixed : WeightMmaFixed {
   Int columns = 8, row_positions = 0;  ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
-  bool x_shifted = false;              ///< They begin at the multiple of 16 bytes before their first position,
-  Int x_period = 1;                    ///< and channels that are a multiple of this apart are brought together.
+  bool x_shifted = false;              ///< They begin at the multiple of 16 bytes before a box's first position,
+  Int x_period = 1;                    ///< as with x_early; channels a multiple of this apart are brought together.
   Int y_channels = 0, y_lines_d = 1, y_lines_h = 1, y_span = 1;  ///< Of a bulk copy of dy; 0 where there is none.
   Int y_step = 1;                                                ///< Elements of dy from box to box of a line.
   Int longest_chain = 0;  ///< Positions that tensor cores may add up alone; 0: any.
@@ -27,6 +27,20 @@ struct WeightWgmmaFixed : WeightMmaFixed {
     field("longest_chain", longest_chain), field("map_element", map_element);
   }
 };
+
+/// Boxes whose products the tensor cores add up alone.
+inline Int chain_of(const WeightWgmmaFixed& f, const arguments::WeightMma& p) {
+  const Int positions = f.box_d * f.box_h * f.box_w, each = ceil_div(p.boxes, p.splits);
+  return f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each;
+}
+
+/// A cluster adds up sums of one chain each; those of more go through the workspace.
+inline WeightMmaLaunch launch_of(const WeightWgmmaFixed& f, const Sizes& z, int processors) {
+  WeightMmaLaunch l = launch_of(static_cast<const WeightMmaFixed&>(f), z, processors);
+  if (l.refusal || f.cluster == 1 || chain_of(f, l.arguments) * l.arguments.splits < l.arguments.boxes) return l;
+  l.arguments.partial = 0, l.workspace_bytes = 0;
+  return l;
+}
 
 /// x as bulk copies take it: some positions of a line of one sample's channels, swizzled as wide as they are.
 inline TensorBoxes x_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
@@ -49,13 +63,13 @@ inline TensorBoxes x_runs(const WeightWgmmaFixed& f, const arguments::WeightMma&
   TensorBoxes b = x_boxes(f, p, batch);
   b.rank = 0;
   return b.dimension(row, 0, count)
-      .dimension(batch * f.groups * f.ci / f.x_period, row * bytes, f.columns / f.x_period);
+      .dimension(batch * f.groups * f.ci / f.x_period, row * bytes, f.x_early ? f.columns : f.columns / f.x_period);
 }
 /// Whether a copy's positions are neighbours in memory, begin where bulk copies can (at multiples of 16 bytes), and
 /// have coordinates that fit.
 inline bool runs_fit(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
   if ((f.folded ? Int(p.in_d) : batch) * f.groups * f.ci >= (Int(1) << 31) - 4096) return false;
-  if (f.x_shifted)
+  if (f.x_shifted || f.x_early)
     return f.row_positions <= f.box_w && f.ci % f.x_period == 0 && f.x_period * p.xs.c < (Int(1) << 31) - 4096;
   return f.box_w == p.in_w && f.row_positions <= f.box_w * f.box_h &&
          (f.folded || p.xs.d * f.element_bytes % 16 == 0) && p.xs.c < (Int(1) << 31) - 4096;
@@ -77,11 +91,10 @@ template <class Start>
 bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
   arguments::WeightWgmma p;
   static_cast<arguments::WeightMma&>(p) = arguments_of(f, l, t, workspace);
-  const Int positions = f.box_d * f.box_h * f.box_w, each = (p.boxes + p.splits - 1) / p.splits;
-  p.chain = int(f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each);
+  p.chain = int(chain_of(f, p));
   if (f.row_positions > 0 && !f.x_last) {
     TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
-    const bool lines = !f.x_shifted && f.row_positions <= f.box_w;
+    const bool lines = !f.x_shifted && !f.x_early && f.row_positions <= f.box_w;
     if (!lines) boxes = x_runs(f, p, l.batch, f.row_positions);
     p.x_bulk = (lines || runs_fit(f, p, l.batch)) && !refusal_of(boxes);
     if (p.x_bulk && !encode_map(start, p.x_map, boxes)) return false;
@@ -90,10 +103,18 @@ bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, 
       if (!encode_map(start, p.x_behind, boxes)) return false;
     }
   }
+  // By how much boxes of dy begin apart, at least.
+  const Int step = p.x_bulk && f.x_early ? f.y_step / f.box_w * line_unit(f, p.in_w)
+                   : p.boxes_w > 1       ? f.y_step
+                                         : 16 / f.element_bytes;
+  if (f.element_bytes == 2) {
+    p.x_vector = copy_vector(f, p.x, p.xs, p.in_w, f.x_vector, true);
+    p.y_vector = copy_vector(f, p.dy, p.ys, p.out_w, f.y_vector, true);
+  }
+  while (step % p.y_vector != 0) p.y_vector /= 2;
   if (f.y_channels > 0 && !f.y_last) {
     const TensorBoxes boxes = y_boxes(f, p, f.folded ? 1 : l.batch);
-    const bool aligned = p.boxes_w == 1 || f.y_step * f.element_bytes % 16 == 0;
-    p.y_bulk = aligned && !refusal_of(boxes);
+    p.y_bulk = step * f.element_bytes % 16 == 0 && !refusal_of(boxes);
     if (p.y_bulk && !encode_map(start, p.y_map, boxes)) return false;
   }
   void* list[] = {&p};

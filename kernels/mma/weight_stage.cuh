@@ -5,7 +5,7 @@
 //   place_bytes(), channel_bytes()   and in shared memory: of a channel's place, and between channels that are a
 //                                    multiple of `even` apart
 //   needed()                  whether a place is read at all
-//   last, most                channels last; most elements that one copy may take
+//   last, most, fours         channels last; most elements that one copy may take; whether four may go at once too
 //   threads, thread(), copy() who copies, and how: a kernel's own asynchronous copy
 #pragma once
 
@@ -101,6 +101,8 @@ template <class Tile, class... Arguments>
 __device__ __forceinline__ void stage(int vector, Arguments... arguments) {
   if constexpr (!Tile::last && Tile::most > 1) {
     if (vector >= Tile::most) return stage_by<Tile, Tile::most>(arguments...);
+    if constexpr (Tile::fours && Tile::most > 4)
+      if (vector >= 4) return stage_by<Tile, 4>(arguments...);
     if (vector >= 2) return stage_by<Tile, 2>(arguments...);
   }
   stage_by<Tile, 1>(arguments...);

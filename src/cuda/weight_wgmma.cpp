@@ -14,8 +14,9 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   std::string s = "namespace config {\n" + weight_constants(request, shape, t.taps, t.box, t.span, t.y_bulk);
   const auto add = [&s](const char* name, std::int64_t value) { s += constant_text(name, value); };
   add("COB", t.co), add("NB", t.columns), add("MT", t.fragments), add("WGS", t.warpgroups);
-  add("STAGES", t.stages), add("ROW_BYTES", row_bytes(shape, t)), add("ROWS_BULK", t.x_bulk);
-  add("X_SHIFTED", t.x_shifted), add("X_PERIOD", t.x_period), add("Y_BULK", t.y_bulk), add("FOLDED", shape.folded);
+  add("STAGES", t.stages), add("CLUSTER", t.cluster), add("ROW_BYTES", row_bytes(shape, t)), add("ROWS_BULK", t.x_bulk);
+  add("X_SHIFTED", t.x_shifted), add("X_EARLY", t.x_early), add("PAIRED", paired(shape, t)),
+      add("X_PERIOD", t.x_period), add("Y_BULK", t.y_bulk), add("FOLDED", shape.folded);
   add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
   add("APART", t.apart()), add("COMPUTE_REGISTERS", t.compute_registers());
   add("BRING_REGISTERS", t.bring_registers()), add("FINISH_REGISTERS", t.finish_registers());
@@ -23,7 +24,7 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   s += wgmma_text(t.columns, dtype == DType::f32   ? TensorOperand::tf32
                              : dtype == DType::f16 ? TensorOperand::f16
                                                    : TensorOperand::bf16);
-  return s + "}\n";
+  return s + "}\n#define UPCONV_CLUSTER " + std::to_string(t.cluster) + "\n";
 }
 
 class WeightWgmma final : public PassKernel {
@@ -54,18 +55,19 @@ class WeightWgmma final : public PassKernel {
     char text[256];
     std::snprintf(text, sizeof text,
                   "block %d co x %dx%dx%d taps x %d ci, %d warpgroups of %d fragments, box %dx%dx%d, %d stages of %.1f "
-                  "KiB%s%s, %.1f loads a bank, %lld tiles x %lld splits",
+                  "KiB%s%s, %.1f loads a bank, %lld tiles x %lld splits%s",
                   tile_.co, tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.columns, tile_.warpgroups,
                   tile_.fragments, tile_.box[0], tile_.box[1], tile_.box[2], tile_.stages, stage_bytes_ / 1024.0,
-                  tile_.x_shifted ? ", x in bulk and shifted"
-                  : tile_.x_bulk  ? ", x in bulk"
-                                  : "",
+                  tile_.x_early     ? ", x in bulk, boxes begin early"
+                  : tile_.x_shifted ? ", x in bulk and shifted"
+                  : tile_.x_bulk    ? ", x in bulk"
+                                    : "",
                   tile_.y_bulk ? ", dy in bulk" : "", tile_.conflicts, static_cast<long long>(tile_.tiles),
-                  static_cast<long long>(tile_.splits));
+                  static_cast<long long>(tile_.splits), tile_.cluster > 1 ? " in clusters" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override {
-    if (tile_.splits > 1) return {&products_, &sum_};
+    if (launch_.arguments.partial) return {&products_, &sum_};
     return {&products_};
   }
   double predicted_seconds() const override { return predicted_; }

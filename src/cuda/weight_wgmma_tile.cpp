@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 namespace upconv::cuda {
 namespace {
@@ -21,7 +23,8 @@ struct Search {
   [[nodiscard]] int step() const { return 2 * quad(); }
   [[nodiscard]] int rows(const WgmmaWeightTile& t) const { return row_fragment * t.fragments * t.warpgroups; }
 
-  /// How often, on average, a load of A meets a bank: lanes of eight rows and four positions of a line.
+  /// How often, on average, a load of A meets a bank: lanes of eight rows and four positions of a line; where rows are
+  /// paired, of 16 rows, or half of the lanes with two words each.
   [[nodiscard]] double conflicts(const WgmmaWeightTile& t, int span, int channel) const {
     const Geometry& g = shape.geometry;
     const std::vector<int> lines =
@@ -34,19 +37,21 @@ struct Search {
     const int count = t.co * t.tap_count(), per_word = 4 / shape.element_bytes;
     int loads = 0, times = 0;
     // The pattern of rows repeats from channel to channel but for the channel's own place.
-    const int groups = std::min(ceil_div(count, 8), std::max(1, 4 * t.tap_count() / 8 + 1));
+    const int pairs = paired(shape, t), each = pairs > 0 ? 2 : 1, lanes = pairs == 1 ? 16 : 8;  // rows of a load
+    const int groups = std::min(ceil_div(count, lanes), std::max(1, 4 * t.tap_count() / lanes + 1));
     for (int group = 0; group < groups; ++group) {
       std::array<std::vector<int>, 32> words;
       int worst = 1;
-      for (int r = group * 8; r < group * 8 + 8 && r < count; ++r) {
+      for (int r = group * lanes; r < (group + 1) * lanes && r < count; r += each) {
         const int tap = r % t.tap_count(), tw = tap % t.taps[2], line = lines[std::size_t(tap / t.taps[2])];
         for (int c = 0; c < 4; ++c) {
           const std::int64_t element = std::int64_t(r / t.tap_count()) * channel + line * span + t.lead +
                                        tw * g.dilation[2] + place_of(c * (shape.element_bytes == 4 ? 1 : 2));
-          const int word = int(element / per_word);
-          auto& bank = words[std::size_t(word % 32)];
-          if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
-          worst = std::max(worst, int(bank.size()));
+          for (int word = int(element / per_word), i = 0; i < std::max(pairs, 1); ++i, ++word) {
+            auto& bank = words[std::size_t(word % 32)];
+            if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
+            worst = std::max(worst, int(bank.size()));
+          }
         }
       }
       ++loads, times += worst;
@@ -61,16 +66,26 @@ struct Search {
     return fit < 2 ? 0 : std::min(fit, 4);
   }
 
+  /// Boxes of a line.
+  [[nodiscard]] std::int64_t line_boxes(const WgmmaWeightTile& t) const {
+    return launch::boxes_of_line(weight_fixed(shape, t, target), shape.geometry.in[2]);
+  }
+
   /// What part of the boxes reaches an edge of x or dy; these are searched for infinities.
   [[nodiscard]] double at_edges(const WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
     double inside = 1.0;
     for (std::size_t i = 0; i < 3; ++i) {
       const std::int64_t box = t.box[i], s = g.stride[i], p = g.padding[i], last = g.dilation[i] * (g.kernel[i] - 1);
-      const std::int64_t count = ceil_div<std::int64_t>(g.in[i], box);
-      // b * box * s >= p; (b + 1) * box <= in; ((b + 1) * box - 1) * s - p + last < out.
-      const std::int64_t first = ceil_div(p, box * s), top = (g.out[i] - 1 + p - last) / s + 1;
-      const std::int64_t end = g.out[i] - 1 + p < last ? 0 : std::min(g.in[i], top) / box;
+      const bool early = t.x_early && i == 2;
+      const std::int64_t count = early ? line_boxes(t) : ceil_div<std::int64_t>(g.in[i], box);
+      // b * box * s >= p; (b + 1) * box <= in; ((b + 1) * box - 1) * s - p + last < out. Before and beyond x products
+      // do not matter where no tap lands in dy.
+      const std::int64_t first = early && last - p >= s ? 1 : ceil_div(p, box * s);
+      const std::int64_t top = (g.out[i] - 1 + p - last) / s + 1;
+      const std::int64_t end = g.out[i] - 1 + p < last                                  ? 0
+                               : early && top >= g.in[i] && s * g.in[i] - p >= g.out[i] ? count
+                                                                                        : std::min(g.in[i], top) / box;
       inside *= double(std::max<std::int64_t>(0, end - first)) / double(count);
     }
     return 1.0 - inside;
@@ -83,11 +98,12 @@ struct Search {
     const Geometry& g = shape.geometry;
     const double eb = shape.element_bytes, n = t.columns;
     const double fragments = double(t.warpgroups) * t.fragments * t.positions() / step();
-    const double loads = eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n : 32 * t.conflicts + 3.0 + 0.37 * n;
+    const double loads =
+        eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n : (paired(shape, t) ? 16 : 32) * t.conflicts + 3.0 + 0.37 * n;
     const double products = 1.11 * fragments * std::max({n / 2, loads, 13.0});
     // A lane copies the same place of several channels: finding a place takes long, going to the next channel little.
     const auto copying = [&](int channels, double elements_of_channel, std::int64_t width, int most) {
-      const int v = width % most == 0 ? most : width % 2 == 0 && most > 1 ? 2 : 1;
+      const int v = width % most == 0 ? most : most > 4 && width % 4 == 0 ? 4 : width % 2 == 0 && most > 1 ? 2 : 1;
       const double spots = elements_of_channel / v;
       return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
@@ -98,9 +114,11 @@ struct Search {
         (t.x_bulk ? (t.x_shifted ? 40 + 10 * t.x_period : 0) * x_copies
                   : copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : std::min(quad(), t.box[2])));
     const double looked_at = (n * t.positions() + t.co * y_elements) / quad() / 128;
-    const double finishing = 100 + (eb == 4 && !t.x_bulk ? n * t.positions() / 4 / 128 * 11 : 0.0) +
-                             at_edges(t) * looked_at * (t.y_bulk ? 25 : 50) +
-                             (t.x_shifted ? n * t.positions() / quad() / 128 * 30 : 0.0);
+    const double finishing =
+        100 + (eb == 4 && !t.x_bulk ? n * t.positions() / 4 / 128 * 11 : 0.0) +
+        at_edges(t) * looked_at * (t.y_bulk ? 25 : 50) + (t.x_shifted ? n * t.positions() / quad() / 128 * 30 : 0.0) +
+        // Both ends of a line are cleared, 16 bytes of a channel by a thread.
+        (t.x_early ? 200.0 * t.box[0] * std::ceil(n / 128) * std::min(1.0, 2.0 / line_boxes(t)) : 0.0);
     const double row_x = shape.x_last ? eb : t.box[2] * eb, row_y = shape.y_last ? eb : t.span_read * eb;
     const double bytes = eb * (n * t.positions() * (1 + 77 / std::max(row_x, 32.0)) +
                                t.co * y_elements * (1 + 77 / std::max(row_y, 32.0)));
@@ -113,11 +131,18 @@ struct Search {
 
   void finish(WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
-    t.tiles = g.groups * ceil_div<std::int64_t>(g.ci, t.columns) * ceil_div<std::int64_t>(g.co, t.co);
+    const int apart = t.x_early ? t.x_period : 1;  // channels of a block
+    t.tiles = g.groups * apart * ceil_div<std::int64_t>(g.ci / apart, t.columns) * ceil_div<std::int64_t>(g.co, t.co);
     for (int i = 0; i < 3; ++i) t.tiles *= ceil_div<std::int64_t>(g.kernel[std::size_t(i)], t.taps[std::size_t(i)]);
-    t.boxes = g.batch;
-    for (int i = 0; i < 3; ++i) t.boxes *= ceil_div<std::int64_t>(g.in[std::size_t(i)], t.box[std::size_t(i)]);
+    t.boxes = g.batch * line_boxes(t);
+    for (int i = 0; i < 2; ++i) t.boxes *= ceil_div<std::int64_t>(g.in[std::size_t(i)], t.box[std::size_t(i)]);
     t.cycles = box_cycles(t);
+    share(t);
+  }
+
+  /// How many blocks share a tile's boxes, and what the whole then takes.
+  void share(WgmmaWeightTile& t) const {
+    const Geometry& g = shape.geometry;
     const double bytes =
         double(shape.element_bytes) * double(g.batch) *
         (double(g.in_channels()) * double(g.in_volume()) + double(g.out_channels()) * double(g.out_volume()));
@@ -125,10 +150,35 @@ struct Search {
     t.splits = shares.splits, t.seconds = shares.seconds;
   }
 
+  /// Whether the sums of a tile's blocks may be added up in a cluster: blocks have all taps, and their sums fit where
+  /// the stages were.
+  [[nodiscard]] bool may_cluster(const WgmmaWeightTile& t) const {
+    return t.splits > 1 && t.tap_count() == shape.geometry.taps() && !shape.w_last &&
+           t.columns * (rows(t) + 4) * 4 <= t.stages * stage_bytes(shape, t);
+  }
+  [[nodiscard]] bool one_chain(const WgmmaWeightTile& t) const {
+    const launch::WeightWgmmaFixed f = weight_fixed(shape, t, target);
+    return f.longest_chain == 0 || ceil_div<std::int64_t>(t.boxes, t.cluster) * t.positions() <= f.longest_chain;
+  }
+
   void consider(WgmmaWeightTile t) {
     t.stages = stages_of(t);
     if (t.stages == 0) return;
     finish(t);
+    keep_if_fast(t);
+    if (!may_cluster(t)) return;
+    WgmmaWeightTile fastest = t;
+    for (int cluster = 2; cluster <= 8; ++cluster) {
+      WgmmaWeightTile u = t;
+      u.cluster = cluster;
+      if (u.tiles > launch::clusters_at_once(cluster, target.processors) || !one_chain(u)) continue;
+      share(u);
+      if (u.seconds < fastest.seconds) fastest = u;
+    }
+    if (fastest.cluster > 1) keep_if_fast(fastest);
+  }
+
+  void keep_if_fast(const WgmmaWeightTile& t) {
     const auto at = std::upper_bound(best.begin(), best.end(), t,
                                      [](const auto& a, const auto& b) { return a.seconds < b.seconds; });
     best.insert(at, t);
@@ -146,11 +196,26 @@ struct Search {
     return period;
   }
 
+  /// Whether boxes may begin at the multiple of 16 bytes before a line of x.
+  [[nodiscard]] bool may_begin_early() const {
+    return !shape.x_last && !x_rows_aligned() && shape.geometry.ci % x_period() == 0;
+  }
+  /// All lines of such a box must begin alike, and be brought in rows of 128 bytes.
+  [[nodiscard]] bool begins_once(const WgmmaWeightTile& t) const {
+    return t.box[1] == 1 && (t.box[0] == 1 || shape.folded) && t.box[2] * shape.element_bytes >= 128;
+  }
+  /// By how many elements of dy such boxes begin apart, at least.
+  [[nodiscard]] std::int64_t early_step() const {
+    const Geometry& g = shape.geometry;
+    return g.stride[2] * std::gcd(g.in[2], std::int64_t(quad()));
+  }
+
   /// How x comes: what its lines allow.
   void choose_x(WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
     const int bytes = row_bytes(shape, t), row = bytes / shape.element_bytes;
     const bool line = row <= t.box[2], run = line || (t.box[2] == g.in[2] && row <= t.box[1] * t.box[2]);
+    if (t.x_early) return;
     t.x_period = 1, t.x_bulk = t.x_shifted = false;
     if (shape.x_last || t.positions() % row != 0 || !run) return;
     const int period = x_period();
@@ -177,6 +242,7 @@ struct Search {
     const int q = quad(), lead = int((q - g.padding[2] % q) % q);
     if (t.taps[2] < g.kernel[2] && g.dilation[2] * t.taps[2] % q != 0) return false;
     if (t.box[2] < g.in[2] && g.stride[2] * t.box[2] % q != 0) return false;
+    if (t.x_early && early_step() % q != 0) return false;
     const int span = round_up(int(g.stride[2]) * (t.box[2] - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1 + lead, q);
     constexpr int most = 256;  // of a tensor map
     if (span > most || lines_d > most || lines_h > most || t.co > most) return false;
@@ -203,8 +269,10 @@ struct Search {
     t.lead = 0, t.y_vector = 1;
     if (!shape.y_last) {
       const bool split = t.taps[2] < g.kernel[2];
-      for (const int v : {2, q}) {
+      for (const int v : {2, 4, q}) {
+        if (v > q) continue;
         if ((split && g.dilation[2] * t.taps[2] % v != 0) || g.stride[2] * t.box[2] % v != 0) continue;
+        if (t.x_early && early_step() % v != 0) continue;
         // Whole sectors of 32 bytes where 16 bytes are copied at once: the L2 is asked for a sector by each copy of it.
         const int aligned =
             v == q && g.out[2] % (2 * q) == 0 && (!split || g.dilation[2] * t.taps[2] % (2 * q) == 0) ? 2 * q : v;
@@ -216,14 +284,18 @@ struct Search {
   void boxes(WgmmaWeightTile t) {
     const Geometry& g = shape.geometry;
     const int q = quad();
+    const std::int64_t positions = g.in[0] * g.in[1] * g.in[2];
     for (int bw = 1; bw <= 128; bw *= 2) {
       if (bw > q && bw / 2 >= g.in[2]) break;
+      // Narrower boxes of a batch have no empty positions: dcgan/main0 in bf16 13 us for 20.
+      if (bw == q && 2 * g.in[2] <= q && (g.in[2] & (g.in[2] - 1)) == 0 && positions >= 4 * step()) continue;
       // 16 bytes of several lines, where else much of them would be empty.
       if (bw < q && (g.in[2] % bw != 0 || g.in[2] >= 2 * q)) continue;
       for (int bh = 1; bh <= 16 && bw * bh <= 256; bh *= 2) {
         if (bh > 1 && bh / 2 >= g.in[1]) break;
         for (int bd = 1; bd <= 32 && bw * bh * bd <= 256; bd *= 2) {
           t.box = {bd, bh, bw};
+          if (t.x_early && !begins_once(t)) continue;
           choose_lead(t);
           // Of fewer than four products a stage ptxas sees no pipeline (C7513). A box may be larger than the tensor
           // for their sake.
@@ -237,8 +309,9 @@ struct Search {
           choose_x(t);
           WgmmaWeightTile whole = t;
           const bool lanes_do = t.lead == 0 && !t.x_shifted && t.span * shape.element_bytes >= 128;
-          const bool bulk = choose_whole_y(whole) && !(lanes_do && meet_in_banks(whole));
+          const bool may = choose_whole_y(whole), bulk = may && !(lanes_do && meet_in_banks(whole));
           consider(bulk ? whole : t);
+          if (t.x_early && may) consider(bulk ? t : whole);
         }
       }
     }
@@ -252,15 +325,24 @@ struct Search {
     t.taps = taps;
     // ptxas compiles no wider product for the 128 registers that 512 threads begin with.
     const int least_parts = int(ceil_div<std::int64_t>(g.ci, 192));
-    std::vector<int> tried;
+    std::vector<std::pair<int, bool>> tried;  // and whether boxes begin early
+    const auto add = [&tried](int columns, bool early) {
+      const std::pair<int, bool> one{columns, early};
+      if (std::find(tried.begin(), tried.end(), one) == tried.end()) tried.push_back(one);
+    };
     for (int parts = least_parts; parts <= least_parts + 2; ++parts)
       for (const int unit : {8, 8 * x_period()}) {
         const int least = round_up(int(ceil_div<std::int64_t>(g.ci, parts)), 8), columns = round_up(least, unit);
         if (columns * 8 > least * 9) continue;  // columns that are not there cost more than shifting saves
-        if (std::find(tried.begin(), tried.end(), columns) == tried.end()) tried.push_back(columns);
+        add(columns, false);
       }
-    for (const int columns : tried) {
+    if (may_begin_early()) {
+      const std::int64_t alike = g.ci / x_period(), least = ceil_div<std::int64_t>(alike, 192);
+      for (std::int64_t parts = least; parts <= least + 2; ++parts) add(round_up(int(ceil_div(alike, parts)), 8), true);
+    }
+    for (const auto& [columns, early] : tried) {
       t.columns = columns;
+      t.x_early = t.x_bulk = early, t.x_shifted = false, t.x_period = early ? x_period() : 1;
       for (t.warpgroups = 2; t.warpgroups <= 3; ++t.warpgroups)
         for (t.fragments = 1; t.fragments <= 8; ++t.fragments) {
           // Beside three warpgroups there are no registers for the places of more rows.
@@ -289,7 +371,7 @@ struct Search {
           u.span_read = u.span;
         }
         u.stages = stages_of(u);
-        if (u.stages == 0) continue;
+        if (u.stages == 0 || (u.cluster > 1 && !may_cluster(u))) continue;
         u.conflicts = conflicts(u, u.span, u.channel);
         finish(u);
         if (any && u.seconds >= chosen.seconds) continue;
@@ -307,6 +389,13 @@ int row_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
   return line < 32 ? 128 : std::min(line, 128);
 }
 
+int paired(const WeightShape& shape, const WgmmaWeightTile& t) {
+  const Geometry& g = shape.geometry;
+  const bool words =
+      shape.element_bytes == 2 && t.taps[2] % 2 == 0 && g.dilation[2] == 1 && g.stride[2] % 2 == 0 && t.lead % 2 == 0;
+  return !words ? 0 : t.taps[2] == 2 && g.stride[2] == 2 && t.lead % 4 == 0 && t.box[2] > 1 ? 2 : 1;
+}
+
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
   const int behind = t.x_shifted ? t.box[0] * t.box[1] * t.columns * 16 : 0;
   return round_up(round_up(t.positions() * shape.element_bytes, row_bytes(shape, t)) * t.columns + behind, 1024) +
@@ -317,7 +406,7 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   const Geometry& g = shape.geometry;
   launch::WeightWgmmaFixed f;
   f.folded = shape.folded;
-  f.x_last = shape.x_last, f.y_last = shape.y_last;
+  f.x_last = shape.x_last, f.y_last = shape.y_last, f.x_early = t.x_early;
   f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.co) * t.tap_count() * t.columns;
@@ -327,6 +416,7 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   // 512 products of 8 positions lose 2^-25 each at most; what 16 bits hold is coarser than any chain's loss.
   f.longest_chain = shape.element_bytes == 4 ? 4096 : 0;
   const int row = row_bytes(shape, t) / shape.element_bytes;
+  f.cluster = t.cluster;
   f.columns = t.columns, f.row_positions = t.x_bulk ? row : 0;
   f.x_shifted = t.x_shifted, f.x_period = t.x_period;
   if (t.y_bulk) f.y_channels = t.co, f.y_lines_d = t.lines_d, f.y_lines_h = t.lines_h, f.y_span = t.span;

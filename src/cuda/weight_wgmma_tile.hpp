@@ -19,9 +19,11 @@ struct WgmmaWeightTile {
   int co = 1, columns = 8;            ///< Output channels and input channels of a block.
   int fragments = 1, warpgroups = 2;  ///< Fragments of 64 rows a warpgroup; warpgroups that multiply.
   int stages = 2;
-  bool x_bulk = false;          ///< x comes by bulk copies of rows of row_bytes.
-  bool x_shifted = false;       ///< Their lines begin anywhere: they come from the 16 bytes before on,
-  int x_period = 1;             ///< and channels that are a multiple of this apart lie side by side.
+  bool x_bulk = false;  ///< x comes by bulk copies of rows of row_bytes.
+  /// Their lines begin anywhere, and come from the 16 bytes before on: moved to where they belong, or boxes begin
+  /// there.
+  bool x_shifted = false, x_early = false;
+  int x_period = 1;             ///< Channels a multiple of this apart lie side by side; early, a block has only such.
   bool y_bulk = false;          ///< dy comes by bulk copies: its lines are whole_lines of weight_shape.hpp.
   int lead = 0, y_vector = 1;   ///< Elements before tap 0's row so that copies of y_vector elements are aligned.
   int span_read = 0, span = 0;  ///< Elements of a line of dy's tile that are brought; from line to line.
@@ -30,6 +32,7 @@ struct WgmmaWeightTile {
   double conflicts = 1.0;  ///< Times that a load of dy takes, for banks.
   std::int64_t tiles = 0;  ///< Blocks for one share of the positions.
   std::int64_t boxes = 0, splits = 1;
+  int cluster = 1;      ///< The splits of a tile in a cluster, which adds up their sums; 1: through the workspace.
   double cycles = 0.0;  ///< A multiprocessor spends on one box.
   double seconds = 0.0;
 
@@ -47,6 +50,9 @@ struct WgmmaWeightTile {
 /// Bytes of a row of x in shared memory: whole lines of the box, as bulk copies bring them, where these are 32 or more;
 /// lines as long as x's are one run.
 int row_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
+/// 1 where one word of dy holds what two taps side by side read, at every position; 2 where the next position's word is
+/// the next; else 0.
+int paired(const WeightShape& shape, const WgmmaWeightTile& tile);
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
 
 /// What a launch of that tile depends on.
