@@ -21,6 +21,7 @@
 // rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
+#include "ptx/arriving.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -40,10 +41,6 @@ constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
 constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6 : FRAGMENTS % 5 == 0 ? 5 : 4;
 constexpr bool goes_round = FRAGMENTS % ring == 0;
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
-
-/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
-/// these have met, every one.
-constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 

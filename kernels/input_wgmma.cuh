@@ -15,6 +15,7 @@
 #include "arguments/input_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_element.cuh"
+#include "ptx/arriving.cuh"
 #include "ptx/warpgroup.cuh"
 #include "ptx/weight_words.cuh"
 #include "ptx/words.cuh"
@@ -35,9 +36,6 @@ constexpr int w_bytes = NB * KS * element_bytes;
 constexpr int y_bytes = (CC * YC * element_bytes + 1023) / 1024 * 1024;
 constexpr int stage_bytes = w_bytes + y_bytes;
 constexpr int lines = LD * LH;
-/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
-/// these have met, every one.
-constexpr int arriving = EVERY_LANE ? 32 : 1;
 /// Sets of A's registers that are used by turns: of small products several run at once.
 constexpr int turns = MT * NB <= 128 && steps * MT >= 8 && steps * MT % 4 == 0 ? 4 : 2;
 static_assert(chunks >= SPLIT && (SPLIT == 1 || MT * NB * multiplying * 2 <= STAGES * stage_bytes), "sums fit");

@@ -20,6 +20,7 @@
 #include "arguments/weight_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
+#include "ptx/arriving.cuh"
 #include "ptx/warpgroup.cuh"
 
 namespace upconv {
@@ -553,7 +554,8 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
     else
       mma_wait<1>();
     if (i == (fragments % 2 == 1 ? 0 : 1) || fragments == 1) {
-      barrier_arrive_if(held >= 0 && threadIdx.x % 32 == 0, empty + 8 * (held < 0 ? 0 : held));
+      __syncwarp();
+      barrier_arrive_if(held >= 0 && threadIdx.x % 32 < arriving, empty + 8 * (held < 0 ? 0 : held));
       held = -1;
     }
     convert(f[i % 2], raw);
@@ -800,14 +802,15 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       mma_wait<0>();
 #pragma unroll
       for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
-      if (held >= 0 && threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * held);
+      __syncwarp();
+      if (held >= 0 && threadIdx.x % 32 < arriving) barrier_arrive(empty + 8 * held);
       held = -1;
       if (!apart) continue;
       Box box;
       box.start(b, p);
       multiply_masked(sums, p, part, box, shared + at * stage_bytes);
       __syncwarp();
-      if (threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * at);
+      if (threadIdx.x % 32 < arriving) barrier_arrive(empty + 8 * at);
       if (++at == STAGES) at = 0, parity ^= 1;
       b += p.splits, --left;
     }
@@ -836,7 +839,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(barriers.landed + 8 * s, 2 * warpgroup);
       barrier_init(barriers.full + 8 * s, warpgroup);
-      barrier_init(barriers.empty + 8 * s, multiplying / 32);
+      barrier_init(barriers.empty + 8 * s, multiplying / 32 * arriving);
     }
     barriers_ready();
   }

@@ -21,6 +21,7 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   add("APART", t.apart()), add("COMPUTE_REGISTERS", t.compute_registers());
   add("BRING_REGISTERS", t.bring_registers()), add("FINISH_REGISTERS", t.finish_registers());
   const DType dtype = request.problem.dtype;
+  s += every_lane_text();
   s += wgmma_text(t.columns, dtype == DType::f32   ? TensorOperand::tf32
                              : dtype == DType::f16 ? TensorOperand::f16
                                                    : TensorOperand::bf16);
