@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_156cadba1d7b"
+NAME = "upconv_7a0ab7eb1bf1"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2049,6 +2049,17 @@ struct Boxes {
 
 }  // namespace upconv::arguments
 """,
+    "ptx/arriving.cuh": r"""// Which lanes hand a stage back, in kernels whose preamble has EVERY_LANE (src/cuda/wgmma_text.hpp).
+#pragma once
+
+namespace upconv {
+
+/// Lanes of a warp that say at a barrier that it has read a stage, behind __syncwarp(): one, for all that met there,
+/// or, for tools which do not see that these have met, every one.
+constexpr int arriving = config::EVERY_LANE ? 32 : 1;
+
+}  // namespace upconv
+""",
     "boxes/balance.cuh": r"""// Which box a worker (a block, or a ring of one) takes in each round. Where D is a loop, boxes of one depth take as
 // long as taps reach it, which repeats every few depths; a worker whose boxes are always as many depths apart may have
 // none but long ones. Then each round is turned by one depth more than the round before. Part of boxes.cuh.
@@ -2902,6 +2913,7 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
 // rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
+#include "ptx/arriving.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -2921,10 +2933,6 @@ constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
 constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6 : FRAGMENTS % 5 == 0 ? 5 : 4;
 constexpr bool goes_round = FRAGMENTS % ring == 0;
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
-
-/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
-/// these have met, every one.
-constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
@@ -3437,7 +3445,7 @@ __device__ __forceinline__ void store_zero_quad(u32 to) {
 //   place_bytes(), channel_bytes()   and in shared memory: of a channel's place, and between channels that are a
 //                                    multiple of `even` apart
 //   needed()                  whether a place is read at all
-//   last, most                channels last; most elements that one copy may take
+//   last, most, fours         channels last; most elements that one copy may take; whether four may go at once too
 //   threads, thread(), copy() who copies, and how: a kernel's own asynchronous copy
 #pragma once
 
@@ -3533,6 +3541,8 @@ template <class Tile, class... Arguments>
 __device__ __forceinline__ void stage(int vector, Arguments... arguments) {
   if constexpr (!Tile::last && Tile::most > 1) {
     if (vector >= Tile::most) return stage_by<Tile, Tile::most>(arguments...);
+    if constexpr (Tile::fours && Tile::most > 4)
+      if (vector >= 4) return stage_by<Tile, 4>(arguments...);
     if (vector >= 2) return stage_by<Tile, 2>(arguments...);
   }
   stage_by<Tile, 1>(arguments...);
@@ -3601,6 +3611,7 @@ static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * N
 
 struct Copier {
   static constexpr int threads = upconv::threads, even = 1;
+  static constexpr bool fours = false;
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   template <int bytes>
   __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
@@ -4088,16 +4099,19 @@ struct WeightWgmma : WeightMma {
 // lies K-major, swizzled, and is read by the tensor cores themselves.
 //
 // WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes, and it or (APART) another finishes
-// them: rounds what was not rounded on its way to TF32, moves lines of x that begin between multiples of 16 bytes
-// (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow as the box, and dy (Y_BULK)
-// in all lines between the first and the last; lanes bring what these cannot. Tensor cores truncate as they accumulate:
-// after `chain` boxes the sums are added up in memory. They leave by way of the stages' memory where a block has all
-// taps. Pairs (position, tap) whose output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is
-// multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor
-// cores' rate).
+// them: rounds what was not rounded on its way to TF32. Lines of x that begin between multiples of 16 bytes come from
+// the multiple before: either the box begins there too (X_EARLY), and its channels are those whose lines begin alike,
+// or who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow
+// as the box, and dy (Y_BULK) in all lines between the first and the last; lanes bring what these cannot. Tensor cores
+// truncate as they accumulate: after `chain` boxes the sums are added up in memory. They leave by way of the stages'
+// memory where a block has all taps. The CLUSTER blocks that share a tile's boxes add up their sums there, or all do
+// through the workspace (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at an edge
+// that holds an infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions *
+// ci * co * taps at the tensor cores' rate).
 #include "arguments/weight_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
+#include "ptx/arriving.cuh"
 #include "ptx/warpgroup.cuh"
 
 namespace upconv {
@@ -4121,9 +4135,13 @@ constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
               "products of whole steps; the place of a sum of positions is the sum of their places");
 static_assert(!may_be_bulk || box_positions % row_positions == 0, "bulk copies bring whole rows");
-/// Channels of x that are a multiple of X_PERIOD apart lie side by side, as bulk copies bring them.
-constexpr int x_together = NB / X_PERIOD;
-static_assert(X_PERIOD == 1 || x_together % 8 == 0, "whole products of such channels");
+/// Lines of channels of x that are a multiple of X_PERIOD apart begin alike. Those of a block lie side by side, as bulk
+/// copies bring them; with X_EARLY it has no others.
+constexpr int x_classes = X_SHIFTED ? X_PERIOD : 1, channel_step = X_EARLY ? X_PERIOD : 1;
+constexpr int x_together = NB / x_classes;
+static_assert(X_PERIOD == x_classes * channel_step, "what channels have in common is used once");
+static_assert(x_classes == 1 || x_together % 8 == 0, "whole products of such channels");
+static_assert(!X_EARLY || (BH == 1 && (BD == 1 || FOLDED)), "a box begins once: its lines lie alike");
 static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
 
 /// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
@@ -4136,6 +4154,7 @@ __device__ constexpr int x_place(int channel, int position) {
 
 struct Bringer {
   static constexpr int threads = warpgroup;
+  static constexpr bool fours = element_bytes == 2;
   /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
   __device__ __forceinline__ static int thread() {
     int t = static_cast<int>(threadIdx.x) - multiplying;
@@ -4148,15 +4167,16 @@ struct Bringer {
   }
 };
 struct XTile : Bringer {
-  static constexpr int channels = NB, all_channels = CI, lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr int channels = NB, all_channels = CI / channel_step;
+  static constexpr int lines_d = BD, lines_h = BH, span = BW, planes = 1;
   static constexpr bool last = x_last != 0;
   static constexpr int most = BW < quad ? BW : quad;
   __device__ static int d(int line) { return line; }
   __device__ static int h(int line) { return line; }
   __device__ static int w(int position, int) { return position; }
   __device__ static bool needed(int, int) { return true; }
-  static constexpr int even = 8 * X_PERIOD;
-  __device__ static int row(int channel) { return channel % X_PERIOD * x_together + channel / X_PERIOD; }
+  static constexpr int even = 8 * x_classes;
+  __device__ static int row(int channel) { return channel % x_classes * x_together + channel / x_classes; }
   __device__ static int channel_bytes(int channel) { return row(channel) * row_bytes; }
   __device__ static int place_bytes(int channel, int line, int, int position) {
     return x_place(row(channel), line * BW + position);
@@ -4190,9 +4210,11 @@ struct Part {
       id /= size;
       return static_cast<int>(r);
     };
-    ci0 = take((CI + NB - 1) / NB) * NB, co0 = take((CO + COB - 1) / COB) * COB;
+    if (CLUSTER > 1) split = take(CLUSTER);
+    const int first = take(channel_step * ((CI / channel_step + NB - 1) / NB));
+    ci0 = first % channel_step + first / channel_step * (NB * channel_step), co0 = take((CO + COB - 1) / COB) * COB;
     tw0 = take(GW) * TW, th0 = take(GH) * TH, td0 = take(GD) * TD, group = take(GROUPS);
-    split = id;
+    if (CLUSTER == 1) split = id;
     shift = {DD * td0 - PD, DH * th0 - PH, DW * tw0 - PW};
   }
 };
@@ -4212,10 +4234,11 @@ struct Row {
     return (co * YC + row_offset(td * TH + th) + LEAD + tw * DW) * element_bytes;
   }
 };
-/// Row of the block that row `half` * 8 + lane / 4 of this warp's fragment `mt` is.
+/// Row of the block that row `half` * 8 + lane / 4 of this warp's fragment `mt` is. PAIRED: a lane's two rows are taps
+/// that read neighbours in dy, which one word holds; 2: the next word is the next position's.
 __device__ __forceinline__ int row_of(int mt, int half) {
   const int thread = threadIdx.x % warpgroup, group = threadIdx.x / warpgroup;
-  return (group * MT + mt) * 64 + thread / 32 * 16 + half * 8 + thread % 32 / 4;
+  return (group * MT + mt) * 64 + thread / 32 * 16 + (PAIRED ? thread % 32 / 4 * 2 + half : half * 8 + thread % 32 / 4);
 }
 /// Bytes from a row's place to that of a position of the box.
 __device__ constexpr int position_place(int at) {
@@ -4261,16 +4284,17 @@ __device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
 }
 
 /// Whether along one dimension no product of the box has to be left out: positions of x land in dy with all taps, and
-/// positions beyond x, which are zero, with none, where dy is zero too.
+/// positions before and beyond x, which are zero, with none, where dy is zero too.
 __device__ __forceinline__ bool complete(int begin, int box, int in, int stride, int shift, int reach, int out) {
   const int end = begin + box;
-  return stride * begin + shift >= 0 && stride * ((end < in ? end : in) - 1) + shift + reach < out &&
-         (end <= in || stride * in + shift >= out);
+  return stride * (begin < 0 ? 0 : begin) + shift >= 0 && (begin >= 0 || shift + reach < stride) &&
+         stride * ((end < in ? end : in) - 1) + shift + reach < out && (end <= in || stride * in + shift >= out);
 }
-__device__ __forceinline__ bool complete(const Box& b, const Shift& c, const Arguments& p) {
+/// `w`: at which position of a line the box begins.
+__device__ __forceinline__ bool complete(const Box& b, int w, const Shift& c, const Arguments& p) {
   return complete(b.d * BD, BD, p.in_d, SD, c.d, DD * (TD - 1), p.out_d) &&
          complete(b.h * BH, BH, p.in_h, SH, c.h, DH * (TH - 1), p.out_h) &&
-         complete(b.w * BW, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
+         complete(w, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
 }
 
 /// Whether the box ends within x.
@@ -4316,6 +4340,34 @@ __device__ __forceinline__ void round_x(u32 stage, int thread) {
 __device__ __forceinline__ int run_begin(const Arguments& p, const Box& b, int line, int i) {
   const int h = b.h * BH + line % BH, d = b.d * BD + line / BH;
   return static_cast<int>(i * p.xs.c + (FOLDED ? 0 : d * p.xs.d) + h * p.xs.h) + b.w * BW;
+}
+/// The position of its lines at which a box begins.
+__device__ __forceinline__ int first_position(const Arguments& p, const Part& part, const Box& b) {
+  if (!X_EARLY || !p.x_bulk) return b.w * BW;
+  return b.w * BW - run_begin(p, b, 0, part.ci0 % X_PERIOD) % quad;
+}
+/// A box that begins early, at position `w` of its lines, holds what lies before and behind these: zeros there.
+__device__ __forceinline__ void clear_beyond_lines(u32 stage, int w, const Arguments& p, int thread) {
+  const int begin = -w, end = p.in_w - w;  // positions of the box between these are x's
+  const auto inside = [&](int position) { return position >= begin && position < end; };
+  const auto clear = [&](int first) {
+    u32 kept[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      kept[j] = element_bytes == 4
+                    ? (inside(first + j) ? ~0u : 0u)
+                    : (inside(first + 2 * j) ? 0xffffu : 0u) | (inside(first + 2 * j + 1) ? 0xffff0000u : 0u);
+#pragma unroll 1
+    for (int i = thread; i < NB * x_lines; i += warpgroup) {
+      const u32 place = stage + x_place(i % NB, i / NB * BW + first);
+      u32 v[4];
+      load_quad(v, place);
+      store_quad(place, v[0] & kept[0], v[1] & kept[1], v[2] & kept[2], v[3] & kept[3]);
+    }
+  };
+  if (begin > 0) clear(0);
+#pragma unroll 1
+  for (int first = end < 0 ? 0 : end / quad * quad; first < BW; first += quad) clear(first);
 }
 /// Moves lines of x that were brought so to where products look for them. A line is one thread's.
 __device__ __forceinline__ void shift_x(u32 stage, const Box& b, const Arguments& p, int thread) {
@@ -4388,6 +4440,18 @@ struct Bringing {
                    ahead.d * BD + line / BH, channel, ahead.n);
     }
   }
+  __device__ __forceinline__ void bring_x_early(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, box_positions * NB * element_bytes);
+    const int from = run_begin(p, ahead, 0, part.ci0 % X_PERIOD) / quad * quad;
+#pragma unroll 1
+    for (int line = 0; line < x_lines; ++line) {
+      const int sample = FOLDED ? ahead.d * BD + line : ahead.n;
+#pragma unroll
+      for (int w = 0; w < BW; w += row_positions)
+        copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, from + w,
+                 (sample * (GROUPS * CI) + part.group * CI + part.ci0) / X_PERIOD);
+    }
+  }
   /// By one warp: a lane copies channels that are a multiple of X_PERIOD apart.
   __device__ __forceinline__ void bring_x_shifted(const Arguments& p, const Part& part, u32 to, u32 landed) const {
     const int lane = Bringer::thread();
@@ -4405,30 +4469,36 @@ struct Bringing {
       copy_box(to + behind_at + (line * NB + lane * x_together) * 16, &p.x_behind, landed, from + BW, row);
     }
   }
-  __device__ __forceinline__ void bring_y_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+  __device__ __forceinline__ void bring_y_bulk(const Arguments& p, const Part& part, int w, u32 to, u32 landed) const {
     barrier_expect_only(landed, COB * YC * element_bytes);
-    copy_box(to, &p.y_map, landed, SW * ahead.w * BW + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
+    copy_box(to, &p.y_map, landed, SW * w + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
              SD * ahead.d * BD + part.shift.d, part.group * CO + part.co0, ahead.n);
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
     barrier_wait(barriers.empty + 8 * to, parity);
     const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
+    const int w = first_position(p, part, ahead);
     if (may_be_bulk && p.x_bulk) {
       if (X_SHIFTED) {
         if (Bringer::thread() < 32) bring_x_shifted(p, part, at, landed);
       } else if (Bringer::thread() == 0) {
-        bring_bulk(p, part, at, landed);
+        if (X_EARLY)
+          bring_x_early(p, part, at, landed);
+        else
+          bring_bulk(p, part, at, landed);
       }
     } else {
-      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0, p.xs, ahead.d * BD, ahead.h * BH,
-                   ahead.w * BW, p.in_d, p.in_h, p.in_w);
+      WeightStrides strides = p.xs;
+      strides.c *= channel_step;
+      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0 / channel_step, strides, ahead.d * BD,
+                   ahead.h * BH, w, p.in_d, p.in_h, p.in_w);
     }
     if (Y_BULK && p.y_bulk) {
-      if (Bringer::thread() == 0) bring_y_bulk(p, part, at + x_bytes, landed);
+      if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
     } else {
       stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
-                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h,
-                   SW * ahead.w * BW + part.shift.w - LEAD, p.out_d, p.out_h, p.out_w);
+                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h, SW * w + part.shift.w - LEAD,
+                   p.out_d, p.out_h, p.out_w);
     }
     barrier_arrive_after_copies(landed);
     barrier_arrive(landed);  // what is narrower than a copy was stored
@@ -4439,10 +4509,11 @@ struct Bringing {
 };
 
 /// Makes a stage ready whose copies have landed.
-__device__ __forceinline__ void finish_stage(u32 stage, const Box& b, bool edge, const Arguments& p, int* masked,
+__device__ __forceinline__ void finish_stage(u32 stage, const Box& b, int w, bool edge, const Arguments& p, int* masked,
                                              u32 full, int thread) {
   const bool rounded = may_be_bulk && p.x_bulk;
   if (thread == 0) *masked = 0;
+  if (X_EARLY && p.x_bulk && (w < 0 || w + BW > p.in_w)) clear_beyond_lines(stage, w, p, thread);
   if (X_SHIFTED && p.x_bulk) shift_x(stage, b, p, thread);
   if (may_be_bulk && (runs || X_SHIFTED) && p.x_bulk && !ends_inside(b, p)) {
     if (x_lines > 1 && NB % warpgroup != 0) meet(1, warpgroup);
@@ -4471,8 +4542,9 @@ struct Finishing {
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
                                        int* masked, int thread) {
     barrier_wait(barriers.landed + 8 * at, parity);
-    finish_stage(stages + at * stage_bytes, now, !complete(now, part.shift, p), p, masked + at, barriers.full + 8 * at,
-                 thread);
+    const int w = first_position(p, part, now);
+    finish_stage(stages + at * stage_bytes, now, w, !complete(now, w, part.shift, p), p, masked + at,
+                 barriers.full + 8 * at, thread);
     now.advance(apart, p);
     if (++at == STAGES) at = 0, parity ^= 1;
   }
@@ -4510,12 +4582,26 @@ __device__ __forceinline__ void finish_all(const Arguments& p, const Part& part,
 // ---- multiplying ----------------------------------------------------------------------------------------------------
 
 typedef float Sums[MT][NB / 2];
-constexpr int raw_words = tf32 ? 4 : 8;
+constexpr int raw_words = tf32 || PAIRED ? 4 : 8;
+static_assert(!PAIRED || (!tf32 && TW % 2 == 0 && DW == 1 && SW % 2 == 0 && LEAD % 2 == 0), "pairs of taps are words");
+static_assert(PAIRED < 2 || (TW == 2 && SW == 2 && LEAD % 4 == 0 && BW > 1), "of two positions side by side");
 
 /// Starts loading a fragment: of both rows the positions of one step that this lane multiplies.
 __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (&row)[2], int k) {
 #pragma unroll
-  for (int late = 0; late < 2; ++late)
+  for (int late = 0; late < 2; ++late) {
+    if (PAIRED) {
+      const u32 at = row[0] + position_place(k * step + late * quad);
+      if (PAIRED == 2) {
+        uint2 both;
+        load(at, both);
+        raw[2 * late] = both.x, raw[2 * late + 1] = both.y;
+      } else {
+        raw[2 * late] = load_word(at);
+        raw[2 * late + 1] = load_word(at + position_place(1));
+      }
+      continue;
+    }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const u32 at = row[half] + position_place(k * step + late * quad);
@@ -4526,11 +4612,14 @@ __device__ __forceinline__ void load_fragment(u32 (&raw)[raw_words], const u32 (
         raw[4 * late + 2 * half + 1] = load_half(at + position_place(1));
       }
     }
+  }
 }
 __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    f[i] = tf32 ? round_tf32(__uint_as_float(raw[i])) : raw[2 * i] | raw[(2 * i + 1) % raw_words] << 16;
+    f[i] = tf32     ? round_tf32(__uint_as_float(raw[i]))
+           : PAIRED ? __byte_perm(raw[i / 2 * 2], raw[i / 2 * 2 + 1], i % 2 == 0 ? 0x5410 : 0x7632)
+                    : raw[2 * i % raw_words] | raw[(2 * i + 1) % raw_words] << 16;
 }
 
 /// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `place`:
@@ -4556,7 +4645,8 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
     else
       mma_wait<1>();
     if (i == (fragments % 2 == 1 ? 0 : 1) || fragments == 1) {
-      barrier_arrive_if(held >= 0 && threadIdx.x % 32 == 0, empty + 8 * (held < 0 ? 0 : held));
+      __syncwarp();
+      barrier_arrive_if(held >= 0 && threadIdx.x % 32 < arriving, empty + 8 * (held < 0 ? 0 : held));
       held = -1;
     }
     convert(f[i % 2], raw);
@@ -4572,15 +4662,15 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
 /// The same, one pair (position, tap) after the other, without those whose output is cropped.
 __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, const Part& part, const Box& box,
                                                 const char* stage) {
-  const int column = threadIdx.x % 4;
+  const int column = threadIdx.x % 4, first = first_position(p, part, box);
   const auto number = [](const char* at) {
     const float v = to_float(*reinterpret_cast<const Element*>(at));
     return tf32 ? __uint_as_float(round_tf32(v)) : v;
   };
 #pragma unroll 1
   for (int at = 0; at < box_positions; ++at) {
-    const int d = box.d * BD + at / (BW * BH), h = box.h * BH + at / BW % BH, w = box.w * BW + at % BW;
-    if (d >= p.in_d || h >= p.in_h || w >= p.in_w) continue;
+    const int d = box.d * BD + at / (BW * BH), h = box.h * BH + at / BW % BH, w = first + at % BW;
+    if (d >= p.in_d || h >= p.in_h || w < 0 || w >= p.in_w) continue;
     float y[MT][2];
     bool lands[MT][2];
 #pragma unroll
@@ -4686,6 +4776,56 @@ __device__ __forceinline__ void leave_together(const Sums& sums, const Part& par
   }
 }
 
+/// The blocks of a cluster have a tile's sums of some boxes each. They leave them in their own shared memory, turned;
+/// each adds up some columns of all, in the order of the blocks, and writes them.
+__device__ __forceinline__ void leave_in_cluster(const Sums& sums, const Arguments& p, const Part& part, char* shared) {
+  constexpr int pitch = WGS * MT * 64 + 4, columns = (NB + CLUSTER - 1) / CLUSTER, quads = (rows_of_block + 3) / 4;
+  static_assert(CLUSTER == 1 || (Leaving<float>::dense && NB * pitch * 4 <= STAGES * stage_bytes),
+                "blocks have all taps, and their sums fit where stages were");
+  struct alignas(4 * sizeof(Element)) Piece {
+    Element v[4];
+  };
+  float* const turned = reinterpret_cast<float*>(shared);
+  meet(2, multiplying);  // nobody reads stages any more
+#pragma unroll
+  for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+    for (int j = 0; j < NB / 8; ++j)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        turned[(8 * j + 2 * static_cast<int>(threadIdx.x % 4) + i % 2) * pitch + row_of(mt, i / 2)] =
+            sums[mt][4 * j + i];
+  meet_cluster();
+  const int first = static_cast<int>(part.split) * columns, count = NB - first < columns ? NB - first : columns;
+  const int limit = (CO - part.co0 < COB ? CO - part.co0 : COB) * taps_of_block, left = CI - part.ci0;
+  Element* const to =
+      static_cast<Element*>(p.out) + (static_cast<i64>(part.group) * CI + part.ci0) * W_CI + part.co0 * W_CO;
+  const bool whole = Leaving<Element>::vector() >= 4 && reinterpret_cast<u64>(p.out) % sizeof(Piece) == 0;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < count * quads; i += multiplying) {
+    const int column = first + i / quads, row = i % quads * 4;
+    const int channel = column % x_together * X_PERIOD + column / x_together;
+    if (channel >= left || row >= limit) continue;
+    const u32 at = shared_address(turned + column * pitch + row);
+    float4 sum = load_quad_in_cluster(address_in(0, at));
+#pragma unroll
+    for (int other = 1; other < CLUSTER; ++other) {
+      const float4 v = load_quad_in_cluster(address_in(other, at));
+      sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+    }
+    const Piece piece{{from_float<Element>(sum.x), from_float<Element>(sum.y), from_float<Element>(sum.z),
+                       from_float<Element>(sum.w)}};
+    if (whole) {
+      *reinterpret_cast<Piece*>(to + channel * W_CI + row) = piece;
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (row + e < limit) to[channel * W_CI + row + e] = piece.v[e];
+    }
+  }
+  meet_cluster();  // other blocks read from this one
+}
+
 /// Writes the sums to dw, or to this block's share of the workspace; `alone`: one chain was all, and the stages are
 /// free.
 template <class Out>
@@ -4753,20 +4893,31 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       mma_wait<0>();
 #pragma unroll
       for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
-      if (held >= 0 && threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * held);
+      __syncwarp();
+      if (held >= 0 && threadIdx.x % 32 < arriving) barrier_arrive(empty + 8 * held);
       held = -1;
       if (!apart) continue;
       Box box;
       box.start(b, p);
       multiply_masked(sums, p, part, box, shared + at * stage_bytes);
       __syncwarp();
-      if (threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * at);
+      if (threadIdx.x % 32 < arriving) barrier_arrive(empty + 8 * at);
       if (++at == STAGES) at = 0, parity ^= 1;
       b += p.splits, --left;
+    }
+    if constexpr (CLUSTER > 1) {
+      if (!p.partial) return leave_in_cluster(sums, p, part, shared);
     }
     leave(sums, p, part, shared, first, b >= p.boxes);
     first = false;
   } while (b < p.boxes);
+}
+
+/// Those that do not multiply are counted where a cluster's blocks meet.
+__device__ __forceinline__ void meet_others(const Arguments& p) {
+  if (CLUSTER == 1 || p.partial) return;
+  meet_cluster();
+  meet_cluster();
 }
 
 __device__ __forceinline__ void run(const Arguments& p) {
@@ -4779,7 +4930,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(barriers.landed + 8 * s, 2 * warpgroup);
       barrier_init(barriers.full + 8 * s, warpgroup);
-      barrier_init(barriers.empty + 8 * s, multiplying / 32);
+      barrier_init(barriers.empty + 8 * s, multiplying / 32 * arriving);
     }
     barriers_ready();
   }
@@ -4789,9 +4940,11 @@ __device__ __forceinline__ void run(const Arguments& p) {
   if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
     bring_all(p, part, stages, barriers, masked);
+    meet_others(p);
   } else if (APART && group > WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
     finish_all(p, part, stages, barriers, masked);
+    meet_others(p);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
     multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked);
@@ -4801,6 +4954,11 @@ __device__ __forceinline__ void run(const Arguments& p) {
 // Elsewhere an empty kernel, which nobody launches.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 extern "C" __global__ void weight_wgmma(const Arguments) {}
+#elif UPCONV_CLUSTER > 1
+extern "C" __global__ void __cluster_dims__(UPCONV_CLUSTER, 1, 1) __launch_bounds__(threads, 1)
+    weight_wgmma(const __grid_constant__ Arguments p) {
+  run(p);
+}
 #else
 extern "C" __global__ void __launch_bounds__(threads, 1) weight_wgmma(const __grid_constant__ Arguments p) { run(p); }
 #endif
@@ -5497,6 +5655,7 @@ namespace upconv::launch {
 struct WeightMmaFixed {
   bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
   bool x_last = false, y_last = false;
+  bool x_early = false;  ///< Boxes begin at the multiple of 16 bytes before their first position of a line.
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
@@ -5504,26 +5663,39 @@ struct WeightMmaFixed {
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
   Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  Int cluster = 1;  ///< Blocks that share a tile's boxes and add up their sums in a cluster; 1: any number may share.
   double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
   double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
   double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
 
   template <class Visit>
   void visit(Visit&& field) {
-    field("folded", folded), field("x_last", x_last), field("y_last", y_last);
+    field("folded", folded), field("x_last", x_last), field("y_last", y_last), field("x_early", x_early);
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
-    field("sum_vector", sum_vector);
+    field("sum_vector", sum_vector), field("cluster", cluster);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
     field("leave_cycles", leave_cycles);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
+
+/// What all distances between lines of `width` elements and multiples of 16 bytes are a multiple of, in elements.
+inline Int line_unit(const WeightMmaFixed& f, Int width) {
+  Int unit = 16 / f.element_bytes;
+  while (width % unit != 0) unit /= 2;
+  return unit;
+}
+/// Boxes of a line of x.
+inline Int boxes_of_line(const WeightMmaFixed& f, Int width) {
+  const Int early = f.x_early ? 16 / f.element_bytes - line_unit(f, width) : 0;  // at most
+  return ceil_div(width + early, f.box_w);
+}
 
 struct WeightMmaLaunch {
   const char* refusal = nullptr;
@@ -5546,9 +5718,31 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
+/// Clusters that run at once where a block takes a multiprocessor. They lie within a GPC each, of 16 multiprocessors or
+/// 18 but for one that has fewer: an H200 runs 30 of 4 blocks and 15 of 8, and 5, 6 and 7 leave more of a GPC over.
+inline Int clusters_at_once(Int blocks, int processors) {
+  return blocks <= 2 ? processors / blocks : processors * 10 / 11 * (16 / blocks) / 16;
+}
+
+/// The same where the blocks of a cluster do.
+inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  WeightMmaShares shares;
+  shares.splits = f.cluster, shares.boxes_per_split = ceil_div(boxes, f.cluster);
+  const double rounds = double(ceil_div(f.tiles, most(clusters_at_once(f.cluster, processors), 1)));
+  // What comes from other blocks: some 12 bytes a clock.
+  const double exchange = double(f.tile_words) * 4.0 * double(f.cluster - 1) / double(f.cluster) / 12.0;
+  const double leave = double(f.tile_words) * f.leave_cycles + exchange + 3000.0;
+  const double s = rounds * (double(shares.boxes_per_split) * f.box_cycles + leave) / weight_mma_clock_rate;
+  const double moved = bytes / f.bytes_per_second;
+  shares.seconds = (s > moved ? s + f.unhidden * moved : moved + f.unhidden * s) +
+                   double(f.dw_size() * f.element_bytes) / f.bytes_per_second + 4e-6;
+  return shares;
+}
+
 /// How many blocks share `boxes` boxes of each tile: one to four waves of blocks, by the time they are predicted to
 /// take. `bytes` are those of x and dy.
 inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  if (f.cluster > 1) return weight_cluster_shares(f, boxes, bytes, processors);
   WeightMmaShares best;
   const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
   const Int most_splits = most(1, least(boxes, weight_workspace_limit(dw_size, bytes) / most(4 * dw_size, 1)));
@@ -5593,8 +5787,8 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   p.out_d = int(out[0]), p.out_h = int(out[1]), p.out_w = int(out[2]);
   const Int box[3] = {f.box_d, f.box_h, f.box_w};
   const auto count = [&](int d) { return (in[d] + box[d] - 1) / box[d]; };
-  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(count(2));
-  p.boxes = batch * count(0) * count(1) * count(2);
+  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(boxes_of_line(f, in[2]));
+  p.boxes = batch * count(0) * count(1) * p.boxes_w;
   p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
 
   const double bytes = double(f.element_bytes) * double(batch) *
@@ -5608,26 +5802,29 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   return l;
 }
 
-/// The launch's arguments with its tensors: how many elements of a row one copy may take.
+/// How many elements of a tensor's rows one copy may take: `widest`, four where `fours` says so, 2 or 1, as address and
+/// strides allow.
+inline int copy_vector(const WeightMmaFixed& f, const void* tensor, const arguments::Strides& s, Int width, Int widest,
+                       bool fours = false) {
+  const Int tried[] = {widest, fours ? Int(4) : Int(2), 2};
+  for (const Int v : tried) {
+    if (v > widest || s.w != 1) continue;
+    if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
+        width % v == 0)
+      return int(v);
+  }
+  return 1;
+}
+
+/// The launch's arguments with its tensors.
 inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t,
                                          void* workspace) {
   arguments::WeightMma p = l.arguments;
   p.x = static_cast<const char*>(t.a);
   p.dy = static_cast<const char*>(t.b);
   p.out = p.partial ? workspace : t.out;
-  // The most, 2 or 1, as address and strides allow.
-  const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
-    const Int tried[] = {widest, 2};
-    for (const Int v : tried) {
-      if (v > widest || s.w != 1) continue;
-      if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
-          width % v == 0)
-        return int(v);
-    }
-    return 1;
-  };
-  p.x_vector = vector(p.x, p.xs, p.in_w, f.x_vector);
-  p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
+  p.x_vector = copy_vector(f, p.x, p.xs, p.in_w, f.x_vector);
+  p.y_vector = copy_vector(f, p.dy, p.ys, p.out_w, f.y_vector);
   return p;
 }
 inline Shape shape_of(const WeightMmaFixed& f, const WeightMmaLaunch& l) {
@@ -5666,8 +5863,8 @@ namespace upconv::launch {
 
 struct WeightWgmmaFixed : WeightMmaFixed {
   Int columns = 8, row_positions = 0;  ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
-  bool x_shifted = false;              ///< They begin at the multiple of 16 bytes before their first position,
-  Int x_period = 1;                    ///< and channels that are a multiple of this apart are brought together.
+  bool x_shifted = false;              ///< They begin at the multiple of 16 bytes before a box's first position,
+  Int x_period = 1;                    ///< as with x_early; channels a multiple of this apart are brought together.
   Int y_channels = 0, y_lines_d = 1, y_lines_h = 1, y_span = 1;  ///< Of a bulk copy of dy; 0 where there is none.
   Int y_step = 1;                                                ///< Elements of dy from box to box of a line.
   Int longest_chain = 0;  ///< Positions that tensor cores may add up alone; 0: any.
@@ -5683,6 +5880,20 @@ struct WeightWgmmaFixed : WeightMmaFixed {
     field("longest_chain", longest_chain), field("map_element", map_element);
   }
 };
+
+/// Boxes whose products the tensor cores add up alone.
+inline Int chain_of(const WeightWgmmaFixed& f, const arguments::WeightMma& p) {
+  const Int positions = f.box_d * f.box_h * f.box_w, each = ceil_div(p.boxes, p.splits);
+  return f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each;
+}
+
+/// A cluster adds up sums of one chain each; those of more go through the workspace.
+inline WeightMmaLaunch launch_of(const WeightWgmmaFixed& f, const Sizes& z, int processors) {
+  WeightMmaLaunch l = launch_of(static_cast<const WeightMmaFixed&>(f), z, processors);
+  if (l.refusal || f.cluster == 1 || chain_of(f, l.arguments) * l.arguments.splits < l.arguments.boxes) return l;
+  l.arguments.partial = 0, l.workspace_bytes = 0;
+  return l;
+}
 
 /// x as bulk copies take it: some positions of a line of one sample's channels, swizzled as wide as they are.
 inline TensorBoxes x_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
@@ -5705,13 +5916,13 @@ inline TensorBoxes x_runs(const WeightWgmmaFixed& f, const arguments::WeightMma&
   TensorBoxes b = x_boxes(f, p, batch);
   b.rank = 0;
   return b.dimension(row, 0, count)
-      .dimension(batch * f.groups * f.ci / f.x_period, row * bytes, f.columns / f.x_period);
+      .dimension(batch * f.groups * f.ci / f.x_period, row * bytes, f.x_early ? f.columns : f.columns / f.x_period);
 }
 /// Whether a copy's positions are neighbours in memory, begin where bulk copies can (at multiples of 16 bytes), and
 /// have coordinates that fit.
 inline bool runs_fit(const WeightWgmmaFixed& f, const arguments::WeightMma& p, Int batch) {
   if ((f.folded ? Int(p.in_d) : batch) * f.groups * f.ci >= (Int(1) << 31) - 4096) return false;
-  if (f.x_shifted)
+  if (f.x_shifted || f.x_early)
     return f.row_positions <= f.box_w && f.ci % f.x_period == 0 && f.x_period * p.xs.c < (Int(1) << 31) - 4096;
   return f.box_w == p.in_w && f.row_positions <= f.box_w * f.box_h &&
          (f.folded || p.xs.d * f.element_bytes % 16 == 0) && p.xs.c < (Int(1) << 31) - 4096;
@@ -5733,11 +5944,10 @@ template <class Start>
 bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
   arguments::WeightWgmma p;
   static_cast<arguments::WeightMma&>(p) = arguments_of(f, l, t, workspace);
-  const Int positions = f.box_d * f.box_h * f.box_w, each = (p.boxes + p.splits - 1) / p.splits;
-  p.chain = int(f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each);
+  p.chain = int(chain_of(f, p));
   if (f.row_positions > 0 && !f.x_last) {
     TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
-    const bool lines = !f.x_shifted && f.row_positions <= f.box_w;
+    const bool lines = !f.x_shifted && !f.x_early && f.row_positions <= f.box_w;
     if (!lines) boxes = x_runs(f, p, l.batch, f.row_positions);
     p.x_bulk = (lines || runs_fit(f, p, l.batch)) && !refusal_of(boxes);
     if (p.x_bulk && !encode_map(start, p.x_map, boxes)) return false;
@@ -5746,10 +5956,18 @@ bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, 
       if (!encode_map(start, p.x_behind, boxes)) return false;
     }
   }
+  // By how much boxes of dy begin apart, at least.
+  const Int step = p.x_bulk && f.x_early ? f.y_step / f.box_w * line_unit(f, p.in_w)
+                   : p.boxes_w > 1       ? f.y_step
+                                         : 16 / f.element_bytes;
+  if (f.element_bytes == 2) {
+    p.x_vector = copy_vector(f, p.x, p.xs, p.in_w, f.x_vector, true);
+    p.y_vector = copy_vector(f, p.dy, p.ys, p.out_w, f.y_vector, true);
+  }
+  while (step % p.y_vector != 0) p.y_vector /= 2;
   if (f.y_channels > 0 && !f.y_last) {
     const TensorBoxes boxes = y_boxes(f, p, f.folded ? 1 : l.batch);
-    const bool aligned = p.boxes_w == 1 || f.y_step * f.element_bytes % 16 == 0;
-    p.y_bulk = aligned && !refusal_of(boxes);
+    p.y_bulk = step * f.element_bytes % 16 == 0 && !refusal_of(boxes);
     if (p.y_bulk && !encode_map(start, p.y_map, boxes)) return false;
   }
   void* list[] = {&p};
@@ -6524,9 +6742,12 @@ constexpr int NB = 32;
 constexpr int MT = 2;
 constexpr int WGS = 2;
 constexpr int STAGES = 4;
+constexpr int CLUSTER = 1;
 constexpr int ROW_BYTES = 128;
 constexpr int ROWS_BULK = 1;
 constexpr int X_SHIFTED = 0;
+constexpr int X_EARLY = 0;
+constexpr int PAIRED = 0;
 constexpr int X_PERIOD = 1;
 constexpr int Y_BULK = 0;
 constexpr int FOLDED = 1;
@@ -6538,6 +6759,7 @@ constexpr int APART = 1;
 constexpr int COMPUTE_REGISTERS = 200;
 constexpr int BRING_REGISTERS = 72;
 constexpr int FINISH_REGISTERS = 40;
+constexpr bool EVERY_LANE = false;
 __device__ __forceinline__ void wgmma(float (&sum)[16], const unsigned (&a)[4], unsigned long long b) {
   asm volatile("{.reg .pred keep; setp.ne.b32 keep, %21, 0;\n"
     "wgmma.mma_async.sync.aligned.m64n32k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, {%16, %17, %18, %19}, %20, keep, 1, 1;}"
@@ -6545,6 +6767,7 @@ __device__ __forceinline__ void wgmma(float (&sum)[16], const unsigned (&a)[4], 
     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 }
 }
+#define UPCONV_CLUSTER 1
 """),
     "weight_sum_1": ("UPCONV_HOPPER", "weight_sum.cuh", r"""namespace config {
 constexpr int element = 0;

@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_164a51fe7e58"
+NAME = "upconv_70fc7a4b86ac"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2559,6 +2559,17 @@ struct Boxes {
 
 }  // namespace upconv::arguments
 """,
+    "ptx/arriving.cuh": r"""// Which lanes hand a stage back, in kernels whose preamble has EVERY_LANE (src/cuda/wgmma_text.hpp).
+#pragma once
+
+namespace upconv {
+
+/// Lanes of a warp that say at a barrier that it has read a stage, behind __syncwarp(): one, for all that met there,
+/// or, for tools which do not see that these have met, every one.
+constexpr int arriving = config::EVERY_LANE ? 32 : 1;
+
+}  // namespace upconv
+""",
     "boxes/balance.cuh": r"""// Which box a worker (a block, or a ring of one) takes in each round. Where D is a loop, boxes of one depth take as
 // long as taps reach it, which repeats every few depths; a worker whose boxes are always as many depths apart may have
 // none but long ones. Then each round is turned by one depth more than the round before. Part of boxes.cuh.
@@ -3412,6 +3423,7 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
 // rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
+#include "ptx/arriving.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -3431,10 +3443,6 @@ constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
 constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6 : FRAGMENTS % 5 == 0 ? 5 : 4;
 constexpr bool goes_round = FRAGMENTS % ring == 0;
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
-
-/// Lanes of a warp that say that it has read a stage: one, for all that met there, or, for tools which do not see that
-/// these have met, every one.
-constexpr int arriving = EVERY_LANE ? 32 : 1;
 
 }  // namespace upconv
 
@@ -3947,7 +3955,7 @@ __device__ __forceinline__ void store_zero_quad(u32 to) {
 //   place_bytes(), channel_bytes()   and in shared memory: of a channel's place, and between channels that are a
 //                                    multiple of `even` apart
 //   needed()                  whether a place is read at all
-//   last, most                channels last; most elements that one copy may take
+//   last, most, fours         channels last; most elements that one copy may take; whether four may go at once too
 //   threads, thread(), copy() who copies, and how: a kernel's own asynchronous copy
 #pragma once
 
@@ -4043,6 +4051,8 @@ template <class Tile, class... Arguments>
 __device__ __forceinline__ void stage(int vector, Arguments... arguments) {
   if constexpr (!Tile::last && Tile::most > 1) {
     if (vector >= Tile::most) return stage_by<Tile, Tile::most>(arguments...);
+    if constexpr (Tile::fours && Tile::most > 4)
+      if (vector >= 4) return stage_by<Tile, 4>(arguments...);
     if (vector >= 2) return stage_by<Tile, 2>(arguments...);
   }
   stage_by<Tile, 1>(arguments...);
@@ -4111,6 +4121,7 @@ static_assert(WM * WN * WK == threads / 32 && MB == WM * MT * 16 && NB == WN * N
 
 struct Copier {
   static constexpr int threads = upconv::threads, even = 1;
+  static constexpr bool fours = false;
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   template <int bytes>
   __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
@@ -5366,6 +5377,7 @@ namespace upconv::launch {
 struct WeightMmaFixed {
   bool folded = false;  ///< The batch takes D's place (fewer than three dimensions).
   bool x_last = false, y_last = false;
+  bool x_early = false;  ///< Boxes begin at the multiple of 16 bytes before their first position of a line.
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
@@ -5373,26 +5385,39 @@ struct WeightMmaFixed {
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
   Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  Int cluster = 1;  ///< Blocks that share a tile's boxes and add up their sums in a cluster; 1: any number may share.
   double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
   double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
   double unhidden = 0.0;  ///< What part of the shorter of computing and moving bytes the longer does not hide.
 
   template <class Visit>
   void visit(Visit&& field) {
-    field("folded", folded), field("x_last", x_last), field("y_last", y_last);
+    field("folded", folded), field("x_last", x_last), field("y_last", y_last), field("x_early", x_early);
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
     field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
-    field("sum_vector", sum_vector);
+    field("sum_vector", sum_vector), field("cluster", cluster);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
     field("leave_cycles", leave_cycles);
   }
   Int dw_size() const { return groups * ci * co * taps; }
 };
+
+/// What all distances between lines of `width` elements and multiples of 16 bytes are a multiple of, in elements.
+inline Int line_unit(const WeightMmaFixed& f, Int width) {
+  Int unit = 16 / f.element_bytes;
+  while (width % unit != 0) unit /= 2;
+  return unit;
+}
+/// Boxes of a line of x.
+inline Int boxes_of_line(const WeightMmaFixed& f, Int width) {
+  const Int early = f.x_early ? 16 / f.element_bytes - line_unit(f, width) : 0;  // at most
+  return ceil_div(width + early, f.box_w);
+}
 
 struct WeightMmaLaunch {
   const char* refusal = nullptr;
@@ -5415,9 +5440,31 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
+/// Clusters that run at once where a block takes a multiprocessor. They lie within a GPC each, of 16 multiprocessors or
+/// 18 but for one that has fewer: an H200 runs 30 of 4 blocks and 15 of 8, and 5, 6 and 7 leave more of a GPC over.
+inline Int clusters_at_once(Int blocks, int processors) {
+  return blocks <= 2 ? processors / blocks : processors * 10 / 11 * (16 / blocks) / 16;
+}
+
+/// The same where the blocks of a cluster do.
+inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  WeightMmaShares shares;
+  shares.splits = f.cluster, shares.boxes_per_split = ceil_div(boxes, f.cluster);
+  const double rounds = double(ceil_div(f.tiles, most(clusters_at_once(f.cluster, processors), 1)));
+  // What comes from other blocks: some 12 bytes a clock.
+  const double exchange = double(f.tile_words) * 4.0 * double(f.cluster - 1) / double(f.cluster) / 12.0;
+  const double leave = double(f.tile_words) * f.leave_cycles + exchange + 3000.0;
+  const double s = rounds * (double(shares.boxes_per_split) * f.box_cycles + leave) / weight_mma_clock_rate;
+  const double moved = bytes / f.bytes_per_second;
+  shares.seconds = (s > moved ? s + f.unhidden * moved : moved + f.unhidden * s) +
+                   double(f.dw_size() * f.element_bytes) / f.bytes_per_second + 4e-6;
+  return shares;
+}
+
 /// How many blocks share `boxes` boxes of each tile: one to four waves of blocks, by the time they are predicted to
 /// take. `bytes` are those of x and dy.
 inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
+  if (f.cluster > 1) return weight_cluster_shares(f, boxes, bytes, processors);
   WeightMmaShares best;
   const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
   const Int most_splits = most(1, least(boxes, weight_workspace_limit(dw_size, bytes) / most(4 * dw_size, 1)));
@@ -5462,8 +5509,8 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   p.out_d = int(out[0]), p.out_h = int(out[1]), p.out_w = int(out[2]);
   const Int box[3] = {f.box_d, f.box_h, f.box_w};
   const auto count = [&](int d) { return (in[d] + box[d] - 1) / box[d]; };
-  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(count(2));
-  p.boxes = batch * count(0) * count(1) * count(2);
+  p.boxes_d = int(count(0)), p.boxes_h = int(count(1)), p.boxes_w = int(boxes_of_line(f, in[2]));
+  p.boxes = batch * count(0) * count(1) * p.boxes_w;
   p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
 
   const double bytes = double(f.element_bytes) * double(batch) *
@@ -5477,26 +5524,29 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   return l;
 }
 
-/// The launch's arguments with its tensors: how many elements of a row one copy may take.
+/// How many elements of a tensor's rows one copy may take: `widest`, four where `fours` says so, 2 or 1, as address and
+/// strides allow.
+inline int copy_vector(const WeightMmaFixed& f, const void* tensor, const arguments::Strides& s, Int width, Int widest,
+                       bool fours = false) {
+  const Int tried[] = {widest, fours ? Int(4) : Int(2), 2};
+  for (const Int v : tried) {
+    if (v > widest || s.w != 1) continue;
+    if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
+        width % v == 0)
+      return int(v);
+  }
+  return 1;
+}
+
+/// The launch's arguments with its tensors.
 inline arguments::WeightMma arguments_of(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t,
                                          void* workspace) {
   arguments::WeightMma p = l.arguments;
   p.x = static_cast<const char*>(t.a);
   p.dy = static_cast<const char*>(t.b);
   p.out = p.partial ? workspace : t.out;
-  // The most, 2 or 1, as address and strides allow.
-  const auto vector = [&](const void* tensor, const arguments::Strides& s, Int width, Int widest) {
-    const Int tried[] = {widest, 2};
-    for (const Int v : tried) {
-      if (v > widest || s.w != 1) continue;
-      if (aligned(tensor, v * f.element_bytes) && s.n % v == 0 && s.c % v == 0 && s.d % v == 0 && s.h % v == 0 &&
-          width % v == 0)
-        return int(v);
-    }
-    return 1;
-  };
-  p.x_vector = vector(p.x, p.xs, p.in_w, f.x_vector);
-  p.y_vector = vector(p.dy, p.ys, p.out_w, f.y_vector);
+  p.x_vector = copy_vector(f, p.x, p.xs, p.in_w, f.x_vector);
+  p.y_vector = copy_vector(f, p.dy, p.ys, p.out_w, f.y_vector);
   return p;
 }
 inline Shape shape_of(const WeightMmaFixed& f, const WeightMmaLaunch& l) {
