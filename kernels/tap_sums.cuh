@@ -1,6 +1,6 @@
 // What a mean over one dimension of a transposed convolution's result needs of x: for every tap the sum of x over the
 // positions that the tap takes inside the result, and its gradient (docs/fusion.md). x is (outer, length, inner), the
-// sums are (outer, TAPS, inner). Made for exported files, whose text/sums.cu launches it.
+// sums are (outer, TAPS, inner). In blocks as launch/tap_sums.hpp says. Where an exported file needs it, it brings its own.
 // Host preamble: Element, TAPS, STRIDE, PADDING, DILATION. Floor: the bytes of x, read (the gradient: written) once.
 #include "types.cuh"
 

@@ -268,6 +268,28 @@ void update_running(const Tensor& statistics, const Tensor& mean, const Tensor& 
   launch(device, [&](const Launch& l) { return upconv::update_running(device, a, l); });
 }
 
+Tensor tap_sums(const Tensor& x, std::int64_t dim, std::int64_t taps, std::int64_t stride, std::int64_t padding,
+                std::int64_t dilation, std::int64_t size, double scale) {
+  const auto sizes = x.sizes();
+  const std::int64_t dims = static_cast<std::int64_t>(sizes.size());
+  if (dim < 0 || dim >= dims || dims > max_rank + 2 || !x.is_contiguous() || taps < 1 || stride < 1 || dilation < 1)
+    throw std::runtime_error("upconv::_tap_sums: expected a dense tensor, one of its dimensions and a layer's numbers");
+  const Device device = device_of(x);
+  TapSumsArgs a;
+  a.dtype = dtype_of("upconv::_tap_sums", "the input", x);
+  std::array<std::int64_t, max_rank + 2> result{};
+  for (std::int64_t d = 0; d < dims; ++d) {
+    result[static_cast<std::size_t>(d)] = d == dim ? taps : sizes[d];
+    (d < dim ? a.outer : d == dim ? a.length : a.inner) *= sizes[d];
+  }
+  const Tensor sums = allocate(result.data(), static_cast<int>(dims), Layout::channels_first, a.dtype, device);
+  a.x = x.const_data_ptr(), a.sums = sums.mutable_data_ptr();
+  a.size = size, a.taps = taps, a.stride = stride, a.padding = padding, a.dilation = dilation;
+  a.scale = static_cast<float>(scale);
+  launch(device, [&](const Launch& l) { return upconv::tap_sums(device, a, l); });
+  return sums;
+}
+
 std::string explain_chain(const std::string& problem, const std::string& device, const std::vector<double>& numbers) {
   const auto parsed = parse_problem(problem);
   if (!parsed.ok()) throw std::runtime_error(parsed.status().message());

@@ -43,6 +43,10 @@ void update_running(const torch::stable::Tensor& statistics, const torch::stable
                     const torch::stable::Tensor& variance, const torch::stable::Tensor& batches, double momentum,
                     std::int64_t count);
 
+/// x with `taps` sums in dimension `dim`, times `scale`: see TapSumsArgs. `size` is that of the layer's result there.
+torch::stable::Tensor tap_sums(const torch::stable::Tensor& x, std::int64_t dim, std::int64_t taps, std::int64_t stride,
+                               std::int64_t padding, std::int64_t dilation, std::int64_t size, double scale);
+
 /// What runs a chain, for people. `device` as parse_device reads it.
 std::string explain_chain(const std::string& problem, const std::string& device, const std::vector<double>& numbers);
 

@@ -37,6 +37,7 @@ constexpr const char* schemas[] = {
     "int[] geometry, float[] numbers, int wanted) -> (Tensor, Tensor, Tensor[])",
     "_update_running(Tensor statistics, Tensor(a!) mean, Tensor(b!) variance, Tensor(c!) batches, float momentum, int "
     "count) -> ()",
+    "_tap_sums(Tensor x, int dim, int taps, int stride, int padding, int dilation, int size, float scale) -> Tensor",
     "_explain_chain(str problem, str device, float[] numbers) -> str",
     "explain(str problem, str device='cpu') -> str",
     "_run(str problem, str pass_, str only, Tensor a, Tensor b, Tensor? bias, float[] epilogue) -> Tensor",
@@ -179,6 +180,7 @@ STABLE_TORCH_LIBRARY(upconv, m) {
   m.impl("_chain_training", TORCH_BOX(&upconv::binding::chain_training));                                \
   m.impl("_chain_gradient", TORCH_BOX(&upconv::binding::chain_gradient));                                \
   m.impl("_update_running", TORCH_BOX(&upconv::binding::update_running));                                \
+  m.impl("_tap_sums", TORCH_BOX(&upconv::binding::tap_sums));                                            \
   m.impl("_run", &upconv::binding::run_boxed)
 
 STABLE_TORCH_LIBRARY_IMPL(upconv, CPU, m) { UPCONV_IMPLEMENTATIONS(m); }

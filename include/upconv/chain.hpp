@@ -93,6 +93,19 @@ struct RunningArgs {
 };
 UPCONV_API Status update_running(Device device, const RunningArgs& args, const Launch& launch = {});
 
+/// For every tap of one dimension the sum of the x that it takes to a result of `size` there, times `scale`: what a mean
+/// over that dimension needs of x (docs/fusion.md). x is dense, (outer, length, inner), sums are (outer, taps, inner), of
+/// the same dtype, added up in float. On CUDA, not of float64.
+struct TapSumsArgs {
+  const void* x = nullptr;
+  void* sums = nullptr;
+  DType dtype = DType::f32;
+  std::int64_t outer = 1, length = 1, inner = 1, size = 1;
+  std::int64_t taps = 1, stride = 1, padding = 0, dilation = 1;  ///< the layer's, of this dimension
+  float scale = 1.0f;
+};
+UPCONV_API Status tap_sums(Device device, const TapSumsArgs& args, const Launch& launch = {});
+
 class UPCONV_API ChainPlan {
  public:
   /// Validates problem and chain. With closing steps or a prologue y must be channels first.

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from . import _chain
+from . import _chain, _ops
+
+_sums_operator = torch.ops.upconv._tap_sums.default
+_ops.registrations.impl(_sums_operator, torch.library.fallthrough_kernel, "Autograd")
 
 #: Steps that a mean over space may change places with.
 _AFFINE = ("add", "subtract", "reverse_subtract", "multiply", "divide")
@@ -34,24 +37,25 @@ class Reduced:
     def apply(self, x: torch.Tensor, w: torch.Tensor, geometry):
         """(chain, x, w, geometry) of the smaller problem: a channel for each input channel and tap of ``dims``."""
         layer, rank = self.layer, self.layer.rank
-        count, taps = 1, 1
-        for d in sorted(self.dims, reverse=True):
+        n, spatial = len(self.dims), tuple(range(2, rank + 2))
+        taps, sizes = 1, []
+        for d in self.dims:
             i = d - 2
             size = (x.shape[d] - 1) * layer.stride[i] - 2 * layer.padding[i]
-            size += layer.dilation[i] * (w.shape[d] - 1) + layer.output_padding[i] + 1
-            count *= size
-            x = _tap_sums(x, d, w.shape[d], layer.stride[i], layer.padding[i], layer.dilation[i], size)
-        # x is (N, C, ..., 1 where summed, ..., taps of the last summed dimension, ..., of the first): taps to channels.
-        n = len(self.dims)
-        spatial = tuple(range(2, rank + 2))
-        tapped = tuple(range(rank + 1 + n, rank + 1, -1))  # first summed dimension first
-        x = x.permute(0, 1, *tapped, *spatial)
-        kernel = tuple(w.shape[d] for d in self.dims)
-        for k in kernel:
-            taps *= k
-        x = x.reshape(x.shape[0], x.shape[1] * taps, *x.shape[2 + n :])
-        x = x * (1.0 / count)
+            sizes.append(size + layer.dilation[i] * (w.shape[d] - 1) + layer.output_padding[i] + 1)
+            taps *= w.shape[d]
+        scale = 1.0
+        for size in sizes:
+            scale /= size
+        sum_taps = _tap_sums_by_kernel if _has_kernel(x) else _tap_sums
+        for d, size in zip(self.dims, sizes, strict=True):
+            i = d - 2
+            x = sum_taps(x, d, w.shape[d], layer.stride[i], layer.padding[i], layer.dilation[i], size, scale)
+            scale = 1.0
+        # x has a summed dimension's taps in its place: they go to the channels, the first dimension's first.
         rest = tuple(d for d in spatial if d not in self.dims)
+        x = x.permute(0, 1, *self.dims, *rest)
+        x = x.reshape(x.shape[0], x.shape[1] * taps, *(1 if d in self.dims else x.shape[2 + n + rest.index(d)] for d in spatial))
         w = w.permute(0, *self.dims, 1, *rest)
         w = w.reshape(
             w.shape[0] * taps,
@@ -61,9 +65,20 @@ class Reduced:
         return self.chain, x.contiguous(), w.contiguous(), (*self.chain.layer.geometry, geometry[-1])
 
 
-def _tap_sums(x, dim, kernel, stride, padding, dilation, size):
-    """For every tap the sum of x along ``dim`` over the positions that it takes inside [0, size): x with ``dim`` of
-    size 1 and a new last dimension of ``kernel``."""
+def _has_kernel(x) -> bool:
+    """Whether the sums of x are one operator: where torch's own would be many small kernels."""
+    if torch.compiler.is_compiling() or x.device.type != "cuda" or x.dtype == torch.float64:
+        return False
+    return not (x.requires_grad and torch.is_grad_enabled()) and x.is_contiguous()
+
+
+def _tap_sums_by_kernel(x, dim, kernel, stride, padding, dilation, size, scale):
+    return _sums_operator(x, dim, kernel, stride, padding, dilation, size, scale)
+
+
+def _tap_sums(x, dim, kernel, stride, padding, dilation, size, scale):
+    """x with ``kernel`` sums in dimension ``dim``: for every tap the sum over the positions that it takes inside
+    [0, size), times ``scale``."""
     length = x.shape[dim]
     ranges = []
     for t in range(kernel):
@@ -85,7 +100,7 @@ def _tap_sums(x, dim, kernel, stride, padding, dilation, size):
         if high < b:
             total = total + x.narrow(dim, high, b - high).sum(dim, keepdim=True)
         sums[a, b] = total
-    return torch.stack([sums[r] for r in ranges], -1)
+    return torch.cat([sums[r] for r in ranges], dim) * scale
 
 
 def without_convolution(chain: _chain.Chain) -> Reduced | Pooled | None:

@@ -67,9 +67,13 @@ launch::ClosingFixed closing_fixed(const ClosingPass& p, DType element) {
   f.batch = p.batch, f.per = p.per;
   f.sum_bytes = sum_bytes(element);
   if (p.kind == Kind::columns) share_columns(p, f);
-  // As many values on their way from memory as registers hold with ease, which share what is worked out once a row.
-  // What a gradient works out again is added up as it does that: it looks for a largest value by its bits.
-  if (p.kind == Kind::rows) f.each = p.once && f.sum_bytes == 4 ? 8 : 4;
+  // As many values on their way from memory as registers hold with ease, which share what is worked out once a row; no
+  // more than a row has for a warp, or a block. What a gradient works out again is added up as it does that: it looks
+  // for a largest value by its bits.
+  if (p.kind == Kind::rows) {
+    const Int length = product(p.value.at(), p.first, 4);
+    f.each = !p.once || f.sum_bytes > 4 || length > 512 ? 4 : length < 64 ? 8 : 16;
+  }
   return f;
 }
 

@@ -28,6 +28,10 @@ std::string channel_operand(int number) {
 std::string items_text(const std::vector<ClosingItem>& list) {
   std::string s;
   int table = 0;
+  // A row that is a plane is the same for all values of one: nothing is divided for each of them.
+  const auto row_of = [](const ClosingItem& item) {
+    return item.first == 2 ? "upconv::i64(n) * CHANNELS + channel" : "upconv::quotient(at, a.row)";
+  };
   for (const ClosingItem& item : list) {
     const std::string t = "static_cast<const S*>(a.tables[" + std::to_string(table) + "])";
     switch (item.kind) {
@@ -39,7 +43,7 @@ std::string items_text(const std::vector<ClosingItem>& list) {
              "    v = (v - t[0]) * t[1] + t[2];\n  }\n";
         break;
       case ClosingItem::Kind::row_table:
-        s += "  {\n    const upconv::i64 row = upconv::quotient(at, a.row);\n    const S* t = " + t +
+        s += std::string("  {\n    const upconv::i64 row = ") + row_of(item) + ";\n    const S* t = " + t +
              " + 3 * row;\n    v = (v - t[0]) * t[1] + t[2];\n";
         for (const auto& [number, op] : {std::pair{item.weight, "v *= "}, {item.bias, "v += "}})
           if (number >= 0)
@@ -48,7 +52,7 @@ std::string items_text(const std::vector<ClosingItem>& list) {
         s += "  }\n";
         break;
       case ClosingItem::Kind::soft_table:
-        s += "  {\n    const S* t = " + t + " + 3 * upconv::quotient(at, a.row);\n" +
+        s += "  {\n    const S* t = " + t + " + 3 * (" + row_of(item) + ");\n" +
              "    v = upconv::exponential(v - t[0]) * t[1];\n  }\n";
         break;
       case ClosingItem::Kind::set_norm:
@@ -150,6 +154,9 @@ std::string closing_text(const ClosingPass& p, DType element, const launch::Clos
     }
     case Kind::rows:
       t.constant("EACH", fixed.each);
+      t.constant("FIRST", p.first);
+      // Another order of the sums than the gradient's, which must find the same bits where it works values out again.
+      t.flag("VECTORS", p.once && !value.window);
       t.flag("NORM", p.layer_norm);
       t.flag("WEIGHT", p.weight >= 0);
       t.flag("BIAS", p.bias >= 0);

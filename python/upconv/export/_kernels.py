@@ -128,6 +128,8 @@ class Kernels:
 
     def add_sums(self, index: int, sums: Sums, layer: Layer) -> None:
         """The kernels of the dimensions that are summed."""
+        if "launch/tap_sums.hpp" not in self.headers:
+            self.headers.append("launch/tap_sums.hpp")
         cases = ""
         for d in sums.dims:
             k, s, p, a = (v[d - 2] for v in (layer.kernel, layer.stride, layer.padding, layer.dilation))

@@ -11,11 +11,10 @@ struct TapSums {
 inline cudaError_t run_tap_sums(const void* kernel, bool gradient, const void* from, void* to, long long outer,
                                 long long length, long long inner, long long size, float scale, int processors,
                                 cudaStream_t stream) {
-  const long long threads = outer * inner * (gradient ? length : inner < 32 ? 32 : 1), most = 16LL * processors;
-  const long long blocks = (threads + 255) / 256;
+  const long long blocks = upconv::launch::tap_sums_blocks(gradient, outer, length, inner, processors);
   if (blocks == 0) return cudaSuccess;
   void* list[] = {&from, &to, &outer, &length, &inner, &size, &scale};
-  return cudaLaunchKernel(kernel, dim3(unsigned(blocks < most ? blocks : most)), dim3(256), list, 0, stream);
+  return cudaLaunchKernel(kernel, dim3(unsigned(blocks)), dim3(upconv::launch::tap_sums_threads), list, 0, stream);
 }
 
 }  // namespace exported
