@@ -183,6 +183,15 @@ __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS
 #undef DONE
 }
 
+/// The box of a warpgroup, where several share a source: the first's is `p`.
+__device__ __forceinline__ Place own_place(const Arguments& a, Place p, int group) {
+  if constexpr (SHARED) {
+    p.n += group * a.second[0];
+    p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
+  }
+  return p;
+}
+
 /// What the producers of one ring do. `thread` counts from 0 in the ring.
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
@@ -273,6 +282,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       // What the stores make of the thread's number is worth no register while products run.
       int writer = thread;
       asm volatile("" : "+r"(writer));
+      if constexpr (config::asks && !result_last && !LINE && !DIRECT)
+        ask_for_operands(a, operands, own_place(a, p, group), spots, sets, thread);
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
 #pragma unroll
@@ -317,10 +328,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
         __syncwarp();
         if (lane < arriving) barrier_arrive(empty + 8 * held);
       }
-      if constexpr (SHARED) {
-        p.n += group * a.second[0];
-        p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
-      }
+      p = own_place(a, p, group);
       if constexpr (DIRECT)
         store_direct(a, operands, p, acc, spots, writer);
       else

@@ -53,9 +53,11 @@ __device__ __forceinline__ void compute(const Arguments& a, const Operands& oper
     load_bias(a, t, row0, bias, thread);
     Sums sums;
     multiply_tile<kind>(a, sums, reader, chunks.count, row0, position0);
+    OfChannel of_channel[2];
+    if constexpr (!finished_late) load_of_channel(operands, t, row0, of_channel, thread);
     meet(1 + group, warpgroup);
     if constexpr (SPLIT == 1) {
-      store_tile<kind, POSITIONS>(a, operands, sums, bias, buffers, places, list, thread, 1 + group);
+      store_tile<kind, POSITIONS>(a, operands, sums, bias, of_channel, buffers, places, list, thread, 1 + group);
     } else {
       // Neither reads stages any more. (Not a named barrier: synccheck wants all to wait at one instruction, and kinds
       // of warpgroups have their own.)
@@ -67,8 +69,8 @@ __device__ __forceinline__ void compute(const Arguments& a, const Operands& oper
       if (first_8 < POSITIONS / 8) {
         float share[ROW_BLOCKS][held_positions / 2];
         add_up(share, shared_address(shared), first_8);
-        store_tile<kind, held_positions>(a, operands, share, bias, buffers, places + place_at(first_8 * 8), list,
-                                         thread, 1 + group);
+        store_tile<kind, held_positions>(a, operands, share, bias, of_channel, buffers, places + place_at(first_8 * 8),
+                                         list, thread, 1 + group);
       }
       meet_cluster();  // other blocks read from this one
     }

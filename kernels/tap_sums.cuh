@@ -1,7 +1,8 @@
 // What a mean over one dimension of a transposed convolution's result needs of x: for every tap the sum of x over the
 // positions that the tap takes inside the result, and its gradient (docs/fusion.md). x is (outer, length, inner), the
-// sums are (outer, TAPS, inner). In blocks as launch/tap_sums.hpp says. Where an exported file needs it, it brings its own.
-// Host preamble: Element, TAPS, STRIDE, PADDING, DILATION. Floor: the bytes of x, read (the gradient: written) once.
+// sums are (outer, TAPS, inner). In blocks as launch/tap_sums.hpp says. Where an exported file needs it, it brings its
+// own. Host preamble: Element, TAPS, STRIDE, PADDING, DILATION. Floor: the bytes of x, read (the gradient: written)
+// once.
 #include "types.cuh"
 
 namespace upconv {
@@ -20,46 +21,69 @@ struct TapRange {
   __device__ __forceinline__ bool holds(i64 at) const { return at >= low && at < high; }
 };
 
-/// LANES neighbouring threads make the sums of one (outer, inner): all of a warp where inner is short, else one.
-template <int LANES>
+/// Of non-negative numbers; most fit 32 bits, whose division is many times cheaper.
+__device__ __forceinline__ i64 quotient(i64 a, i64 b) {
+  return ((a | b) >> 32) == 0 ? i64(static_cast<u32>(a) / static_cast<u32>(b)) : a / b;
+}
+
+template <class T, int count>
+struct alignas(sizeof(T) * count) Neighbours {
+  T v[count];
+};
+
+/// LANES neighbouring threads make the sums of `together` neighbours of one outer index: all of a warp where inner is
+/// short, else one.
+template <int LANES, int together>
 __device__ __forceinline__ void sum_taps(const config::Element* __restrict__ x, config::Element* __restrict__ out,
                                          i64 outer, i64 length, i64 inner, i64 size, float scale) {
-  constexpr int ahead = 8;
+  typedef Neighbours<config::Element, together> Some;
+  constexpr int ahead = 8, taps = config::TAPS;
   const int lane = static_cast<int>(threadIdx.x % LANES);
-  const i64 by = i64(gridDim.x) * blockDim.x / LANES;
+  const i64 by = i64(gridDim.x) * blockDim.x / LANES, columns = inner / together;
   i64 low = 0, high = length;  // what all taps share
 #pragma unroll
-  for (int t = 0; t < config::TAPS; ++t) {
+  for (int t = 0; t < taps; ++t) {
     const TapRange r(t, length, size);
     if (r.low > low) low = r.low;
     if (r.high < high) high = r.high;
   }
   if (low >= high) low = high = length;
-  for (i64 item = (i64(blockIdx.x) * blockDim.x + threadIdx.x) / LANES; item < outer * inner; item += by) {
-    const config::Element* from = x + item / inner * length * inner + item % inner;
-    float shared = 0.0f, own[config::TAPS] = {};
-    i64 at = low + lane;
-    for (; at + (ahead - 1) * LANES < high; at += ahead * LANES) {
-      float v[ahead];
+  for (i64 item = (i64(blockIdx.x) * blockDim.x + threadIdx.x) / LANES; item < outer * columns; item += by) {
+    const i64 unit = quotient(item, columns), inside = (item - unit * columns) * together;
+    const config::Element* from = x + unit * length * inner + inside;
+    const auto read = [&](i64 at) { return *reinterpret_cast<const Some*>(from + at * inner); };
+    float shared[together] = {}, own[taps][together] = {};
+    // Values that are asked for together, the last of them too: who has none left reads one again, for nothing.
+    for (i64 at = low + lane; at < high; at += ahead * LANES) {
+      Some v[ahead];
 #pragma unroll
-      for (int k = 0; k < ahead; ++k) v[k] = to_float(from[(at + k * LANES) * inner]);
-      shared += ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+      for (int k = 0; k < ahead; ++k) v[k] = read(at + k * LANES < high ? at + k * LANES : at);
+#pragma unroll
+      for (int k = 0; k < ahead; ++k)
+#pragma unroll
+        for (int e = 0; e < together; ++e) shared[e] += at + k * LANES < high ? to_float(v[k].v[e]) : 0.0f;
     }
-    for (; at < high; at += LANES) shared += to_float(from[at * inner]);
     for (int end = 0; end < 2; ++end)
-      for (at = (end ? high : 0) + lane; at < (end ? length : low); at += LANES) {
-        const float v = to_float(from[at * inner]);
+      for (i64 at = (end ? high : 0) + lane; at < (end ? length : low); at += LANES) {
+        const Some v = read(at);
 #pragma unroll
-        for (int t = 0; t < config::TAPS; ++t)
-          if (TapRange(t, length, size).holds(at)) own[t] += v;
+        for (int t = 0; t < taps; ++t) {
+          const bool holds = TapRange(t, length, size).holds(at);
+#pragma unroll
+          for (int e = 0; e < together; ++e) own[t][e] += holds ? to_float(v.v[e]) : 0.0f;
+        }
       }
 #pragma unroll
-    for (int t = 0; t < config::TAPS; ++t) {
-      own[t] += shared;
+    for (int t = 0; t < taps; ++t) {
+      Some sums;
 #pragma unroll
-      for (int apart = LANES / 2; apart > 0; apart /= 2) own[t] += __shfl_xor_sync(0xffffffffu, own[t], apart);
-      if (lane == 0)
-        out[(item / inner * config::TAPS + t) * inner + item % inner] = from_float<config::Element>(own[t] * scale);
+      for (int e = 0; e < together; ++e) {
+        float sum = own[t][e] + shared[e];
+#pragma unroll
+        for (int apart = LANES / 2; apart > 0; apart /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, apart);
+        sums.v[e] = from_float<config::Element>(sum * scale);
+      }
+      if (lane == 0) *reinterpret_cast<Some*>(out + (unit * taps + t) * inner + inside) = sums;
     }
   }
 }
@@ -70,10 +94,18 @@ __device__ __forceinline__ void sum_taps(const config::Element* __restrict__ x, 
 extern "C" __global__ void __launch_bounds__(256)
     tap_sums(const config::Element* __restrict__ x, config::Element* __restrict__ out, const long long outer,
              const long long length, const long long inner, const long long size, const float scale) {
+  // Fours where enough threads are left that half of them have one.
+  constexpr int four = 4 * sizeof(config::Element);
+  const bool fours =
+      inner % 4 == 0 &&
+      (reinterpret_cast<unsigned long long>(x) | reinterpret_cast<unsigned long long>(out)) % four == 0 &&
+      outer * inner >= 2ll * gridDim.x * blockDim.x;
   if (inner < 32)
-    upconv::sum_taps<32>(x, out, outer, length, inner, size, scale);
+    upconv::sum_taps<32, 1>(x, out, outer, length, inner, size, scale);
+  else if (fours)
+    upconv::sum_taps<1, 4>(x, out, outer, length, inner, size, scale);
   else
-    upconv::sum_taps<1>(x, out, outer, length, inner, size, scale);
+    upconv::sum_taps<1, 1>(x, out, outer, length, inner, size, scale);
 }
 
 /// From the gradient of the sums to that of x.

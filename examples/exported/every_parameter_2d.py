@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_e75e2f179164"
+NAME = "upconv_21c1f5b24d13"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -385,6 +385,23 @@ __device__ __forceinline__ S clamp(S v, S low, S high) {
   return v < low ? low : v > high ? high : v;
 }
 
+/// Forms of fewer instructions.
+namespace brief {
+
+/// NaN stays NaN.
+template <class S>
+__device__ __forceinline__ S hardtanh(S v, S low, S high) {
+  if constexpr (sizeof(S) == 4) {
+    asm("max.NaN.f32 %0, %0, %1;" : "+f"(v) : "f"(low));
+    asm("min.NaN.f32 %0, %0, %1;" : "+f"(v) : "f"(high));
+    return v;
+  } else {
+    return clamp(v, low, high);
+  }
+}
+
+}  // namespace brief
+
 namespace activation {
 
 template <class S>
@@ -514,6 +531,10 @@ struct Operands<0> {};
 //                                       members where there is nothing to read. An element that does not `exists` (a
 //                                       tile that reaches over y's edge) has values too, of no meaning, and reading
 //                                       them branches nowhere
+//   short_epilogue                      whether the steps are few instructions on numbers of a channel
+//   asks, ask_for_elements(operands, at)
+//                                       whether there are whole operands, and a line of each, from number `at` on, on
+//                                       its way into the L2 cache, so that of_element() need not wait for memory later
 //   S epilogue(S v, of_channel, of_element)
 //                                       the steps on the value v
 //   S epilogue(S v, const Operands& operands, int n, int channel, i64 at)
@@ -547,6 +568,11 @@ __device__ __forceinline__ Half constant(const Half* p) {
 template <class Element>
 __device__ __forceinline__ typename Number<Element>::Sum constant_value(const arguments::Operand& o, i64 index) {
   return to_float(constant(static_cast<const Element*>(o.data) + index));
+}
+
+template <class Element>
+__device__ __forceinline__ void ask_for(const arguments::Operand& o, i64 index) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const Element*>(o.data) + index));
 }
 
 /// The element of an operand that lies in any way, for the value at `at`.
@@ -2572,15 +2598,17 @@ __device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
   while (of % most != 0) --most;
   return most;
 }
-/// Elements that a lane finishes together, of one row set and of how many: with an epilogue, one that finished one
+/// An epilogue that is worth a loop.
+constexpr bool long_epilogue = has_epilogue && !config::short_epilogue;
+/// Elements that a lane finishes together, of one row set and of how many: with a long epilogue, one that finished one
 /// after the other would wait for each.
 constexpr int row_elements = rounds * at_once;
-constexpr int finished_at_once = has_epilogue ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
-constexpr int sets_at_once = has_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
-/// Written out, row sets and steps cost fewer instructions. An epilogue is there once: what follows it, and more than
-/// this of row sets, would no longer fit where instructions are kept.
-constexpr bool sets_written_out = !has_epilogue && all_sets * rounds * (NB / staged) <= 192;
-constexpr bool steps_written_out = !has_epilogue;
+constexpr int finished_at_once = long_epilogue ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
+constexpr int sets_at_once = long_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
+/// Written out, row sets and steps cost fewer instructions. A long epilogue is there once: what follows it, and more
+/// than this of row sets, would no longer fit where instructions are kept.
+constexpr bool sets_written_out = !long_epilogue && all_sets * rounds * (NB / staged) * (has_epilogue ? 2 : 1) <= 192;
+constexpr bool steps_written_out = !long_epilogue;
 
 /// One channel by one warp, all row sets. `at`: bytes from the box's corner to the elements of a lane.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
@@ -2645,6 +2673,24 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
           }
         }
     }
+  }
+}
+
+/// Lines of whole operands of a place on their way into the cache, a warp's elements at a time: before its products, so
+/// that the epilogue after them finds them there.
+__device__ __forceinline__ void ask_for_operands(const Arguments& a, const Operands& operands, const Place& p,
+                                                 const Spot* spots, const RowSet* sets, int thread) {
+  const Corner c(p);
+#pragma unroll 1
+  for (int i = thread; i < NB * all_sets * rounds; i += 128) {
+    const int r = i % rounds, set = i / rounds % all_sets, channel = p.column0 + i / (rounds * all_sets);
+    const int element = r * 32 * at_once;
+    const Spot spot = spots[element / PHASES_W];
+    const RowSet rows = sets[set];
+    if (channel >= N || !is_inside(a, c, rows, spot, element % PHASES_W)) continue;
+    const Element* at = corner_of(a, p, c, channel) + rows.d * a.out_strides.d + rows.h * a.out_strides.h + spot.at +
+                        element % PHASES_W * a.out_strides.w;
+    ask_for_elements(operands, at - a.out);
   }
 }
 
@@ -3077,6 +3123,15 @@ __device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS
 #undef DONE
 }
 
+/// The box of a warpgroup, where several share a source: the first's is `p`.
+__device__ __forceinline__ Place own_place(const Arguments& a, Place p, int group) {
+  if constexpr (SHARED) {
+    p.n += group * a.second[0];
+    p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
+  }
+  return p;
+}
+
 /// What the producers of one ring do. `thread` counts from 0 in the ring.
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
@@ -3167,6 +3222,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       // What the stores make of the thread's number is worth no register while products run.
       int writer = thread;
       asm volatile("" : "+r"(writer));
+      if constexpr (config::asks && !result_last && !LINE && !DIRECT)
+        ask_for_operands(a, operands, own_place(a, p, group), spots, sets, thread);
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
 #pragma unroll
@@ -3211,10 +3268,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
         __syncwarp();
         if (lane < arriving) barrier_arrive(empty + 8 * held);
       }
-      if constexpr (SHARED) {
-        p.n += group * a.second[0];
-        p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
-      }
+      p = own_place(a, p, group);
       if constexpr (DIRECT)
         store_direct(a, operands, p, acc, spots, writer);
       else
@@ -6356,6 +6410,7 @@ constexpr int FETCH_REGISTERS = 16;
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
 struct OfChannel {
@@ -6369,6 +6424,9 @@ __device__ __forceinline__ OfChannel of_channel(const Operands& operands, int ch
 __device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
   OfElement r;
   return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
 }
 template <class S>
 __device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
@@ -6431,6 +6489,7 @@ constexpr int FETCH_REGISTERS = 16;
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
 struct OfChannel {
@@ -6444,6 +6503,9 @@ __device__ __forceinline__ OfChannel of_channel(const Operands& operands, int ch
 __device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
   OfElement r;
   return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
 }
 template <class S>
 __device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
@@ -6570,6 +6632,7 @@ __device__ __forceinline__ void wgmma(float (&sum)[16], const unsigned (&a)[4], 
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
 struct OfChannel {
@@ -6583,6 +6646,9 @@ __device__ __forceinline__ OfChannel of_channel(const Operands& operands, int ch
 __device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
   OfElement r;
   return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
 }
 template <class S>
 __device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
@@ -6645,6 +6711,7 @@ constexpr int FETCH_REGISTERS = 16;
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
 struct OfChannel {
@@ -6658,6 +6725,9 @@ __device__ __forceinline__ OfChannel of_channel(const Operands& operands, int ch
 __device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
   OfElement r;
   return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
 }
 template <class S>
 __device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
@@ -6720,6 +6790,7 @@ constexpr int FETCH_REGISTERS = 16;
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
 struct OfChannel {
@@ -6733,6 +6804,9 @@ __device__ __forceinline__ OfChannel of_channel(const Operands& operands, int ch
 __device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
   OfElement r;
   return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
 }
 template <class S>
 __device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
@@ -6795,6 +6869,7 @@ constexpr int FETCH_REGISTERS = 16;
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
 struct OfChannel {
@@ -6808,6 +6883,9 @@ __device__ __forceinline__ OfChannel of_channel(const Operands& operands, int ch
 __device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
   OfElement r;
   return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
 }
 template <class S>
 __device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
@@ -6948,6 +7026,7 @@ __device__ __forceinline__ void wgmma(float (&sum)[8], const unsigned (&a)[4], u
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
 struct OfChannel {
@@ -6961,6 +7040,9 @@ __device__ __forceinline__ OfChannel of_channel(const Operands& operands, int ch
 __device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
   OfElement r;
   return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
 }
 template <class S>
 __device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
@@ -7023,6 +7105,7 @@ constexpr int FETCH_REGISTERS = 16;
 #include "epilogue/operands.cuh"
 namespace config {
 constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
 constexpr int OPERANDS = 0;
 typedef upconv::arguments::Operands<OPERANDS> Operands;
 struct OfChannel {
@@ -7036,6 +7119,9 @@ __device__ __forceinline__ OfChannel of_channel(const Operands& operands, int ch
 __device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
   OfElement r;
   return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
 }
 template <class S>
 __device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {

@@ -93,9 +93,9 @@ struct RunningArgs {
 };
 UPCONV_API Status update_running(Device device, const RunningArgs& args, const Launch& launch = {});
 
-/// For every tap of one dimension the sum of the x that it takes to a result of `size` there, times `scale`: what a mean
-/// over that dimension needs of x (docs/fusion.md). x is dense, (outer, length, inner), sums are (outer, taps, inner), of
-/// the same dtype, added up in float. On CUDA, not of float64.
+/// For every tap of one dimension the sum of the x that it takes to a result of `size` there, times `scale`: what a
+/// mean over that dimension needs of x (docs/fusion.md). x is dense, (outer, length, inner), sums are (outer, taps,
+/// inner), of the same dtype, added up in float. On CUDA, not of float64.
 struct TapSumsArgs {
   const void* x = nullptr;
   void* sums = nullptr;

@@ -183,15 +183,17 @@ __device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
   while (of % most != 0) --most;
   return most;
 }
-/// Elements that a lane finishes together, of one row set and of how many: with an epilogue, one that finished one
+/// An epilogue that is worth a loop.
+constexpr bool long_epilogue = has_epilogue && !config::short_epilogue;
+/// Elements that a lane finishes together, of one row set and of how many: with a long epilogue, one that finished one
 /// after the other would wait for each.
 constexpr int row_elements = rounds * at_once;
-constexpr int finished_at_once = has_epilogue ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
-constexpr int sets_at_once = has_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
-/// Written out, row sets and steps cost fewer instructions. An epilogue is there once: what follows it, and more than
-/// this of row sets, would no longer fit where instructions are kept.
-constexpr bool sets_written_out = !has_epilogue && all_sets * rounds * (NB / staged) <= 192;
-constexpr bool steps_written_out = !has_epilogue;
+constexpr int finished_at_once = long_epilogue ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
+constexpr int sets_at_once = long_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
+/// Written out, row sets and steps cost fewer instructions. A long epilogue is there once: what follows it, and more
+/// than this of row sets, would no longer fit where instructions are kept.
+constexpr bool sets_written_out = !long_epilogue && all_sets * rounds * (NB / staged) * (has_epilogue ? 2 : 1) <= 192;
+constexpr bool steps_written_out = !long_epilogue;
 
 /// One channel by one warp, all row sets. `at`: bytes from the box's corner to the elements of a lane.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
@@ -256,6 +258,24 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
           }
         }
     }
+  }
+}
+
+/// Lines of whole operands of a place on their way into the cache, a warp's elements at a time: before its products, so
+/// that the epilogue after them finds them there.
+__device__ __forceinline__ void ask_for_operands(const Arguments& a, const Operands& operands, const Place& p,
+                                                 const Spot* spots, const RowSet* sets, int thread) {
+  const Corner c(p);
+#pragma unroll 1
+  for (int i = thread; i < NB * all_sets * rounds; i += 128) {
+    const int r = i % rounds, set = i / rounds % all_sets, channel = p.column0 + i / (rounds * all_sets);
+    const int element = r * 32 * at_once;
+    const Spot spot = spots[element / PHASES_W];
+    const RowSet rows = sets[set];
+    if (channel >= N || !is_inside(a, c, rows, spot, element % PHASES_W)) continue;
+    const Element* at = corner_of(a, p, c, channel) + rows.d * a.out_strides.d + rows.h * a.out_strides.h + spot.at +
+                        element % PHASES_W * a.out_strides.w;
+    ask_for_elements(operands, at - a.out);
   }
 }
 

@@ -35,8 +35,8 @@ struct __align__(16) Place {
   int n, d, h, w;
 };
 /// Whether numbers of y wait in their lines for the epilogue, as they were added up.
-constexpr bool finished_late = has_epilogue && sizeof(Element) == 4;
-static_assert(OPERANDS == 0 || finished_late, "what reads operands must know the element");
+constexpr bool finished_late = has_epilogue && sizeof(Element) == 4 && !config::short_epilogue;
+static_assert(OPERANDS == 0 || finished_late || config::short_epilogue, "what reads operands must know the element");
 
 /// One line of y: where its channel and its phases of D and H begin, in bytes, and these phases. `d`: its channel in
 /// the bits above, where operands are read.
@@ -134,6 +134,7 @@ template <int held>
 struct Values {
   const float (&sums)[ROW_BLOCKS][held / 2];
   const float (&bias)[2];
+  const OfChannel (&of_channel)[2];
 
   /// Of row block `block`, positions 8 j to 8 j + 7.
   __device__ __forceinline__ float of(int block, int j, int half, int odd) const {
@@ -141,7 +142,7 @@ struct Values {
     if constexpr (finished_late)
       return v;  // drain() does the rest
     else
-      return epilogue(v, Operands{}, 0, 0, 0);
+      return epilogue(v, of_channel[half], OfElement());
   }
 };
 
@@ -330,14 +331,25 @@ __device__ __forceinline__ void load_bias(const Arguments& a, const Tile& t, int
   }
 }
 
+/// What the epilogue has in common for a lane's two rows.
+__device__ __forceinline__ void load_of_channel(const Operands& operands, const Tile& t, int row0,
+                                                OfChannel (&of_channel)[2], int thread) {
+  const int row_end = min(CO * row_phases, t.row + BLOCK_ROWS);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int m = t.row + row0 + thread / 32 * 16 + thread % 32 / 4 * row_g + half * row_half;
+    of_channel[half] = config::of_channel(operands, m < row_end ? t.group * CO + m / row_phases : 0);
+  }
+}
+
 /// Everything of a warpgroup's part of a tile. `places` begins with the first position of `sums`.
 template <int kind, int held>
 __device__ __forceinline__ void store_tile(const Arguments& a, const Operands& operands,
                                            const float (&sums)[ROW_BLOCKS][held / 2], const float (&bias)[2],
-                                           char* buffers, const Place* places, const Line* list, int thread,
-                                           int barrier) {
+                                           const OfChannel (&of_channel)[2], char* buffers, const Place* places,
+                                           const Line* list, int thread, int barrier) {
   const int lane = thread % 32, warp = thread / 32, in_team = team == 1 ? 0 : warp;
-  const Values<held> v{sums, bias};
+  const Values<held> v{sums, bias, of_channel};
   Element* to = reinterpret_cast<Element*>(buffers + (team == 1 ? warp * buffer_bytes : 0));
   const Line* mine = list + (team == 1 ? warp * lines : 0);
   constexpr int units = SEPARATE ? ROW_BLOCKS / SW : 1, blocks_of_8 = stored_positions / 8, has_8 = held / 8;

@@ -11,6 +11,10 @@
 //                                       members where there is nothing to read. An element that does not `exists` (a
 //                                       tile that reaches over y's edge) has values too, of no meaning, and reading
 //                                       them branches nowhere
+//   short_epilogue                      whether the steps are few instructions on numbers of a channel
+//   asks, ask_for_elements(operands, at)
+//                                       whether there are whole operands, and a line of each, from number `at` on, on
+//                                       its way into the L2 cache, so that of_element() need not wait for memory later
 //   S epilogue(S v, of_channel, of_element)
 //                                       the steps on the value v
 //   S epilogue(S v, const Operands& operands, int n, int channel, i64 at)
@@ -44,6 +48,11 @@ __device__ __forceinline__ Half constant(const Half* p) {
 template <class Element>
 __device__ __forceinline__ typename Number<Element>::Sum constant_value(const arguments::Operand& o, i64 index) {
   return to_float(constant(static_cast<const Element*>(o.data) + index));
+}
+
+template <class Element>
+__device__ __forceinline__ void ask_for(const arguments::Operand& o, i64 index) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const Element*>(o.data) + index));
 }
 
 /// The element of an operand that lies in any way, for the value at `at`.

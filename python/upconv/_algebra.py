@@ -36,33 +36,37 @@ class Reduced:
 
     def apply(self, x: torch.Tensor, w: torch.Tensor, geometry):
         """(chain, x, w, geometry) of the smaller problem: a channel for each input channel and tap of ``dims``."""
-        layer, rank = self.layer, self.layer.rank
-        n, spatial = len(self.dims), tuple(range(2, rank + 2))
-        taps, sizes = 1, []
-        for d in self.dims:
-            i = d - 2
-            size = (x.shape[d] - 1) * layer.stride[i] - 2 * layer.padding[i]
-            sizes.append(size + layer.dilation[i] * (w.shape[d] - 1) + layer.output_padding[i] + 1)
-            taps *= w.shape[d]
-        scale = 1.0
-        for size in sizes:
-            scale /= size
-        sum_taps = _tap_sums_by_kernel if _has_kernel(x) else _tap_sums
-        for d, size in zip(self.dims, sizes, strict=True):
-            i = d - 2
-            x = sum_taps(x, d, w.shape[d], layer.stride[i], layer.padding[i], layer.dilation[i], size, scale)
-            scale = 1.0
-        # x has a summed dimension's taps in its place: they go to the channels, the first dimension's first.
-        rest = tuple(d for d in spatial if d not in self.dims)
-        x = x.permute(0, 1, *self.dims, *rest)
-        x = x.reshape(x.shape[0], x.shape[1] * taps, *(1 if d in self.dims else x.shape[2 + n + rest.index(d)] for d in spatial))
-        w = w.permute(0, *self.dims, 1, *rest)
-        w = w.reshape(
-            w.shape[0] * taps,
-            w.shape[n + 1],
-            *(1 if d in self.dims else w.shape[n + 2 + rest.index(d)] for d in spatial),
-        )
+        if torch.compiler.is_compiling():
+            steps, order, sizes, kernel = self._arranged(x.shape, w.shape)
+        else:
+            steps, order, sizes, kernel = self._kept(x.shape, w.shape)
+        sum_taps = _sums_operator if _has_kernel(x) else _tap_sums
+        for step in steps:
+            x = sum_taps(x, *step)
+        x = x.permute(order).reshape(sizes)
+        w = w.permute(0, *self.dims, 1, *order[2 + len(self.dims) :]).reshape(kernel)
         return self.chain, x.contiguous(), w.contiguous(), (*self.chain.layer.geometry, geometry[-1])
+
+    # Kept: a module's encodings of chains go by their identity.
+    @functools.lru_cache(maxsize=8)  # noqa: B019
+    def _kept(self, x: torch.Size, w: torch.Size):
+        return self._arranged(x, w)
+
+    def _arranged(self, x, w):
+        """What each dimension's sums take, the order in which taps follow the channels, and both shapes after that."""
+        layer, dims, spatial = self.layer, self.dims, range(2, self.layer.rank + 2)
+        steps, scale, taps = [], 1.0, 1
+        for d in dims:
+            i = d - 2
+            size = (x[d] - 1) * layer.stride[i] - 2 * layer.padding[i]
+            size = size + layer.dilation[i] * (w[d] - 1) + layer.output_padding[i] + 1
+            steps.append((d, w[d], layer.stride[i], layer.padding[i], layer.dilation[i], size, 1.0))
+            scale, taps = scale / size, taps * w[d]
+        steps[0] = (*steps[0][:-1], scale)
+        rest = [d for d in spatial if d not in dims]  # a summed dimension's taps lie in its place
+        sizes = (x[0], x[1] * taps, *(1 if d in dims else x[d] for d in spatial))
+        kernel = (w[0] * taps, w[1], *(1 if d in dims else w[d] for d in spatial))
+        return steps, (0, 1, *dims, *rest), sizes, kernel
 
 
 def _has_kernel(x) -> bool:
@@ -70,10 +74,6 @@ def _has_kernel(x) -> bool:
     if torch.compiler.is_compiling() or x.device.type != "cuda" or x.dtype == torch.float64:
         return False
     return not (x.requires_grad and torch.is_grad_enabled()) and x.is_contiguous()
-
-
-def _tap_sums_by_kernel(x, dim, kernel, stride, padding, dilation, size, scale):
-    return _sums_operator(x, dim, kernel, stride, padding, dilation, size, scale)
 
 
 def _tap_sums(x, dim, kernel, stride, padding, dilation, size, scale):

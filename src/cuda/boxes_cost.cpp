@@ -364,10 +364,14 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) + once) / clock_rate + start_seconds;
     choices.push_back(std::move(c));
   }
-  // Forms that differ in nothing else are as fast with three stages as with four, or faster with four
+  // Of forms that differ in stages alone, in f32 four, where they leave the staging more than a step, else three
   // (docs/measured-cuda-boxes.md).
-  std::stable_sort(choices.begin(), choices.end(), [](const BoxChoice& a, const BoxChoice& b) {
-    return a.seconds != b.seconds ? a.seconds < b.seconds : std::min(a.form.stages, 4) > std::min(b.form.stages, 4);
+  const auto rank = [&](const BoxForm& f) {
+    if (f.stages < 4) return 2 * f.stages;
+    return p.element_bytes == 2 || (!f.direct && f.together == 1) ? 5 : 8;
+  };
+  std::stable_sort(choices.begin(), choices.end(), [&](const BoxChoice& a, const BoxChoice& b) {
+    return a.seconds != b.seconds ? a.seconds < b.seconds : rank(a.form) > rank(b.form);
   });
   // Not wide, but with the same boxes: the same kernel with more addresses.
   const auto twin = [&](const BoxChoice& c) {

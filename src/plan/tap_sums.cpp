@@ -1,4 +1,6 @@
 // The sums over x that a mean of a transposed convolution needs, on CUDA: a kernel for every layer's dimension.
+#include "launch/tap_sums.hpp"
+
 #include <map>
 #include <memory>
 #include <mutex>
@@ -7,7 +9,6 @@
 
 #include "cuda/element.hpp"
 #include "jit/kernel.hpp"
-#include "launch/tap_sums.hpp"
 #include "plan/target.hpp"
 #include "upconv/chain.hpp"
 

@@ -458,6 +458,11 @@ static inline unsigned rounded(unsigned v, int low, bool ties_away) {
   return (v + (ties_away ? 1u << (low - 1) : (1u << (low - 1)) - 1 + (v >> low & 1u))) & ~rest;
 }
 static inline float flushed(float v) { return fabsf(v) < 0x1p-126f ? 0.0f * v : v; }
+/// max.NaN and min.NaN.
+static inline float extreme(float a, float b, bool largest) {
+  if (a != a || b != b) return bits<float>(0x7fffffffu);
+  return (a > b) == largest ? a : b;
+}
 static inline unsigned tf32_rn(float v) { return rounded(bits<unsigned>(v), 13, false); }
 static inline unsigned tf32_rna(float v) { return rounded(bits<unsigned>(v), 13, true); }
 static inline unsigned short bf16_of(float v) {

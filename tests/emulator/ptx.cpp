@@ -152,6 +152,9 @@ std::string instruction(const std::string& statement) {
     const std::string v = "::emu::flushed(" + operand(a[1]) + ")";
     r = "::emu::set(" + operand(a[0]) + ", ::emu::flushed(" + (op[0] == "rcp" ? "1.0f / " + v : "exp2f(" + v + ")") +
         "));";
+  } else if ((code == "max.NaN.f32" || code == "min.NaN.f32") && a.size() == 3) {
+    r = "::emu::set(" + operand(a[0]) + ", ::emu::extreme(" + operand(a[1]) + ", " + operand(a[2]) + ", " +
+        (op[0] == "max" ? "true" : "false") + "));";
   } else if (op[0] == "cvt") {
     r = conversion(op, a, statement);
   } else if (is("ldmatrix.sync.aligned.m8n8.") && code.size() > 4 && a.size() == 2 && op.back() == "b16") {
