@@ -69,7 +69,7 @@ PROBLEMS = {
                        "self.norm(self.act(self.conv_transpose(x)))"), [(2, 5, 9), (3, 4, 4)]),
     "averaged_2d": (text(2, 8, 16, 24, (64, 64), (3, 5),
                          "stride=(2, 3), padding=(4, 1), output_padding=(1, 2), dilation=(3, 1), groups=2", "",
-                         "torch.tanh(2 * self.conv_transpose(x).mean(dim=2, keepdim=True))"), [(2, 2, 4), (1, 9, 40)]),
+                         "torch.tanh(2 * self.conv_transpose(x).mean(dim=2, keepdim=True))"), [(2, 2, 4), (1, 9, 40), (2, 3, 1024)]),
     "averaged_3d": (text(3, 4, 8, 16, (16, 16, 16), (4, 3, 2), "stride=2, padding=(1, 0, 1)", "",
                          "torch.tanh(self.conv_transpose(x).mean(dim=(3, 4)))"), [(2, 3, 4, 7), (1, 1, 2, 2)]),
     "depthwise_2d": (text(2, 8, 32, 32, (64, 64), 4, "stride=2, padding=1, groups=32"), [(1, 5, 9), (2, 8, 8)]),

@@ -59,6 +59,20 @@ def test_closing_alone(name):
             assert case.error(C.Chain(case.layer, closing=(step,))) < HALF[dtype], (rank, dtype)
 
 
+@pytest.mark.parametrize("length", (4, 8, 10, 32, 64, 68, 120, 256, 512, 520, 600))
+def test_rows_of_any_length(length):
+    """By fours where the length is a multiple of four; in teams of two lanes to a block."""
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        case = Case(2, dtype, space=(3, length // 2))
+        case.operands = (*case.operands, *(torch.randn(length, dtype=dtype) for _ in range(2)))
+        case.vectors = frozenset({0, 5, 6})
+        after = (C.Activate(3), C.Arithmetic("add", C.Operand(1)), C.Arithmetic("multiply", C.Operand(0)))
+        norm, softmax = C.LayerNorm((length,), 1e-5, 5, 6, after=after), C.Softmax((3,), after=after)
+        for closing in ((norm,), (softmax,), (norm, C.Reduce("max", (3,))), (softmax, C.Reduce("logsumexp", (3,)))):
+            with installed():
+                assert case.error(C.Chain(case.layer, (), (), closing)) < HALF[dtype], (dtype, closing)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_random_chains(seed):
     case, chain = random_chain(seed, (torch.float64, torch.float32, torch.float32))

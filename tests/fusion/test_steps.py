@@ -18,9 +18,11 @@ TOLERANCE = {torch.float64: 1e-11, torch.float32: 3e-5, torch.bfloat16: 4e-2}
 class Case:
     """A layer with stride 2, and operands of every kind: channel, whole, sample and channel, last dimension, scalar."""
 
-    def __init__(self, rank, dtype=torch.float64, seed=0, device="cpu"):
+    vectors = frozenset({0})  # operands that are a norm's
+
+    def __init__(self, rank, dtype=torch.float64, seed=0, device="cpu", space=(17, 9, 12)):
         torch.manual_seed(seed)
-        space = (17, 9, 12)[:rank]
+        space = space[:rank]
         self.rank, self.space = rank, tuple(range(2, rank + 2))
         self.layer = C.Layer((2,) * rank, (1,) * rank, (1,) * rank, (1,) * rank, 1)
         self.x = torch.randn(5, 12, *space, dtype=dtype).to(device)
@@ -34,7 +36,7 @@ class Case:
 
     def error(self, chain, norm=None):
         """Of the fused operator against the parts in float64, relative to the largest value."""
-        module = FusedChain(chain, norm=norm, vectors=frozenset({0}))
+        module = FusedChain(chain, norm=norm, vectors=self.vectors)
         with torch.no_grad():
             assert module._in_one(self.x, self.w, self.b, self.operands)
             got = module(self.x, self.w, self.b, *self.operands)

@@ -15,6 +15,7 @@ from test_level2 import CHAINS, inputs_of, relative
 from test_steps import CLOSINGS, ELEMENTWISE, TOLERANCE, Case, closings, random_chain
 
 import upconv
+from upconv import _algebra
 from upconv import _chain as C
 from upconv._fused_chain import FusedChain
 from upconv.cli.bench.cuda.measure import tf32
@@ -38,6 +39,38 @@ def models(number):
     inputs = [x.to(DEVICE) for x in inputs_of(number)]
     model = CHAINS[number]().to(DEVICE)
     return inputs, model, copy.deepcopy(model).double(), upconv.optimize(model, tuple(inputs)), copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("length", (4, 10, 32, 64, 120, 256, 512, 520, 1024))
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_rows_of_any_length(length, dtype):
+    case = Case(2, dtype, device=DEVICE, space=(7, length // 2))
+    case.operands = (*case.operands, *(torch.randn(length, dtype=dtype, device=DEVICE) for _ in range(2)))
+    case.vectors = frozenset({0, 5, 6})
+    after = (C.Activate(3), C.Arithmetic("add", C.Operand(1)), C.Arithmetic("multiply", C.Operand(0)))
+    norm, softmax = C.LayerNorm((length,), 1e-5, 5, 6, after=after), C.Softmax((3,), after=after)
+    for closing in ((norm,), (softmax,), (norm, C.Reduce("max", (3,)))):
+        assert case.error(C.Chain(case.layer, (), (), closing)) < HALF[dtype], closing
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim", "layer"),
+    [
+        ((2, 3, 37, 5), 2, (3, 2, 1, 1, 75)), ((4, 64, 30, 4096), 2, (3, 1, 1, 1, 30)),
+        ((4, 64, 30, 4098), 2, (5, 2, 2, 2, 60)), ((3, 5, 4, 700), 3, (4, 3, 0, 2, 2104)),
+        ((2, 2, 1, 64), 2, (7, 1, 3, 1, 1)), ((1, 1, 5, 1), 3, (2, 4, 0, 1, 2)),
+    ],
+)  # fmt: skip
+def test_sums_by_tap(shape, dim, layer):
+    """Against torch's own sums in float64; rows by fours and one by one, warps, taps that reach nothing."""
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        x = torch.randn(shape, device=DEVICE).to(dtype)
+        got = _algebra._sums_operator(x, dim, *layer, 0.25)
+        want = _algebra._tap_sums(x.double(), dim, *layer, 0.25)
+        assert got.shape == want.shape and got.dtype == dtype
+        assert relative(got, want) < (1e-6 if dtype == torch.float32 else 4e-3)
+    with pytest.raises(RuntimeError, match="float64"):
+        _algebra._sums_operator(x.double(), dim, *layer, 1.0)
 
 
 @pytest.mark.parametrize("number", CHAINS)
