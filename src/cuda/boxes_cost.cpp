@@ -364,11 +364,11 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) + once) / clock_rate + start_seconds;
     choices.push_back(std::move(c));
   }
-  // Of forms that differ in stages alone, in f32 four, where they leave the staging more than a step, else three
-  // (docs/measured-cuda-boxes.md).
+  // Of forms that differ in stages alone, in f32 four, where they leave the staging of boxes more than a step, else
+  // three (docs/measured-cuda-boxes.md).
   const auto rank = [&](const BoxForm& f) {
     if (f.stages < 4) return 2 * f.stages;
-    return p.element_bytes == 2 || (!f.direct && f.together == 1) ? 5 : 8;
+    return p.element_bytes == 2 || (!f.direct && !f.line && f.together == 1) ? 5 : 8;
   };
   std::stable_sort(choices.begin(), choices.end(), [&](const BoxChoice& a, const BoxChoice& b) {
     return a.seconds != b.seconds ? a.seconds < b.seconds : rank(a.form) > rank(b.form);
