@@ -91,7 +91,8 @@ __device__ __forceinline__ S window(const Closing& a, const Operands& operands, 
                                     Index w) {
   using namespace config;
   constexpr bool padded = PAD_D > 0 || PAD_H > 0 || PAD_W > 0;
-  constexpr bool unrolled = KD * KH * KW <= 64;
+  // What is written out is asked for together.
+  constexpr bool unrolled = KD * KH * KW <= 64, plane_unrolled = KH * KW <= 64;
   const Index d0 = d * SD - PAD_D, h0 = h * SH - PAD_H, w0 = w * SW - PAD_W;
   const Index in_d = a.in.d, in_h = a.in.values.h, in_w = a.in.values.w;
   const i64 corner = n * a.in.values.n + channel * a.in.values.c + (i64(d0) * in_h + h0) * in_w + w0;
@@ -99,7 +100,7 @@ __device__ __forceinline__ S window(const Closing& a, const Operands& operands, 
   int largest = 0;
 #pragma unroll(unrolled ? KD : 1)
   for (int kd = 0; kd < KD; ++kd)
-#pragma unroll(unrolled ? KH : 1)
+#pragma unroll(plane_unrolled ? KH : 1)
     for (int kh = 0; kh < KH; ++kh)
 #pragma unroll(KW <= 16 ? KW : 4)
       for (int kw = 0; kw < KW; ++kw) {
