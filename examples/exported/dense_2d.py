@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_46f184737d78"
+NAME = "upconv_51da11833131"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -5696,11 +5696,29 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
 
 }  // namespace upconv::launch
 """,
+    "launch/clusters.hpp": r"""// How many clusters of thread blocks a GPU runs at once. Plans choose tiles by it (src/plan/target.cpp), launches the
+// number of blocks that share one (launch/weight_mma.hpp).
+#pragma once
+
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// Clusters of `blocks` blocks that run at once where a block takes a multiprocessor. They lie within a GPC each, of 16
+/// multiprocessors or 18 but for one that has fewer. Measured on an H200: 30 of 4 blocks and 15 of 8; 5, 6 and 7 leave
+/// more of a GPC over.
+inline Int clusters_at_once(Int blocks, int processors) {
+  return blocks <= 2 ? processors / blocks : processors * 10 / 11 * (16 / blocks) / 16;
+}
+
+}  // namespace upconv::launch
+""",
     "launch/weight_mma.hpp": r"""// Launch of weight_mma.cuh and weight_sum.cuh, and what weight_wgmma.hpp shares of it, for any batch and spatial size;
 // the tile is fixed, the number of blocks that share the positions is not.
 #pragma once
 
 #include "arguments/weight_mma.cuh"
+#include "launch/clusters.hpp"
 #include "launch/sizes.hpp"
 
 namespace upconv::launch {
@@ -5772,13 +5790,7 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
-/// Clusters that run at once where a block takes a multiprocessor. They lie within a GPC each, of 16 multiprocessors or
-/// 18 but for one that has fewer: an H200 runs 30 of 4 blocks and 15 of 8, and 5, 6 and 7 leave more of a GPC over.
-inline Int clusters_at_once(Int blocks, int processors) {
-  return blocks <= 2 ? processors / blocks : processors * 10 / 11 * (16 / blocks) / 16;
-}
-
-/// The same where the blocks of a cluster do.
+/// weight_mma_shares() where the blocks of a cluster share a tile's boxes.
 inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
   WeightMmaShares shares;
   shares.splits = f.cluster, shares.boxes_per_split = ceil_div(boxes, f.cluster);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "arguments/weight_mma.cuh"
+#include "launch/clusters.hpp"
 #include "launch/sizes.hpp"
 
 namespace upconv::launch {
@@ -74,13 +75,7 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
-/// Clusters that run at once where a block takes a multiprocessor. They lie within a GPC each, of 16 multiprocessors or
-/// 18 but for one that has fewer: an H200 runs 30 of 4 blocks and 15 of 8, and 5, 6 and 7 leave more of a GPC over.
-inline Int clusters_at_once(Int blocks, int processors) {
-  return blocks <= 2 ? processors / blocks : processors * 10 / 11 * (16 / blocks) / 16;
-}
-
-/// The same where the blocks of a cluster do.
+/// weight_mma_shares() where the blocks of a cluster share a tile's boxes.
 inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
   WeightMmaShares shares;
   shares.splits = f.cluster, shares.boxes_per_split = ceil_div(boxes, f.cluster);

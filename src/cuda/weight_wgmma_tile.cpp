@@ -171,7 +171,7 @@ struct Search {
     for (int cluster = 2; cluster <= 8; ++cluster) {
       WgmmaWeightTile u = t;
       u.cluster = cluster;
-      if (u.tiles > launch::clusters_at_once(cluster, target.processors) || !one_chain(u)) continue;
+      if (u.tiles > target.clusters(cluster) || !one_chain(u)) continue;
       share(u);
       if (u.seconds < fastest.seconds) fastest = u;
     }

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "jit/driver.hpp"
+#include "launch/clusters.hpp"
 
 namespace upconv {
 namespace {
@@ -85,6 +86,8 @@ CudaTarget model(const char* name, int major, int minor, int processors, int sha
 }  // namespace
 
 std::string CudaTarget::architecture() const { return jit::architecture_name(major, minor); }
+
+int CudaTarget::clusters(int blocks) const { return static_cast<int>(launch::clusters_at_once(blocks, processors)); }
 
 Result<const CudaTarget*> cuda_target(int device) {
   static std::array<std::atomic<const CudaTarget*>, 64> known{};

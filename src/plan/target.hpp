@@ -23,9 +23,8 @@ struct CudaTarget {
   /// What NVRTC is asked for: "sm_90a", "sm_100a" with the architecture's own instructions, else "sm_80".
   [[nodiscard]] std::string architecture() const;
   [[nodiscard]] int capability() const { return 10 * major + minor; }
-  /// Clusters of `blocks` blocks that run at once where a block takes a multiprocessor: they lie within a GPC each and
-  /// leave some of its multiprocessors over. Measured on an H200: 30 of 4 blocks, 15 of 8.
-  [[nodiscard]] int clusters(int blocks) const { return (blocks <= 2 ? processors : processors * 10 / 11) / blocks; }
+  /// Clusters of `blocks` blocks that run at once where a block takes a multiprocessor.
+  [[nodiscard]] int clusters(int blocks) const;
 };
 
 /// The GPU numbered `device`, asked of the driver once. Unavailable without a driver or such a device.
