@@ -529,12 +529,7 @@ __device__ __forceinline__ void leave_shared(const Sums& sums, const Arguments& 
 #pragma unroll
       for (int j = 0; j < count; ++j) {
         const u32 mine = place(mt, min(from + j, NB / 8 - 1));
-        float4 sum = load_quad_in_cluster(address_in(0, mine));
-#pragma unroll
-        for (int other = 1; other < SPLIT; ++other) {
-          const float4 v = load_quad_in_cluster(address_in(other, mine));
-          sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
-        }
+        const float4 sum = add_quads_in_cluster<SPLIT>(mine);
         share[mt][4 * j] = sum.x, share[mt][4 * j + 1] = sum.y, share[mt][4 * j + 2] = sum.z;
         share[mt][4 * j + 3] = sum.w;
       }

@@ -716,12 +716,7 @@ __device__ __forceinline__ void leave_in_cluster(const Sums& sums, const Argumen
     const int channel = column % x_together * X_PERIOD + column / x_together;
     if (channel >= left || row >= limit) continue;
     const u32 at = shared_address(turned + column * pitch + row);
-    float4 sum = load_quad_in_cluster(address_in(0, at));
-#pragma unroll
-    for (int other = 1; other < CLUSTER; ++other) {
-      const float4 v = load_quad_in_cluster(address_in(other, at));
-      sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
-    }
+    const float4 sum = add_quads_in_cluster<CLUSTER>(at);
     const Piece piece{{from_float<Element>(sum.x), from_float<Element>(sum.y), from_float<Element>(sum.z),
                        from_float<Element>(sum.w)}};
     if (whole) {

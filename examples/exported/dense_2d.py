@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_51da11833131"
+NAME = "upconv_31b4dff223dd"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1894,6 +1894,17 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
                : "r"(address)
                : "memory");
   return v;
+}
+/// The sum of what lies at `address` of each of the cluster's `blocks` blocks, always added in their order.
+template <int blocks>
+__device__ __forceinline__ float4 add_quads_in_cluster(u32 address) {
+  float4 sum = load_quad_in_cluster(address_in(0, address));
+#pragma unroll
+  for (int rank = 1; rank < blocks; ++rank) {
+    const float4 v = load_quad_in_cluster(address_in(rank, address));
+    sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+  }
+  return sum;
 }
 /// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen, and what they wanted of it
 /// is read: the arrival must be a release. Past a relaxed one ptxas leaves loads from other blocks on their way, and
@@ -4861,12 +4872,7 @@ __device__ __forceinline__ void leave_in_cluster(const Sums& sums, const Argumen
     const int channel = column % x_together * X_PERIOD + column / x_together;
     if (channel >= left || row >= limit) continue;
     const u32 at = shared_address(turned + column * pitch + row);
-    float4 sum = load_quad_in_cluster(address_in(0, at));
-#pragma unroll
-    for (int other = 1; other < CLUSTER; ++other) {
-      const float4 v = load_quad_in_cluster(address_in(other, at));
-      sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
-    }
+    const float4 sum = add_quads_in_cluster<CLUSTER>(at);
     const Piece piece{{from_float<Element>(sum.x), from_float<Element>(sum.y), from_float<Element>(sum.z),
                        from_float<Element>(sum.w)}};
     if (whole) {

@@ -26,12 +26,7 @@ __device__ __forceinline__ void add_up(float (&sums)[ROW_BLOCKS][held_positions 
       const bool real = first + j < POSITIONS / 8;
       const u32 at =
           address + ((b * (POSITIONS / 8) + (real ? first + j : 0)) * (consumers * warpgroup) + threadIdx.x) * 16;
-      float4 sum = load_quad_in_cluster(address_in(0, at));
-#pragma unroll
-      for (int rank = 1; rank < SPLIT; ++rank) {
-        const float4 v = load_quad_in_cluster(address_in(rank, at));
-        sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
-      }
+      const float4 sum = add_quads_in_cluster<SPLIT>(at);
       sums[b][4 * j] = sum.x, sums[b][4 * j + 1] = sum.y, sums[b][4 * j + 2] = sum.z, sums[b][4 * j + 3] = sum.w;
     }
 }

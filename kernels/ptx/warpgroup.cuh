@@ -199,6 +199,17 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
                : "memory");
   return v;
 }
+/// The sum of what lies at `address` of each of the cluster's `blocks` blocks, always added in their order.
+template <int blocks>
+__device__ __forceinline__ float4 add_quads_in_cluster(u32 address) {
+  float4 sum = load_quad_in_cluster(address_in(0, address));
+#pragma unroll
+  for (int rank = 1; rank < blocks; ++rank) {
+    const float4 v = load_quad_in_cluster(address_in(rank, address));
+    sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+  }
+  return sum;
+}
 /// All threads of all blocks of the cluster meet; what they wrote to shared memory is seen, and what they wanted of it
 /// is read: the arrival must be a release. Past a relaxed one ptxas leaves loads from other blocks on their way, and
 /// those may be gone by then.
