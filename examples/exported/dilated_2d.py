@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_ca7e68ac93a2"
+NAME = "upconv_47d9198845d5"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -4154,30 +4154,13 @@ struct WeightWgmma : WeightMma {
 
 }  // namespace upconv::arguments
 """,
-    "weight_wgmma.cuh": r"""// dw[ci, co, t] = sum over n, i of x[n, ci, i] * dy[n, co, s*i + d*t - p] on Hopper's warpgroup tensor cores (sm_90a).
-// Host side: src/cuda/weight_wgmma.cpp, which writes `namespace config` and wgmma().
-//
-// M = pairs (co, tap), N = ci, K = positions i. A block owns COB output channels x a set of taps (the rows, in dw's own
-// order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
-// that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
-// tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
-// lies K-major, swizzled, and is read by the tensor cores themselves.
-//
-// WGS warpgroups multiply, MT fragments of rows each; one more brings the boxes, and it or (APART) another finishes
-// them: rounds what was not rounded on its way to TF32. Lines of x that begin between multiples of 16 bytes come from
-// the multiple before: either the box begins there too (X_EARLY), and its channels are those whose lines begin alike,
-// or who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or several lines at once where x is as narrow
-// as the box, and dy (Y_BULK) in all lines between the first and the last; lanes bring what these cannot. Tensor cores
-// truncate as they accumulate: after `chain` boxes the sums are added up in memory. They leave by way of the stages'
-// memory where a block has all taps. The CLUSTER blocks that share a tile's boxes add up their sums there, or all do
-// through the workspace (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at an edge
-// that holds an infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 * positions *
-// ci * co * taps at the tensor cores' rate).
+    "weight_wgmma/shape.cuh": r"""// What a block of weight_wgmma.cuh works on: its stages in shared memory and their barriers, its part of dw, and where
+// positions of x and rows of dy lie in a stage.
+#pragma once
+
 #include "arguments/weight_wgmma.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
-#include "ptx/arriving.cuh"
-#include "ptx/warpgroup.cuh"
 
 namespace upconv {
 
@@ -4216,51 +4199,6 @@ __device__ constexpr int x_place(int channel, int position) {
   return position / row_positions * (NB * row_bytes) + channel * row_bytes +
          ((position % row_positions / quad) ^ turn) * 16 + position % quad * element_bytes;
 }
-
-struct Bringer {
-  static constexpr int threads = warpgroup;
-  static constexpr bool fours = element_bytes == 2;
-  /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
-  __device__ __forceinline__ static int thread() {
-    int t = static_cast<int>(threadIdx.x) - multiplying;
-    asm volatile("" : "+r"(t));
-    return t;
-  }
-  template <int bytes>
-  __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
-    copy_async<bytes>(to, from, inside);
-  }
-};
-struct XTile : Bringer {
-  static constexpr int channels = NB, all_channels = CI / channel_step;
-  static constexpr int lines_d = BD, lines_h = BH, span = BW, planes = 1;
-  static constexpr bool last = x_last != 0;
-  static constexpr int most = BW < quad ? BW : quad;
-  __device__ static int d(int line) { return line; }
-  __device__ static int h(int line) { return line; }
-  __device__ static int w(int position, int) { return position; }
-  __device__ static bool needed(int, int) { return true; }
-  static constexpr int even = 8 * x_classes;
-  __device__ static int row(int channel) { return channel % x_classes * x_together + channel / x_classes; }
-  __device__ static int channel_bytes(int channel) { return row(channel) * row_bytes; }
-  __device__ static int place_bytes(int channel, int line, int, int position) {
-    return x_place(row(channel), line * BW + position);
-  }
-};
-struct YTile : Bringer {
-  static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
-  static constexpr bool last = y_last != 0;
-  static constexpr int most = quad;
-  __device__ static int d(int line) { return LINE_D * line + d_origin(line); }
-  __device__ static int h(int line) { return LINE_H * line + h_origin(line); }
-  __device__ static int w(int position, int) { return position; }
-  __device__ static bool needed(int position, int) { return position < SPAN_READ; }
-  __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
-  static constexpr int even = 1;
-  __device__ static int place_bytes(int channel, int line, int, int position) {
-    return channel_bytes(channel) + (line * SPAN + position) * element_bytes;
-  }
-};
 
 /// This block's part of dw, and where its taps put position 0.
 struct Part {
@@ -4310,96 +4248,6 @@ __device__ constexpr int position_place(int at) {
   return ((at / (BW * BH) * (STEP_D * LH) + at / BW % BH * STEP_H) * SPAN + at % BW * SW) * element_bytes;
 }
 
-// ---- bringing -------------------------------------------------------------------------------------------------------
-
-/// Whether any of four words of elements is an infinity or a NaN, as a bit.
-__device__ __forceinline__ u32 not_finite(const u32 (&v)[4]) {
-  constexpr u32 exponent = element == 0 ? 0x7f800000u : element == 1 ? 0x7c007c00u : 0x7f807f80u;
-  constexpr u32 one = element == 0 ? 0x00800000u : element == 1 ? 0x04000400u : 0x00800080u;
-  u32 carried = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) carried |= (v[i] & exponent) + one;
-  return carried & (element == 0 ? 0x80000000u : 0x80008000u);
-}
-
-/// Whether this thread's share of a stage holds an infinity or a NaN.
-__device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
-  u32 found = 0;
-  const auto look = [&](u32 at) {
-    u32 v[4];
-    load_quad(v, at);
-    found |= not_finite(v);
-  };
-  constexpr int box_quads = box_positions / quad;
-  constexpr bool x_filled = box_positions % row_positions == 0, y_filled = SPAN_READ == SPAN && YC == LD * LH * SPAN;
-#pragma unroll 4
-  for (int i = thread; i < box_quads * NB; i += warpgroup)
-    look(stage + (x_filled ? i * 16 : x_place(i / box_quads, i % box_quads * quad)));
-  if constexpr (y_filled) {
-#pragma unroll 4
-    for (int i = thread; i < COB * YC / quad; i += warpgroup) look(stage + x_bytes + i * 16);
-    return found != 0;
-  }
-  constexpr int line_quads = SPAN_READ / quad, lines = COB * LD * LH;
-  for (int i = thread; i < lines * line_quads; i += warpgroup) {
-    const int line = i / line_quads;
-    look(stage + x_bytes + (line / (LD * LH) * YC + line % (LD * LH) * SPAN) * element_bytes + i % line_quads * 16);
-  }
-  return found != 0;
-}
-
-/// Whether along one dimension no product of the box has to be left out: positions of x land in dy with all taps, and
-/// positions before and beyond x, which are zero, with none, where dy is zero too.
-__device__ __forceinline__ bool complete(int begin, int box, int in, int stride, int shift, int reach, int out) {
-  const int end = begin + box;
-  return stride * (begin < 0 ? 0 : begin) + shift >= 0 && (begin >= 0 || shift + reach < stride) &&
-         stride * ((end < in ? end : in) - 1) + shift + reach < out && (end <= in || stride * in + shift >= out);
-}
-/// `w`: at which position of a line the box begins.
-__device__ __forceinline__ bool complete(const Box& b, int w, const Shift& c, const Arguments& p) {
-  return complete(b.d * BD, BD, p.in_d, SD, c.d, DD * (TD - 1), p.out_d) &&
-         complete(b.h * BH, BH, p.in_h, SH, c.h, DH * (TH - 1), p.out_h) &&
-         complete(w, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
-}
-
-/// Whether the box ends within x.
-__device__ __forceinline__ bool ends_inside(const Box& b, const Arguments& p) {
-  return (b.d + 1) * BD <= p.in_d && (b.h + 1) * BH <= p.in_h && (b.w + 1) * BW <= p.in_w;
-}
-/// Runs of x hold what lies behind a line where a box reaches beyond it: zeros there.
-__device__ __forceinline__ void clear_outside(u32 stage, const Box& b, const Arguments& p, int thread) {
-#pragma unroll 1
-  for (int at = 0; at < box_positions; at += quad) {
-    u32 kept[4] = {};
-#pragma unroll
-    for (int i = 0; i < quad; ++i) {
-      const int position = at + i;
-      const bool inside = b.d * BD + position / (BW * BH) < p.in_d && b.h * BH + position / BW % BH < p.in_h &&
-                          b.w * BW + position % BW < p.in_w;
-      if (inside) kept[i * element_bytes / 4] |= element_bytes == 4 ? ~0u : 0xffffu << i % 2 * 16;
-    }
-    if ((kept[0] & kept[1] & kept[2] & kept[3]) == ~0u) continue;
-    for (int row = thread; row < NB; row += warpgroup) {
-      const u32 place = stage + x_place(row, at);
-      u32 v[4];
-      load_quad(v, place);
-      store_quad(place, v[0] & kept[0], v[1] & kept[1], v[2] & kept[2], v[3] & kept[3]);
-    }
-  }
-}
-
-/// Rounds x of a stage to TF32.
-__device__ __forceinline__ void round_x(u32 stage, int thread) {
-#pragma unroll 8
-  for (int i = thread; i < x_bytes / 16; i += warpgroup) {
-    u32 v[4];
-    load_quad(v, stage + i * 16);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) v[j] = round_tf32(__uint_as_float(v[j]));
-    store_quad(stage + i * 16, v[0], v[1], v[2], v[3]);
-  }
-}
-
 /// The element of its sample, or of its group of X_PERIOD channels, at which a line of x begins that was brought from
 /// the multiple of 16 bytes before: of channels `i` modulo X_PERIOD.
 __device__ __forceinline__ int run_begin(const Arguments& p, const Box& b, int line, int i) {
@@ -4411,64 +4259,66 @@ __device__ __forceinline__ int first_position(const Arguments& p, const Part& pa
   if (!X_EARLY || !p.x_bulk) return b.w * BW;
   return b.w * BW - run_begin(p, b, 0, part.ci0 % X_PERIOD) % quad;
 }
-/// A box that begins early, at position `w` of its lines, holds what lies before and behind these: zeros there.
-__device__ __forceinline__ void clear_beyond_lines(u32 stage, int w, const Arguments& p, int thread) {
-  const int begin = -w, end = p.in_w - w;  // positions of the box between these are x's
-  const auto inside = [&](int position) { return position >= begin && position < end; };
-  const auto clear = [&](int first) {
-    u32 kept[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-      kept[j] = element_bytes == 4
-                    ? (inside(first + j) ? ~0u : 0u)
-                    : (inside(first + 2 * j) ? 0xffffu : 0u) | (inside(first + 2 * j + 1) ? 0xffff0000u : 0u);
-#pragma unroll 1
-    for (int i = thread; i < NB * x_lines; i += warpgroup) {
-      const u32 place = stage + x_place(i % NB, i / NB * BW + first);
-      u32 v[4];
-      load_quad(v, place);
-      store_quad(place, v[0] & kept[0], v[1] & kept[1], v[2] & kept[2], v[3] & kept[3]);
-    }
-  };
-  if (begin > 0) clear(0);
-#pragma unroll 1
-  for (int first = end < 0 ? 0 : end / quad * quad; first < BW; first += quad) clear(first);
-}
-/// Moves lines of x that were brought so to where products look for them. A line is one thread's.
-__device__ __forceinline__ void shift_x(u32 stage, const Box& b, const Arguments& p, int thread) {
-  constexpr int quads = BW / quad;
-#pragma unroll 1
-  for (int i = thread; i < NB * x_lines; i += warpgroup) {
-    const int row = i % NB, line = i / NB;
-    const int by = run_begin(p, b, line, row / x_together) % quad;
-    if (by == 0) continue;
-    const u32 behind = stage + behind_at + i * 16;
-    const auto place = [&](int k) { return k < quads ? stage + x_place(row, line * BW + k * quad) : behind; };
-    u32 v[3][4];
-    load_quad(v[0], place(0));
-    load_quad(v[1], place(1));
-#pragma unroll
-    for (int k = 0; k < quads; ++k) {
-      if (k + 2 <= quads) load_quad(v[(k + 2) % 3], place(k + 2));
-      u32 w[8];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) w[j] = v[k % 3][j], w[4 + j] = v[(k + 1) % 3][j];
-      const int words = by * element_bytes / 4;
-#pragma unroll
-      for (int j = 0; j < 6; ++j) w[j] = words & 2 ? w[j + 2] : w[j];
-#pragma unroll
-      for (int j = 0; j < 5; ++j) w[j] = words & 1 ? w[j + 1] : w[j];
-      if (element_bytes == 2 && by % 2)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) w[j] = __byte_perm(w[j], w[j + 1], 0x5432);
-      store_quad(place(k), w[0], w[1], w[2], w[3]);
-    }
-  }
-}
 
 /// Barriers of the stages: copies have landed, products may begin, products have ended.
 struct Barriers {
   u32 landed, full, empty;
+};
+
+}  // namespace upconv
+""",
+    "weight_wgmma/bring.cuh": r"""// Brings boxes of x and dy into the stages of weight_wgmma.cuh, in the background: by bulk copies, or by lanes' copies
+// where lines do not allow these.
+#pragma once
+
+#include "ptx/warpgroup.cuh"
+#include "weight_wgmma/shape.cuh"
+
+namespace upconv {
+
+struct Bringer {
+  static constexpr int threads = warpgroup;
+  static constexpr bool fours = element_bytes == 2;
+  /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
+  __device__ __forceinline__ static int thread() {
+    int t = static_cast<int>(threadIdx.x) - multiplying;
+    asm volatile("" : "+r"(t));
+    return t;
+  }
+  template <int bytes>
+  __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
+    copy_async<bytes>(to, from, inside);
+  }
+};
+struct XTile : Bringer {
+  static constexpr int channels = NB, all_channels = CI / channel_step;
+  static constexpr int lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr bool last = x_last != 0;
+  static constexpr int most = BW < quad ? BW : quad;
+  __device__ static int d(int line) { return line; }
+  __device__ static int h(int line) { return line; }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int, int) { return true; }
+  static constexpr int even = 8 * x_classes;
+  __device__ static int row(int channel) { return channel % x_classes * x_together + channel / x_classes; }
+  __device__ static int channel_bytes(int channel) { return row(channel) * row_bytes; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return x_place(row(channel), line * BW + position);
+  }
+};
+struct YTile : Bringer {
+  static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
+  static constexpr bool last = y_last != 0;
+  static constexpr int most = quad;
+  __device__ static int d(int line) { return LINE_D * line + d_origin(line); }
+  __device__ static int h(int line) { return LINE_H * line + h_origin(line); }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int position, int) { return position < SPAN_READ; }
+  __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
+  static constexpr int even = 1;
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * SPAN + position) * element_bytes;
+  }
 };
 
 /// Starts the copies of this block's boxes, one after the other.
@@ -4573,6 +4423,161 @@ struct Bringing {
   }
 };
 
+}  // namespace upconv
+""",
+    "weight_wgmma/finish.cuh": r"""// Finishes the boxes of weight_wgmma.cuh whose copies have landed: moves lines of x that begin between multiples of 16
+// bytes, clears what lies outside of x, rounds it to TF32, and finds out which boxes at an edge hold an infinity or a
+// NaN.
+#pragma once
+
+#include "ptx/warpgroup.cuh"
+#include "weight_wgmma/shape.cuh"
+
+namespace upconv {
+
+/// Whether any of four words of elements is an infinity or a NaN, as a bit.
+__device__ __forceinline__ u32 not_finite(const u32 (&v)[4]) {
+  constexpr u32 exponent = element == 0 ? 0x7f800000u : element == 1 ? 0x7c007c00u : 0x7f807f80u;
+  constexpr u32 one = element == 0 ? 0x00800000u : element == 1 ? 0x04000400u : 0x00800080u;
+  u32 carried = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) carried |= (v[i] & exponent) + one;
+  return carried & (element == 0 ? 0x80000000u : 0x80008000u);
+}
+
+/// Whether this thread's share of a stage holds an infinity or a NaN.
+__device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
+  u32 found = 0;
+  const auto look = [&](u32 at) {
+    u32 v[4];
+    load_quad(v, at);
+    found |= not_finite(v);
+  };
+  constexpr int box_quads = box_positions / quad;
+  constexpr bool x_filled = box_positions % row_positions == 0, y_filled = SPAN_READ == SPAN && YC == LD * LH * SPAN;
+#pragma unroll 4
+  for (int i = thread; i < box_quads * NB; i += warpgroup)
+    look(stage + (x_filled ? i * 16 : x_place(i / box_quads, i % box_quads * quad)));
+  if constexpr (y_filled) {
+#pragma unroll 4
+    for (int i = thread; i < COB * YC / quad; i += warpgroup) look(stage + x_bytes + i * 16);
+    return found != 0;
+  }
+  constexpr int line_quads = SPAN_READ / quad, lines = COB * LD * LH;
+  for (int i = thread; i < lines * line_quads; i += warpgroup) {
+    const int line = i / line_quads;
+    look(stage + x_bytes + (line / (LD * LH) * YC + line % (LD * LH) * SPAN) * element_bytes + i % line_quads * 16);
+  }
+  return found != 0;
+}
+
+/// Whether along one dimension no product of the box has to be left out: positions of x land in dy with all taps, and
+/// positions before and beyond x, which are zero, with none, where dy is zero too.
+__device__ __forceinline__ bool complete(int begin, int box, int in, int stride, int shift, int reach, int out) {
+  const int end = begin + box;
+  return stride * (begin < 0 ? 0 : begin) + shift >= 0 && (begin >= 0 || shift + reach < stride) &&
+         stride * ((end < in ? end : in) - 1) + shift + reach < out && (end <= in || stride * in + shift >= out);
+}
+/// `w`: at which position of a line the box begins.
+__device__ __forceinline__ bool complete(const Box& b, int w, const Shift& c, const Arguments& p) {
+  return complete(b.d * BD, BD, p.in_d, SD, c.d, DD * (TD - 1), p.out_d) &&
+         complete(b.h * BH, BH, p.in_h, SH, c.h, DH * (TH - 1), p.out_h) &&
+         complete(w, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
+}
+
+/// Whether the box ends within x.
+__device__ __forceinline__ bool ends_inside(const Box& b, const Arguments& p) {
+  return (b.d + 1) * BD <= p.in_d && (b.h + 1) * BH <= p.in_h && (b.w + 1) * BW <= p.in_w;
+}
+/// Runs of x hold what lies behind a line where a box reaches beyond it: zeros there.
+__device__ __forceinline__ void clear_outside(u32 stage, const Box& b, const Arguments& p, int thread) {
+#pragma unroll 1
+  for (int at = 0; at < box_positions; at += quad) {
+    u32 kept[4] = {};
+#pragma unroll
+    for (int i = 0; i < quad; ++i) {
+      const int position = at + i;
+      const bool inside = b.d * BD + position / (BW * BH) < p.in_d && b.h * BH + position / BW % BH < p.in_h &&
+                          b.w * BW + position % BW < p.in_w;
+      if (inside) kept[i * element_bytes / 4] |= element_bytes == 4 ? ~0u : 0xffffu << i % 2 * 16;
+    }
+    if ((kept[0] & kept[1] & kept[2] & kept[3]) == ~0u) continue;
+    for (int row = thread; row < NB; row += warpgroup) {
+      const u32 place = stage + x_place(row, at);
+      u32 v[4];
+      load_quad(v, place);
+      store_quad(place, v[0] & kept[0], v[1] & kept[1], v[2] & kept[2], v[3] & kept[3]);
+    }
+  }
+}
+
+/// Rounds x of a stage to TF32.
+__device__ __forceinline__ void round_x(u32 stage, int thread) {
+#pragma unroll 8
+  for (int i = thread; i < x_bytes / 16; i += warpgroup) {
+    u32 v[4];
+    load_quad(v, stage + i * 16);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) v[j] = round_tf32(__uint_as_float(v[j]));
+    store_quad(stage + i * 16, v[0], v[1], v[2], v[3]);
+  }
+}
+
+/// A box that begins early, at position `w` of its lines, holds what lies before and behind these: zeros there.
+__device__ __forceinline__ void clear_beyond_lines(u32 stage, int w, const Arguments& p, int thread) {
+  const int begin = -w, end = p.in_w - w;  // positions of the box between these are x's
+  const auto inside = [&](int position) { return position >= begin && position < end; };
+  const auto clear = [&](int first) {
+    u32 kept[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      kept[j] = element_bytes == 4
+                    ? (inside(first + j) ? ~0u : 0u)
+                    : (inside(first + 2 * j) ? 0xffffu : 0u) | (inside(first + 2 * j + 1) ? 0xffff0000u : 0u);
+#pragma unroll 1
+    for (int i = thread; i < NB * x_lines; i += warpgroup) {
+      const u32 place = stage + x_place(i % NB, i / NB * BW + first);
+      u32 v[4];
+      load_quad(v, place);
+      store_quad(place, v[0] & kept[0], v[1] & kept[1], v[2] & kept[2], v[3] & kept[3]);
+    }
+  };
+  if (begin > 0) clear(0);
+#pragma unroll 1
+  for (int first = end < 0 ? 0 : end / quad * quad; first < BW; first += quad) clear(first);
+}
+/// Moves lines of x that were brought so to where products look for them. A line is one thread's.
+__device__ __forceinline__ void shift_x(u32 stage, const Box& b, const Arguments& p, int thread) {
+  constexpr int quads = BW / quad;
+#pragma unroll 1
+  for (int i = thread; i < NB * x_lines; i += warpgroup) {
+    const int row = i % NB, line = i / NB;
+    const int by = run_begin(p, b, line, row / x_together) % quad;
+    if (by == 0) continue;
+    const u32 behind = stage + behind_at + i * 16;
+    const auto place = [&](int k) { return k < quads ? stage + x_place(row, line * BW + k * quad) : behind; };
+    u32 v[3][4];
+    load_quad(v[0], place(0));
+    load_quad(v[1], place(1));
+#pragma unroll
+    for (int k = 0; k < quads; ++k) {
+      if (k + 2 <= quads) load_quad(v[(k + 2) % 3], place(k + 2));
+      u32 w[8];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) w[j] = v[k % 3][j], w[4 + j] = v[(k + 1) % 3][j];
+      const int words = by * element_bytes / 4;
+#pragma unroll
+      for (int j = 0; j < 6; ++j) w[j] = words & 2 ? w[j + 2] : w[j];
+#pragma unroll
+      for (int j = 0; j < 5; ++j) w[j] = words & 1 ? w[j + 1] : w[j];
+      if (element_bytes == 2 && by % 2)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) w[j] = __byte_perm(w[j], w[j + 1], 0x5432);
+      store_quad(place(k), w[0], w[1], w[2], w[3]);
+    }
+  }
+}
+
 /// Makes a stage ready whose copies have landed.
 __device__ __forceinline__ void finish_stage(u32 stage, const Box& b, int w, bool edge, const Arguments& p, int* masked,
                                              u32 full, int thread) {
@@ -4615,36 +4620,17 @@ struct Finishing {
   }
 };
 
-/// The warpgroup that brings, and finishes what it brought unless another does.
-__device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                          int* masked) {
-  Bringing bringing(p, part);
-  if (APART) {
-#pragma unroll 1
-    while (bringing.more(p)) bringing.next(p, part, stages, barriers);
-    return;
-  }
-  Finishing finishing(p, part);
-#pragma unroll 1
-  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers);
-#pragma unroll 1
-  for (i64 b = part.split; b < p.boxes; b += p.splits) {
-    finishing.next(p, part, stages, barriers, masked, Bringer::thread());
-    // Behind this box: those that multiply it give back the stage that is waited for.
-    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
-  }
-}
+}  // namespace upconv
+""",
+    "weight_wgmma/multiply.cuh": r"""// The products of one stage of weight_wgmma.cuh: on the tensor cores, or, where pairs (position, tap) have to be left
+// out, one pair after the other.
+#pragma once
 
-/// The warpgroup that finishes what another brings.
-__device__ __forceinline__ void finish_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                           int* masked) {
-  Finishing finishing(p, part);
-#pragma unroll 1
-  for (i64 b = part.split; b < p.boxes; b += p.splits)
-    finishing.next(p, part, stages, barriers, masked, static_cast<int>(threadIdx.x) - multiplying - warpgroup);
-}
+#include "ptx/arriving.cuh"
+#include "ptx/warpgroup.cuh"
+#include "weight_wgmma/shape.cuh"
 
-// ---- multiplying ----------------------------------------------------------------------------------------------------
+namespace upconv {
 
 typedef float Sums[MT][NB / 2];
 constexpr int raw_words = tf32 || PAIRED ? 4 : 8;
@@ -4763,6 +4749,16 @@ __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, 
       }
   }
 }
+
+}  // namespace upconv
+""",
+    "weight_wgmma/leave.cuh": r"""// How the sums of weight_wgmma.cuh leave for dw or the workspace: lane by lane, by way of the stages' memory where a
+// block has all taps, or added up by the blocks of a cluster.
+#pragma once
+
+#include "weight_wgmma/multiply.cuh"
+
+namespace upconv {
 
 /// Input channel, from the block's first, of a product's column 8 * j.
 __device__ constexpr int channel_of(int j) { return 8 * j % x_together * X_PERIOD + 8 * j / x_together; }
@@ -4918,6 +4914,63 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
       else
         leave_row(sums[mt], half, static_cast<Element*>(p.out) + at, left, first);
     }
+}
+
+}  // namespace upconv
+""",
+    "weight_wgmma.cuh": r"""// dw[ci, co, t] = sum over n, i of x[n, ci, i] * dy[n, co, s*i + d*t - p] on Hopper's warpgroup tensor cores (sm_90a).
+// Host side: src/cuda/weight_wgmma.cpp, which writes `namespace config` and wgmma().
+//
+// M = pairs (co, tap), N = ci, K = positions i. A block owns COB output channels x a set of taps (the rows, in dw's own
+// order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
+// that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
+// tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
+// lies K-major, swizzled, and is read by the tensor cores themselves.
+//
+// WGS warpgroups multiply (multiply.cuh), MT fragments of rows each; one more brings the boxes (bring.cuh), and it or
+// (APART) another finishes them (finish.cuh): rounds what was not rounded on its way to TF32. Lines of x that begin
+// between multiples of 16 bytes come from the multiple before: either the box begins there too (X_EARLY), and its
+// channels are those whose lines begin alike, or who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or
+// several lines at once where x is as narrow as the box, and dy (Y_BULK) in all lines between the first and the last;
+// lanes bring what these cannot. Tensor cores truncate as they accumulate: after `chain` boxes the sums are added up in
+// memory. They leave (leave.cuh) by way of the stages' memory where a block has all taps. The CLUSTER blocks that share
+// a tile's boxes add up their sums there, or all do through the workspace (weight_sum.cuh). Pairs (position, tap) whose
+// output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is multiplied one pair after the
+// other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor cores' rate).
+#include "weight_wgmma/bring.cuh"
+#include "weight_wgmma/finish.cuh"
+#include "weight_wgmma/leave.cuh"
+#include "weight_wgmma/multiply.cuh"
+
+namespace upconv {
+
+/// The warpgroup that brings, and finishes what it brought unless another does.
+__device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                          int* masked) {
+  Bringing bringing(p, part);
+  if (APART) {
+#pragma unroll 1
+    while (bringing.more(p)) bringing.next(p, part, stages, barriers);
+    return;
+  }
+  Finishing finishing(p, part);
+#pragma unroll 1
+  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers);
+#pragma unroll 1
+  for (i64 b = part.split; b < p.boxes; b += p.splits) {
+    finishing.next(p, part, stages, barriers, masked, Bringer::thread());
+    // Behind this box: those that multiply it give back the stage that is waited for.
+    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
+  }
+}
+
+/// The warpgroup that finishes what another brings.
+__device__ __forceinline__ void finish_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                           int* masked) {
+  Finishing finishing(p, part);
+#pragma unroll 1
+  for (i64 b = part.split; b < p.boxes; b += p.splits)
+    finishing.next(p, part, stages, barriers, masked, static_cast<int>(threadIdx.x) - multiplying - warpgroup);
 }
 
 __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, char* shared, u32 stages, u32 full,

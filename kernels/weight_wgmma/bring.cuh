@@ -1,0 +1,157 @@
+// Brings boxes of x and dy into the stages of weight_wgmma.cuh, in the background: by bulk copies, or by lanes' copies
+// where lines do not allow these.
+#pragma once
+
+#include "ptx/warpgroup.cuh"
+#include "weight_wgmma/shape.cuh"
+
+namespace upconv {
+
+struct Bringer {
+  static constexpr int threads = warpgroup;
+  static constexpr bool fours = element_bytes == 2;
+  /// Opaque: else the places of all copies, worked out before the first box, take more registers than there are.
+  __device__ __forceinline__ static int thread() {
+    int t = static_cast<int>(threadIdx.x) - multiplying;
+    asm volatile("" : "+r"(t));
+    return t;
+  }
+  template <int bytes>
+  __device__ __forceinline__ static void copy(u32 to, const char* from, bool inside) {
+    copy_async<bytes>(to, from, inside);
+  }
+};
+struct XTile : Bringer {
+  static constexpr int channels = NB, all_channels = CI / channel_step;
+  static constexpr int lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr bool last = x_last != 0;
+  static constexpr int most = BW < quad ? BW : quad;
+  __device__ static int d(int line) { return line; }
+  __device__ static int h(int line) { return line; }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int, int) { return true; }
+  static constexpr int even = 8 * x_classes;
+  __device__ static int row(int channel) { return channel % x_classes * x_together + channel / x_classes; }
+  __device__ static int channel_bytes(int channel) { return row(channel) * row_bytes; }
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return x_place(row(channel), line * BW + position);
+  }
+};
+struct YTile : Bringer {
+  static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
+  static constexpr bool last = y_last != 0;
+  static constexpr int most = quad;
+  __device__ static int d(int line) { return LINE_D * line + d_origin(line); }
+  __device__ static int h(int line) { return LINE_H * line + h_origin(line); }
+  __device__ static int w(int position, int) { return position; }
+  __device__ static bool needed(int position, int) { return position < SPAN_READ; }
+  __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
+  static constexpr int even = 1;
+  __device__ static int place_bytes(int channel, int line, int, int position) {
+    return channel_bytes(channel) + (line * SPAN + position) * element_bytes;
+  }
+};
+
+/// Starts the copies of this block's boxes, one after the other.
+struct Bringing {
+  Box ahead, apart;
+  i64 brought;
+  int to = 0, parity = 1;
+  i64 x_channels, y_channels;
+
+  __device__ __forceinline__ Bringing(const Arguments& p, const Part& part)
+      : brought(part.split),
+        x_channels((static_cast<i64>(part.group) * CI + part.ci0) * p.xs.c),
+        y_channels((static_cast<i64>(part.group) * CO + part.co0) * p.ys.c) {
+    ahead.start(part.split, p);
+    apart.start(p.splits, p);
+  }
+  __device__ __forceinline__ bool more(const Arguments& p) const { return brought < p.boxes; }
+  __device__ __forceinline__ void bring_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, box_positions * NB * element_bytes);
+    const int channel = part.group * CI + part.ci0;
+    if constexpr (runs) {
+#pragma unroll 1
+      for (int at = 0; at < box_positions; at += row_positions) {
+        const int h = ahead.h * BH + at / BW % BH, d = ahead.d * BD + at / (BW * BH);
+        copy_box(to + x_place(0, at), &p.x_map, landed, static_cast<int>((FOLDED ? 0 : d * p.xs.d) + h * p.xs.h),
+                 (FOLDED ? d : ahead.n) * (GROUPS * CI) + channel);
+      }
+    } else {
+#pragma unroll 1
+      for (int line = 0; line < BD * BH; ++line)
+#pragma unroll
+        for (int w = 0; w < BW; w += row_positions)
+          copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w, ahead.h * BH + line % BH,
+                   ahead.d * BD + line / BH, channel, ahead.n);
+    }
+  }
+  __device__ __forceinline__ void bring_x_early(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    barrier_expect_only(landed, box_positions * NB * element_bytes);
+    const int from = run_begin(p, ahead, 0, part.ci0 % X_PERIOD) / quad * quad;
+#pragma unroll 1
+    for (int line = 0; line < x_lines; ++line) {
+      const int sample = FOLDED ? ahead.d * BD + line : ahead.n;
+#pragma unroll
+      for (int w = 0; w < BW; w += row_positions)
+        copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, from + w,
+                 (sample * (GROUPS * CI) + part.group * CI + part.ci0) / X_PERIOD);
+    }
+  }
+  /// By one warp: a lane copies channels that are a multiple of X_PERIOD apart.
+  __device__ __forceinline__ void bring_x_shifted(const Arguments& p, const Part& part, u32 to, u32 landed) const {
+    const int lane = Bringer::thread();
+    if (lane == 0) barrier_expect_only(landed, (box_positions * element_bytes + x_lines * 16) * NB);
+    __syncwarp();
+    if (lane >= X_PERIOD) return;
+#pragma unroll 1
+    for (int line = 0; line < x_lines; ++line) {
+      const int sample = FOLDED ? ahead.d * BD + line / BH : ahead.n;
+      const int row = (sample * (GROUPS * CI) + part.group * CI + part.ci0) / X_PERIOD;
+      const int from = run_begin(p, ahead, line, lane) / quad * quad;
+#pragma unroll 1
+      for (int w = 0; w < BW; w += row_positions)
+        copy_box(to + x_place(lane * x_together, line * BW + w), &p.x_map, landed, from + w, row);
+      copy_box(to + behind_at + (line * NB + lane * x_together) * 16, &p.x_behind, landed, from + BW, row);
+    }
+  }
+  __device__ __forceinline__ void bring_y_bulk(const Arguments& p, const Part& part, int w, u32 to, u32 landed) const {
+    barrier_expect_only(landed, COB * YC * element_bytes);
+    copy_box(to, &p.y_map, landed, SW * w + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
+             SD * ahead.d * BD + part.shift.d, part.group * CO + part.co0, ahead.n);
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
+    barrier_wait(barriers.empty + 8 * to, parity);
+    const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
+    const int w = first_position(p, part, ahead);
+    if (may_be_bulk && p.x_bulk) {
+      if (X_SHIFTED) {
+        if (Bringer::thread() < 32) bring_x_shifted(p, part, at, landed);
+      } else if (Bringer::thread() == 0) {
+        if (X_EARLY)
+          bring_x_early(p, part, at, landed);
+        else
+          bring_bulk(p, part, at, landed);
+      }
+    } else {
+      WeightStrides strides = p.xs;
+      strides.c *= channel_step;
+      stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0 / channel_step, strides, ahead.d * BD,
+                   ahead.h * BH, w, p.in_d, p.in_h, p.in_w);
+    }
+    if (Y_BULK && p.y_bulk) {
+      if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
+    } else {
+      stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
+                   SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h, SW * w + part.shift.w - LEAD,
+                   p.out_d, p.out_h, p.out_w);
+    }
+    barrier_arrive_after_copies(landed);
+    barrier_arrive(landed);  // what is narrower than a copy was stored
+    ahead.advance(apart, p);
+    brought += p.splits;
+    if (++to == STAGES) to = 0, parity ^= 1;
+  }
+};
+
+}  // namespace upconv
