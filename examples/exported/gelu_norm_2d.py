@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_3433de7408bd"
+NAME = "upconv_65a1b9bb23db"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -4984,7 +4984,8 @@ __device__ __forceinline__ S window(const Closing& a, const Operands& operands, 
                                     Index w) {
   using namespace config;
   constexpr bool padded = PAD_D > 0 || PAD_H > 0 || PAD_W > 0;
-  constexpr bool unrolled = KD * KH * KW <= 64;
+  // What is written out is asked for together.
+  constexpr bool unrolled = KD * KH * KW <= 64, plane_unrolled = KH * KW <= 64;
   const Index d0 = d * SD - PAD_D, h0 = h * SH - PAD_H, w0 = w * SW - PAD_W;
   const Index in_d = a.in.d, in_h = a.in.values.h, in_w = a.in.values.w;
   const i64 corner = n * a.in.values.n + channel * a.in.values.c + (i64(d0) * in_h + h0) * in_w + w0;
@@ -4992,7 +4993,7 @@ __device__ __forceinline__ S window(const Closing& a, const Operands& operands, 
   int largest = 0;
 #pragma unroll(unrolled ? KD : 1)
   for (int kd = 0; kd < KD; ++kd)
-#pragma unroll(unrolled ? KH : 1)
+#pragma unroll(plane_unrolled ? KH : 1)
     for (int kh = 0; kh < KH; ++kh)
 #pragma unroll(KW <= 16 ? KW : 4)
       for (int kw = 0; kw < KW; ++kw) {
