@@ -26,7 +26,7 @@ struct Search {
   [[nodiscard]] int quad() const { return 16 / shape.element_bytes; }
   [[nodiscard]] int tap_count() const { return taps[0] * taps[1] * taps[2]; }
 
-  /// Whether two pairs are one word of dy: `words` of kernels/input_wgmma.cuh.
+  /// Whether two pairs are one word of dy: `words` of kernels/input_wgmma/shape.cuh.
   [[nodiscard]] bool words() const {
     const Geometry& g = shape.geometry;
     return shape.element_bytes == 2 && taps[2] % 2 == 0 && g.dilation[2] == 1 && g.stride[2] % 2 == 0 &&
@@ -97,7 +97,7 @@ struct Search {
     return v;
   }
   /// Cycles in which one warpgroup starts the copies of a stage: of whole lines, or of so many elements each (`Copier`
-  /// of kernels/input_wgmma.cuh: threads that share out a channel's evenly have least to work out).
+  /// of kernels/input_wgmma/lines.cuh: threads that share out a channel's evenly have least to work out).
   [[nodiscard]] double line_cycles(const InputTile& t) const { return 195 + 62 * std::ceil(double(lines(t)) / 4); }
   [[nodiscard]] double copy_cycles(const InputTile& t) const {
     const int v = vector(t), spots = lines(t) / t.channels * (t.span_read / v);
