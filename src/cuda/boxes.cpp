@@ -105,14 +105,6 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   return c.text + "}\n" + fragments_text(work) + epilogue_text(r.epilogue, device_type(r.problem.dtype));
 }
 
-/// What a long epilogue costs more here than in cuda_columns, whose predicted time is without one too: 0.51 and 0.27 ms
-/// for 537 million values of f32 (docs/measured-cuda-fusion.md).
-double finishing_seconds(const Request& r) {
-  const Geometry& g = r.geometry;
-  if (is_short(r.epilogue)) return 0.0;
-  return 0.4e-12 * double(g.batch) * double(g.out_channels()) * double(g.out[0]) * double(g.out[1]) * double(g.out[2]);
-}
-
 class Boxes final : public PassKernel {
  public:
   Boxes(const Request& r, const BoxProblem& p, const BoxChoice& c, const BoxWork& work, const std::string& text)
@@ -124,7 +116,7 @@ class Boxes final : public PassKernel {
         weights_({"boxes_prepare.cuh", "boxes_prepare", text + "}\n"}),
         products_({"boxes.cuh", "boxes", text + products_text(p, c.form, work, r)}, c.form.shared_bytes),
         operands_(r),
-        predicted_(calibrated("cuda_boxes", r.problem, r.pass, c.seconds) + finishing_seconds(r)) {}
+        predicted_(calibrated("cuda_boxes", r.problem, r.pass, c.seconds)) {}
 
   std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
 

@@ -14,15 +14,13 @@ Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
 
 /// Measured seconds = start + factor * what is counted: of x in rows of 64 positions (SWIZZLED) with a tile's own
 /// clocks, 9 tiles of two layers within a tenth; of the others least squares over tests/shapes (and of fp32 without
-/// phases 150 clocks a tile, which put larger tiles first where memory is what binds: 55 us for 60; with a warpgroup
-/// for each kind of phases 1.23 times more, the one such layer that was timed).
+/// phases 150 clocks a tile, which put larger tiles first where memory is what binds: 55 us for 60).
 struct Fit {
   double start, factor, clocks_of_tile;
 };
 Fit fit_of(const ColumnsShape& s, const ColumnsTile& t) {
   if (t.swizzled()) return {0.0, 1.0, 1200.0};
-  if (s.halves()) return {4e-6, 1.25, 0.0};
-  return {4e-6, t.kinds == 2 ? 1.35 : 1.10, s.phases == 1 ? 150.0 : 0.0};
+  return s.halves() ? Fit{4e-6, 1.25, 0.0} : Fit{4e-6, 1.10, s.phases == 1 ? 150.0 : 0.0};
 }
 
 /// Clocks between two barriers of one chunk. `kept`: of weights that stay from tile to tile.
