@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from . import _chain, _ops
+from ._call import _watched
 
 _sums_operator = torch.ops.upconv._tap_sums.default
 _ops.registrations.impl(_sums_operator, torch.library.fallthrough_kernel, "Autograd")
@@ -70,10 +71,11 @@ class Reduced:
 
 
 def _has_kernel(x) -> bool:
-    """Whether the sums of x are one operator: where torch's own would be many small kernels."""
+    """Whether the sums of x are one operator: where torch's own would be many small kernels, and nobody but the
+    operator has to see them (it has no rule for tangents, batches of vmap, or gradients)."""
     if torch.compiler.is_compiling() or x.device.type != "cuda" or x.dtype == torch.float64:
         return False
-    return not (x.requires_grad and torch.is_grad_enabled()) and x.is_contiguous()
+    return not _watched(x, None, None) and not (x.requires_grad and torch.is_grad_enabled()) and x.is_contiguous()
 
 
 def _tap_sums(x, dim, kernel, stride, padding, dilation, size, scale):

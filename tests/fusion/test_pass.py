@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import copy
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd import forward_ad
 
 import upconv
+from upconv import _algebra
 
 
 class Model(nn.Module):
@@ -277,3 +280,20 @@ def test_report_prints(capsys):
     text = str(fast.upconv_report)
     assert "1 fused" in text and "MB less moved" in text and "GroupNorm" in text
     assert io.StringIO(text).readline().startswith("upconv.optimize:")
+
+
+def test_sums_by_tap_are_torchs_where_transforms_look():
+    """The operator for them knows no tangent and no batch of vmap, and would drop them."""
+    x = SimpleNamespace(
+        device=torch.device("cuda"), dtype=torch.float32, requires_grad=False, is_contiguous=lambda: True
+    )
+    assert _algebra._has_kernel(x)
+    with forward_ad.dual_level():
+        assert not _algebra._has_kernel(x)
+    seen = []
+    torch.func.vmap(lambda v: (seen.append(_algebra._has_kernel(x)), v)[1])(torch.zeros(2))
+    assert seen == [False]
+    x.requires_grad = True
+    assert not _algebra._has_kernel(x)
+    with torch.no_grad():
+        assert _algebra._has_kernel(x)
