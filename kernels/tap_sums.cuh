@@ -3,6 +3,8 @@
 // sums are (outer, TAPS, inner). In blocks as launch/tap_sums.hpp says. Where an exported file needs it, it brings its
 // own. Host preamble: Element, TAPS, STRIDE, PADDING, DILATION. Floor: the bytes of x, read (the gradient: written)
 // once.
+#include "neighbours.cuh"
+#include "quotient.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -19,16 +21,6 @@ struct TapRange {
     if (high < low) high = low;
   }
   __device__ __forceinline__ bool holds(i64 at) const { return at >= low && at < high; }
-};
-
-/// Of non-negative numbers; most fit 32 bits, whose division is many times cheaper.
-__device__ __forceinline__ i64 quotient(i64 a, i64 b) {
-  return ((a | b) >> 32) == 0 ? i64(static_cast<u32>(a) / static_cast<u32>(b)) : a / b;
-}
-
-template <class T, int count>
-struct alignas(sizeof(T) * count) Neighbours {
-  T v[count];
 };
 
 /// LANES neighbouring threads make the sums of `together` neighbours of one outer index: all of a warp where inner is

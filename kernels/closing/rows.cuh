@@ -7,22 +7,13 @@
 // REDUCE (-1: none).
 #include "closing/collect.cuh"
 #include "closing/team.cuh"
+#include "neighbours.cuh"
 
 namespace upconv::closing {
 
 using config::REDUCE;
 constexpr int ELEMENTS = config::EACH;
 constexpr bool IN_PLANE = config::FIRST >= 2;
-
-/// `count` neighbours, moved by one instruction where that is known of their place.
-template <class T, int count>
-struct alignas(sizeof(T) * count < 16 ? sizeof(T) * count : 16) Neighbours {
-  T v[count];
-};
-template <class T, int count>
-__device__ __forceinline__ bool in_place_for(const void* at) {
-  return reinterpret_cast<unsigned long long>(at) % alignof(Neighbours<T, count>) == 0;
-}
 
 /// A lane's values of a row: runs of `together` neighbours, the team's runs after each other.
 template <int together>

@@ -13,15 +13,11 @@
 #include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
+#include "quotient.cuh"
 #include "types.cuh"
 
 namespace upconv {
 
-/// Of non-negative numbers; most fit 32 bits, whose division is many times cheaper.
-__device__ __forceinline__ i64 quotient(i64 a, i64 b) {
-  if (((a | b) >> 32) == 0) return static_cast<u32>(a) / static_cast<u32>(b);
-  return a / b;
-}
 /// The number of what a reduction of [units][length][inner] values leaves of the value `at`.
 __device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at) {
   const i64 unit = quotient(at, length * inner);

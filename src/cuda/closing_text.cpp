@@ -81,10 +81,10 @@ std::string scoped_steps(const Epilogue& steps, const std::string& values) {
 void begin_config(PreambleText& t, bool gradient) {
   t.add(gradient ? "#include \"arguments/pull.cuh\"\n#include \"epilogue/slopes.cuh\"\n"
                  : "#include \"arguments/closing.cuh\"\n#include \"epilogue/activations.cuh\"\n");
-  t.add("#include \"epilogue/operands.cuh\"\n");
+  t.add("#include \"epilogue/operands.cuh\"\n#include \"quotient.cuh\"\n");
   // What the items need of closing/value.cuh, which is included after them.
-  t.add("namespace upconv {\n__device__ __forceinline__ i64 quotient(i64 a, i64 b);\n");
-  t.add("__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);\n}\nnamespace config {\n");
+  t.add("namespace upconv {\n__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);\n}\n");
+  t.add("namespace config {\n");
 }
 
 void add_window(PreambleText& t, const std::string& prefix, const ClosingWindow& w) {
