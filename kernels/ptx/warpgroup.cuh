@@ -23,6 +23,15 @@ __device__ __forceinline__ void barrier_arrive_if(bool arrives, u32 b) {
       "r"(static_cast<int>(arrives))
       : "memory");
 }
+/// The same at a barrier of any block of the cluster (address_in()). Of the block's scope: a release in the cluster's
+/// waits for all that the warp has under way.
+__device__ __forceinline__ void barrier_arrive_at_if(bool arrives, u32 b) {
+  asm volatile(
+      "{.reg .pred arrives; setp.ne.b32 arrives, %1, 0;\n"
+      "@arrives mbarrier.arrive.shared::cluster.b64 _, [%0];}" ::"r"(b),
+      "r"(static_cast<int>(arrives))
+      : "memory");
+}
 /// Arrives, and has the barrier wait for `bytes` of bulk copies too.
 __device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
@@ -102,6 +111,16 @@ __device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map
       : "memory");
 }
 
+/// The same to that place of every block of the cluster that `mask` names, and to its barrier there.
+__device__ __forceinline__ void copy_box_to_all(u32 to, const arguments::TensorMap* map, u32 barrier, int column,
+                                                int row, int mask) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, "
+      "%4}], [%2], %5;" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "h"(static_cast<u16>(mask))
+      : "memory");
+}
+
 /// `bytes` that lie together, a multiple of 16 as both addresses are.
 __device__ __forceinline__ void copy_bytes(u32 to, const void* from, int bytes, u32 barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
@@ -140,6 +159,9 @@ __device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
 __device__ __forceinline__ constexpr u64 swizzled_descriptor(u32 rows) {
   return u64(1) << 62 | u64(1024 >> 4) << 32 | (rows >> 4) << 16;
 }
+/// An operand with its depth contiguous, rows of 128 bytes, swizzled alike: eight rows are 1024 bytes. It starts at a
+/// multiple of 1024, or 32, 64 or 96 bytes behind one.
+__device__ __forceinline__ constexpr u64 row_descriptor() { return swizzled_descriptor(16); }
 /// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
 __device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
 
@@ -242,6 +264,18 @@ __device__ __forceinline__ void load(u32 address, uint4& v) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "r"(address)
+               : "memory");
+}
+/// 16 or 8 bytes to global memory, without a branch.
+__device__ __forceinline__ void store_global_if(bool wanted, void* to, const u32 (&v)[4]) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %5, 0;\n@wanted st.global.v4.b32 [%0], {%1, %2, %3, %4};}" ::"l"(to),
+      "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]), "r"(static_cast<int>(wanted))
+      : "memory");
+}
+__device__ __forceinline__ void store_global_if(bool wanted, void* to, u32 x, u32 y) {
+  asm volatile("{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted st.global.v2.b32 [%0], {%1, %2};}" ::"l"(to),
+               "r"(x), "r"(y), "r"(static_cast<int>(wanted))
                : "memory");
 }
 __device__ __forceinline__ void store_word(u32 address, u32 v) {

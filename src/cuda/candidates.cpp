@@ -9,15 +9,20 @@ std::span<const Candidate> candidates(Pass pass) {
       {{"cuda_residues", make_residues}},
       {{"cuda_positions", make_positions}},
       {{"cuda_boxes", make_boxes}, most_variants},
+      {{"cuda_implicit_gemm", make_implicit_gemm}, most_variants},
       {{"cuda_columns", make_columns}, most_variants},
       {{"cuda_tiles", make_tiles}, most_variants},
       {{"cuda_gather_mma", make_gather_mma}, most_variants},
       {{"cuda_direct", make_direct}},
   };
   static const Candidate input[] = {
-      {{"cuda_positions", make_positions}, 1, true},           {{"cuda_boxes", make_boxes}, most_variants},
-      {{"cuda_input_wgmma", make_input_wgmma}, most_variants}, {{"cuda_tiles", make_tiles}, most_variants},
-      {{"cuda_gather_mma", make_gather_mma}, most_variants},   {{"cuda_direct", make_direct}},
+      {{"cuda_positions", make_positions}, 1, true},
+      {{"cuda_boxes", make_boxes}, most_variants},
+      {{"cuda_implicit_gemm", make_implicit_gemm}, most_variants},
+      {{"cuda_input_wgmma", make_input_wgmma}, most_variants},
+      {{"cuda_tiles", make_tiles}, most_variants},
+      {{"cuda_gather_mma", make_gather_mma}, most_variants},
+      {{"cuda_direct", make_direct}},
   };
   static const Candidate weight[] = {
       {{"cuda_positions_weight", make_positions_weight}, 1, true},

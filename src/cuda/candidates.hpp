@@ -51,6 +51,10 @@ Result<std::unique_ptr<PassKernel>> make_boxes(const Request& request);
 /// fp16, bf16.
 Result<std::unique_ptr<PassKernel>> make_input_wgmma(const Request& request);
 
+/// Forward and dx of channels-last tensors on the warpgroup tensor cores of sm_90a, positions by channels
+/// (kernels/implicit_gemm.cuh): TF32, fp16, bf16.
+Result<std::unique_ptr<PassKernel>> make_implicit_gemm(const Request& request);
+
 /// Tensor cores by mma.sync (kernels/gather_mma.cuh): forward and dx of dense and grouped problems.
 Result<std::unique_ptr<PassKernel>> make_gather_mma(const Request& request);
 

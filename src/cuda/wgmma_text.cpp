@@ -6,7 +6,7 @@
 namespace upconv::cuda {
 namespace {
 
-std::string text_of(int n, TensorOperand operand, bool a_shared, bool b_rows) {
+std::string text_of(int n, TensorOperand operand, bool a_shared, bool b_rows, bool a_rows = true) {
   const bool tf32 = operand == TensorOperand::tf32;
   const std::string type = tf32 ? "tf32" : operand == TensorOperand::bf16 ? "bf16" : "f16";
   const int registers = n / 2, a_words = a_shared ? 1 : 4;
@@ -24,7 +24,10 @@ std::string text_of(int n, TensorOperand operand, bool a_shared, bool b_rows) {
        type + "." + type + " {" + list + "}, ";
   s += a_shared ? at(0) : "{" + at(0) + ", " + at(1) + ", " + at(2) + ", " + at(3) + "}";
   // Whether the sum is kept, signs of a and b, and for 16-bit types which operands in memory have contiguous rows.
-  s += ", " + at(a_words) + ", keep, 1, 1" + (a_shared ? ", 1" : "") + (tf32 ? "" : b_rows ? ", 1" : ", 0");
+  s += ", " + at(a_words) + ", keep, 1, 1" + (a_shared && !tf32 ? a_rows ? ", 1" : ", 0" : "") +
+       (tf32     ? ""
+        : b_rows ? ", 1"
+                 : ", 0");
   s += ";}\"\n    : " + outputs + "\n    : ";
   s += a_shared ? "\"l\"(a)" : "\"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3])";
   return s + ", \"l\"(b), \"r\"(1));\n}\n";
@@ -35,8 +38,8 @@ std::string text_of(int n, TensorOperand operand, bool a_shared, bool b_rows) {
 std::string wgmma_text(int n, TensorOperand operand, bool rows_contiguous) {
   return text_of(n, operand, false, rows_contiguous);
 }
-std::string wgmma_shared_text(int n, TensorOperand operand, bool rows_contiguous) {
-  return text_of(n, operand, true, rows_contiguous);
+std::string wgmma_shared_text(int n, TensorOperand operand, bool rows_contiguous, bool a_rows_contiguous) {
+  return text_of(n, operand, true, rows_contiguous, a_rows_contiguous);
 }
 
 std::string every_lane_text() {

@@ -13,9 +13,9 @@ enum class TensorOperand { tf32, bf16, f16 };
 /// `rows_contiguous`: b has its rows contiguous (16-bit types; descriptor() in kernels/ptx/warpgroup.cuh).
 std::string wgmma_text(int n, TensorOperand operand, bool rows_contiguous = false);
 
-/// `wgmma_shared(sum, unsigned long long a, unsigned long long b)`, a in shared memory too, its rows contiguous. 16-bit
-/// types.
-std::string wgmma_shared_text(int n, TensorOperand operand, bool rows_contiguous);
+/// `wgmma_shared(sum, unsigned long long a, unsigned long long b)`, a in shared memory too, its rows contiguous (16-bit
+/// types) or its depth.
+std::string wgmma_shared_text(int n, TensorOperand operand, bool rows_contiguous, bool a_rows_contiguous = true);
 
 /// The config constant EVERY_LANE, for kernels whose warps hand a stage back by one lane's arrival, for all that have
 /// met: racecheck does not see that, and asks for every lane's by UPCONV_EVERY_LANE_ARRIVES (docs/benchmarking.md).

@@ -1,0 +1,25 @@
+// What a launch of implicit_gemm.cuh passes by value. launch/implicit_gemm.hpp fills it.
+#pragma once
+
+#include "arguments/strides.cuh"
+#include "arguments/tensor_map.cuh"
+
+namespace upconv::arguments {
+
+/// "source" is x (forward) or dy (dx), "out" is y or dx; arrays are sample, D, H, W, or D, H, W.
+struct ImplicitGemm {
+  const char* source;
+  const void* bias;
+  char* out;
+  Strides source_strides, out_strides;
+  int batch, source_size[3], out_size[3];
+  int box[4], boxes[4];  ///< Positions of a tile; tiles of all positions of a phase.
+  int box_bytes;         ///< Of the source's box in shared memory.
+  int shares;            ///< Tiles of one phase, by the blocks of a cluster, rounded up.
+  int tiles;             ///< Those, times phases and column tiles.
+  int plain;             ///< The source comes element by element: no tensor map describes it.
+  int wide;              ///< Channels of out lie so that 16 bytes may be written at once.
+  TensorMap source_map, weight_map;
+};
+
+}  // namespace upconv::arguments

@@ -1,0 +1,119 @@
+// From the sums of implicit_gemm.cuh to the result: bias, epilogue, and rows of channels.
+#pragma once
+
+#include "implicit_gemm/shape.cuh"
+
+namespace upconv {
+
+/// Lane q of four neighbours gets word q of each of the four, in their order; `v` were four words of its own.
+__device__ __forceinline__ void turn_in_quad(u32 (&v)[4]) {
+  const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+  const u32 a = __shfl_xor_sync(~0u, odd ? v[0] : v[1], 1), b = __shfl_xor_sync(~0u, odd ? v[2] : v[3], 1);
+  if (odd)
+    v[0] = a, v[2] = b;
+  else
+    v[1] = a, v[3] = b;
+  const u32 c = __shfl_xor_sync(~0u, high ? v[0] : v[2], 2), d = __shfl_xor_sync(~0u, high ? v[1] : v[3], 2);
+  if (high)
+    v[0] = c, v[1] = d;
+  else
+    v[2] = c, v[3] = d;
+}
+
+/// A row of the tile: its position in the box, as this thread has it for all tiles.
+struct Row {
+  int at[4];
+  bool real;
+
+  __device__ __forceinline__ Row(const Arguments& a, int row) {
+#pragma unroll
+    for (int d = 3; d >= 0; --d) at[d] = row % a.box[d], row /= a.box[d];
+    real = row == 0;
+  }
+};
+
+/// Where a row of a tile lies in the result.
+struct Spot {
+  bool inside;
+  int n;
+  i64 offset;  ///< Elements, to the group's first channel.
+
+  __device__ __forceinline__ Spot(const Arguments& a, const Tile& t, const Row& row) {
+    n = t.corner[0] + row.at[0];
+    inside = row.real && n < a.batch;
+    offset = n * a.out_strides.n + i64(t.group) * N;
+    const i64 strides[3] = {a.out_strides.d, a.out_strides.h, a.out_strides.w};
+#pragma unroll
+    for (int d = 0; d < 3; ++d) {
+      const int o = (t.corner[d + 1] + row.at[d + 1]) * out_step[d] + phase_at[t.phase * 3 + d];
+      inside = inside && o < a.out_size[d];
+      offset += o * strides[d];
+    }
+  }
+  /// Keeps what was found from being found later.
+  __device__ __forceinline__ void hold() {
+    int real = inside;
+    asm volatile("" : "+r"(n), "+r"(real), "+l"(offset));
+    inside = real != 0;
+  }
+};
+
+__device__ __forceinline__ Element finish(const Arguments& a, const Operands& operands, const Tile& t, const Spot& s,
+                                          int column, bool real, float v) {
+  const int channel = t.group * N + (real ? column : 0);
+  if constexpr (has_bias) v += to_float(static_cast<const Element*>(a.bias)[channel]);
+  if constexpr (has_epilogue)
+    v = epilogue(v, of_channel(operands, channel),
+                 of_element(operands, s.inside && real, s.n, channel, s.offset + (real ? column : 0)));
+  return from_float<Element>(v);
+}
+
+/// Columns 8 j + 2 q and the next, j < 4, of a row that begins at `to`, as many bytes at once as are known to lie
+/// together; `left`: how many columns exist. `value(j, odd)` is said for all, as the lanes of a warp exchange them.
+template <class Value>
+__device__ __forceinline__ void write_together(float* to, bool inside, int left, const Value& value) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const int column = 8 * j + threadIdx.x % 4 * 2;
+    store_global_if(inside && column < left, to + column, __float_as_uint(value(j, 0)), __float_as_uint(value(j, 1)));
+  }
+}
+template <class Half, class Value>
+__device__ __forceinline__ void write_together(Half* to, bool inside, int left, const Value& value) {
+  u32 words[4];
+#pragma unroll
+  for (int j = 0; j < 4; ++j) words[j] = u32(value(j, 0).bits) | u32(value(j, 1).bits) << 16;
+  turn_in_quad(words);
+  const int column = threadIdx.x % 4 * 8;
+  store_global_if(inside && column < left, to + column, words);
+}
+
+/// Sums [4 i + 2 half + odd]: column 8 i + 2 (lane % 4) + odd of row lane / 4 + 8 half.
+__device__ __forceinline__ void leave(const Arguments& a, const Operands& operands, const Tile& t,
+                                      const Spot (&spots)[2], const float (&sums)[BN / 2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const Spot& spot = spots[half];
+    Element* to = reinterpret_cast<Element*>(a.out) + spot.offset + t.column;
+    const auto value = [&](int i, int odd) {
+      const int column = t.column + 8 * i + threadIdx.x % 4 * 2 + odd;
+      return finish(a, operands, t, spot, column, column < N, sums[i * 4 + half * 2 + odd]);
+    };
+    if (a.wide) {
+#pragma unroll
+      for (int i = 0; i < BN / 8; i += 4)
+        write_together(to + 8 * i, spot.inside, N - t.column - 8 * i, [&](int j, int odd) { return value(i + j, odd); });
+    } else {
+#pragma unroll
+      for (int i = 0; i < BN / 8; ++i)
+#pragma unroll
+        for (int odd = 0; odd < 2; ++odd) {
+          const int column = 8 * i + threadIdx.x % 4 * 2 + odd;
+          const Element v = value(i, odd);
+          if (spot.inside && t.column + column < N) to[column] = v;
+        }
+    }
+  }
+}
+
+}  // namespace upconv

@@ -1,0 +1,144 @@
+// Launch of implicit_gemm_prepare.cuh and implicit_gemm.cuh for any batch and spatial size.
+#pragma once
+
+#include "arguments/implicit_gemm.cuh"
+#include "launch/sizes.hpp"
+#include "launch/tensor_map.hpp"
+
+namespace upconv::launch {
+
+/// What the kernels were specialised for, as far as a launch depends on it.
+struct ImplicitGemmFixed {
+  bool backward = false;                   ///< dx.
+  Int groups = 1, k = 1, n = 1, taps = 1;  ///< Source and result channels of a group.
+  Int phases = 1, steps = 1;               ///< Steps of all phases of a position tile together, for the box.
+  Int source_step[3] = {1, 1, 1}, out_step[3] = {1, 1, 1};
+  Int columns = 32, cluster = 1, element_bytes = 2;
+  Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;
+  Int shared_bytes = 0;
+  int map_element = 9;  ///< MapElement of source and weights.
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("backward", backward), field("groups", groups), field("k", k), field("n", n), field("taps", taps);
+    field("phases", phases), field("steps", steps);
+    field("source_step[0]", source_step[0]), field("source_step[1]", source_step[1]);
+    field("source_step[2]", source_step[2]);
+    field("out_step[0]", out_step[0]), field("out_step[1]", out_step[1]), field("out_step[2]", out_step[2]);
+    field("columns", columns), field("cluster", cluster), field("element_bytes", element_bytes);
+    field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
+    field("shared_bytes", shared_bytes), field("map_element", map_element);
+  }
+  Int stage_k() const { return 128 / element_bytes; }
+  Int k_padded() const { return ceil_div(k, stage_k()) * stage_k(); }
+};
+
+struct ImplicitGemmLaunch {
+  const char* refusal = nullptr;
+  arguments::ImplicitGemm arguments{};
+  unsigned grid = 0, prepare_grid = 0;
+  Int workspace_bytes = 0;
+  Int rounds = 0;  ///< Tiles that the busiest cluster computes.
+};
+
+constexpr Int implicit_gemm_rows = 128;
+
+/// The box of positions that leaves the fewest tiles; of equal ones the longest along W, then along H.
+inline void choose_box(const ImplicitGemmFixed& f, const Int (&positions)[4], int (&box)[4]) {
+  Int best = -1;
+  const auto longest = [&](int d) {
+    const Int step = d == 0 ? 1 : f.source_step[d - 1];
+    return least(least(positions[d], implicit_gemm_rows), 255 / step + 1);
+  };
+  for (Int w = longest(3); w >= 1; --w)
+    for (Int h = least(longest(2), implicit_gemm_rows / w); h >= 1; --h)
+      for (Int d = least(longest(1), implicit_gemm_rows / (w * h)); d >= 1; --d) {
+        const Int n = least(longest(0), implicit_gemm_rows / (w * h * d));
+        const Int tiles = ceil_div(positions[0], n) * ceil_div(positions[1], d) * ceil_div(positions[2], h) *
+                          ceil_div(positions[3], w);
+        if (best >= 0 && tiles >= best) continue;
+        best = tiles;
+        box[0] = int(n), box[1] = int(d), box[2] = int(h), box[3] = int(w);
+      }
+}
+
+inline ImplicitGemmLaunch launch_of(const ImplicitGemmFixed& f, const Sizes& z, int processors) {
+  ImplicitGemmLaunch l;
+  const Int limit = 1 << 30;
+  if (z.batch > limit) l.refusal = "more than 2^30 samples";
+  for (int d = 0; d < 3; ++d)
+    if (z.in[d] > limit || z.out[d] > limit) l.refusal = "a side longer than 2^30";
+  if (l.refusal || z.batch == 0) return l;
+  arguments::ImplicitGemm& a = l.arguments;
+  const Int(&source)[3] = f.backward ? z.out : z.in;
+  const Int(&out)[3] = f.backward ? z.in : z.out;
+  a.source_strides = dense_strides(true, f.groups * f.k, source);
+  a.out_strides = dense_strides(true, f.groups * f.n, out);
+  a.batch = int(z.batch);
+  Int positions[4] = {z.batch};
+  for (int d = 0; d < 3; ++d) {
+    a.source_size[d] = int(source[d]), a.out_size[d] = int(out[d]);
+    positions[d + 1] = ceil_div(out[d], f.out_step[d]);
+  }
+  choose_box(f, positions, a.box);
+  double tiles = 1.0;
+  a.box_bytes = 128;
+  for (int d = 0; d < 4; ++d) {
+    a.boxes[d] = int(ceil_div(positions[d], a.box[d]));
+    tiles *= a.boxes[d];
+    a.box_bytes *= a.box[d];
+  }
+  const Int columns = f.groups * ceil_div(f.n, f.columns);
+  if (tiles * f.phases * columns > 1 << 30) l.refusal = "more than 2^30 tiles";
+  if (l.refusal) return l;
+  a.shares = int(ceil_div(Int(tiles), f.cluster));
+  a.tiles = int(a.shares * f.phases * columns);
+  const Int clusters = least(a.tiles, processors / f.cluster);
+  l.grid = static_cast<unsigned>(clusters * f.cluster);
+  l.rounds = ceil_div(a.tiles, clusters);
+  l.prepare_grid = static_cast<unsigned>(f.groups * (f.k_padded() / f.stage_k()) * ceil_div(f.n * f.taps, 64));
+  l.workspace_bytes = f.groups * f.taps * f.n * f.k_padded() * f.element_bytes;
+  return l;
+}
+
+inline TensorBoxes source_boxes(const ImplicitGemmFixed& f, const arguments::ImplicitGemm& a, const void* source) {
+  const Int e = f.element_bytes;
+  TensorBoxes b;
+  b.base = source, b.element = static_cast<MapElement>(f.map_element), b.swizzle = MapSwizzle::bytes_128;
+  b.promotion = 3;
+  b.dimension(f.groups * f.k, 0, f.stage_k());
+  b.dimension(a.source_size[2], a.source_strides.w * e, a.box[3], f.source_step[2]);
+  b.dimension(a.source_size[1], a.source_strides.h * e, a.box[2], f.source_step[1]);
+  b.dimension(a.source_size[0], a.source_strides.d * e, a.box[1], f.source_step[0]);
+  return b.dimension(a.batch, a.source_strides.n * e, a.box[0]);
+}
+
+inline TensorBoxes weight_boxes(const ImplicitGemmFixed& f, const void* prepared) {
+  TensorBoxes b;
+  b.base = prepared, b.element = static_cast<MapElement>(f.map_element), b.swizzle = MapSwizzle::bytes_128;
+  b.promotion = 3;
+  return b.dimension(f.k_padded(), 0, f.stage_k())
+      .dimension(f.groups * f.taps * f.n, f.k_padded() * f.element_bytes, f.columns / f.cluster);
+}
+
+template <class Start>
+bool run(const ImplicitGemmFixed& f, const ImplicitGemmLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  if (l.grid == 0) return true;
+  arguments::ImplicitGemm a = l.arguments;
+  a.source = static_cast<const char*>(t.a), a.bias = t.bias, a.out = static_cast<char*>(t.out);
+  const Int wide = 16 / f.element_bytes;
+  a.wide = aligned(t.out, 16) && f.n % wide == 0;
+  const TensorBoxes source = source_boxes(f, a, t.a);
+  // Channels of the next group would meet zeros, and might be infinite.
+  a.plain = refusal_of(source) != nullptr || (f.groups > 1 && f.k % f.stage_k() != 0);
+  if (!a.plain && !encode_map(start, a.source_map, source)) return false;
+  if (!encode_map(start, a.weight_map, weight_boxes(f, workspace))) return false;
+  const void* w = t.b;
+  long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
+  void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group};
+  if (!start(0, Shape{l.prepare_grid, 256, 0}, prepare)) return false;
+  void* list[] = {&a, operands_of(t)};
+  return start(1, Shape{l.grid, 384, static_cast<unsigned>(f.shared_bytes)}, list);
+}
+
+}  // namespace upconv::launch

@@ -1,0 +1,256 @@
+// Forward and dx of channels-last tensors on the warpgroup tensor cores of sm_90a. Host side of
+// kernels/implicit_gemm.cuh: phases and taps, the tile, the specialisation's text, the launch.
+#include "launch/implicit_gemm.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <vector>
+
+#include "cuda/calibration.hpp"
+#include "cuda/candidates.hpp"
+#include "cuda/element.hpp"
+#include "cuda/operands.hpp"
+#include "cuda/wgmma_text.hpp"
+#include "epilogue/cuda_text.hpp"
+
+namespace upconv::cuda {
+namespace {
+
+using Int = std::int64_t;
+
+/// One tap of a phase: where it moves the source's box, and its number in w.
+struct Tap {
+  std::array<Int, 3> offset;
+  Int row;
+};
+struct PhaseOfTaps {
+  std::array<Int, 3> at{};  ///< The first result of each dimension.
+  std::vector<Tap> taps;
+};
+
+/// The phases of the result, those with most taps first, so that the shortest are left for the end of a round.
+std::vector<PhaseOfTaps> phases_of(const Geometry& g, bool backward) {
+  std::vector<PhaseOfTaps> all;
+  const auto steps = [&](int d) { return backward ? Int{1} : g.stride[std::size_t(d)]; };
+  for (Int d = 0; d < steps(0); ++d)
+    for (Int h = 0; h < steps(1); ++h)
+      for (Int w = 0; w < steps(2); ++w) {
+        PhaseOfTaps phase{{d, h, w}, {}};
+        for (Int t = 0; t < g.taps(); ++t) {
+          const std::array<Int, 3> tap = {t / (g.kernel[1] * g.kernel[2]), t / g.kernel[2] % g.kernel[1],
+                                          t % g.kernel[2]};
+          Tap moved{{}, t};
+          bool meets = true;
+          for (std::size_t i = 0; i < 3; ++i) {
+            const Int reach = g.dilation[i] * tap[i] - g.padding[i];
+            if (backward) {
+              moved.offset[i] = reach;
+            } else {
+              meets = meets && (phase.at[i] - reach) % g.stride[i] == 0;
+              moved.offset[i] = (phase.at[i] - reach) / g.stride[i];
+            }
+          }
+          if (meets) phase.taps.push_back(moved);
+        }
+        all.push_back(std::move(phase));
+      }
+  std::stable_sort(all.begin(), all.end(),
+                   [](const PhaseOfTaps& a, const PhaseOfTaps& b) { return a.taps.size() > b.taps.size(); });
+  return all;
+}
+
+/// Channels of a tile, blocks of a cluster, stages.
+struct GemmTile {
+  Int columns, cluster, stages;
+  double seconds = 0.0;
+};
+
+constexpr Int rows = launch::implicit_gemm_rows;
+
+Int stage_bytes(const GemmTile& t) { return (rows + t.columns) * 128; }
+
+launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const std::vector<PhaseOfTaps>& phases) {
+  const Problem& p = r.problem;
+  const Geometry& g = r.geometry;
+  launch::ImplicitGemmFixed f;
+  f.backward = r.pass == Pass::backward_input;
+  f.groups = g.groups, f.k = f.backward ? g.co : g.ci, f.n = f.backward ? g.ci : g.co, f.taps = g.taps();
+  f.phases = Int(phases.size());
+  for (int d = 0; d < 3; ++d) (f.backward ? f.source_step : f.out_step)[d] = g.stride[std::size_t(d)];
+  f.columns = t.columns, f.cluster = t.cluster, f.element_bytes = Int(size_of(p.dtype));
+  const WeightStrides w = weight_strides(p, g);
+  f.w_k = f.backward ? w.co : w.ci, f.w_n = f.backward ? w.ci : w.co, f.w_tap = w.tap[2], f.w_group = g.ci * w.ci;
+  f.shared_bytes = t.stages * stage_bytes(t) + 1024;
+  f.map_element = static_cast<int>(p.dtype == DType::f32   ? launch::MapElement::tf32
+                                   : p.dtype == DType::f16 ? launch::MapElement::f16
+                                                           : launch::MapElement::bf16);
+  return f;
+}
+
+/// Clocks of the busiest cluster, from what a step and a tile take: products at the tensor cores' rate, or what a
+/// multiprocessor gets from L2.
+double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemmLaunch& l, const GemmTile& t,
+                  const std::vector<PhaseOfTaps>& phases) {
+  constexpr double clock = 1.7e9, bytes_of_clock = 36.0, of_tile = 1500.0, start = 7e-6;
+  const double step = std::max(4.0 * double(t.columns),
+                               128.0 * (double(rows) + double(t.columns) / double(t.cluster)) / bytes_of_clock);
+  std::size_t taps = 0;
+  for (const PhaseOfTaps& phase : phases) taps += phase.taps.size();
+  const double steps = double(f.k_padded() / f.stage_k()) * double(taps) / double(phases.size());
+  return start + double(l.rounds) * (steps * step + of_tile) / clock + 3.0 * double(l.workspace_bytes) / 3e12;
+}
+
+std::vector<GemmTile> tiles_of(const Request& r, const std::vector<PhaseOfTaps>& phases) {
+  std::vector<GemmTile> all;
+  const Int n = r.pass == Pass::backward_input ? r.geometry.ci : r.geometry.co;
+  for (const Int columns : {256, 192, 128, 96, 64, 32})
+    for (const Int cluster : {2, 1}) {
+      if (columns > 32 && columns >= n + 32) continue;
+      if (columns / cluster % 8 != 0) continue;
+      GemmTile t{columns, cluster, 1};
+      t.stages = std::min<Int>(6, (Int(r.target.shared_per_block) - 1024 - 512) / stage_bytes(t));
+      if (t.stages < 2) continue;
+      const auto fixed = fixed_of(r, t, phases);
+      const auto launch = launch::launch_of(fixed, sizes_of(r.geometry), r.target.processors);
+      if (launch.refusal) continue;
+      t.seconds = seconds_of(fixed, launch, t, phases);
+      all.push_back(t);
+    }
+  std::stable_sort(all.begin(), all.end(), [](const GemmTile& a, const GemmTile& b) { return a.seconds < b.seconds; });
+  if (all.size() > most_variants) all.resize(most_variants);
+  return all;
+}
+
+std::string table_text(const char* name, const std::vector<Int>& values) {
+  std::string s = std::string("__device__ constexpr int ") + name + "[] = {";
+  for (std::size_t i = 0; i < values.size(); ++i) s += (i ? ", " : "") + std::to_string(values[i]);
+  return s + "};\n";
+}
+
+std::string constant_of(const char* name, Int value) {
+  return std::string("constexpr int ") + name + " = " + std::to_string(value) + ";\n";
+}
+
+/// What the weights are prepared for.
+std::string weights_text(const Request& r, const launch::ImplicitGemmFixed& f) {
+  std::string s = "#include \"types.cuh\"\nnamespace config {\ntypedef " + std::string(device_type(r.problem.dtype)) +
+                  " Element;\n";
+  s += constant_of("GROUPS", f.groups) + constant_of("K", f.k) + constant_of("N", f.n) + constant_of("TAPS", f.taps);
+  s += constant_of("STAGE_K", f.stage_k()) + constant_of("K_PADDED", f.k_padded());
+  return s + "constexpr bool WEIGHT_LAST = " + (r.problem.w_layout == Layout::channels_last ? "true;\n" : "false;\n");
+}
+
+std::string products_text(const Request& r, const GemmTile& t, const launch::ImplicitGemmFixed& f,
+                          const std::vector<PhaseOfTaps>& phases) {
+  std::string s = constant_of("BN", t.columns) + constant_of("CLUSTER", t.cluster) + constant_of("STAGES", t.stages);
+  s += constant_of("PHASES", f.phases) + every_lane_text();
+  s += std::string("constexpr bool has_bias = ") + (r.problem.bias && !f.backward ? "true;\n" : "false;\n");
+  std::vector<Int> first{0}, at, offset, row;
+  for (const PhaseOfTaps& phase : phases) {
+    at.insert(at.end(), phase.at.begin(), phase.at.end());
+    for (const Tap& tap : phase.taps) {
+      offset.insert(offset.end(), tap.offset.begin(), tap.offset.end());
+      row.push_back(tap.row);
+    }
+    first.push_back(Int(row.size()));
+  }
+  if (row.empty()) offset = {0, 0, 0}, row = {0};
+  s += table_text("phase_first", first) + table_text("phase_at", at) + table_text("tap_offset", offset);
+  s += table_text("tap_row", row);
+  s += table_text("source_step", {f.source_step[0], f.source_step[1], f.source_step[2]});
+  s += table_text("out_step", {f.out_step[0], f.out_step[1], f.out_step[2]});
+  const DType dtype = r.problem.dtype;
+  s += wgmma_shared_text(int(t.columns),
+                         dtype == DType::f32   ? TensorOperand::tf32
+                         : dtype == DType::f16 ? TensorOperand::f16
+                                               : TensorOperand::bf16,
+                         false, false);
+  return s + "}\n#define UPCONV_CLUSTER " + std::to_string(t.cluster) + "\n" +
+         epilogue_text(r.epilogue, device_type(dtype));
+}
+
+class ImplicitGemm final : public PassKernel {
+ public:
+  ImplicitGemm(const Request& r, const GemmTile& tile, const std::vector<PhaseOfTaps>& phases)
+      : ImplicitGemm(r, tile, phases, fixed_of(r, tile, phases)) {}
+
+  std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
+
+  Status run(const PassTensors& t, void* workspace, void* stream) const override {
+    Start<2> start(device_, stream, {&weights_, &products_});
+    OperandBlock block;
+    launch::run(
+        fixed_, launch_,
+        {fixed_.backward ? t.dy : t.x, t.w, t.b, fixed_.backward ? t.dx : t.y, operands_.fill(t.operands, block)},
+        workspace, start);
+    return start.status;
+  }
+  Result<LaunchText> launch_text() const override {
+    return cuda::launch_text({weights_.program(), products_.program()}, "launch/implicit_gemm.hpp", "ImplicitGemmFixed",
+                             fixed_);
+  }
+
+  std::string detail() const override {
+    const auto& a = launch_.arguments;
+    char text[200];
+    std::snprintf(
+        text, sizeof text,
+        "tiles of %dx%dx%dx%d positions x %lld channels, clusters of %lld, %lld stages of %.1f KiB, %lld phases",
+        a.box[0], a.box[1], a.box[2], a.box[3], (long long)tile_.columns, (long long)tile_.cluster,
+        (long long)tile_.stages, double(stage_bytes(tile_)) / 1024.0, (long long)fixed_.phases);
+    return text;
+  }
+  std::vector<const jit::Kernel*> kernels() const override { return {&products_, &weights_}; }
+  double predicted_seconds() const override { return tile_.seconds; }
+
+ private:
+  ImplicitGemm(const Request& r, const GemmTile& tile, const std::vector<PhaseOfTaps>& phases,
+               const launch::ImplicitGemmFixed& fixed)
+      : device_(r.target.device),
+        tile_(tile),
+        fixed_(fixed),
+        launch_(launch::launch_of(fixed, sizes_of(r.geometry), r.target.processors)),
+        weights_({"implicit_gemm_prepare.cuh", "implicit_gemm_prepare", weights_text(r, fixed) + "}\n"}),
+        products_(
+            {"implicit_gemm.cuh", "implicit_gemm", weights_text(r, fixed) + products_text(r, tile, fixed, phases)},
+            unsigned(fixed.shared_bytes)),
+        operands_(r) {}
+
+  int device_;
+  GemmTile tile_;
+  launch::ImplicitGemmFixed fixed_;
+  launch::ImplicitGemmLaunch launch_;
+  jit::Kernel weights_, products_;
+  OperandArguments operands_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<PassKernel>> make_implicit_gemm(const Request& r) {
+  const Problem& p = r.problem;
+  const Geometry& g = r.geometry;
+  if (r.target.major != 9) return unsupported("needs the warpgroup instructions of sm_90a");
+  if (p.dtype == DType::f64) return unsupported("no tensor cores for f64 here");
+  if (p.dtype == DType::f32 && p.precision != Precision::tf32) return unsupported("computes f32 as tf32 only");
+  if (p.x_layout != Layout::channels_last || p.y_layout != Layout::channels_last)
+    return unsupported("computes channels_last tensors only");
+  if (g.batch == 0) return unsupported("an empty batch");
+  const bool backward = r.pass == Pass::backward_input;
+  const Int k = backward ? g.co : g.ci, n = backward ? g.ci : g.co, wide = 16 / Int(size_of(p.dtype));
+  for (std::size_t d = 0; d < 3; ++d)
+    if (backward && g.stride[d] > 8) return unsupported("a stride beyond 8, which no tensor map steps over");
+  if (g.stride[0] * g.stride[1] * g.stride[2] > 64) return unsupported("more than 64 phases");
+  if (g.taps() > 1024) return unsupported("more than 1024 taps");
+  if (!r.forced && (k * g.groups % wide != 0 || (g.groups > 1 && k % (8 * wide) != 0)))
+    return unsupported("channels that no bulk copy takes");
+  if (!r.forced && (k < 16 || n < 16)) return unsupported("fewer than 16 channels a group");
+  if (g.groups * g.taps() * g.ci * g.co > Int{1} << 30) return unsupported("weights past 32-bit coordinates");
+  const std::vector<PhaseOfTaps> phases = phases_of(g, backward);
+  const std::vector<GemmTile> tiles = tiles_of(r, phases);
+  if (tiles.empty()) return unsupported("no tile of this kernel fits the GPU or these sizes");
+  if (r.variant >= static_cast<int>(tiles.size())) return no_variant(r.variant);
+  return std::unique_ptr<PassKernel>(new ImplicitGemm(r, tiles[std::size_t(r.variant)], phases));
+}
+
+}  // namespace upconv::cuda
