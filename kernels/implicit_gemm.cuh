@@ -6,11 +6,12 @@
 //
 // M = positions j, N = result channels, K = source channels of one tap after another. A row of A is a position's
 // channels, contiguous in memory: a tensor map gives a box of positions, with steps of s for dx, moved by the tap, and
-// zeros outside of the tensor. B comes from weights that implicit_gemm_prepare.cuh turned. Both lie in shared memory in
-// rows of 128 bytes, swizzled, STAGES stages of them, filled by one thread (bring.cuh); two warpgroups multiply 64
-// positions by BN channels each and write rows of channels (leave.cuh). The CLUSTER blocks of a cluster have the same
-// channels, and each brings its part of B for all. Blocks take tiles in turn (shape.cuh).
-// Floor: max(bytes of x, w and y, 2 * positions * ci * co * taps at the tensor cores' rate).
+// zeros outside of the tensor. B comes from w itself where that is channels last: its source channels are contiguous
+// for dx, its result channels for forward (B_ROWS, 16-bit types); else from weights that implicit_gemm_prepare.cuh
+// turned. Both lie in shared memory in rows of 128 bytes, swizzled, STAGES stages of them, filled by one thread
+// (bring.cuh); two warpgroups multiply 64 positions by BN channels each and write rows of channels (leave.cuh). Blocks
+// take tiles in turn (shape.cuh). Clusters whose blocks bring B together were tried: no faster. Floor: max(bytes of x,
+// w and y, 2 * positions * ci * co * taps at the tensor cores' rate).
 #include "implicit_gemm/bring.cuh"
 #include "implicit_gemm/leave.cuh"
 
@@ -22,9 +23,9 @@ __device__ __forceinline__ void multiply_all(const Arguments& a, const Operands&
   const int row = threadIdx.x / 32 * 16 + lane / 4;
   const Row rows[2] = {Row(a, row), Row(a, row + 8)};
   int now = 0, parity = 0;
-  Tile t(a, blockIdx.x / CLUSTER);
+  Tile t(a, blockIdx.x);
 #pragma unroll 1
-  for (int index = blockIdx.x / CLUSTER; index < a.tiles; index += gridDim.x / CLUSTER) {
+  for (int index = blockIdx.x; index < a.tiles; index += gridDim.x) {
     float sums[BN / 2];
 #pragma unroll
     for (int i = 0; i < BN / 2; ++i) sums[i] = 0.0f;
@@ -33,12 +34,12 @@ __device__ __forceinline__ void multiply_all(const Arguments& a, const Operands&
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       const u32 at = units_of(stages + now * stage_bytes);
-      const u64 first = row_descriptor() | (at + group * (64 * 128 / 16)),
-                second = row_descriptor() | (at + a_bytes / 16);
+      const u64 first = row_descriptor() | (at + group * (64 * 128 / 16));
+      const u64 second = (B_ROWS ? swizzled_descriptor(slice_bytes) : row_descriptor()) | (at + a_bytes / 16);
       barrier_wait(barriers.landed + 8 * now, parity);
       mma_fence();
 #pragma unroll
-      for (int k = 0; k < 4; ++k) wgmma_shared(sums, first + 2 * k, second + 2 * k);
+      for (int k = 0; k < 4; ++k) wgmma_shared(sums, first + 2 * k, second + (B_ROWS ? 2048 / 16 : 2) * k);
       mma_commit();
       mma_wait<1>();
       hand_back(barriers.empty + 8 * (held < 0 ? 0 : held), held >= 0);
@@ -47,7 +48,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& a, const Operands&
     }
     // Found while the last products are under way.
     Spot spots[2] = {Spot(a, t, rows[0]), Spot(a, t, rows[1])};
-    Tile next(a, min(index + static_cast<int>(gridDim.x) / CLUSTER, a.tiles - 1));
+    Tile next(a, min(index + static_cast<int>(gridDim.x), a.tiles - 1));
     spots[0].hold(), spots[1].hold(), next.hold();
     mma_wait<0>();
     hold(sums);
@@ -64,15 +65,12 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
   const Barriers barriers{shared_address(words), shared_address(words + STAGES)};
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
-      barrier_init(barriers.landed + 8 * s, a.plain ? 1 + warpgroup : 1);
-      barrier_init(barriers.empty + 8 * s, consumers * 4 * arriving * CLUSTER);
+      barrier_init(barriers.landed + 8 * s, a.plain || a.plain_weights ? 1 + warpgroup : 1);
+      barrier_init(barriers.empty + 8 * s, consumers * 4 * arriving);
     }
     barriers_ready();
   }
-  if constexpr (CLUSTER > 1)
-    meet_cluster();
-  else
-    __syncthreads();
+  __syncthreads();
   if (threadIdx.x / warpgroup == consumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(40));
     bring_all(a, stages, barriers);
@@ -80,18 +78,14 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(232));
     multiply_all(a, operands, stages, barriers);
   }
-  if constexpr (CLUSTER > 1) meet_cluster();  // others copy into this block, and arrive at its barriers
 }
 
 // Elsewhere an empty kernel, which nobody launches.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 extern "C" __global__ void implicit_gemm(const Arguments, const config::Operands) {}
 #else
-extern "C" __global__ void
-#if UPCONV_CLUSTER > 1
-__cluster_dims__(UPCONV_CLUSTER, 1, 1)
-#endif
-    __launch_bounds__(threads, 1) implicit_gemm(const __grid_constant__ Arguments a, const config::Operands operands) {
+extern "C" __global__ void __launch_bounds__(threads, 1)
+    implicit_gemm(const __grid_constant__ Arguments a, const config::Operands operands) {
   run(a, operands);
 }
 #endif

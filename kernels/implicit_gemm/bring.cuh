@@ -45,36 +45,61 @@ __device__ __forceinline__ void bring_plainly(const Arguments& a, const Tile& t,
   }
 }
 
+/// B of a stage from w, as bulk copies would leave it: 16 bytes of 8 (4) source channels of a result channel, or, where
+/// B_ROWS, of 8 result channels of a source channel.
+__device__ __forceinline__ void bring_weights_plainly(const Arguments& a, const Tile& t, int tap, int k0, u32 to) {
+  constexpr int each = 16 / element_bytes;
+  const Element* from = static_cast<const Element*>(a.weights) + t.group * a.w_group + tap_row[tap] * a.w_tap;
+#pragma unroll 1
+  for (int i = threadIdx.x % warpgroup; i < BN * 8; i += warpgroup) {
+    const int piece = i % 8, row = i / 8;  // of BN rows, or of STAGE_K in each slice
+    const int n = t.column + (B_ROWS ? row / STAGE_K * 64 + piece * each : row);
+    const int k = k0 + (B_ROWS ? row % STAGE_K : piece * each);
+    u32 words[4] = {};
+#pragma unroll
+    for (int e = 0; e < each; ++e) {
+      const int of_n = B_ROWS ? n + e : n, of_k = B_ROWS ? k : k + e;
+      if (of_n < N && of_k < K) place(words, e, from[of_n * a.w_n + of_k * a.w_k]);
+    }
+    store_quad(to + row * 128 + ((piece ^ row % 8) << 4), words[0], words[1], words[2], words[3]);
+  }
+}
+
 __device__ __forceinline__ void bring_all(const Arguments& a, u32 stages, const Barriers& barriers) {
-  const bool first = threadIdx.x % warpgroup == 0;
-  if (!first && !a.plain) return;
-  const int rank = CLUSTER > 1 ? rank_in_cluster() : 0;
+  const bool first = threadIdx.x % warpgroup == 0, plainly = a.plain || a.plain_weights;
+  if (!first && !plainly) return;
+  const int bulk_bytes = (a.plain ? 0 : a.box_bytes) + (a.plain_weights ? 0 : b_bytes);
   int now = 0, parity = 1;
 #pragma unroll 1
-  for (int index = blockIdx.x / CLUSTER; index < a.tiles; index += gridDim.x / CLUSTER) {
+  for (int index = blockIdx.x; index < a.tiles; index += gridDim.x) {
     const Tile t(a, index);
 #pragma unroll 1
     for (int tap = phase_first[t.phase]; tap < phase_first[t.phase + 1]; ++tap) {
       int at[3];
 #pragma unroll
       for (int d = 0; d < 3; ++d) at[d] = t.corner[d + 1] * source_step[d] + tap_offset[tap * 3 + d];
-      const int row = (t.group * TAPS + tap_row[tap]) * N + t.column + rank * shared_rows;
+      const int tap_of_w = tap_row[tap];
 #pragma unroll 1
       for (int step = 0; step < steps_k; ++step) {
-        const u32 landed = barriers.landed + 8 * now, a_at = stages + now * stage_bytes;
-        const u32 b_at = a_at + a_bytes + rank * shared_rows * 128;
+        const u32 landed = barriers.landed + 8 * now, a_at = stages + now * stage_bytes, b_at = a_at + a_bytes;
+        const int k0 = step * STAGE_K;
         barrier_wait(barriers.empty + 8 * now, parity);
         if (first) {
-          barrier_expect(landed, b_bytes + (a.plain ? 0 : a.box_bytes));
-          if (!a.plain)
-            copy_box(a_at, &a.source_map, landed, t.group * K + step * STAGE_K, at[2], at[1], at[0], t.corner[0]);
-          if constexpr (CLUSTER == 1)
-            copy_box(b_at, &a.weight_map, landed, step * STAGE_K, row);
-          else
-            copy_box_to_all(b_at, &a.weight_map, landed, step * STAGE_K, row, (1 << CLUSTER) - 1);
+          barrier_expect(landed, bulk_bytes);
+          if (!a.plain) copy_box(a_at, &a.source_map, landed, t.group * K + k0, at[2], at[1], at[0], t.corner[0]);
+          if (!a.plain_weights) {
+            if constexpr (B_ROWS) {
+#pragma unroll
+              for (int i = 0; i < BN / 64; ++i)
+                copy_box(b_at + i * slice_bytes, &a.weight_map, landed, t.column + 64 * i, tap_of_w, t.group * K + k0);
+            } else {
+              copy_box(b_at, &a.weight_map, landed, k0, tap_of_w, t.group * N + t.column);
+            }
+          }
         }
-        if (a.plain) {
-          bring_plainly(a, t, tap, step * STAGE_K, a_at);
+        if (plainly) {
+          if (a.plain) bring_plainly(a, t, tap, k0, a_at);
+          if (a.plain_weights) bring_weights_plainly(a, t, tap, k0, b_at);
           fence_shared();
           barrier_arrive(landed);
         }

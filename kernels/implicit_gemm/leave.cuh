@@ -102,7 +102,8 @@ __device__ __forceinline__ void leave(const Arguments& a, const Operands& operan
     if (a.wide) {
 #pragma unroll
       for (int i = 0; i < BN / 8; i += 4)
-        write_together(to + 8 * i, spot.inside, N - t.column - 8 * i, [&](int j, int odd) { return value(i + j, odd); });
+        write_together(to + 8 * i, spot.inside, N - t.column - 8 * i,
+                       [&](int j, int odd) { return value(i + j, odd); });
     } else {
 #pragma unroll
       for (int i = 0; i < BN / 8; ++i)

@@ -11,9 +11,11 @@ namespace upconv::launch {
 struct ImplicitGemmFixed {
   bool backward = false;                   ///< dx.
   Int groups = 1, k = 1, n = 1, taps = 1;  ///< Source and result channels of a group.
-  Int phases = 1, steps = 1;               ///< Steps of all phases of a position tile together, for the box.
+  Int phases = 1;
   Int source_step[3] = {1, 1, 1}, out_step[3] = {1, 1, 1};
-  Int columns = 32, cluster = 1, element_bytes = 2;
+  Int columns = 32, element_bytes = 2;
+  bool prepares = true;  ///< The weights are turned first; else w is a B operand as it lies, its
+  bool b_rows = false;   ///< result channels contiguous, or its source channels.
   Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;
   Int shared_bytes = 0;
   int map_element = 9;  ///< MapElement of source and weights.
@@ -21,11 +23,12 @@ struct ImplicitGemmFixed {
   template <class Visit>
   void visit(Visit&& field) {
     field("backward", backward), field("groups", groups), field("k", k), field("n", n), field("taps", taps);
-    field("phases", phases), field("steps", steps);
+    field("phases", phases);
     field("source_step[0]", source_step[0]), field("source_step[1]", source_step[1]);
     field("source_step[2]", source_step[2]);
     field("out_step[0]", out_step[0]), field("out_step[1]", out_step[1]), field("out_step[2]", out_step[2]);
-    field("columns", columns), field("cluster", cluster), field("element_bytes", element_bytes);
+    field("columns", columns), field("element_bytes", element_bytes);
+    field("prepares", prepares), field("b_rows", b_rows);
     field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
     field("shared_bytes", shared_bytes), field("map_element", map_element);
   }
@@ -38,7 +41,7 @@ struct ImplicitGemmLaunch {
   arguments::ImplicitGemm arguments{};
   unsigned grid = 0, prepare_grid = 0;
   Int workspace_bytes = 0;
-  Int rounds = 0;  ///< Tiles that the busiest cluster computes.
+  Int rounds = 0;  ///< Tiles that the busiest block computes.
 };
 
 constexpr Int implicit_gemm_rows = 128;
@@ -91,11 +94,11 @@ inline ImplicitGemmLaunch launch_of(const ImplicitGemmFixed& f, const Sizes& z, 
   const Int columns = f.groups * ceil_div(f.n, f.columns);
   if (tiles * f.phases * columns > 1 << 30) l.refusal = "more than 2^30 tiles";
   if (l.refusal) return l;
-  a.shares = int(ceil_div(Int(tiles), f.cluster));
-  a.tiles = int(a.shares * f.phases * columns);
-  const Int clusters = least(a.tiles, processors / f.cluster);
-  l.grid = static_cast<unsigned>(clusters * f.cluster);
-  l.rounds = ceil_div(a.tiles, clusters);
+  a.positions = int(tiles);
+  a.tiles = int(a.positions * f.phases * columns);
+  l.grid = static_cast<unsigned>(least(a.tiles, processors));
+  l.rounds = ceil_div(a.tiles, l.grid);
+  if (!f.prepares) return l;
   l.prepare_grid = static_cast<unsigned>(f.groups * (f.k_padded() / f.stage_k()) * ceil_div(f.n * f.taps, 64));
   l.workspace_bytes = f.groups * f.taps * f.n * f.k_padded() * f.element_bytes;
   return l;
@@ -113,12 +116,22 @@ inline TensorBoxes source_boxes(const ImplicitGemmFixed& f, const arguments::Imp
   return b.dimension(a.batch, a.source_strides.n * e, a.box[0]);
 }
 
-inline TensorBoxes weight_boxes(const ImplicitGemmFixed& f, const void* prepared) {
+/// B: [tap][result channel][source channel], or w: [source channel][tap][result channel] where f.b_rows, else
+/// [result channel][tap][source channel].
+inline TensorBoxes weight_boxes(const ImplicitGemmFixed& f, const void* weights) {
+  const Int e = f.element_bytes;
   TensorBoxes b;
-  b.base = prepared, b.element = static_cast<MapElement>(f.map_element), b.swizzle = MapSwizzle::bytes_128;
+  b.base = weights, b.element = static_cast<MapElement>(f.map_element), b.swizzle = MapSwizzle::bytes_128;
   b.promotion = 3;
-  return b.dimension(f.k_padded(), 0, f.stage_k())
-      .dimension(f.groups * f.taps * f.n, f.k_padded() * f.element_bytes, f.columns / f.cluster);
+  if (f.prepares)
+    return b.dimension(f.k_padded(), 0, f.stage_k())
+        .dimension(f.taps, f.groups * f.n * f.k_padded() * e, 1)
+        .dimension(f.groups * f.n, f.k_padded() * e, f.columns);
+  if (f.b_rows)
+    return b.dimension(f.n, 0, 64).dimension(f.taps, f.n * e, 1).dimension(f.groups * f.k, f.taps * f.n * e, 64);
+  return b.dimension(f.k, 0, f.stage_k())
+      .dimension(f.taps, f.k * e, 1)
+      .dimension(f.groups * f.n, f.taps * f.k * e, f.columns);
 }
 
 template <class Start>
@@ -126,17 +139,19 @@ bool run(const ImplicitGemmFixed& f, const ImplicitGemmLaunch& l, const Tensors&
   if (l.grid == 0) return true;
   arguments::ImplicitGemm a = l.arguments;
   a.source = static_cast<const char*>(t.a), a.bias = t.bias, a.out = static_cast<char*>(t.out);
-  const Int wide = 16 / f.element_bytes;
-  a.wide = aligned(t.out, 16) && f.n % wide == 0;
-  const TensorBoxes source = source_boxes(f, a, t.a);
+  a.weights = t.b, a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
+  a.wide = aligned(t.out, 16) && f.n % (16 / f.element_bytes) == 0;
+  const TensorBoxes source = source_boxes(f, a, t.a), weights = weight_boxes(f, f.prepares ? workspace : t.b);
   // Channels of the next group would meet zeros, and might be infinite.
-  a.plain = refusal_of(source) != nullptr || (f.groups > 1 && f.k % f.stage_k() != 0);
+  const bool whole = f.groups == 1 || f.k % f.stage_k() == 0;
+  a.plain = !whole || refusal_of(source) != nullptr;
+  a.plain_weights = refusal_of(weights) != nullptr;
   if (!a.plain && !encode_map(start, a.source_map, source)) return false;
-  if (!encode_map(start, a.weight_map, weight_boxes(f, workspace))) return false;
-  const void* w = t.b;
-  long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
-  void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group};
-  if (!start(0, Shape{l.prepare_grid, 256, 0}, prepare)) return false;
+  if (!a.plain_weights && !encode_map(start, a.weight_map, weights)) return false;
+  if (f.prepares) {
+    void* prepare[] = {&a.weights, &workspace, &a.w_k, &a.w_n, &a.w_tap, &a.w_group};
+    if (!start(0, Shape{l.prepare_grid, 256, 0}, prepare)) return false;
+  }
   void* list[] = {&a, operands_of(t)};
   return start(1, Shape{l.grid, 384, static_cast<unsigned>(f.shared_bytes)}, list);
 }

@@ -23,15 +23,6 @@ __device__ __forceinline__ void barrier_arrive_if(bool arrives, u32 b) {
       "r"(static_cast<int>(arrives))
       : "memory");
 }
-/// The same at a barrier of any block of the cluster (address_in()). Of the block's scope: a release in the cluster's
-/// waits for all that the warp has under way.
-__device__ __forceinline__ void barrier_arrive_at_if(bool arrives, u32 b) {
-  asm volatile(
-      "{.reg .pred arrives; setp.ne.b32 arrives, %1, 0;\n"
-      "@arrives mbarrier.arrive.shared::cluster.b64 _, [%0];}" ::"r"(b),
-      "r"(static_cast<int>(arrives))
-      : "memory");
-}
 /// Arrives, and has the barrier wait for `bytes` of bulk copies too.
 __device__ __forceinline__ void barrier_expect(u32 b, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
@@ -111,13 +102,13 @@ __device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map
       : "memory");
 }
 
-/// The same to that place of every block of the cluster that `mask` names, and to its barrier there.
-__device__ __forceinline__ void copy_box_to_all(u32 to, const arguments::TensorMap* map, u32 barrier, int column,
-                                                int row, int mask) {
+/// The same of a tensor of three dimensions.
+__device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map, u32 barrier, int column, int row,
+                                         int plane) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, "
-      "%4}], [%2], %5;" ::"r"(to),
-      "l"(map), "r"(barrier), "r"(column), "r"(row), "h"(static_cast<u16>(mask))
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
+          "r"(to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(plane)
       : "memory");
 }
 

@@ -60,9 +60,9 @@ std::vector<PhaseOfTaps> phases_of(const Geometry& g, bool backward) {
   return all;
 }
 
-/// Channels of a tile, blocks of a cluster, stages.
+/// Channels of a tile, stages.
 struct GemmTile {
-  Int columns, cluster, stages;
+  Int columns, stages;
   double seconds = 0.0;
 };
 
@@ -78,9 +78,12 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   f.groups = g.groups, f.k = f.backward ? g.co : g.ci, f.n = f.backward ? g.ci : g.co, f.taps = g.taps();
   f.phases = Int(phases.size());
   for (int d = 0; d < 3; ++d) (f.backward ? f.source_step : f.out_step)[d] = g.stride[std::size_t(d)];
-  f.columns = t.columns, f.cluster = t.cluster, f.element_bytes = Int(size_of(p.dtype));
+  f.columns = t.columns, f.element_bytes = Int(size_of(p.dtype));
   const WeightStrides w = weight_strides(p, g);
   f.w_k = f.backward ? w.co : w.ci, f.w_n = f.backward ? w.ci : w.co, f.w_tap = w.tap[2], f.w_group = g.ci * w.ci;
+  const bool last = p.w_layout == Layout::channels_last && g.taps() > 1;
+  f.b_rows = last && !f.backward && p.dtype != DType::f32 && t.columns % 64 == 0;
+  f.prepares = !(last && f.backward) && !f.b_rows;
   f.shared_bytes = t.stages * stage_bytes(t) + 1024;
   f.map_element = static_cast<int>(p.dtype == DType::f32   ? launch::MapElement::tf32
                                    : p.dtype == DType::f16 ? launch::MapElement::f16
@@ -88,35 +91,34 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   return f;
 }
 
-/// Clocks of the busiest cluster, from what a step and a tile take: products at the tensor cores' rate, or what a
-/// multiprocessor gets from L2.
+/// Fitted to 60 forms of layers of 64 to 512 channels on an H200 (docs/measured-cuda-gemm.md): a step takes what its
+/// products take, narrow ones what it takes to begin and end one.
 double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemmLaunch& l, const GemmTile& t,
                   const std::vector<PhaseOfTaps>& phases) {
-  constexpr double clock = 1.7e9, bytes_of_clock = 36.0, of_tile = 1500.0, start = 7e-6;
-  const double step = std::max(4.0 * double(t.columns),
-                               128.0 * (double(rows) + double(t.columns) / double(t.cluster)) / bytes_of_clock);
+  constexpr double clock = 1.7e9, start = 5e-6;
+  const auto columns = double(t.columns);
+  const double step = std::max(4.5 * columns, 420.0 + 1.35 * columns), of_tile = 700.0 + 9.0 * columns;
   std::size_t taps = 0;
   for (const PhaseOfTaps& phase : phases) taps += phase.taps.size();
   const double steps = double(f.k_padded() / f.stage_k()) * double(taps) / double(phases.size());
-  return start + double(l.rounds) * (steps * step + of_tile) / clock + 3.0 * double(l.workspace_bytes) / 3e12;
+  return start + double(l.rounds) * (steps * step + of_tile) / clock +
+         (f.prepares ? 2e-6 + 3.0 * double(l.workspace_bytes) / 3e12 : 0.0);
 }
 
 std::vector<GemmTile> tiles_of(const Request& r, const std::vector<PhaseOfTaps>& phases) {
   std::vector<GemmTile> all;
   const Int n = r.pass == Pass::backward_input ? r.geometry.ci : r.geometry.co;
-  for (const Int columns : {256, 192, 128, 96, 64, 32})
-    for (const Int cluster : {2, 1}) {
-      if (columns > 32 && columns >= n + 32) continue;
-      if (columns / cluster % 8 != 0) continue;
-      GemmTile t{columns, cluster, 1};
-      t.stages = std::min<Int>(6, (Int(r.target.shared_per_block) - 1024 - 512) / stage_bytes(t));
-      if (t.stages < 2) continue;
-      const auto fixed = fixed_of(r, t, phases);
-      const auto launch = launch::launch_of(fixed, sizes_of(r.geometry), r.target.processors);
-      if (launch.refusal) continue;
-      t.seconds = seconds_of(fixed, launch, t, phases);
-      all.push_back(t);
-    }
+  for (const Int columns : {256, 192, 128, 96, 64, 32}) {
+    if (columns > 32 && columns >= n + 32) continue;
+    GemmTile t{columns, 1};
+    t.stages = std::min<Int>(6, (Int(r.target.shared_per_block) - 1024 - 512) / stage_bytes(t));
+    if (t.stages < 2) continue;
+    const auto fixed = fixed_of(r, t, phases);
+    const auto launch = launch::launch_of(fixed, sizes_of(r.geometry), r.target.processors);
+    if (launch.refusal) continue;
+    t.seconds = seconds_of(fixed, launch, t, phases);
+    all.push_back(t);
+  }
   std::stable_sort(all.begin(), all.end(), [](const GemmTile& a, const GemmTile& b) { return a.seconds < b.seconds; });
   if (all.size() > most_variants) all.resize(most_variants);
   return all;
@@ -143,7 +145,8 @@ std::string weights_text(const Request& r, const launch::ImplicitGemmFixed& f) {
 
 std::string products_text(const Request& r, const GemmTile& t, const launch::ImplicitGemmFixed& f,
                           const std::vector<PhaseOfTaps>& phases) {
-  std::string s = constant_of("BN", t.columns) + constant_of("CLUSTER", t.cluster) + constant_of("STAGES", t.stages);
+  std::string s = constant_of("BN", t.columns) + constant_of("STAGES", t.stages);
+  s += std::string("constexpr bool B_ROWS = ") + (f.b_rows ? "true;\n" : "false;\n");
   s += constant_of("PHASES", f.phases) + every_lane_text();
   s += std::string("constexpr bool has_bias = ") + (r.problem.bias && !f.backward ? "true;\n" : "false;\n");
   std::vector<Int> first{0}, at, offset, row;
@@ -165,9 +168,8 @@ std::string products_text(const Request& r, const GemmTile& t, const launch::Imp
                          dtype == DType::f32   ? TensorOperand::tf32
                          : dtype == DType::f16 ? TensorOperand::f16
                                                : TensorOperand::bf16,
-                         false, false);
-  return s + "}\n#define UPCONV_CLUSTER " + std::to_string(t.cluster) + "\n" +
-         epilogue_text(r.epilogue, device_type(dtype));
+                         f.b_rows, false);
+  return s + "}\n" + epilogue_text(r.epilogue, device_type(dtype));
 }
 
 class ImplicitGemm final : public PassKernel {
@@ -194,14 +196,17 @@ class ImplicitGemm final : public PassKernel {
   std::string detail() const override {
     const auto& a = launch_.arguments;
     char text[200];
-    std::snprintf(
-        text, sizeof text,
-        "tiles of %dx%dx%dx%d positions x %lld channels, clusters of %lld, %lld stages of %.1f KiB, %lld phases",
-        a.box[0], a.box[1], a.box[2], a.box[3], (long long)tile_.columns, (long long)tile_.cluster,
-        (long long)tile_.stages, double(stage_bytes(tile_)) / 1024.0, (long long)fixed_.phases);
+    std::snprintf(text, sizeof text,
+                  "tiles of %dx%dx%dx%d positions x %lld channels, %s, %lld stages of %.1f KiB, %lld phases", a.box[0],
+                  a.box[1], a.box[2], a.box[3], (long long)tile_.columns,
+                  fixed_.prepares ? "weights turned first" : "weights as they lie", (long long)tile_.stages,
+                  double(stage_bytes(tile_)) / 1024.0, (long long)fixed_.phases);
     return text;
   }
-  std::vector<const jit::Kernel*> kernels() const override { return {&products_, &weights_}; }
+  std::vector<const jit::Kernel*> kernels() const override {
+    if (!fixed_.prepares) return {&products_};
+    return {&products_, &weights_};
+  }
   double predicted_seconds() const override { return tile_.seconds; }
 
  private:

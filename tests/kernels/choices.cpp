@@ -13,14 +13,15 @@
 namespace upconv::test {
 namespace {
 
-constexpr std::string_view shown[] = {"tf32", "ieee", "bf16"};
+constexpr std::string_view shown[] = {"tf32", "ieee", "bf16", "tf32 channels_last", "bf16 channels_last"};
 
 std::vector<std::string> lines(int architecture) {
   std::vector<std::string> all;
-  for (const char* file : {"kernelbench-l1.txt", "models.txt"})
+  for (const char* file : {"kernelbench-l1.txt", "models.txt", "large.txt"})
     for (const Row& row : read_shapes(file))
       for (const Variant& v : variants) {
         if (std::find(std::begin(shown), std::end(shown), v.name) == std::end(shown)) continue;
+        if (v.channels_last && row.problem.rank == 1) continue;
         const auto plan = Plan::create(apply(v, row.problem), Device::cuda_model(architecture));
         for (Pass pass : all_passes) {
           const std::string what = row.id + " " + v.name + " " + std::string(to_string(pass)) + ": ";

@@ -82,7 +82,7 @@ bool stands_for_others(const Variant& v) {
 std::map<std::string, std::vector<Item>> kernels_by_group(int architecture) {
   std::map<std::string, std::vector<Item>> groups;
   std::set<std::string> seen;
-  for (const char* file : {"kernelbench-l1.txt", "models.txt"})
+  for (const char* file : {"kernelbench-l1.txt", "models.txt", "large.txt"})
     for (const Row& row : read_shapes(file))
       for (const Variant& v : variants) {
         const Problem p = apply(v, row.problem);

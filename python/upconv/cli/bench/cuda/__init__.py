@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+#: Of the results file's name: rows of another layout are not summed up with the others.
+SUFFIX = {"nchw": "", "nhwc": "-channels-last"}
+
 
 def run(args: argparse.Namespace) -> int:
     """The command on a GPU; 0, 1 when a row is wrong or failed, 2 for what cannot be understood."""
@@ -35,10 +38,11 @@ def run(args: argparse.Namespace) -> int:
         if not torch.cuda.is_available():
             raise UsageError("--device cuda: torch.cuda.is_available() is False")
         args.output = (
-            args.output or Path("bench/results") / f"{file_name(torch.cuda.get_device_name(args.device))}.json"
+            args.output
+            or Path("bench/results") / f"{file_name(torch.cuda.get_device_name(args.device))}{SUFFIX[args.layout]}.json"
         )
         failed = measure_all(shapes, args, console)
-    args.output = args.output or Path("bench/results/nvidia-h200.json")
+    args.output = args.output or Path(f"bench/results/nvidia-h200{SUFFIX[args.layout]}.json")
     if not args.output.exists():
         for line in failed:
             console.print(f"failed {line}", style="red", markup=False, highlight=False)
@@ -101,7 +105,7 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
     todo = [(s, precision, passes) for s in shapes for precision, passes in modes(s, args)]
     todo.sort(key=lambda item: item[1] != "torch")
     kernels = {
-        (explained(s.problem, precision_of(s.problem, n, m)), direction)
+        (explained(s.problem, precision_of(s.problem, n, m), args.layout), direction)
         for s, m, passes in todo
         for n in passes
         for direction in DIRECTIONS.get(n, (n,))
@@ -125,7 +129,7 @@ def measure_all(shapes: list, args: argparse.Namespace, console) -> list[str]:
             if not console.is_terminal and time.monotonic() > said + 10:
                 said = time.monotonic()
                 console.print(f"{done} of {len(todo)}: {shape.id} {shape.problem.dtype} {precision}", highlight=False)
-            settings = Settings(passes, peers, precision, seconds, check=not args.quick)
+            settings = Settings(passes, peers, precision, args.layout, seconds, check=not args.quick)
             key = f"{precision} {passes}"
             if key not in benches:
                 benches[key] = Bench(settings, device, CEILINGS)

@@ -40,6 +40,7 @@ class Settings:
     passes: tuple[str, ...] = PASSES
     peers: tuple[str, ...] = ("torch_eager", "torch_benchmark", "torch_channels_last")
     precision: str = "torch"  # or ieee, bf16x3, tf32
+    layout: str = "nchw"  # nhwc: all tensors channels_last
     seconds: float = 0.5  # of all contestants' runs of one pass together
     check: bool = True
 
@@ -54,15 +55,19 @@ class Bench:
         self.peers = {name: Contestant(name, benchmark=name in TUNED) for name in settings.peers}
 
     def measure(self, shape: Shape, tick: Callable[[], None] = lambda: None) -> list[dict]:
-        """A row for each pass."""
+        """A row for each pass; none of a layer of one dimension in channels_last, which it does not have."""
         import upconv
 
-        p = shape.problem
+        p, layout = shape.problem, self.settings.layout
+        if layout == "nhwc" and p.rank == 1:
+            return []
         data = kernelbench_data(p, zlib.crc32(shape.id.encode()), self.device)
         ours = convolution(upconv.functional, p, {"precision": self.settings.precision})
         torchs = convolution(torch.nn.functional, p, {})
         last = Data(*(None if t is None else laid_out(t, "nhwc") if t.dim() > 1 else t for t in
                       (data.x, data.w, data.b, data.dy)))  # fmt: skip
+        if layout == "nhwc":
+            data = last
         compiled = torch.compile(torchs) if "torch_compile" in self.peers else None
         rows = []
         with tf32(self.settings.precision != "ieee"):
@@ -71,7 +76,7 @@ class Bench:
                 made = {self.ours: (ours, name, data)}
                 for peer, contestant in self.peers.items():
                     if peer == "torch_channels_last":
-                        if p.rank == 1:
+                        if p.rank == 1 or layout == "nhwc":  # the latter is torch_benchmark
                             continue
                         made[contestant] = (torchs, name, last)
                     else:
@@ -80,7 +85,7 @@ class Bench:
                 ms = self.timer.interleaved(calls, self.settings.seconds)
                 precision = precision_of(p, name, self.settings.precision)
                 floor, by = floor_of(p, name, precision, self.ceilings)
-                plan = plan_facts(upconv.explain(explained(p, precision), str(self.device)))
+                plan = plan_facts(upconv.explain(explained(p, precision, layout), str(self.device)))
                 row = {
                     "id": shape.id,
                     "problem": p.short(),
@@ -88,7 +93,7 @@ class Bench:
                     "dtype": str(DTYPES[p.dtype])[6:],
                     "precision": precision,
                     "asked": self.settings.precision,
-                    "layout": "nchw",
+                    "layout": layout,
                     "threads": 1,
                     "upconv_ms": figure(ms.pop("upconv")),
                     "peers_ms": {k: figure(v) for k, v in ms.items()},
@@ -237,8 +242,9 @@ def precision_of(p: Problem, name: str, asked: str) -> str:
     return parse_problem(line).precision
 
 
-def explained(p: Problem, precision: str) -> str:
-    return str(replace(p, precision=precision))
+def explained(p: Problem, precision: str, layout: str = "nchw") -> str:
+    last = frozenset("xwy") if layout == "nhwc" and p.rank > 1 else p.channels_last
+    return str(replace(p, precision=precision, channels_last=last))
 
 
 def floor_of(p: Problem, name: str, precision: str, ceilings: dict) -> tuple[float, str]:
