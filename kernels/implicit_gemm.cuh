@@ -10,8 +10,9 @@
 // for dx, its result channels for forward (B_ROWS, 16-bit types); else from weights that implicit_gemm_prepare.cuh
 // turned. Both lie in shared memory in rows of 128 bytes, swizzled, STAGES stages of them, filled by one thread
 // (bring.cuh); two warpgroups multiply 64 positions by BN channels each and write rows of channels (leave.cuh). Blocks
-// take tiles in turn (shape.cuh). Clusters whose blocks bring B together were tried: no faster. Floor: max(bytes of x,
-// w and y, 2 * positions * ci * co * taps at the tensor cores' rate).
+// take tiles in turn (shape.cuh); where BN is small two blocks share a multiprocessor, so that one writes while the
+// other multiplies. Clusters whose blocks bring B together were tried: no faster. Floor: max(bytes of x, w and y, 2 *
+// positions * ci * co * taps at the tensor cores' rate).
 #include "implicit_gemm/bring.cuh"
 #include "implicit_gemm/leave.cuh"
 
@@ -72,10 +73,10 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
   }
   __syncthreads();
   if (threadIdx.x / warpgroup == consumers) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(40));
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
     bring_all(a, stages, barriers);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(232));
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
     multiply_all(a, operands, stages, barriers);
   }
 }
@@ -84,7 +85,7 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 extern "C" __global__ void implicit_gemm(const Arguments, const config::Operands) {}
 #else
-extern "C" __global__ void __launch_bounds__(threads, 1)
+extern "C" __global__ void __launch_bounds__(threads, BLOCKS)
     implicit_gemm(const __grid_constant__ Arguments a, const config::Operands operands) {
   run(a, operands);
 }

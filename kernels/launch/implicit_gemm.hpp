@@ -13,7 +13,7 @@ struct ImplicitGemmFixed {
   Int groups = 1, k = 1, n = 1, taps = 1;  ///< Source and result channels of a group.
   Int phases = 1;
   Int source_step[3] = {1, 1, 1}, out_step[3] = {1, 1, 1};
-  Int columns = 32, element_bytes = 2;
+  Int columns = 32, blocks = 1, element_bytes = 2;  ///< Blocks of a multiprocessor.
   bool prepares = true;  ///< The weights are turned first; else w is a B operand as it lies, its
   bool b_rows = false;   ///< result channels contiguous, or its source channels.
   Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;
@@ -27,7 +27,7 @@ struct ImplicitGemmFixed {
     field("source_step[0]", source_step[0]), field("source_step[1]", source_step[1]);
     field("source_step[2]", source_step[2]);
     field("out_step[0]", out_step[0]), field("out_step[1]", out_step[1]), field("out_step[2]", out_step[2]);
-    field("columns", columns), field("element_bytes", element_bytes);
+    field("columns", columns), field("blocks", blocks), field("element_bytes", element_bytes);
     field("prepares", prepares), field("b_rows", b_rows);
     field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
     field("shared_bytes", shared_bytes), field("map_element", map_element);
@@ -96,7 +96,7 @@ inline ImplicitGemmLaunch launch_of(const ImplicitGemmFixed& f, const Sizes& z, 
   if (l.refusal) return l;
   a.positions = int(tiles);
   a.tiles = int(a.positions * f.phases * columns);
-  l.grid = static_cast<unsigned>(least(a.tiles, processors));
+  l.grid = static_cast<unsigned>(least(a.tiles, f.blocks * processors));
   l.rounds = ceil_div(a.tiles, l.grid);
   if (!f.prepares) return l;
   l.prepare_grid = static_cast<unsigned>(f.groups * (f.k_padded() / f.stage_k()) * ceil_div(f.n * f.taps, 64));

@@ -60,9 +60,10 @@ std::vector<PhaseOfTaps> phases_of(const Geometry& g, bool backward) {
   return all;
 }
 
-/// Channels of a tile, stages.
 struct GemmTile {
-  Int columns, stages;
+  Int columns;  ///< Channels of a tile.
+  Int blocks;   ///< Of a multiprocessor.
+  Int stages;
   double seconds = 0.0;
 };
 
@@ -84,6 +85,7 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   const bool last = p.w_layout == Layout::channels_last && g.taps() > 1;
   f.b_rows = last && !f.backward && p.dtype != DType::f32 && t.columns % 64 == 0;
   f.prepares = !(last && f.backward) && !f.b_rows;
+  f.blocks = t.blocks;
   f.shared_bytes = t.stages * stage_bytes(t) + 1024;
   f.map_element = static_cast<int>(p.dtype == DType::f32   ? launch::MapElement::tf32
                                    : p.dtype == DType::f16 ? launch::MapElement::f16
@@ -92,7 +94,7 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
 }
 
 /// Fitted to 60 forms of layers of 64 to 512 channels on an H200 (docs/measured-cuda-gemm.md): a step takes what its
-/// products take, narrow ones what it takes to begin and end one.
+/// products take, a narrow one what L2 gives.
 double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemmLaunch& l, const GemmTile& t,
                   const std::vector<PhaseOfTaps>& phases) {
   constexpr double clock = 1.7e9, start = 5e-6;
@@ -101,8 +103,9 @@ double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemm
   std::size_t taps = 0;
   for (const PhaseOfTaps& phase : phases) taps += phase.taps.size();
   const double steps = double(f.k_padded() / f.stage_k()) * double(taps) / double(phases.size());
-  return start + double(l.rounds) * (steps * step + of_tile) / clock +
-         (f.prepares ? 2e-6 + 3.0 * double(l.workspace_bytes) / 3e12 : 0.0);
+  // Two blocks of a multiprocessor share its products; one writes meanwhile.
+  const double round = std::max(double(t.blocks) * steps * step, steps * step + of_tile);
+  return start + double(l.rounds) * round / clock + (f.prepares ? 2e-6 + 3.0 * double(l.workspace_bytes) / 3e12 : 0.0);
 }
 
 std::vector<GemmTile> tiles_of(const Request& r, const std::vector<PhaseOfTaps>& phases) {
@@ -110,14 +113,18 @@ std::vector<GemmTile> tiles_of(const Request& r, const std::vector<PhaseOfTaps>&
   const Int n = r.pass == Pass::backward_input ? r.geometry.ci : r.geometry.co;
   for (const Int columns : {256, 192, 128, 96, 64, 32}) {
     if (columns > 32 && columns >= n + 32) continue;
-    GemmTile t{columns, 1};
-    t.stages = std::min<Int>(6, (Int(r.target.shared_per_block) - 1024 - 512) / stage_bytes(t));
-    if (t.stages < 2) continue;
-    const auto fixed = fixed_of(r, t, phases);
-    const auto launch = launch::launch_of(fixed, sizes_of(r.geometry), r.target.processors);
-    if (launch.refusal) continue;
-    t.seconds = seconds_of(fixed, launch, t, phases);
-    all.push_back(t);
+    for (const Int blocks : {2, 1}) {
+      if (blocks == 2 && columns > 64) continue;  // 80 registers at the start hold no more sums
+      GemmTile t{columns, blocks, 1};
+      const Int room = Int(r.target.shared_per_block) / blocks - 1024 - 1024;
+      t.stages = std::min<Int>(6, room / stage_bytes(t));
+      if (t.stages < 3) continue;
+      const auto fixed = fixed_of(r, t, phases);
+      const auto launch = launch::launch_of(fixed, sizes_of(r.geometry), r.target.processors);
+      if (launch.refusal) continue;
+      t.seconds = seconds_of(fixed, launch, t, phases);
+      all.push_back(t);
+    }
   }
   std::stable_sort(all.begin(), all.end(), [](const GemmTile& a, const GemmTile& b) { return a.seconds < b.seconds; });
   if (all.size() > most_variants) all.resize(most_variants);
@@ -147,6 +154,9 @@ std::string products_text(const Request& r, const GemmTile& t, const launch::Imp
                           const std::vector<PhaseOfTaps>& phases) {
   std::string s = constant_of("BN", t.columns) + constant_of("STAGES", t.stages);
   s += std::string("constexpr bool B_ROWS = ") + (f.b_rows ? "true;\n" : "false;\n");
+  s += constant_of("BLOCKS", t.blocks);
+  s += constant_of("COMPUTE_REGISTERS", t.blocks == 1 ? 232 : 112);
+  s += constant_of("BRING_REGISTERS", t.blocks == 1 ? 40 : 24);
   s += constant_of("PHASES", f.phases) + every_lane_text();
   s += std::string("constexpr bool has_bias = ") + (r.problem.bias && !f.backward ? "true;\n" : "false;\n");
   std::vector<Int> first{0}, at, offset, row;
@@ -197,10 +207,11 @@ class ImplicitGemm final : public PassKernel {
     const auto& a = launch_.arguments;
     char text[200];
     std::snprintf(text, sizeof text,
-                  "tiles of %dx%dx%dx%d positions x %lld channels, %s, %lld stages of %.1f KiB, %lld phases", a.box[0],
-                  a.box[1], a.box[2], a.box[3], (long long)tile_.columns,
-                  fixed_.prepares ? "weights turned first" : "weights as they lie", (long long)tile_.stages,
-                  double(stage_bytes(tile_)) / 1024.0, (long long)fixed_.phases);
+                  "tiles of %dx%dx%dx%d positions x %lld channels, weights %s, %lld stages of %.1f KiB, %lld phases%s",
+                  a.box[0], a.box[1], a.box[2], a.box[3], (long long)tile_.columns,
+                  fixed_.prepares ? "turned first" : "as they lie", (long long)tile_.stages,
+                  double(stage_bytes(tile_)) / 1024.0, (long long)fixed_.phases,
+                  tile_.blocks > 1 ? ", two blocks a multiprocessor" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override {
