@@ -59,6 +59,10 @@ __device__ __forceinline__ void multiply_all(const Arguments& a, const Operands&
   }
 }
 
+/// A block may share out anew what it was launched with, no more: it would wait for ever.
+constexpr int launch_registers = 65536 / (threads * BLOCKS) / 8 * 8;
+static_assert(consumers * COMPUTE_REGISTERS + BRING_REGISTERS <= (consumers + 1) * launch_registers, "registers");
+
 __device__ __forceinline__ void run(const Arguments& a, const Operands& operands) {
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[2 * STAGES];

@@ -155,8 +155,8 @@ std::string products_text(const Request& r, const GemmTile& t, const launch::Imp
   std::string s = constant_of("BN", t.columns) + constant_of("STAGES", t.stages);
   s += std::string("constexpr bool B_ROWS = ") + (f.b_rows ? "true;\n" : "false;\n");
   s += constant_of("BLOCKS", t.blocks);
-  s += constant_of("COMPUTE_REGISTERS", t.blocks == 1 ? 232 : 112);
-  s += constant_of("BRING_REGISTERS", t.blocks == 1 ? 40 : 24);
+  s += constant_of("COMPUTE_REGISTERS", t.blocks == 1 ? 232 : 104);
+  s += constant_of("BRING_REGISTERS", t.blocks == 1 ? 40 : 32);
   s += constant_of("PHASES", f.phases) + every_lane_text();
   s += std::string("constexpr bool has_bias = ") + (r.problem.bias && !f.backward ? "true;\n" : "false;\n");
   std::vector<Int> first{0}, at, offset, row;
