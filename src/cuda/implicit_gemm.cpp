@@ -82,7 +82,7 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   f.columns = t.columns, f.element_bytes = Int(size_of(p.dtype));
   const WeightStrides w = weight_strides(p, g);
   f.w_k = f.backward ? w.co : w.ci, f.w_n = f.backward ? w.ci : w.co, f.w_tap = w.tap[2], f.w_group = g.ci * w.ci;
-  const bool last = p.w_layout == Layout::channels_last && g.taps() > 1;
+  const bool last = p.w_layout == Layout::channels_last || g.taps() == 1;
   f.b_rows = last && !f.backward && p.dtype != DType::f32 && t.columns % 64 == 0;
   f.prepares = !(last && f.backward) && !f.b_rows;
   f.blocks = t.blocks;

@@ -24,6 +24,29 @@ HALF = {**TOLERANCE, torch.float16: 6e-3}
 FEW = (2, 3, 11, 19, 26, 36, 38, 58, 72, 77, 89, 91)
 
 
+class Times(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
+class Mean(torch.nn.Module):
+    def forward(self, x):
+        return x.mean(dim=[2, 3], keepdim=True)
+
+
+class Clamp(torch.nn.Module):
+    def __init__(self, least, most):
+        super().__init__()
+        self.least, self.most = least, most
+
+    def forward(self, x):
+        return torch.clamp(x, self.least, self.most)
+
+
 @pytest.fixture(autouse=True)
 def exact():
     with tf32(False):
@@ -71,6 +94,39 @@ def test_sums_by_tap(shape, dim, layer):
         assert relative(got, want) < (1e-6 if dtype == torch.float32 else 4e-3)
     with pytest.raises(RuntimeError, match="float64"):
         _algebra._sums_operator(x.double(), dim, *layer, 1.0)
+
+
+def test_sums_by_tap_under_transforms(cuda):
+    """A mean over space of a fused layer keeps tangents and batches of torch.func."""
+    model = torch.nn.Sequential(torch.nn.ConvTranspose2d(3, 8, 3, 2, 1), Times(0.5), Mean()).to(DEVICE).eval()
+    x, tangent = torch.randn(2, 4, 3, 16, 40, device=DEVICE)
+    fast = upconv.optimize(copy.deepcopy(model), (x,))
+    assert relative(fast(x), model.double()(x.double())) < 1e-6
+    exact = torch.func.jvp(model, (x.double(),), (tangent.double(),))
+    for got, want in zip(torch.func.jvp(fast, (x,), (tangent,)), exact, strict=True):
+        assert relative(got, want) < 1e-5
+    many = torch.stack((x, tangent))
+    assert relative(torch.func.vmap(fast)(many), torch.func.vmap(model)(many.double())) < 1e-6
+
+
+@pytest.mark.parametrize("value", (float("nan"), float("inf"), -float("inf")))
+def test_clamps_of_what_is_not_finite(value, cuda):
+    """Short epilogues cut in as few instructions as can be, and must leave NaN as torch leaves it."""
+    layer = torch.nn.ConvTranspose2d(16, 16, 3, 2, 1)
+    for cut in (
+        torch.nn.Hardtanh(-0.5, 0.25),
+        torch.nn.ReLU6(),
+        Clamp(-0.25, 0.5),
+        Clamp(None, 0.5),
+        Clamp(-0.5, None),
+    ):
+        model = torch.nn.Sequential(copy.deepcopy(layer), cut, Times(2.0)).to(DEVICE).eval()
+        x = torch.randn(2, 16, 9, 33, device=DEVICE)
+        x[1, 3, 4, 5] = x[0, 2, 8, 32] = value
+        fast = upconv.optimize(copy.deepcopy(model), (x,))
+        assert fast.upconv_report.count("fused") == 1
+        with torch.no_grad():
+            assert torch.allclose(fast(x), model(x), 1e-4, 1e-5, equal_nan=True), cut
 
 
 @pytest.mark.parametrize("number", CHAINS)

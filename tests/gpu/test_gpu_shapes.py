@@ -51,6 +51,28 @@ def test_edges(part):
     assert problems > 0
 
 
+#: Channels-last tensors of more tiles than multiprocessors, in every way that weights lie: tails of boxes and channels,
+#: several phases, steps, groups, dilation, channels that no bulk copy takes.
+LAST = (
+    "2d n4 c64 o96 i40x37 k3 s2 p1 op1 b xl wl yl",
+    "2d n8 c128 o256 i33x35 k4 s2 p1 xl yl",
+    "2d n3 c200 o72 i61x30 k3 p1 b xl wl yl",
+    "2d n2 c64 o64 i90x70 k2 s2 b xl wl yl",
+    "2d n2 c96 o128 i50x60 k1 xl yl",
+    "2d n2 c128 o128 i31x29 k3x4 s2x3 p1 d2 g2 xl wl yl",
+    "2d n2 c36 o20 i60x70 k3 s2 xl yl",
+    "3d n2 c64 o32 i12x13x14 k3 s2 p1 b xl yl",
+    "3d n2 c128 o64 i10x11x12 k2 s2 xl wl yl",
+)
+
+
+@pytest.mark.parametrize("dtype,precision", (("f32", "tf32"), ("bf16", "ieee"), ("f16", "ieee")))
+@pytest.mark.parametrize("line", LAST)
+def test_channels_last(line, dtype, precision):
+    for data in ("normal", "integers"):
+        assert Judge(case(line, dtype, precision), data, seed=3).check_all(forced=none) >= 4
+
+
 # One specialisation a line; its rows take every length below.
 WIDTHS = (
     "1d n2 c16 o24 k3 p1 b",

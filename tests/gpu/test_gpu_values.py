@@ -18,6 +18,7 @@ LINES = (
     "2d n2 c16 o16 i6x35 k3 s2 p1 g4",
     "2d n2 c24 o24 i9x33 k4 s2 p1 g24",
     "2d n2 c16 o16 i8x16 k2 s2 xl yl",
+    "2d n2 c72 o40 i7x9 k3 s2 p1 b xl wl yl",
     "1d n2 c24 o1 i35 k32 s8 p8",
 )
 
