@@ -26,6 +26,7 @@ std::span<const Candidate> candidates(Pass pass) {
   };
   static const Candidate weight[] = {
       {{"cuda_positions_weight", make_positions_weight}, 1, true},
+      {{"cuda_implicit_gemm_weight", make_implicit_gemm_weight}, most_variants},
       {{"cuda_weight_wgmma", make_weight_wgmma}, most_variants},
       {{"cuda_weight_mma", make_weight_mma}, most_variants},
       {{"cuda_direct", make_direct}},

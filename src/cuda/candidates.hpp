@@ -64,6 +64,9 @@ Result<std::unique_ptr<PassKernel>> make_bias_sum(const Request& request);
 /// Every pass by its definition (kernels/direct.cuh): any problem; the GPU's oracle and last candidate.
 Result<std::unique_ptr<PassKernel>> make_direct(const Request& request);
 
+/// dw of channels-last tensors in 16 bits on the warpgroup tensor cores of sm_90a (kernels/implicit_gemm_weight.cuh).
+Result<std::unique_ptr<PassKernel>> make_implicit_gemm_weight(const Request& request);
+
 /// dw on the warpgroup tensor cores of sm_90a (kernels/weight_wgmma.cuh): TF32, fp16, bf16; dense and grouped.
 Result<std::unique_ptr<PassKernel>> make_weight_wgmma(const Request& request);
 
