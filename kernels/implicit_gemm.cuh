@@ -20,11 +20,10 @@ namespace upconv {
 
 __device__ __forceinline__ void multiply_all(const Arguments& a, const Operands& operands, u32 stages,
                                              const Barriers& barriers) {
-  const u32 staging = stages + STAGES * stage_bytes + threadIdx.x / warpgroup * staging_bytes;
   const int lane = threadIdx.x % 32, group = threadIdx.x / warpgroup;
   const int row = threadIdx.x / 32 * 16 + lane / 4;
   const Row rows[2] = {Row(a, row), Row(a, row + 8)};
-  int now = 0, parity = 0, turn = 0;
+  int now = 0, parity = 0;
   Tile t(a, blockIdx.x);
 #pragma unroll 1
   for (int index = blockIdx.x; index < a.tiles; index += gridDim.x) {
@@ -55,10 +54,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& a, const Operands&
     mma_wait<0>();
     hold(sums);
     hand_back(barriers.empty + 8 * (held < 0 ? 0 : held), held >= 0);
-    if constexpr (STAGED)
-      stage(a, operands, t, spots, sums, staging, barriers, turn++);
-    else
-      leave(a, operands, t, spots, sums);
+    leave(a, operands, t, spots, sums);
     t = next;
   }
 }
@@ -69,29 +65,20 @@ static_assert(consumers * COMPUTE_REGISTERS + BRING_REGISTERS <= (consumers + 1)
 
 __device__ __forceinline__ void run(const Arguments& a, const Operands& operands) {
   extern __shared__ __align__(128) char shared[];
-  __shared__ unsigned long long words[2 * STAGES + 2 * consumers];
+  __shared__ unsigned long long words[2 * STAGES];
   const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
-  const Barriers barriers{shared_address(words), shared_address(words + STAGES), shared_address(words + 2 * STAGES),
-                          shared_address(words + 2 * STAGES + consumers)};
+  const Barriers barriers{shared_address(words), shared_address(words + STAGES)};
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(barriers.landed + 8 * s, a.plain || a.plain_weights ? 1 + warpgroup : 1);
       barrier_init(barriers.empty + 8 * s, consumers * 4 * arriving);
-    }
-    for (int g = 0; g < consumers; ++g) {
-      barrier_init(barriers.staged + 8 * g, 4 * arriving);
-      barrier_init(barriers.left + 8 * g, arriving);
     }
     barriers_ready();
   }
   __syncthreads();
   if (threadIdx.x / warpgroup == consumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
-    const int warp = threadIdx.x % warpgroup / 32;
-    if (warp == 0 || !is_staged(a))
-      bring_all(a, stages, barriers);
-    else if (warp <= consumers)
-      store_staged(a, stages + STAGES * stage_bytes + (warp - 1) * staging_bytes, barriers, warp - 1);
+    bring_all(a, stages, barriers);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
     multiply_all(a, operands, stages, barriers);

@@ -21,11 +21,6 @@ constexpr int slice_bytes = STAGE_K * 128;  ///< Of 64 channels of B, where thos
 static_assert(!B_ROWS || (element_bytes == 2 && BN % 64 == 0), "B comes by slices of 64 channels of 16 bits");
 constexpr int column_tiles = (N + BN - 1) / BN, all_columns = GROUPS * column_tiles;
 
-/// STAGED: a tile leaves by way of shared memory, so that the next one's products need not wait for its stores. Rows of
-/// 64 positions of a warpgroup, so far apart that eight of them meet every bank once.
-constexpr int row_pitch = BN * element_bytes + 16, staging_bytes = STAGED ? 64 * row_pitch : 0;
-static_assert(!STAGED || element_bytes == 2, "sums leave as matrices of 16-bit elements");
-
 /// What a block computes at once: BM positions of a phase by BN channels of a group.
 struct Tile {
   int phase, group, column, corner[4];
@@ -53,13 +48,8 @@ struct Tile {
 };
 
 struct Barriers {
-  u32 landed, empty;  ///< Of the stages.
-  u32 staged, left;   ///< Of the tiles that leave, by warpgroup.
+  u32 landed, empty;
 };
-/// Whether this launch's tiles leave by way of shared memory: warps that have nothing else to do store them.
-__device__ __forceinline__ bool is_staged(const Arguments& a) {
-  return STAGED && a.wide && !a.plain && !a.plain_weights;
-}
 
 /// Hands a stage back to whoever fills it.
 __device__ __forceinline__ void hand_back(u32 empty, bool real) {

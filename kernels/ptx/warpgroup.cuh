@@ -119,16 +119,6 @@ __device__ __forceinline__ void copy_bytes(u32 to, const void* from, int bytes, 
                : "memory");
 }
 
-/// `bytes` from shared to global memory, a multiple of 16 as both addresses are, in the background.
-__device__ __forceinline__ void store_bytes(void* to, u32 from, int bytes) {
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes)
-               : "memory");
-}
-/// Waits until what this thread stores so has been read.
-__device__ __forceinline__ void wait_for_reads() {
-  asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;" ::: "memory");
-}
-
 __device__ __forceinline__ void mma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void mma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int pending>

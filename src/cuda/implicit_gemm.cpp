@@ -64,15 +64,12 @@ struct GemmTile {
   Int columns;  ///< Channels of a tile.
   Int blocks;   ///< Of a multiprocessor.
   Int stages;
-  bool staged = false;  ///< Tiles leave by way of shared memory.
   double seconds = 0.0;
 };
 
 constexpr Int rows = launch::implicit_gemm_rows;
 
 Int stage_bytes(const GemmTile& t) { return (rows + t.columns) * 128; }
-/// Of tiles of 16-bit elements on their way out: kernels/implicit_gemm/shape.cuh.
-Int staging_bytes(const GemmTile& t) { return t.staged ? rows * (t.columns * 2 + 16) : 0; }
 
 launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const std::vector<PhaseOfTaps>& phases) {
   const Problem& p = r.problem;
@@ -89,7 +86,7 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   f.b_rows = last && !f.backward && p.dtype != DType::f32 && t.columns % 64 == 0;
   f.prepares = !(last && f.backward) && !f.b_rows;
   f.blocks = t.blocks;
-  f.shared_bytes = t.stages * stage_bytes(t) + staging_bytes(t) + 1024;
+  f.shared_bytes = t.stages * stage_bytes(t) + 1024;
   f.map_element = static_cast<int>(p.dtype == DType::f32   ? launch::MapElement::tf32
                                    : p.dtype == DType::f16 ? launch::MapElement::f16
                                                            : launch::MapElement::bf16);
@@ -102,13 +99,12 @@ double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemm
                   const std::vector<PhaseOfTaps>& phases) {
   constexpr double clock = 1.7e9, start = 5e-6;
   const auto columns = double(t.columns);
-  const double step = std::max(4.5 * columns, 420.0 + 1.35 * columns);
-  const double of_tile = t.staged ? 600.0 : 700.0 + 9.0 * columns;
+  const double step = std::max(4.5 * columns, 420.0 + 1.35 * columns), of_tile = 700.0 + 9.0 * columns;
   std::size_t taps = 0;
   for (const PhaseOfTaps& phase : phases) taps += phase.taps.size();
   const double steps = double(f.k_padded() / f.stage_k()) * double(taps) / double(phases.size());
   // Two blocks of a multiprocessor share its products; one writes meanwhile.
-  const double round = std::max({double(t.blocks) * steps * step, steps * step + of_tile, t.staged ? 4200.0 : 0.0});
+  const double round = std::max(double(t.blocks) * steps * step, steps * step + of_tile);
   return start + double(l.rounds) * round / clock + (f.prepares ? 2e-6 + 3.0 * double(l.workspace_bytes) / 3e12 : 0.0);
 }
 
@@ -117,11 +113,10 @@ std::vector<GemmTile> tiles_of(const Request& r, const std::vector<PhaseOfTaps>&
   const Int n = r.pass == Pass::backward_input ? r.geometry.ci : r.geometry.co;
   for (const Int columns : {256, 192, 128, 96, 64, 32}) {
     if (columns > 32 && columns >= n + 32) continue;
-    for (const Int blocks : {2, 1, 0}) {
+    for (const Int blocks : {2, 1}) {
       if (blocks == 2 && columns > 64) continue;  // 80 registers at the start hold no more sums
-      GemmTile t{columns, std::max<Int>(blocks, 1), 1, blocks == 0};
-      if (t.staged && (r.problem.dtype == DType::f32 || columns < 128 || n % 8 != 0)) continue;
-      const Int room = Int(r.target.shared_per_block) / t.blocks - 1024 - 1024 - staging_bytes(t);
+      GemmTile t{columns, blocks, 1};
+      const Int room = Int(r.target.shared_per_block) / blocks - 1024 - 1024;
       t.stages = std::min<Int>(6, room / stage_bytes(t));
       if (t.stages < 3) continue;
       const auto fixed = fixed_of(r, t, phases);
@@ -159,7 +154,7 @@ std::string products_text(const Request& r, const GemmTile& t, const launch::Imp
                           const std::vector<PhaseOfTaps>& phases) {
   std::string s = constant_of("BN", t.columns) + constant_of("STAGES", t.stages);
   s += std::string("constexpr bool B_ROWS = ") + (f.b_rows ? "true;\n" : "false;\n");
-  s += constant_of("BLOCKS", t.blocks) + "constexpr bool STAGED = " + (t.staged ? "true;\n" : "false;\n");
+  s += constant_of("BLOCKS", t.blocks);
   s += constant_of("COMPUTE_REGISTERS", t.blocks == 1 ? 232 : 104);
   s += constant_of("BRING_REGISTERS", t.blocks == 1 ? 40 : 32);
   s += constant_of("PHASES", f.phases) + every_lane_text();
@@ -216,9 +211,7 @@ class ImplicitGemm final : public PassKernel {
                   a.box[0], a.box[1], a.box[2], a.box[3], (long long)tile_.columns,
                   fixed_.prepares ? "turned first" : "as they lie", (long long)tile_.stages,
                   double(stage_bytes(tile_)) / 1024.0, (long long)fixed_.phases,
-                  tile_.blocks > 1 ? ", two blocks a multiprocessor"
-                  : tile_.staged   ? ", stored from shared memory"
-                                   : "");
+                  tile_.blocks > 1 ? ", two blocks a multiprocessor" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override {
