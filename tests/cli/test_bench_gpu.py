@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from upconv.cli.bench.cuda import chart, file_name, measure, report
 from upconv.cli.bench.cuda.reference import Reference
 from upconv.cli.problem import parse_problem
 
+SHAPES = Path(__file__).resolve().parents[1] / "shapes"
 META = {
     "device": "NVIDIA H200", "driver": "1", "torch": "2", "cudnn": "9", "commit": "c", "kernels_sha256": "k",
     "date": "2026-01-02 03:04 UTC", "threads": [1],
@@ -106,6 +108,22 @@ def test_floors_and_precisions():
     assert measure.precision_of(grouped, "forward", "ieee") == "ieee"
     assert measure.precision_of(replace(p, dtype="bf16"), "forward", "torch") == "ieee"
     assert file_name("NVIDIA H200") == "nvidia-h200"
+
+
+def test_channels_last_rows_are_kept_apart(tmp_path, monkeypatch, capsys):
+    p = parse_problem("2d n8 c64 o64 i1024x1024 k3 f32")
+    assert measure.explained(p, "tf32", "nhwc").endswith(" tf32 xl wl yl")
+    assert measure.explained(parse_problem("1d c4 o4 i9 k3 f32"), "tf32", "nhwc") == measure.explained(
+        parse_problem("1d c4 o4 i9 k3 f32"), "tf32"
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ["bench", "--device", "cuda", "--layout", "nhwc", "--summary"]
+    assert main(words) == 1, "no such file yet"
+    (tmp_path / "bench/results").mkdir(parents=True)
+    rows = [row(name="large/512-k3", layout="nhwc")]
+    results.write({"meta": META, "rows": rows}, tmp_path / "bench/results/nvidia-h200-channels-last.json")
+    assert main([*words, "--shapes", str(SHAPES / "large.txt")]) == 0
+    assert "Geometric means" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

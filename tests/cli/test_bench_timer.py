@@ -21,7 +21,7 @@ class MadeUp(Timer):
     def __init__(self):
         self.made = {}
 
-    def several(self, call, times):
+    def several(self, call, times, ahead=1):
         self.made[call] = self.made.get(call, 0) + times
         return [call] * times
 
