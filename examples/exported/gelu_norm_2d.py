@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_65a1b9bb23db"
+NAME = "upconv_7974481a088f"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2312,6 +2312,16 @@ __device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map
       : "memory");
 }
 
+/// The same of a tensor of three dimensions.
+__device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map, u32 barrier, int column, int row,
+                                         int plane) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
+          "r"(to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(plane)
+      : "memory");
+}
+
 /// `bytes` that lie together, a multiple of 16 as both addresses are.
 __device__ __forceinline__ void copy_bytes(u32 to, const void* from, int bytes, u32 barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
@@ -2350,6 +2360,9 @@ __device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
 __device__ __forceinline__ constexpr u64 swizzled_descriptor(u32 rows) {
   return u64(1) << 62 | u64(1024 >> 4) << 32 | (rows >> 4) << 16;
 }
+/// An operand with its depth contiguous, rows of 128 bytes, swizzled alike: eight rows are 1024 bytes. It starts at a
+/// multiple of 1024, or 32, 64 or 96 bytes behind one.
+__device__ __forceinline__ constexpr u64 row_descriptor() { return swizzled_descriptor(16); }
 /// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
 __device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
 
@@ -2452,6 +2465,18 @@ __device__ __forceinline__ void load(u32 address, uint4& v) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "r"(address)
+               : "memory");
+}
+/// 16 or 8 bytes to global memory, without a branch.
+__device__ __forceinline__ void store_global_if(bool wanted, void* to, const u32 (&v)[4]) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %5, 0;\n@wanted st.global.v4.b32 [%0], {%1, %2, %3, %4};}" ::"l"(to),
+      "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]), "r"(static_cast<int>(wanted))
+      : "memory");
+}
+__device__ __forceinline__ void store_global_if(bool wanted, void* to, u32 x, u32 y) {
+  asm volatile("{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted st.global.v2.b32 [%0], {%1, %2};}" ::"l"(to),
+               "r"(x), "r"(y), "r"(static_cast<int>(wanted))
                : "memory");
 }
 __device__ __forceinline__ void store_word(u32 address, u32 v) {
@@ -4891,6 +4916,21 @@ struct Closing {
 
 }  // namespace upconv::arguments
 """,
+    "quotient.cuh": r"""// Division of places by sizes.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+/// Of non-negative numbers; most fit 32 bits, whose division is many times cheaper.
+__device__ __forceinline__ i64 quotient(i64 a, i64 b) {
+  if (((a | b) >> 32) == 0) return static_cast<u32>(a) / static_cast<u32>(b);
+  return a / b;
+}
+
+}  // namespace upconv
+""",
     "closing/value.cuh": r"""// The values that a closing kernel reads: a stored tensor, element-wise items on each element, a pooling window, steps
 // on what it gives. Every kernel of this folder evaluates them where it needs them, so that nothing between two kernels
 // is stored but what more than one element is needed for.
@@ -4906,15 +4946,11 @@ struct Closing {
 #include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
+#include "quotient.cuh"
 #include "types.cuh"
 
 namespace upconv {
 
-/// Of non-negative numbers; most fit 32 bits, whose division is many times cheaper.
-__device__ __forceinline__ i64 quotient(i64 a, i64 b) {
-  if (((a | b) >> 32) == 0) return static_cast<u32>(a) / static_cast<u32>(b);
-  return a / b;
-}
 /// The number of what a reduction of [units][length][inner] values leaves of the value `at`.
 __device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at) {
   const i64 unit = quotient(at, length * inner);
@@ -8390,8 +8426,8 @@ typedef float Element;
     "closing_parts_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/parts.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
+#include "quotient.cuh"
 namespace upconv {
-__device__ __forceinline__ i64 quotient(i64 a, i64 b);
 __device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
 }
 namespace config {
@@ -8440,8 +8476,8 @@ __device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, cons
     "closing_norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/norm.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
+#include "quotient.cuh"
 namespace upconv {
-__device__ __forceinline__ i64 quotient(i64 a, i64 b);
 __device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
 }
 namespace config {
@@ -8492,8 +8528,8 @@ __device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, cons
     "closing_map_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/map.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
+#include "quotient.cuh"
 namespace upconv {
-__device__ __forceinline__ i64 quotient(i64 a, i64 b);
 __device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
 }
 namespace config {
@@ -8543,8 +8579,8 @@ __device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, cons
     "closing_pull_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull.cuh", r"""#include "arguments/pull.cuh"
 #include "epilogue/slopes.cuh"
 #include "epilogue/operands.cuh"
+#include "quotient.cuh"
 namespace upconv {
-__device__ __forceinline__ i64 quotient(i64 a, i64 b);
 __device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
 }
 namespace config {
@@ -8615,8 +8651,8 @@ __device__ __forceinline__ S pull(S v, S g, const upconv::arguments::Pull& p, co
     "closing_pull_norm_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull_norm.cuh", r"""#include "arguments/pull.cuh"
 #include "epilogue/slopes.cuh"
 #include "epilogue/operands.cuh"
+#include "quotient.cuh"
 namespace upconv {
-__device__ __forceinline__ i64 quotient(i64 a, i64 b);
 __device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
 }
 namespace config {
@@ -8666,8 +8702,8 @@ constexpr bool ADD = false;
     "closing_pull_1": ("UPCONV_BASE || UPCONV_HOPPER", "closing/pull.cuh", r"""#include "arguments/pull.cuh"
 #include "epilogue/slopes.cuh"
 #include "epilogue/operands.cuh"
+#include "quotient.cuh"
 namespace upconv {
-__device__ __forceinline__ i64 quotient(i64 a, i64 b);
 __device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
 }
 namespace config {

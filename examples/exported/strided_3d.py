@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_bcce1178ff1f"
+NAME = "upconv_adf1ab9f5a94"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2308,6 +2308,16 @@ __device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map
       : "memory");
 }
 
+/// The same of a tensor of three dimensions.
+__device__ __forceinline__ void copy_box(u32 to, const arguments::TensorMap* map, u32 barrier, int column, int row,
+                                         int plane) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
+          "r"(to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(plane)
+      : "memory");
+}
+
 /// `bytes` that lie together, a multiple of 16 as both addresses are.
 __device__ __forceinline__ void copy_bytes(u32 to, const void* from, int bytes, u32 barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
@@ -2346,6 +2356,9 @@ __device__ __forceinline__ constexpr u64 descriptor(u32 depth, u32 rows) {
 __device__ __forceinline__ constexpr u64 swizzled_descriptor(u32 rows) {
   return u64(1) << 62 | u64(1024 >> 4) << 32 | (rows >> 4) << 16;
 }
+/// An operand with its depth contiguous, rows of 128 bytes, swizzled alike: eight rows are 1024 bytes. It starts at a
+/// multiple of 1024, or 32, 64 or 96 bytes behind one.
+__device__ __forceinline__ constexpr u64 row_descriptor() { return swizzled_descriptor(16); }
 /// An address of this block as descriptors count it. (In a cluster it may have bits that say whose it is.)
 __device__ __forceinline__ u32 units_of(u32 address) { return (address & 0x3ffff) >> 4; }
 
@@ -2448,6 +2461,18 @@ __device__ __forceinline__ void load(u32 address, uint4& v) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "r"(address)
+               : "memory");
+}
+/// 16 or 8 bytes to global memory, without a branch.
+__device__ __forceinline__ void store_global_if(bool wanted, void* to, const u32 (&v)[4]) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %5, 0;\n@wanted st.global.v4.b32 [%0], {%1, %2, %3, %4};}" ::"l"(to),
+      "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]), "r"(static_cast<int>(wanted))
+      : "memory");
+}
+__device__ __forceinline__ void store_global_if(bool wanted, void* to, u32 x, u32 y) {
+  asm volatile("{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted st.global.v2.b32 [%0], {%1, %2};}" ::"l"(to),
+               "r"(x), "r"(y), "r"(static_cast<int>(wanted))
                : "memory");
 }
 __device__ __forceinline__ void store_word(u32 address, u32 v) {

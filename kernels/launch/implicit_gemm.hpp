@@ -46,6 +46,12 @@ struct ImplicitGemmLaunch {
 
 constexpr Int implicit_gemm_rows = 128;
 
+/// Whether bulk copies can bring the source: a position's channels at multiples of 16 bytes, and none of the next group
+/// in a stage, which would meet zeros and might be infinite.
+inline bool may_bulk(const ImplicitGemmFixed& f) {
+  return f.groups * f.k * f.element_bytes % 16 == 0 && (f.groups == 1 || f.k % f.stage_k() == 0);
+}
+
 /// The box of positions that leaves the fewest tiles; of equal ones the longest along W, then along H.
 inline void choose_box(const ImplicitGemmFixed& f, const Int (&positions)[4], int (&box)[4]) {
   Int best = -1;
@@ -142,9 +148,7 @@ bool run(const ImplicitGemmFixed& f, const ImplicitGemmLaunch& l, const Tensors&
   a.weights = t.b, a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
   a.wide = aligned(t.out, 16) && f.n % (16 / f.element_bytes) == 0;
   const TensorBoxes source = source_boxes(f, a, t.a), weights = weight_boxes(f, f.prepares ? workspace : t.b);
-  // Channels of the next group would meet zeros, and might be infinite.
-  const bool whole = f.groups == 1 || f.k % f.stage_k() == 0;
-  a.plain = !whole || refusal_of(source) != nullptr;
+  a.plain = !may_bulk(f) || refusal_of(source) != nullptr;
   a.plain_weights = refusal_of(weights) != nullptr;
   if (!a.plain && !encode_map(start, a.source_map, source)) return false;
   if (!a.plain_weights && !encode_map(start, a.weight_map, weights)) return false;

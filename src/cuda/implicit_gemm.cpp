@@ -82,7 +82,8 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   f.columns = t.columns, f.element_bytes = Int(size_of(p.dtype));
   const WeightStrides w = weight_strides(p, g);
   f.w_k = f.backward ? w.co : w.ci, f.w_n = f.backward ? w.ci : w.co, f.w_tap = w.tap[2], f.w_group = g.ci * w.ci;
-  const bool last = p.w_layout == Layout::channels_last || g.taps() == 1;
+  // w itself as B: bulk copies want its rows at multiples of 16 bytes.
+  const bool last = (p.w_layout == Layout::channels_last || g.taps() == 1) && g.co * f.element_bytes % 16 == 0;
   f.b_rows = last && !f.backward && p.dtype != DType::f32 && t.columns % 64 == 0;
   f.prepares = !(last && f.backward) && !f.b_rows;
   f.blocks = t.blocks;
@@ -99,7 +100,9 @@ double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemm
                   const std::vector<PhaseOfTaps>& phases) {
   constexpr double clock = 1.7e9, start = 5e-6;
   const auto columns = double(t.columns);
-  const double step = std::max(4.5 * columns, 420.0 + 1.35 * columns), of_tile = 700.0 + 9.0 * columns;
+  // A thread a row, element by element: some 40 instructions for 16 bytes. Counted, not measured.
+  const double plain = launch::may_bulk(f) ? 0.0 : 12e3;
+  const double step = std::max({4.5 * columns, 420.0 + 1.35 * columns, plain}), of_tile = 700.0 + 9.0 * columns;
   std::size_t taps = 0;
   for (const PhaseOfTaps& phase : phases) taps += phase.taps.size();
   const double steps = double(f.k_padded() / f.stage_k()) * double(taps) / double(phases.size());
