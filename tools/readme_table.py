@@ -10,7 +10,7 @@ from pathlib import Path
 from upconv.cli.bench import readme, results
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("cpu.json", "nvidia-h200.json", "kernelbench-h200.json")
+FILES = ("cpu.json", "nvidia-h200.json", "nvidia-h200-channels-last.json", "kernelbench-h200.json")
 
 
 def main() -> int:

@@ -124,6 +124,13 @@ def test_channels_last_rows_are_kept_apart(tmp_path, monkeypatch, capsys):
     results.write({"meta": META, "rows": rows}, tmp_path / "bench/results/nvidia-h200-channels-last.json")
     assert main([*words, "--shapes", str(SHAPES / "large.txt")]) == 0
     assert "Geometric means" in capsys.readouterr().out
+    page = tmp_path / "README.md"
+    page.write_text(f"{readme.GPU_BEGIN}\n{readme.GPU_END}\n{readme.LAST_BEGIN}\n{readme.LAST_END}\n")
+    rows.append(row(name="unet/up1-up", what="backward", ours=4.0, dtype="bfloat16", layout="nhwc"))
+    readme.bring_up_to_date({"meta": META, "rows": rows}, page, check=False)
+    text = page.read_text()
+    assert text.startswith(f"{readme.GPU_BEGIN}\n{readme.GPU_END}\n"), "the other table stays"
+    assert "2.00 → 1.00 | 2.00x" in text and "1 layers of public models, bfloat16" in text and "**0.50x**" in text
 
 
 @pytest.mark.parametrize(

@@ -100,16 +100,19 @@ def test_sums_by_tap_under_transforms(cuda):
 
 @pytest.mark.parametrize("value", (float("nan"), float("inf"), -float("inf")))
 def test_clamps_of_what_is_not_finite(value, cuda):
-    """Short epilogues cut in as few instructions as can be, and must leave NaN as torch leaves it."""
+    """Short epilogues cut in as few instructions as can be, and must leave NaN as torch leaves it. Infinities with
+    TF32: without, the layer itself makes NaN of them (docs/measured-cuda-weight.md)."""
     layer = torch.nn.ConvTranspose2d(16, 16, 3, 2, 1)
     x = torch.randn(2, 16, 9, 33, device=DEVICE)
     x[1, 3, 4, 5] = x[0, 2, 8, 32] = value
+    rounding = value == value
     for least, most in ((-0.25, 0.5), (None, 0.5), (-0.5, None), (0.0, 6.0)):
         model = Followed(copy.deepcopy(layer), lambda y, a=least, b=most: torch.clamp(y, a, b) * 2).to(DEVICE).eval()
         fast = upconv.optimize(copy.deepcopy(model), (x.nan_to_num(0, 1, -1),))
         assert fast.upconv_report.count("fused") == 1
-        with torch.no_grad():
-            assert torch.allclose(fast(x), model(x), 1e-4, 1e-5, equal_nan=True), (least, most)
+        with torch.no_grad(), tf32(rounding):
+            got, want = fast(x), model(x)
+        assert torch.allclose(got, want, 1e-4, 5e-3 if rounding else 1e-5, equal_nan=True), (least, most)
 
 
 @pytest.mark.parametrize("number", CHAINS)

@@ -6,6 +6,7 @@ Called by `upconv bench --readme` and tools/readme_table.py, which CI runs with 
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 
 from upconv.cli import style
@@ -16,6 +17,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 #: What the rows are whose ids begin so.
 KINDS = {"L1": "KernelBench level 1", "L2": "KernelBench level 2 (fused)", "L3": "KernelBench level 3 (U-Net)"}
 GPU_BEGIN, GPU_END = "<!-- results-cuda:begin -->", "<!-- results-cuda:end -->"
+LAST_BEGIN, LAST_END = "<!-- results-channels-last:begin -->", "<!-- results-channels-last:end -->"
 EXPORTED_BEGIN, EXPORTED_END = "<!-- results-exported:begin -->", "<!-- results-exported:end -->"
 
 
@@ -37,10 +39,17 @@ def is_exported(results: dict) -> bool:
     return results["meta"].get("how") == "tools/kernelbench.py"
 
 
+def is_channels_last(results: dict) -> bool:
+    """On a GPU, where such rows have a file of their own."""
+    return not is_exported(results) and not is_cpu(results) and {r["layout"] for r in results["rows"]} == {"nhwc"}
+
+
 def render(results: dict) -> str:
     """Markdown: KernelBench level 1 row by row, the model layers in one line, the machine below."""
     if is_exported(results):
         return render_exported(results)
+    if is_channels_last(results):
+        return render_channels_last(results)
     if not is_cpu(results):
         return render_gpu(results)
     meta = results["meta"]
@@ -119,6 +128,49 @@ def render_gpu(results: dict) -> str:
     return "\n".join(lines)
 
 
+def best_cells(row: dict | None) -> str:
+    if row is None:
+        return "– | –"
+    peer, ours = min(row["peers_ms"].values()), row["upconv_ms"]
+    return f"{style.milliseconds(peer)} → {style.milliseconds(ours)} | {style.times(peer / ours)}"
+
+
+def render_channels_last(results: dict) -> str:
+    """Large layers row by row, the others in a line, against the best of PyTorch's settings."""
+    meta = results["meta"]
+    by_id: dict[tuple, dict[str, dict]] = {}
+    for row in results["rows"]:
+        by_id.setdefault((row["id"], row["dtype"]), {})[row["pass"]] = row
+    lines = [
+        "| channels-last layer | forward, ms: PyTorch's best → upconv | | backward, ms: PyTorch's best → upconv | |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for (name, dtype), passes in by_id.items():
+        if name.startswith("large/"):
+            problem = next(iter(passes.values()))["problem"].rsplit(" ", 1)[0]
+            pairs = f"{best_cells(passes.get('forward'))} | {best_cells(passes.get('backward'))}"
+            lines.append(f"| `{problem}` {dtype} | {pairs} |")
+    groups: dict[str, list[dict]] = {}
+    for (name, dtype), passes in by_id.items():
+        kind = "large layers" if name.startswith("large/") else "layers of public models"
+        groups.setdefault(f"{kind}, {dtype}", []).append(passes)
+
+    def best_mean(group: list[dict], name: str) -> str:
+        ratios = [min(p[name]["peers_ms"].values()) / p[name]["upconv_ms"] for p in group if name in p]
+        return f"**{style.times(statistics.geometric_mean(ratios))}**" if ratios else "–"
+
+    for title, group in groups.items():
+        means = f"| {best_mean(group, 'forward')} | | {best_mean(group, 'backward')} |"
+        lines.append(f"| **{len(group)} {title}, geometric mean** | {means}")
+    lines += [
+        "",
+        f"Measured by `upconv bench --layout nhwc` on an {meta['device']}, torch {meta['torch']}, cuDNN "
+        f"{meta['cudnn']}, {meta['date'][:10]}: all tensors channels_last, PyTorch with and without "
+        "`cudnn.benchmark`, single calls, cold L2. Every row: `bench/results/nvidia-h200-channels-last.json`.",
+    ]
+    return "\n".join(lines)
+
+
 def exported_in_words(rows: list[dict]) -> str:
     """How many exported files are correct, and how fast."""
     taken = [row["ms"]["forward"] for row in rows if not row["failed"]]
@@ -181,8 +233,13 @@ def bring_up_to_date(results: dict, readme: Path, check: bool) -> bool:
         text = readme.read_text()
     except OSError as error:
         raise ResultsError(f"{readme}: {error.strerror}") from None
-    markers = (EXPORTED_BEGIN, EXPORTED_END) if is_exported(results) else (
-        (BEGIN, END) if is_cpu(results) else (GPU_BEGIN, GPU_END))  # fmt: skip
+    markers = (GPU_BEGIN, GPU_END)
+    if is_exported(results):
+        markers = (EXPORTED_BEGIN, EXPORTED_END)
+    elif is_cpu(results):
+        markers = (BEGIN, END)
+    elif is_channels_last(results):
+        markers = (LAST_BEGIN, LAST_END)
     new = updated(text, render(results), *markers)
     if new != text and not check:
         readme.write_text(new)
