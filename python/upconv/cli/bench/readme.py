@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 from upconv.cli import style
 from upconv.cli.bench.results import ResultsError, read
-from upconv.cli.bench.summary import PEER, mean, ratio
+from upconv.cli.bench.summary import PEER, ratio
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 #: What the rows are whose ids begin so.
@@ -95,9 +96,7 @@ def render_gpu(results: dict) -> str:
     rows = [r for r in results["rows"] if r.get("asked") == "torch" and r["pass"] in ("forward", "backward")]
     if not rows:
         raise ResultsError("no rows under PyTorch's own settings to show")
-    by_id: dict[tuple, dict[str, dict]] = {}
-    for row in rows:
-        by_id.setdefault((row["id"], row["dtype"]), {})[row["pass"]] = row
+    by_id = by_layer(rows)
     lines = [
         "| transposed convolution | floor, ms | forward, ms: PyTorch → upconv | | backward, ms: PyTorch → upconv | |",
         "|---|--:|--:|--:|--:|--:|",
@@ -128,19 +127,10 @@ def render_gpu(results: dict) -> str:
     return "\n".join(lines)
 
 
-def best_cells(row: dict | None) -> str:
-    if row is None:
-        return "– | –"
-    peer, ours = min(row["peers_ms"].values()), row["upconv_ms"]
-    return f"{style.milliseconds(peer)} → {style.milliseconds(ours)} | {style.times(peer / ours)}"
-
-
 def render_channels_last(results: dict) -> str:
     """Large layers row by row, the others in a line, against the best of PyTorch's settings."""
     meta = results["meta"]
-    by_id: dict[tuple, dict[str, dict]] = {}
-    for row in results["rows"]:
-        by_id.setdefault((row["id"], row["dtype"]), {})[row["pass"]] = row
+    by_id = by_layer(results["rows"])
     lines = [
         "| channels-last layer | forward, ms: PyTorch's best → upconv | | backward, ms: PyTorch's best → upconv | |",
         "|---|--:|--:|--:|--:|",
@@ -148,19 +138,14 @@ def render_channels_last(results: dict) -> str:
     for (name, dtype), passes in by_id.items():
         if name.startswith("large/"):
             problem = next(iter(passes.values()))["problem"].rsplit(" ", 1)[0]
-            pairs = f"{best_cells(passes.get('forward'))} | {best_cells(passes.get('backward'))}"
+            pairs = f"{cells(passes.get('forward'), fastest)} | {cells(passes.get('backward'), fastest)}"
             lines.append(f"| `{problem}` {dtype} | {pairs} |")
     groups: dict[str, list[dict]] = {}
     for (name, dtype), passes in by_id.items():
         kind = "large layers" if name.startswith("large/") else "layers of public models"
         groups.setdefault(f"{kind}, {dtype}", []).append(passes)
-
-    def best_mean(group: list[dict], name: str) -> str:
-        ratios = [min(p[name]["peers_ms"].values()) / p[name]["upconv_ms"] for p in group if name in p]
-        return f"**{style.times(statistics.geometric_mean(ratios))}**" if ratios else "–"
-
     for title, group in groups.items():
-        means = f"| {best_mean(group, 'forward')} | | {best_mean(group, 'backward')} |"
+        means = f"| {bold(group, 'forward', fastest)} | | {bold(group, 'backward', fastest)} |"
         lines.append(f"| **{len(group)} {title}, geometric mean** | {means}")
     lines += [
         "",
@@ -207,16 +192,32 @@ def render_exported(results: dict) -> str:
     return "\n".join(lines)
 
 
-def cells(row: dict | None) -> str:
+def by_layer(rows: list[dict]) -> dict[tuple[str, str], dict[str, dict]]:
+    """The rows of each (id, dtype), by pass."""
+    out: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in rows:
+        out.setdefault((row["id"], row["dtype"]), {})[row["pass"]] = row
+    return out
+
+
+def eager(row: dict) -> float:
+    return row["peers_ms"][PEER]
+
+
+def fastest(row: dict) -> float:
+    return min(row["peers_ms"].values())
+
+
+def cells(row: dict | None, peer: Callable[[dict], float] = eager) -> str:
     if row is None:
         return "– | –"
-    peer, ours = style.milliseconds(row["peers_ms"][PEER]), style.milliseconds(row["upconv_ms"])
-    return f"{peer} → {ours} | {style.times(ratio(row))}"
+    shown = f"{style.milliseconds(peer(row))} → {style.milliseconds(row['upconv_ms'])}"
+    return f"{shown} | {style.times(peer(row) / row['upconv_ms'])}"
 
 
-def bold(group: list[dict], name: str) -> str:
-    rows = [passes[name] for passes in group if name in passes]
-    return f"**{style.times(mean(rows))}**" if rows else "–"
+def bold(group: list[dict], name: str, peer: Callable[[dict], float] = eager) -> str:
+    ratios = [peer(passes[name]) / passes[name]["upconv_ms"] for passes in group if name in passes]
+    return f"**{style.times(statistics.geometric_mean(ratios))}**" if ratios else "–"
 
 
 def updated(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
