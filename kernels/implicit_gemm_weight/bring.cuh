@@ -18,8 +18,8 @@ __device__ __forceinline__ void zero_rows(char* stages, int rows) {
 __device__ __forceinline__ void bring(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
   const int(&counts)[3] = p.boxes[part.of_launch];
   const int(&first)[3] = p.first[part.of_launch];
-  const arguments::TensorMap* const x_map = &p.x_map[part.of_launch];
-  const arguments::TensorMap* const dy_map = &p.dy_map[part.of_launch];
+  const arguments::TensorMap* const x_map = &p.maps[p.x_map[part.of_launch]];
+  const arguments::TensorMap* const dy_map = &p.maps[p.dy_map[part.of_launch]];
   const int bytes = rows_of(p) * row_bytes * slices;
   const int x_channel = part.group * CI + part.ci0, dy_channel = part.group * CO + part.co0;
   if (part.begin >= part.end) return;

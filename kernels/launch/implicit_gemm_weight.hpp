@@ -1,9 +1,10 @@
-// Launch of implicit_gemm_weight.cuh and implicit_gemm_weight_sum.cuh for any batch and spatial size. Kernels: 0
-// products, 1 sum.
+// Launch of implicit_gemm_weight.cuh, what turns its tensors, and implicit_gemm_weight_sum.cuh for any batch and
+// spatial size. Kernels: 0 products, 1 sum, 2 turn.
 #pragma once
 
 #include "arguments/implicit_gemm_weight.cuh"
 #include "launch/tensor_map.hpp"
+#include "launch/turn.hpp"
 #include "launch/weight_mma.hpp"
 
 namespace upconv::launch {
@@ -13,6 +14,7 @@ struct ImplicitGemmWeightFixed {
   Int groups = 1, ci = 64, co = 64;  ///< Channels a group.
   Int kernel[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, padding[3] = {0, 0, 0}, dilation[3] = {1, 1, 1};
   Int tile_ci = 128, tile_co = 256;              ///< Of a block.
+  bool x_first = false, dy_first = false;        ///< Channels come first there: turned into the workspace.
   Int occupancy = 1;                             ///< Blocks of a multiprocessor.
   Int shared_bytes = 0, threads = 384;           ///< Of a block.
   Int sum_columns = 64, sum_slices = 1;          ///< Of a block of the sum: output channels; threads that share splits.
@@ -27,6 +29,7 @@ struct ImplicitGemmWeightFixed {
     field("padding[0]", padding[0]), field("padding[1]", padding[1]), field("padding[2]", padding[2]);
     field("dilation[0]", dilation[0]), field("dilation[1]", dilation[1]), field("dilation[2]", dilation[2]);
     field("tile_ci", tile_ci), field("tile_co", tile_co), field("occupancy", occupancy);
+    field("x_first", x_first), field("dy_first", dy_first);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_columns", sum_columns);
     field("sum_slices", sum_slices);
     field("map_element", map_element), field("stage_cycles", stage_cycles), field("leave_cycles", leave_cycles);
@@ -47,6 +50,53 @@ inline ReachOfTap reach_of_tap(const ImplicitGemmWeightFixed& f, const Sizes& z,
   return {first, most(first, least(z.in[dim], floor_div(z.out[dim] - 1 - offset, s) + 1)), offset};
 }
 
+/// What a tap's maps are made for: where x and dy end.
+struct EndsOfTap {
+  Int x[3], dy[3];
+  bool empty = false;  ///< No position reaches dy.
+};
+inline Int coordinate_of_tap(const ImplicitGemmWeightFixed& f, int dim, Int t) {
+  return dim == 0 ? t / (f.kernel[1] * f.kernel[2]) : dim == 1 ? t / f.kernel[2] % f.kernel[1] : t % f.kernel[2];
+}
+inline EndsOfTap ends_of_tap(const ImplicitGemmWeightFixed& f, const Sizes& z, Int t) {
+  EndsOfTap e;
+  e.empty = z.batch == 0;
+  for (int d = 0; d < 3; ++d) {
+    const ReachOfTap r = reach_of_tap(f, z, d, coordinate_of_tap(f, d, t));
+    e.x[d] = r.end, e.dy[d] = f.stride[d] * (r.end - 1) + r.offset + 1;
+    e.empty |= r.end == r.first;
+  }
+  return e;
+}
+
+/// The maps of a launch, as they are found for one tap after another.
+struct MapsOfTaps {
+  Int ends[arguments::implicit_gemm_weight_maps][4];  ///< In D, H, W; and 0 for x, 1 for dy.
+  int count = 0;
+
+  /// The number of the map with these ends; it is new where that was `count`. -1: there is no room for another.
+  int number(const Int (&end)[3], Int of_dy) {
+    for (int i = 0; i < count; ++i)
+      if (ends[i][0] == end[0] && ends[i][1] == end[1] && ends[i][2] == end[2] && ends[i][3] == of_dy) return i;
+    if (count == arguments::implicit_gemm_weight_maps) return -1;
+    for (int d = 0; d < 3; ++d) ends[count][d] = end[d];
+    ends[count][3] = of_dy;
+    return count++;
+  }
+};
+
+/// Whether every launch of so many taps has room for their maps.
+inline bool maps_fit(const ImplicitGemmWeightFixed& f, const Sizes& z, Int taps) {
+  for (Int first = 0; first < f.taps(); first += taps) {
+    MapsOfTaps maps;
+    for (Int t = first; t < least(first + taps, f.taps()); ++t) {
+      const EndsOfTap e = ends_of_tap(f, z, t);
+      if (!e.empty && (maps.number(e.x, 0) < 0 || maps.number(e.dy, 1) < 0)) return false;
+    }
+  }
+  return true;
+}
+
 constexpr Int implicit_gemm_weight_positions = 64;  ///< Of a box, at most.
 constexpr double implicit_gemm_weight_clock_rate = 1.7e9;
 
@@ -57,6 +107,8 @@ struct ImplicitGemmWeightLaunch {
   Int taps = 1;        ///< Of a launch.
   Int most_boxes = 0;  ///< Of a tap.
   Int workspace_bytes = 0;
+  TurnLaunch turn;
+  Int turned_at = 0;     ///< In the workspace.
   double seconds = 0.0;  ///< Predicted for the whole.
 };
 
@@ -119,21 +171,27 @@ inline ImplicitGemmWeightLaunch launch_of(const ImplicitGemmWeightFixed& f, cons
   const double bytes =
       2.0 * double(z.batch) *
       (double(f.groups * f.ci) * double(volume(z.in)) + double(f.groups * f.co) * double(volume(z.out)));
-  const Int dw_size = f.dw_size(), room = weight_workspace_limit(dw_size, bytes) / (4 * dw_size);
-  if (room < 1) {
-    l.refusal = "sums of dw beyond 64 MiB";
-    return l;
-  }
-  const Int most_splits = least(least(room, most(1, l.most_boxes / 8)), 4 * Int(processors));
-  for (Int taps = least(f.taps(), arguments::implicit_gemm_weight_taps); taps > 0; --taps)
+  l.turn = turn_launch({f.x_first, false, f.groups * f.ci, volume(z.in), z.batch},
+                       {f.dy_first, false, f.groups * f.co, volume(z.out), z.batch}, 2);
+  l.refusal = l.turn.refusal;
+  const Int dw_size = f.dw_size(), room = weight_workspace_roof - 256 - l.turn.bytes();
+  const Int most_sums = floor_div(least(weight_workspace_limit(dw_size, bytes), room), 4 * dw_size);
+  if (most_sums < 1) l.refusal = "sums of dw, with what is turned before, beyond 64 MiB";
+  if (l.refusal) return l;
+  const Int most_splits = least(least(most_sums, most(1, l.most_boxes / 8)), 4 * Int(processors));
+  for (Int taps = least(f.taps(), arguments::implicit_gemm_weight_taps); taps > 0; --taps) {
+    if (!maps_fit(f, z, taps)) continue;
     for (Int splits = 1; splits <= most_splits; ++splits) {
       const double seconds = implicit_gemm_weight_seconds(f, l.most_boxes, bytes, taps, splits, processors);
       if (l.seconds > 0.0 && l.seconds <= seconds) continue;
       l.seconds = seconds, l.taps = taps, p.splits = int(splits);
     }
+  }
   if (l.taps * f.tiles() * p.splits > 0x7fffffff) l.refusal = "more than 2^31 blocks";
   if (f.groups * f.ci * ceil_div(f.co, f.sum_columns) > 0x7fffffff) l.refusal = "more than 2^31 blocks of the sum";
-  l.workspace_bytes = p.splits * dw_size * 4;
+  l.seconds += l.turn.seconds();
+  l.turned_at = ceil_div(p.splits * dw_size * 4, 256) * 256;
+  l.workspace_bytes = l.turn.needed() ? l.turned_at + l.turn.bytes() : p.splits * dw_size * 4;
   return l;
 }
 
@@ -152,54 +210,44 @@ inline TensorBoxes position_boxes(const ImplicitGemmWeightFixed& f, const argume
       .dimension(p.batch, row * size[2] * size[1] * size[0], p.box_n);
 }
 
-/// The first of a launch's `count` taps whose map of x serves a tap with these ends, or `count`.
-inline int alike_tap(const arguments::ImplicitGemmWeight& p, int count, const Int (&end)[3]) {
-  for (int i = 0; i < count; ++i) {
-    bool same = true;
-    for (int d = 0; d < 3; ++d) same = same && p.end[i][d] == end[d] && p.boxes[i][d] > 0;
-    if (same) return i;
-  }
-  return count;
-}
-
 /// What the launch is told of tap `t`, its `i`-th; `p.plain` where there are no maps. False where encoding fails.
 template <class Start>
-bool describe_tap(const ImplicitGemmWeightFixed& f, const Sizes& z, arguments::ImplicitGemmWeight& p, Int t, int i,
-                  Start& start) {
-  const Int by_dim[3] = {t / (f.kernel[1] * f.kernel[2]), t / f.kernel[2] % f.kernel[1], t % f.kernel[2]};
-  Int end[3], dy_end[3];
-  const Int ones[3] = {1, 1, 1};
-  bool empty = p.batch == 0;
+bool describe_tap(const ImplicitGemmWeightFixed& f, const Sizes& z, arguments::ImplicitGemmWeight& p, MapsOfTaps& maps,
+                  Int t, int i, Start& start) {
   for (int d = 0; d < 3; ++d) {
-    const ReachOfTap r = reach_of_tap(f, z, d, by_dim[d]);
+    const ReachOfTap r = reach_of_tap(f, z, d, coordinate_of_tap(f, d, t));
     p.first[i][d] = int(r.first), p.end[i][d] = int(r.end), p.boxes[i][d] = int(ceil_div(r.end - r.first, p.box[d]));
-    end[d] = r.end, dy_end[d] = f.stride[d] * (r.end - 1) + r.offset + 1;
-    empty |= r.end == r.first;
   }
-  if (empty || p.plain) return true;
-  const TensorBoxes x = position_boxes(f, p, p.x, f.groups * f.ci, p.in, end, ones),
-                    dy = position_boxes(f, p, p.dy, f.groups * f.co, p.out, dy_end, f.stride);
+  const EndsOfTap e = ends_of_tap(f, z, t);
+  if (e.empty || p.plain) return true;
+  const Int ones[3] = {1, 1, 1};
+  const TensorBoxes x = position_boxes(f, p, p.x, f.groups * f.ci, p.in, e.x, ones),
+                    dy = position_boxes(f, p, p.dy, f.groups * f.co, p.out, e.dy, f.stride);
   if (refusal_of(x) || refusal_of(dy)) {
     p.plain = 1;
     return true;
   }
-  const int alike = alike_tap(p, i, end);
-  if (alike < i)
-    p.x_map[i] = p.x_map[alike];
-  else if (!encode_map(start, p.x_map[i], x))
-    return false;
-  return encode_map(start, p.dy_map[i], dy);
+  const auto map = [&](const Int(&end)[3], Int of_dy, const TensorBoxes& boxes, unsigned char& number) {
+    const int before = maps.count, found = maps.number(end, of_dy);
+    number = static_cast<unsigned char>(found);
+    return found < before || encode_map(start, p.maps[found], boxes);
+  };
+  return map(e.x, 0, x, p.x_map[i]) && map(e.dy, 1, dy, p.dy_map[i]);
 }
 
 template <class Start>
 bool run(const ImplicitGemmWeightFixed& f, const ImplicitGemmWeightLaunch& l, const Tensors& t, void* workspace,
          Start&& start) {
   arguments::ImplicitGemmWeight p = l.arguments;
-  p.x = static_cast<const char*>(t.a), p.dy = static_cast<const char*>(t.b), p.sums = static_cast<float*>(workspace);
+  const void* tensors[2] = {t.a, t.b};
+  if (!run(l.turn, tensors, static_cast<char*>(workspace) + l.turned_at, 2, start)) return false;
+  p.x = static_cast<const char*>(tensors[0]), p.dy = static_cast<const char*>(tensors[1]);
+  p.sums = static_cast<float*>(workspace);
   for (Int first = 0; first < f.taps(); first += l.taps) {
     p.first_tap = int(first), p.taps = int(least(l.taps, f.taps() - first));
+    MapsOfTaps maps;
     for (int i = 0; i < p.taps; ++i)
-      if (!describe_tap(f, l.sizes, p, first + i, i, start)) return false;
+      if (!describe_tap(f, l.sizes, p, maps, first + i, i, start)) return false;
     void* list[] = {&p};
     const Int blocks = Int(p.taps) * f.tiles() * p.splits;
     if (!start(0, Shape{unsigned(blocks), unsigned(f.threads), unsigned(f.shared_bytes)}, list)) return false;

@@ -70,8 +70,10 @@ struct WeightMmaShares {
 
 /// Bytes of partial sums at most: as many as x and dy have, so that training's peak stays below PyTorch's; 8 MiB or
 /// two of dw where that is more, and 64 MiB at any rate. `bytes` are those of x and dy.
+constexpr Int weight_workspace_roof = 64 << 20;
 inline Int weight_workspace_limit(Int dw_size, double bytes) {
-  const Int roof = 64 << 20, of_tensors = bytes < double(roof) ? Int(bytes) : roof;
+  constexpr Int roof = weight_workspace_roof;
+  const Int of_tensors = bytes < double(roof) ? Int(bytes) : roof;
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 

@@ -1,17 +1,19 @@
 // Launch of weight_wgmma.cuh: what weight_mma.hpp says of blocks and shares, and x by bulk copies where its rows are
-// multiples of 16 bytes.
+// multiples of 16 bytes. Kernels: 0 products, 1 sum, 2 turn.
 #pragma once
 
 #include "arguments/weight_wgmma.cuh"
 #include "launch/tensor_map.hpp"
+#include "launch/turn.hpp"
 #include "launch/weight_mma.hpp"
 
 namespace upconv::launch {
 
 struct WeightWgmmaFixed : WeightMmaFixed {
-  Int columns = 8, row_positions = 0;  ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
-  bool x_shifted = false;              ///< They begin at the multiple of 16 bytes before a box's first position,
-  Int x_period = 1;                    ///< as with x_early; channels a multiple of this apart are brought together.
+  bool x_turned = false, y_turned = false;  ///< Their channels come last; the kernel has them first.
+  Int columns = 8, row_positions = 0;       ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
+  bool x_shifted = false;                   ///< They begin at the multiple of 16 bytes before a box's first position,
+  Int x_period = 1;  ///< as with x_early; channels a multiple of this apart are brought together.
   Int y_channels = 0, y_lines_d = 1, y_lines_h = 1, y_span = 1;  ///< Of a bulk copy of dy; 0 where there is none.
   Int y_step = 1;                                                ///< Elements of dy from box to box of a line.
   Int longest_chain = 0;  ///< Positions that tensor cores may add up alone; 0: any.
@@ -20,6 +22,7 @@ struct WeightWgmmaFixed : WeightMmaFixed {
   template <class Visit>
   void visit(Visit&& field) {
     WeightMmaFixed::visit(field);
+    field("x_turned", x_turned), field("y_turned", y_turned);
     field("columns", columns), field("row_positions", row_positions);
     field("x_shifted", x_shifted), field("x_period", x_period);
     field("y_channels", y_channels), field("y_lines_d", y_lines_d), field("y_lines_h", y_lines_h);
@@ -34,11 +37,24 @@ inline Int chain_of(const WeightWgmmaFixed& f, const arguments::WeightMma& p) {
   return f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each;
 }
 
-/// A cluster adds up sums of one chain each; those of more go through the workspace.
-inline WeightMmaLaunch launch_of(const WeightWgmmaFixed& f, const Sizes& z, int processors) {
-  WeightMmaLaunch l = launch_of(static_cast<const WeightMmaFixed&>(f), z, processors);
-  if (l.refusal || f.cluster == 1 || chain_of(f, l.arguments) * l.arguments.splits < l.arguments.boxes) return l;
-  l.arguments.partial = 0, l.workspace_bytes = 0;
+struct WeightWgmmaLaunch : WeightMmaLaunch {
+  TurnLaunch turn;
+  Int turned_at = 0;  ///< In the workspace.
+};
+
+inline WeightWgmmaLaunch launch_of(const WeightWgmmaFixed& f, const Sizes& z, int processors) {
+  WeightWgmmaLaunch l;
+  static_cast<WeightMmaLaunch&>(l) = launch_of(static_cast<const WeightMmaFixed&>(f), z, processors);
+  if (l.refusal) return l;
+  // A cluster adds up sums of one chain each; those of more go through the workspace.
+  if (f.cluster > 1 && chain_of(f, l.arguments) * l.arguments.splits >= l.arguments.boxes)
+    l.arguments.partial = 0, l.workspace_bytes = 0;
+  l.turn = turn_launch({f.x_turned, true, f.groups * f.ci, volume(z.in), z.batch},
+                       {f.y_turned, true, f.groups * f.co, volume(z.out), z.batch}, f.element_bytes);
+  l.refusal = l.turn.refusal;
+  if (!l.turn.needed()) return l;
+  l.turned_at = ceil_div(l.workspace_bytes, 256) * 256;
+  l.workspace_bytes = l.turned_at + l.turn.bytes();
   return l;
 }
 
@@ -88,7 +104,10 @@ inline TensorBoxes y_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma
 }
 
 template <class Start>
-bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+bool run(const WeightWgmmaFixed& f, const WeightWgmmaLaunch& l, Tensors t, void* workspace, Start&& start) {
+  const void* tensors[2] = {t.a, t.b};
+  if (!run(l.turn, tensors, static_cast<char*>(workspace) + l.turned_at, 2, start)) return false;
+  t.a = tensors[0], t.b = tensors[1];
   arguments::WeightWgmma p;
   static_cast<arguments::WeightMma&>(p) = arguments_of(f, l, t, workspace);
   p.chain = int(chain_of(f, p));

@@ -1,5 +1,5 @@
-// dw of channels-last tensors on the warpgroup tensor cores of sm_90a. Host side of kernels/implicit_gemm_weight.cuh:
-// the specialisation's text, the launches.
+// dw of channels-last tensors on the warpgroup tensor cores of sm_90a; where channels come first, they are turned
+// before. Host side of kernels/implicit_gemm_weight.cuh: the specialisation's text, the launches.
 #include "launch/implicit_gemm_weight.hpp"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/candidates.hpp"
+#include "cuda/turning.hpp"
 #include "cuda/weight_shape.hpp"
 #include "cuda/wgmma_text.hpp"
 
@@ -64,6 +65,8 @@ launch::ImplicitGemmWeightFixed fixed_of(const Request& request, const Tile& t) 
   f.groups = g.groups, f.ci = g.ci, f.co = g.co;
   for (std::size_t d = 0; d < 3; ++d)
     f.kernel[d] = g.kernel[d], f.stride[d] = g.stride[d], f.padding[d] = g.padding[d], f.dilation[d] = g.dilation[d];
+  f.x_first = request.problem.x_layout == Layout::channels_first;
+  f.dy_first = request.problem.y_layout == Layout::channels_first;
   f.tile_ci = t.down * slice, f.tile_co = t.columns;
   f.occupancy = t.occupancy;
   f.shared_bytes = t.stages * t.stage_bytes() + 1024, f.threads = t.threads();
@@ -113,17 +116,18 @@ class ImplicitGemmWeight final : public PassKernel {
         device_(request.target.device),
         products_({"implicit_gemm_weight.cuh", "implicit_gemm_weight", preamble(request, tile)},
                   unsigned(tile.fixed.shared_bytes)),
-        sum_({"implicit_gemm_weight_sum.cuh", "implicit_gemm_weight_sum", sum_preamble(request, tile.fixed)}) {}
+        sum_({"implicit_gemm_weight_sum.cuh", "implicit_gemm_weight_sum", sum_preamble(request, tile.fixed)}),
+        turn_(turn_program(2)) {}
 
   std::size_t workspace_bytes() const override { return std::size_t(tile_.launch.workspace_bytes); }
 
   Status run(const PassTensors& t, void* workspace, void* stream) const override {
-    Start<2> start(device_, stream, {&products_, &sum_});
+    Start<3> start(device_, stream, {&products_, &sum_, &turn_});
     launch::run(tile_.fixed, tile_.launch, {t.x, t.dy, nullptr, t.dw}, workspace, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
-    return cuda::launch_text({products_.program(), sum_.program()}, "launch/implicit_gemm_weight.hpp",
+    return cuda::launch_text({products_.program(), sum_.program(), turn_.program()}, "launch/implicit_gemm_weight.hpp",
                              "ImplicitGemmWeightFixed", tile_.fixed);
   }
 
@@ -132,18 +136,22 @@ class ImplicitGemmWeight final : public PassKernel {
     char text[256];
     std::snprintf(text, sizeof text,
                   "tiles of %lld ci x %lld co of a tap, box %dx%dx%dx%d of at most 64 positions, %d stages of %d KiB, "
-                  "%lld taps a launch, %d splits",
+                  "%lld taps a launch, %d splits%s",
                   tile_.fixed.tile_ci, tile_.fixed.tile_co, p.box_n, p.box[0], p.box[1], p.box[2], tile_.stages,
-                  tile_.stage_bytes() / 1024, tile_.launch.taps, p.splits);
+                  tile_.stage_bytes() / 1024, tile_.launch.taps, p.splits,
+                  tile_.launch.turn.needed() ? ", channels turned last" : "");
     return text;
   }
-  std::vector<const jit::Kernel*> kernels() const override { return {&products_, &sum_}; }
+  std::vector<const jit::Kernel*> kernels() const override {
+    if (tile_.launch.turn.needed()) return {&products_, &sum_, &turn_};
+    return {&products_, &sum_};
+  }
   double predicted_seconds() const override { return tile_.launch.seconds; }
 
  private:
   Tile tile_;
   int device_;
-  jit::Kernel products_, sum_;
+  jit::Kernel products_, sum_, turn_;
 };
 
 }  // namespace
@@ -154,8 +162,6 @@ Result<std::unique_ptr<PassKernel>> make_implicit_gemm_weight(const Request& req
   const Geometry& g = request.geometry;
   if (p.dtype != DType::f16 && p.dtype != DType::bf16)
     return unsupported("wgmma reads contiguous channels of 16-bit types only");
-  if (p.x_layout != Layout::channels_last || p.y_layout != Layout::channels_last)
-    return unsupported("computes channels_last x and y only");
   if (g.ci % 8 != 0 || g.co % 8 != 0)
     return unsupported(std::to_string(g.ci) + " and " + std::to_string(g.co) +
                        " channels a group are no multiples of 8, 16 bytes");

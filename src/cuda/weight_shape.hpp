@@ -33,6 +33,7 @@ struct WeightShape {
   WeightMode mode = WeightMode::tf32;
   int element_bytes = 4;
   bool x_last = false, y_last = false, w_last = false;
+  bool x_turned = false, y_turned = false;  ///< Last in memory, turned before (turning.hpp): not x_last, y_last then.
 };
 
 /// One dimension of dy's tile in shared memory: outputs of one residue mod the stride side by side ("plane").

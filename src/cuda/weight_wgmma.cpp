@@ -1,9 +1,12 @@
 // dw on the warpgroup tensor cores of sm_90a. Host side of kernels/weight_wgmma.cuh: the specialisation's text, the
 // launches.
 #include <cstdio>
+#include <utility>
+#include <vector>
 
 #include "cuda/calibration.hpp"
 #include "cuda/candidates.hpp"
+#include "cuda/turning.hpp"
 #include "cuda/weight_wgmma_tile.hpp"
 #include "cuda/wgmma_text.hpp"
 
@@ -28,6 +31,13 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   return s + "}\n#define UPCONV_CLUSTER " + std::to_string(t.cluster) + "\n";
 }
 
+/// The problem as the kernel meets it: what was turned has its channels first.
+Problem as_read(Problem p, const WeightShape& shape) {
+  if (shape.x_turned) p.x_layout = Layout::channels_first;
+  if (shape.y_turned) p.y_layout = Layout::channels_first;
+  return p;
+}
+
 class WeightWgmma final : public PassKernel {
  public:
   WeightWgmma(const Request& request, const WeightShape& shape, const WgmmaWeightTile& tile)
@@ -38,25 +48,27 @@ class WeightWgmma final : public PassKernel {
         launch_(launch::launch_of(fixed_, sizes_of(request.geometry), request.target.processors)),
         products_({"weight_wgmma.cuh", "weight_wgmma", preamble(request, shape, tile)}, unsigned(fixed_.shared_bytes)),
         sum_(weight_sum_program(request.problem, fixed_)),
-        predicted_(calibrated("cuda_weight_wgmma", request.problem, request.pass, tile.seconds)) {}
+        turn_(turn_program(shape.element_bytes)),
+        predicted_(calibrated("cuda_weight_wgmma", as_read(request.problem, shape), request.pass, tile.seconds) +
+                   launch_.turn.seconds()) {}
 
   std::size_t workspace_bytes() const override { return std::size_t(launch_.workspace_bytes); }
 
   Status run(const PassTensors& t, void* workspace, void* stream) const override {
-    Start<2> start(device_, stream, {&products_, &sum_});
+    Start<3> start(device_, stream, {&products_, &sum_, &turn_});
     launch::run(fixed_, launch_, {t.x, t.dy, nullptr, t.dw}, workspace, start);
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
-    return cuda::launch_text({products_.program(), sum_.program()}, "launch/weight_wgmma.hpp", "WeightWgmmaFixed",
-                             fixed_);
+    return cuda::launch_text({products_.program(), sum_.program(), turn_.program()}, "launch/weight_wgmma.hpp",
+                             "WeightWgmmaFixed", fixed_);
   }
 
   std::string detail() const override {
     char text[256];
     std::snprintf(text, sizeof text,
                   "block %d co x %dx%dx%d taps x %d ci, %d warpgroups of %d fragments, box %dx%dx%d, %d stages of %.1f "
-                  "KiB%s%s, %.1f loads a bank, %lld tiles x %lld splits%s",
+                  "KiB%s%s, %.1f loads a bank, %lld tiles x %lld splits%s%s",
                   tile_.co, tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.columns, tile_.warpgroups,
                   tile_.fragments, tile_.box[0], tile_.box[1], tile_.box[2], tile_.stages, stage_bytes_ / 1024.0,
                   tile_.x_early     ? ", x in bulk, boxes begin early"
@@ -64,12 +76,15 @@ class WeightWgmma final : public PassKernel {
                   : tile_.x_bulk    ? ", x in bulk"
                                     : "",
                   tile_.y_bulk ? ", dy in bulk" : "", tile_.conflicts, static_cast<long long>(tile_.tiles),
-                  static_cast<long long>(tile_.splits), tile_.cluster > 1 ? " in clusters" : "");
+                  static_cast<long long>(tile_.splits), tile_.cluster > 1 ? " in clusters" : "",
+                  launch_.turn.needed() ? ", channels turned first" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override {
-    if (launch_.arguments.partial) return {&products_, &sum_};
-    return {&products_};
+    std::vector<const jit::Kernel*> all{&products_};
+    if (launch_.arguments.partial) all.push_back(&sum_);
+    if (launch_.turn.needed()) all.push_back(&turn_);
+    return all;
   }
   double predicted_seconds() const override { return predicted_; }
 
@@ -77,24 +92,41 @@ class WeightWgmma final : public PassKernel {
   WgmmaWeightTile tile_;
   int stage_bytes_, device_;
   launch::WeightWgmmaFixed fixed_;
-  launch::WeightMmaLaunch launch_;
-  jit::Kernel products_, sum_;
+  launch::WeightWgmmaLaunch launch_;
+  jit::Kernel products_, sum_, turn_;
   double predicted_;
 };
+
+/// Whether tensors whose channels come last are turned before: else lanes bring them element by element. The copies
+/// leave half of the workspace that dw may take to the sums, which are no more than they.
+bool turns(const Request& request) {
+  const Problem& p = request.problem;
+  const auto last_bytes = [&](Layout layout, std::int64_t elements) {
+    return layout == Layout::channels_last ? elements * std::int64_t(size_of(p.dtype)) : 0;
+  };
+  const Geometry& g = request.geometry;
+  const std::int64_t bytes = last_bytes(p.x_layout, g.batch * g.in_channels() * g.in_volume()) +
+                             last_bytes(p.y_layout, g.batch * g.out_channels() * g.out_volume());
+  return bytes > 0 && bytes <= launch::weight_workspace_roof / 2;
+}
 
 }  // namespace
 
 Result<std::unique_ptr<PassKernel>> make_weight_wgmma(const Request& request) {
   if (request.target.major != 9) return unsupported("needs the warpgroup instructions of sm_90a");
-  const Result<WeightShape> made = weight_shape(request);
+  Result<WeightShape> made = weight_shape(request);
   if (!made.ok()) return made.status();
-  const WeightShape& shape = *made;
+  WeightShape& shape = *made;
   if (shape.mode == WeightMode::ieee || shape.mode == WeightMode::bf16x3)
     return unsupported("computes f32 as tf32 only");
   const Geometry& g = shape.geometry;
   if (g.ci < 8 && !request.forced)
     return unsupported(std::to_string(g.ci) + " input channels a group would leave most of a product empty");
   if (g.taps() > 1 << 20) return unsupported("2^20 taps or more");
+  if (turns(request)) {
+    shape.x_turned = std::exchange(shape.x_last, false);
+    shape.y_turned = std::exchange(shape.y_last, false);
+  }
   const auto tiles = wgmma_weight_tiles(shape, request.target, request.variant + 1);
   if (tiles.empty())
     return unsupported("no tile of this kernel fits " + std::to_string(request.target.shared_per_block) + " bytes");
