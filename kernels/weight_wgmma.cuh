@@ -12,11 +12,12 @@
 // between multiples of 16 bytes come from the multiple before: either the box begins there too (X_EARLY), and its
 // channels are those whose lines begin alike, or who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or
 // several lines at once where x is as narrow as the box, and dy (Y_BULK) in all lines between the first and the last;
-// lanes bring what these cannot. Tensor cores truncate as they accumulate: after `chain` boxes the sums are added up in
-// memory. They leave (leave.cuh) by way of the stages' memory where a block has all taps. The CLUSTER blocks that share
-// a tile's boxes add up their sums there, or all do through the workspace (weight_sum.cuh). Pairs (position, tap) whose
-// output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is multiplied one pair after the
-// other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor cores' rate).
+// lanes bring what these cannot: lines of dy that begin anywhere by 16 bytes (Y_PIECES), else what fits. Tensor cores
+// truncate as they accumulate: after `chain` boxes the sums are added up in memory. They leave (leave.cuh) by way of
+// the stages' memory where a block has all taps. The CLUSTER blocks that share a tile's boxes add up their sums there,
+// or all do through the workspace (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at
+// an edge that holds an infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 *
+// positions * ci * co * taps at the tensor cores' rate).
 #include "weight_wgmma/bring.cuh"
 #include "weight_wgmma/finish.cuh"
 #include "weight_wgmma/leave.cuh"
@@ -26,21 +27,21 @@ namespace upconv {
 
 /// The warpgroup that brings, and finishes what it brought unless another does.
 __device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                          int* masked) {
+                                          int* masked, int* begins) {
   Bringing bringing(p, part);
   if (APART) {
 #pragma unroll 1
-    while (bringing.more(p)) bringing.next(p, part, stages, barriers);
+    while (bringing.more(p)) bringing.next(p, part, stages, barriers, begins);
     return;
   }
   Finishing finishing(p, part);
 #pragma unroll 1
-  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers);
+  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers, begins);
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits) {
     finishing.next(p, part, stages, barriers, masked, Bringer::thread());
     // Behind this box: those that multiply it give back the stage that is waited for.
-    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
+    if (bringing.more(p)) bringing.next(p, part, stages, barriers, begins);
   }
 }
 
@@ -54,7 +55,7 @@ __device__ __forceinline__ void finish_all(const Arguments& p, const Part& part,
 }
 
 __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, char* shared, u32 stages, u32 full,
-                                             u32 empty, const volatile int* masked) {
+                                             u32 empty, const volatile int* masked, const volatile int* begins) {
   u32 place[MT][2];
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
@@ -80,7 +81,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
         barrier_wait(full + 8 * at, parity);
         apart = masked[at] != 0;
         if (apart) break;
-        multiply(sums, f, place, stages + at * stage_bytes, empty, held, at);
+        multiply(sums, f, place, stages + at * stage_bytes, Y_PIECES ? begins[at] : 0, empty, held, at);
         if (++at == STAGES) at = 0, parity ^= 1;
       }
       mma_wait<0>();
@@ -92,7 +93,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       if (!apart) continue;
       Box box;
       box.start(b, p);
-      multiply_masked(sums, p, part, box, shared + at * stage_bytes);
+      multiply_masked(sums, p, part, box, shared + at * stage_bytes, Y_PIECES ? begins[at] : 0);
       __syncwarp();
       if (threadIdx.x % 32 < arriving) barrier_arrive(empty + 8 * at);
       if (++at == STAGES) at = 0, parity ^= 1;
@@ -117,6 +118,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[3 * STAGES];
   __shared__ int masked[STAGES];
+  __shared__ int begins[STAGES];
   const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
   const Barriers barriers{shared_address(words), shared_address(words + STAGES), shared_address(words + 2 * STAGES)};
   if (threadIdx.x == 0) {
@@ -127,12 +129,17 @@ __device__ __forceinline__ void run(const Arguments& p) {
     }
     barriers_ready();
   }
+  if constexpr (Y_PIECES) {  // what lies between lines is never written, and looked at for infinities
+    for (int i = threadIdx.x; i < STAGES * stage_bytes / 16; i += threads) store_zero_quad(stages + i * 16);
+    if (static_cast<int>(threadIdx.x) < STAGES) begins[threadIdx.x] = 0;
+    fence_shared();
+  }
   __syncthreads();
   const Part part;
   const int group = threadIdx.x / warpgroup;
   if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
-    bring_all(p, part, stages, barriers, masked);
+    bring_all(p, part, stages, barriers, masked, begins);
     meet_others(p);
   } else if (APART && group > WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
@@ -140,7 +147,8 @@ __device__ __forceinline__ void run(const Arguments& p) {
     meet_others(p);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
-    multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked);
+    multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked,
+                 begins);
   }
 }
 

@@ -15,7 +15,9 @@ struct WeightWgmmaFixed : WeightMmaFixed {
   bool x_shifted = false;                   ///< They begin at the multiple of 16 bytes before a box's first position,
   Int x_period = 1;  ///< as with x_early; channels a multiple of this apart are brought together.
   Int y_channels = 0, y_lines_d = 1, y_lines_h = 1, y_span = 1;  ///< Of a bulk copy of dy; 0 where there is none.
-  Int y_step = 1;                                                ///< Elements of dy from box to box of a line.
+  bool y_pieces = false;  ///< dy comes in pieces of 16 bytes where its strides, modulo these, are as here.
+  Int y_class_c = 0, y_class_d = 0, y_class_h = 0;
+  Int y_step = 1;         ///< Elements of dy from box to box of a line.
   Int longest_chain = 0;  ///< Positions that tensor cores may add up alone; 0: any.
   int map_element = 7;    ///< MapElement.
 
@@ -26,7 +28,8 @@ struct WeightWgmmaFixed : WeightMmaFixed {
     field("columns", columns), field("row_positions", row_positions);
     field("x_shifted", x_shifted), field("x_period", x_period);
     field("y_channels", y_channels), field("y_lines_d", y_lines_d), field("y_lines_h", y_lines_h);
-    field("y_span", y_span), field("y_step", y_step);
+    field("y_span", y_span), field("y_step", y_step), field("y_pieces", y_pieces);
+    field("y_class_c", y_class_c), field("y_class_d", y_class_d), field("y_class_h", y_class_h);
     field("longest_chain", longest_chain), field("map_element", map_element);
   }
 };
@@ -136,6 +139,9 @@ bool run(const WeightWgmmaFixed& f, const WeightWgmmaLaunch& l, Tensors t, void*
     p.y_bulk = step * f.element_bytes % 16 == 0 && !refusal_of(boxes);
     if (p.y_bulk && !encode_map(start, p.y_map, boxes)) return false;
   }
+  const Int each = 16 / f.element_bytes;
+  p.y_pieces = f.y_pieces && p.ys.w == 1 && p.ys.c % each == f.y_class_c && p.ys.d % each == f.y_class_d &&
+               p.ys.h % each == f.y_class_h && aligned(p.dy, f.element_bytes);
   void* list[] = {&p};
   return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
 }

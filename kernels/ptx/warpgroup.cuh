@@ -9,6 +9,11 @@ namespace upconv {
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
+/// 16 bytes, of which all but the first `bytes` are zeros; both addresses are multiples of 16.
+__device__ __forceinline__ void copy_some_async(u32 to, const char* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+
 __device__ __forceinline__ void barrier_init(u32 b, int arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(b), "r"(arrivals) : "memory");
 }

@@ -37,6 +37,8 @@ struct XTile : Bringer {
     return x_place(row(channel), line * BW + position);
   }
 };
+/// Elements from a channel of dy's tile to one of its lines.
+__device__ __forceinline__ int line_at(int d, int h) { return d * PITCH_D + d_extra(d) + h * PITCH_H + h_extra(h); }
 struct YTile : Bringer {
   static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
   static constexpr bool last = y_last != 0;
@@ -48,7 +50,7 @@ struct YTile : Bringer {
   __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
   static constexpr int even = 1;
   __device__ static int place_bytes(int channel, int line, int, int position) {
-    return channel_bytes(channel) + (line * SPAN + position) * element_bytes;
+    return channel_bytes(channel) + (line_at(line / LH, line % LH) + position) * element_bytes;
   }
 };
 
@@ -120,7 +122,58 @@ struct Bringing {
     copy_box(to, &p.y_map, landed, SW * w + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
              SD * ahead.d * BD + part.shift.d, part.group * CO + part.co0, ahead.n);
   }
-  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
+  /// Lines of dy that begin anywhere, 16 bytes at a time: pitches in shared memory differ from the tensor's strides by
+  /// multiples of 16 bytes, so that every line lies as far behind such a multiple as in the tensor, and all of them, by
+  /// `begin` bytes, behind where they would lie if the tile's corner were one. Four lanes a line.
+  __device__ __forceinline__ void bring_y_pieces(const Arguments& p, const Part& part, int w, u32 to,
+                                                 int* begin) const {
+    constexpr int pieces = (SPAN_READ + 2 * quad - 2) / quad, lines = LD * LH;
+    const int d0 = SD * ahead.d * BD + part.shift.d, h0 = SH * ahead.h * BH + part.shift.h, w0 = SW * w + part.shift.w;
+    const char* const corner = p.dy + (y_channels + ahead.n * p.ys.n + d0 * p.ys.d + h0 * p.ys.h + w0) * element_bytes;
+    const int behind = static_cast<int>(reinterpret_cast<u64>(corner) / element_bytes) & (quad - 1);
+    if (Bringer::thread() == 0) *begin = behind * element_bytes;
+#pragma unroll 1
+    for (int i = Bringer::thread() / 4; i < COB * lines; i += warpgroup / 4) {
+      const int channel = i / lines, ld = i % lines / LH, lh = i % LH, d = YTile::d(ld), h = YTile::h(lh);
+      const int place = behind + channel * YC + line_at(ld, lh), before = place & (quad - 1), first = w0 - before;
+      const char* const from =
+          corner + (times(channel, p.ys.c) + times(d, p.ys.d) + times(h, p.ys.h) - before) * element_bytes;
+      const u32 at = to + (place - before) * element_bytes;
+      const bool inside = static_cast<u32>(d0 + d) < static_cast<u32>(p.out_d) &&
+                          static_cast<u32>(h0 + h) < static_cast<u32>(p.out_h) && part.co0 + channel < CO;
+      if (inside && first >= 0 && first + pieces * quad <= p.out_w) {
+#pragma unroll
+        for (int k = 0; k < pieces; k += 4) {
+          const int piece = k + Bringer::thread() % 4;
+          if (piece < pieces) copy_async<16>(at + piece * 16, from + piece * 16, true);
+        }
+        continue;
+      }
+#pragma unroll 1
+      for (int piece = Bringer::thread() % 4; piece < pieces; piece += 4)
+        bring_end(p, at + piece * 16, from + piece * 16, first + piece * quad, inside);
+    }
+  }
+  /// 16 bytes that may begin before a line, at element `w` of it, or end behind it: zeros there.
+  __device__ __forceinline__ void bring_end(const Arguments& p, u32 to, const char* from, int w, bool inside) const {
+    if (inside && w < 0 && w + quad > 0) {
+#pragma unroll
+      for (int e = 0; e < quad; ++e) {
+        const bool real = w + e >= 0 && w + e < p.out_w;
+        const char* const element = real ? from + e * element_bytes : p.dy;
+        if constexpr (element_bytes == 4)
+          copy_async<4>(to + e * 4, element, real);
+        else
+          store_bits16(to + e * 2, real ? load_bits16(element) : u16(0));
+      }
+      return;
+    }
+    const int left = inside && w >= 0 ? p.out_w - w : 0, count = left < 0 ? 0 : left < quad ? left : quad;
+    const char* const nowhere = p.dy - reinterpret_cast<u64>(p.dy) % 16;
+    copy_some_async(to, count > 0 ? from : nowhere, count * element_bytes);
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                       int* begins) {
     barrier_wait(barriers.empty + 8 * to, parity);
     const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
     const int w = first_position(p, part, ahead);
@@ -141,6 +194,8 @@ struct Bringing {
     }
     if (Y_BULK && p.y_bulk) {
       if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
+    } else if (Y_PIECES && p.y_pieces) {
+      bring_y_pieces(p, part, w, at + x_bytes, begins + to);
     } else {
       stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
                    SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h, SW * w + part.shift.w - LEAD,

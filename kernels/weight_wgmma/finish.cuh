@@ -31,6 +31,11 @@ __device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
 #pragma unroll 4
   for (int i = thread; i < box_quads * NB; i += warpgroup)
     look(stage + (x_filled ? i * 16 : x_place(i / box_quads, i % box_quads * quad)));
+  if constexpr (Y_PIECES) {
+#pragma unroll 4
+    for (int i = thread; i < y_bytes / 16; i += warpgroup) look(stage + x_bytes + i * 16);
+    return found != 0;
+  }
   if constexpr (y_filled) {
 #pragma unroll 4
     for (int i = thread; i < COB * YC / quad; i += warpgroup) look(stage + x_bytes + i * 16);

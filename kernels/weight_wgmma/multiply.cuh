@@ -50,9 +50,9 @@ __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]
 }
 
 /// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `place`:
-/// of this lane's rows. `held`: the stage of those products.
-__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], u32 stage, u32 empty,
-                                         int& held, int now) {
+/// of this lane's rows; `begin`: how many bytes behind all places lie. `held`: the stage of those products.
+__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], u32 stage, int begin,
+                                         u32 empty, int& held, int now) {
   constexpr int fragments = steps * MT;
   constexpr u64 swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
   const u64 b = swizzle << 62 | descriptor(16, 8 * row_bytes) | units_of(stage);
@@ -60,7 +60,7 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
-    for (int half = 0; half < 2; ++half) row[mt][half] = stage + x_bytes + place[mt][half];
+    for (int half = 0; half < 2; ++half) row[mt][half] = stage + x_bytes + place[mt][half] + (Y_PIECES ? begin : 0);
   u32 raw[raw_words];
   load_fragment(raw, row[0], 0);
 #pragma unroll
@@ -88,7 +88,7 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
 
 /// The same, one pair (position, tap) after the other, without those whose output is cropped.
 __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, const Part& part, const Box& box,
-                                                const char* stage) {
+                                                const char* stage, int begin) {
   const int column = threadIdx.x % 4, first = first_position(p, part, box);
   const auto number = [](const char* at) {
     const float v = to_float(*reinterpret_cast<const Element*>(at));
@@ -108,7 +108,7 @@ __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, 
         lands[mt][half] = static_cast<u32>(SD * d + part.shift.d + DD * row.td) < static_cast<u32>(p.out_d) &&
                           static_cast<u32>(SH * h + part.shift.h + DH * row.th) < static_cast<u32>(p.out_h) &&
                           static_cast<u32>(SW * w + part.shift.w + DW * row.tw) < static_cast<u32>(p.out_w);
-        y[mt][half] = number(stage + x_bytes + row.place() + position_place(at));
+        y[mt][half] = number(stage + x_bytes + (Y_PIECES ? begin : 0) + row.place() + position_place(at));
       }
 #pragma unroll
     for (int j = 0; j < NB / 8; ++j)

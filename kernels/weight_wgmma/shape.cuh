@@ -21,7 +21,7 @@ constexpr bool may_be_bulk = ROWS_BULK;
 constexpr bool runs = row_positions > BW;                         ///< Bulk copies of x bring several lines at once.
 constexpr int x_lines = BD * BH, behind_at = x_rows * row_bytes;  ///< Where shifted lines' last 16 bytes lie.
 constexpr int x_bytes = (behind_at + (X_SHIFTED ? x_lines * NB * 16 : 0) + 1023) / 1024 * 1024;
-constexpr int y_bytes = (COB * YC * element_bytes + 1023) / 1024 * 1024;
+constexpr int y_bytes = ((COB * YC + (Y_PIECES ? quad : 0)) * element_bytes + 1023) / 1024 * 1024;
 constexpr int stage_bytes = x_bytes + y_bytes;
 constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
@@ -34,7 +34,8 @@ constexpr int x_together = NB / x_classes;
 static_assert(X_PERIOD == x_classes * channel_step, "what channels have in common is used once");
 static_assert(x_classes == 1 || x_together % 8 == 0, "whole products of such channels");
 static_assert(!X_EARLY || (BH == 1 && (BD == 1 || FOLDED)), "a box begins once: its lines lie alike");
-static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
+static_assert(Y_PIECES || (PITCH_H * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0),
+              "lines begin at multiples of 16 bytes");
 
 /// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
 /// swizzled, as bulk copies leave them and products read them.
@@ -89,7 +90,7 @@ __device__ __forceinline__ int row_of(int mt, int half) {
 }
 /// Bytes from a row's place to that of a position of the box.
 __device__ constexpr int position_place(int at) {
-  return ((at / (BW * BH) * (STEP_D * LH) + at / BW % BH * STEP_H) * SPAN + at % BW * SW) * element_bytes;
+  return (at / (BW * BH) * (STEP_D * PITCH_D) + at / BW % BH * (STEP_H * PITCH_H) + at % BW * SW) * element_bytes;
 }
 
 /// The element of its sample, or of its group of X_PERIOD channels, at which a line of x begins that was brought from

@@ -37,7 +37,7 @@ constexpr Fit fits[] = {
     {"cuda_positions_weight", Pass::backward_weight, Kind::any, 0.0, 1.40},
     {"cuda_weight_mma", Pass::backward_weight, Kind::half, 3e-6, 1.65},
     {"cuda_weight_mma", Pass::backward_weight, Kind::any, 4.6e-6, 1.11},
-    {"cuda_weight_wgmma", Pass::backward_weight, Kind::half, 0.0, 1.00},
+    {"cuda_weight_wgmma", Pass::backward_weight, Kind::half, 3.5e-6, 0.72},
     {"cuda_weight_wgmma", Pass::backward_weight, Kind::any, 3e-6, 0.90},
 };
 
@@ -78,6 +78,11 @@ double calibrated(std::string_view family, const Problem& problem, Pass pass, do
   if (family == "cuda_weight_mma" && kind == Kind::tf32 && taps_of(problem) == 1) seconds *= 1.61;
   // dy with its channels last comes element by element: twice the prediction where there are few positions (istft).
   if (family == "cuda_weight_wgmma" && problem.y_layout == Layout::channels_last) seconds += 12e-6;
+  // Lanes that bring channels last one by one are told right by the model itself (600 to 700 us for mask-rcnn, 980 for
+  // 1000 of vqvae2/dec-t-last); the fit of 16 bits is of bulk copies.
+  if (family == "cuda_weight_wgmma" && kind == Kind::half &&
+      (problem.x_layout == Layout::channels_last || problem.y_layout == Layout::channels_last))
+    return seconds;
   for (const Fit& f : fits)
     if (f.family == family && f.pass == pass && (f.kind == Kind::any || f.kind == kind))
       return f.start - sooner + f.factor * seconds;

@@ -137,7 +137,8 @@ std::string constant_text(const std::string& name, std::int64_t value) {
 }
 
 std::string weight_constants(const Request& request, const WeightShape& shape, const std::array<int, 3>& taps,
-                             const std::array<int, 3>& box, int line_elements, bool whole) {
+                             const std::array<int, 3>& box, int line_elements, bool whole,
+                             const std::vector<int>* line_places) {
   const Problem& problem = request.problem;
   const Geometry& g = shape.geometry;
   std::string s = constant_text("element", weight_element(problem));
@@ -168,7 +169,7 @@ std::string weight_constants(const Request& request, const WeightShape& shape, c
   s += origin_text("d_origin", axis_d, positions[0], int(lines.stride[0]));
   s += origin_text("h_origin", axis_h, positions[1], int(lines.stride[1]));
   std::vector<int> rows = lines_of_taps(lines, taps, positions);
-  for (int& row : rows) row *= line_elements;
+  for (int& row : rows) row = line_places ? (*line_places)[std::size_t(row)] : row * line_elements;
   return s + function_text("row_offset", rows);
 }
 

@@ -70,9 +70,10 @@ int weight_element(const Problem& problem);
 std::string function_text(const char* name, const std::vector<int>& values);
 std::string constant_text(const std::string& name, std::int64_t value);
 /// What both kernels are told of the problem, of a block's taps and of its boxes. `line_elements`: of a line of dy's
-/// tile; `whole`: its lines are those of whole_lines.
+/// tile, where these do not lie at `line_places`; `whole`: they are those of whole_lines.
 std::string weight_constants(const Request& request, const WeightShape& shape, const std::array<int, 3>& taps,
-                             const std::array<int, 3>& box, int line_elements, bool whole = false);
+                             const std::array<int, 3>& box, int line_elements, bool whole = false,
+                             const std::vector<int>* line_places = nullptr);
 
 /// Many partial sums of an element are shared by threads; few would leave most of these without any.
 inline std::int64_t sum_slices(std::int64_t splits) { return splits > 8 ? 8 : 1; }

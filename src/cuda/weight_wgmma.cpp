@@ -13,9 +13,24 @@
 namespace upconv::cuda {
 namespace {
 
+/// A device function of a line whose values change a few times only.
+std::string steps_text(const std::string& name, const std::vector<int>& by_line) {
+  std::string s = "__device__ constexpr int " + name + "(int line) { return ";
+  for (std::size_t i = 1; i < by_line.size(); ++i)
+    if (by_line[i] != by_line[i - 1])
+      s += "line < " + std::to_string(i) + " ? " + std::to_string(by_line[i - 1]) + " : ";
+  return s + std::to_string(by_line.back()) + "; }\n";
+}
+
 std::string preamble(const Request& request, const WeightShape& shape, const WgmmaWeightTile& t) {
-  std::string s = "namespace config {\n" + weight_constants(request, shape, t.taps, t.box, t.span, t.y_bulk);
+  YLines y{t.lines_h * t.span, t.span, std::vector<int>(std::size_t(t.lines_d)),
+           std::vector<int>(std::size_t(t.lines_h)), t.channel};
+  if (t.y_pieces) y = y_lines(shape, t, t.span, t.spare);
+  const std::vector<int> places = y.places(t.lines_h);
+  std::string s = "namespace config {\n" + weight_constants(request, shape, t.taps, t.box, t.span, t.y_bulk, &places);
   const auto add = [&s](const char* name, std::int64_t value) { s += constant_text(name, value); };
+  s += steps_text("d_extra", y.extra_d) + steps_text("h_extra", y.extra_h);
+  add("Y_PIECES", t.y_pieces), add("PITCH_D", y.pitch_d), add("PITCH_H", y.pitch_h);
   add("COB", t.co), add("NB", t.columns), add("MT", t.fragments), add("WGS", t.warpgroups);
   add("STAGES", t.stages), add("CLUSTER", t.cluster), add("ROW_BYTES", row_bytes(shape, t)), add("ROWS_BULK", t.x_bulk);
   add("X_SHIFTED", t.x_shifted), add("X_EARLY", t.x_early), add("PAIRED", paired(shape, t)),
@@ -75,9 +90,11 @@ class WeightWgmma final : public PassKernel {
                   : tile_.x_shifted ? ", x in bulk and shifted"
                   : tile_.x_bulk    ? ", x in bulk"
                                     : "",
-                  tile_.y_bulk ? ", dy in bulk" : "", tile_.conflicts, static_cast<long long>(tile_.tiles),
-                  static_cast<long long>(tile_.splits), tile_.cluster > 1 ? " in clusters" : "",
-                  launch_.turn.needed() ? ", channels turned first" : "");
+                  tile_.y_bulk     ? ", dy in bulk"
+                  : tile_.y_pieces ? ", dy in pieces"
+                                   : "",
+                  tile_.conflicts, static_cast<long long>(tile_.tiles), static_cast<long long>(tile_.splits),
+                  tile_.cluster > 1 ? " in clusters" : "", launch_.turn.needed() ? ", channels turned first" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override {
@@ -97,36 +114,16 @@ class WeightWgmma final : public PassKernel {
   double predicted_;
 };
 
-/// Whether tensors whose channels come last are turned before: else lanes bring them element by element. The copies
-/// leave half of the workspace that dw may take to the sums, which are no more than they.
-bool turns(const Request& request) {
-  const Problem& p = request.problem;
-  const auto last_bytes = [&](Layout layout, std::int64_t elements) {
+/// Bytes of the tensors whose channels come last.
+std::int64_t last_bytes(const Problem& p, const Geometry& g) {
+  const auto bytes = [&](Layout layout, std::int64_t elements) {
     return layout == Layout::channels_last ? elements * std::int64_t(size_of(p.dtype)) : 0;
   };
-  const Geometry& g = request.geometry;
-  const std::int64_t bytes = last_bytes(p.x_layout, g.batch * g.in_channels() * g.in_volume()) +
-                             last_bytes(p.y_layout, g.batch * g.out_channels() * g.out_volume());
-  return bytes > 0 && bytes <= launch::weight_workspace_roof / 2;
+  return bytes(p.x_layout, g.batch * g.in_channels() * g.in_volume()) +
+         bytes(p.y_layout, g.batch * g.out_channels() * g.out_volume());
 }
 
-}  // namespace
-
-Result<std::unique_ptr<PassKernel>> make_weight_wgmma(const Request& request) {
-  if (request.target.major != 9) return unsupported("needs the warpgroup instructions of sm_90a");
-  Result<WeightShape> made = weight_shape(request);
-  if (!made.ok()) return made.status();
-  WeightShape& shape = *made;
-  if (shape.mode == WeightMode::ieee || shape.mode == WeightMode::bf16x3)
-    return unsupported("computes f32 as tf32 only");
-  const Geometry& g = shape.geometry;
-  if (g.ci < 8 && !request.forced)
-    return unsupported(std::to_string(g.ci) + " input channels a group would leave most of a product empty");
-  if (g.taps() > 1 << 20) return unsupported("2^20 taps or more");
-  if (turns(request)) {
-    shape.x_turned = std::exchange(shape.x_last, false);
-    shape.y_turned = std::exchange(shape.y_last, false);
-  }
+Result<std::unique_ptr<PassKernel>> make(const Request& request, const WeightShape& shape) {
   const auto tiles = wgmma_weight_tiles(shape, request.target, request.variant + 1);
   if (tiles.empty())
     return unsupported("no tile of this kernel fits " + std::to_string(request.target.shared_per_block) + " bytes");
@@ -135,6 +132,31 @@ Result<std::unique_ptr<PassKernel>> make_weight_wgmma(const Request& request) {
   if (tile->tiles * tile->splits > 0x7fffffff)
     return unsupported(std::to_string(tile->tiles) + " tiles pass the largest grid");
   return std::unique_ptr<PassKernel>(std::make_unique<WeightWgmma>(request, shape, *tile));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PassKernel>> make_weight_wgmma(const Request& request) {
+  if (request.target.major != 9) return unsupported("needs the warpgroup instructions of sm_90a");
+  const Result<WeightShape> made = weight_shape(request);
+  if (!made.ok()) return made.status();
+  const WeightShape& shape = *made;
+  if (shape.mode == WeightMode::ieee || shape.mode == WeightMode::bf16x3)
+    return unsupported("computes f32 as tf32 only");
+  const Geometry& g = shape.geometry;
+  if (g.ci < 8 && !request.forced)
+    return unsupported(std::to_string(g.ci) + " input channels a group would leave most of a product empty");
+  if (g.taps() > 1 << 20) return unsupported("2^20 taps or more");
+  // Channels last are turned first where the copies leave room for sums; else lanes bring them element by element.
+  const std::int64_t copies = last_bytes(request.problem, request.geometry);
+  if (copies > 0 && copies <= launch::weight_workspace_roof) {
+    WeightShape turned = shape;
+    turned.x_turned = std::exchange(turned.x_last, false);
+    turned.y_turned = std::exchange(turned.y_last, false);
+    auto kernel = make(request, turned);
+    if (kernel.ok() && (*kernel)->workspace_bytes() <= std::size_t(launch::weight_workspace_roof)) return kernel;
+  }
+  return make(request, shape);
 }
 
 }  // namespace upconv::cuda

@@ -27,12 +27,21 @@ struct Search {
   /// paired, of 16 rows, or half of the lanes with two words each.
   [[nodiscard]] double conflicts(const WgmmaWeightTile& t, int span, int channel) const {
     const Geometry& g = shape.geometry;
-    const std::vector<int> lines =
+    std::vector<int> lines =
         t.y_bulk ? lines_of_taps(whole_lines(g), t.taps, whole_box(g, t.box)) : lines_of_taps(g, t.taps, t.box);
+    int pitch_d = t.lines_h * span, pitch_h = span;
+    if (t.y_pieces) {
+      const YLines y = y_lines(shape, t, span, channel);
+      pitch_d = y.pitch_d, pitch_h = y.pitch_h, channel = y.channel;
+      const std::vector<int> places = y.places(t.lines_h);
+      for (int& line : lines) line = places[std::size_t(line)];
+    } else {
+      for (int& line : lines) line *= span;
+    }
     const auto place_of = [&](int position) {
       const int h = position / t.box[2] % t.box[1], d = position / (t.box[1] * t.box[2]);
-      const int down = t.y_bulk ? d * int(g.stride[0]) * t.lines_h + h * int(g.stride[1]) : d * t.lines_h + h;
-      return down * span + position % t.box[2] * int(g.stride[2]);
+      const int down_d = t.y_bulk ? d * int(g.stride[0]) : d, down_h = t.y_bulk ? h * int(g.stride[1]) : h;
+      return down_d * pitch_d + down_h * pitch_h + position % t.box[2] * int(g.stride[2]);
     };
     const int count = t.co * t.tap_count(), per_word = 4 / shape.element_bytes;
     int loads = 0, times = 0;
@@ -45,8 +54,8 @@ struct Search {
       for (int r = group * lanes; r < (group + 1) * lanes && r < count; r += each) {
         const int tap = r % t.tap_count(), tw = tap % t.taps[2], line = lines[std::size_t(tap / t.taps[2])];
         for (int c = 0; c < 4; ++c) {
-          const std::int64_t element = std::int64_t(r / t.tap_count()) * channel + line * span + t.lead +
-                                       tw * g.dilation[2] + place_of(c * (shape.element_bytes == 4 ? 1 : 2));
+          const std::int64_t element = std::int64_t(r / t.tap_count()) * channel + line + t.lead + tw * g.dilation[2] +
+                                       place_of(c * (shape.element_bytes == 4 ? 1 : 2));
           for (int word = int(element / per_word), i = 0; i < std::max(pairs, 1); ++i, ++word) {
             auto& bank = words[std::size_t(word % 32)];
             if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
@@ -108,9 +117,16 @@ struct Search {
       return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
     const double y_elements = double(t.lines_d) * t.lines_h * t.span_read;
+    // In pieces four lanes copy a line, some 45 instructions and 2 for each of their pieces.
+    const auto piecemeal = [&] {
+      return std::ceil(t.co * t.lines_d * t.lines_h / 32.0) * 4.5 * (45 + 2 * std::ceil(pieces_of(t) / 4.0));
+    };
     const double x_copies = t.positions() * eb / row_bytes(shape, t) + (t.x_shifted ? t.box[0] * t.box[1] : 0);
     const double bringing =
-        360 + (t.y_bulk ? 40.0 : copying(t.co, y_elements, g.out[2], shape.y_last ? 1 : t.y_vector)) +
+        360 +
+        (t.y_bulk     ? 40.0
+         : t.y_pieces ? piecemeal()
+                      : copying(t.co, y_elements, g.out[2], shape.y_last ? 1 : t.y_vector)) +
         (t.x_bulk ? (t.x_shifted ? 40 + 10 * t.x_period : 0) * x_copies
                   : copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : std::min(quad(), t.box[2])));
     const double looked_at = (n * t.positions() + t.co * y_elements) / quad() / 128;
@@ -312,10 +328,22 @@ struct Search {
           const bool may = choose_whole_y(whole), bulk = may && !(lanes_do && meet_in_banks(whole));
           consider(bulk ? whole : t);
           if (t.x_early && may) consider(bulk ? t : whole);
+          if (!bulk && !shape.y_last) consider(in_pieces(t));
         }
       }
     }
   }
+
+  /// The same box where dy comes in pieces of 16 bytes.
+  [[nodiscard]] WgmmaWeightTile in_pieces(WgmmaWeightTile t) const {
+    const Geometry& g = shape.geometry;
+    t.y_pieces = true, t.lead = 0, t.y_vector = 1;
+    t.span_read = int(g.stride[2]) * (t.box[2] - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1;
+    t.span = pieces_of(t) * quad();
+    t.channel = y_lines(shape, t, t.span, 0).channel;
+    return t;
+  }
+  [[nodiscard]] int pieces_of(const WgmmaWeightTile& t) const { return ceil_div(t.span_read + quad() - 1, quad()); }
 
   void take_taps(const std::array<int, 3>& taps) {
     const Geometry& g = shape.geometry;
@@ -370,9 +398,11 @@ struct Search {
           if (apart > 0 || u.span > 256) continue;
           u.span_read = u.span;
         }
+        if (t.y_pieces) u.channel = y_lines(shape, u, u.span, apart).channel;
         u.stages = stages_of(u);
         if (u.stages == 0 || (u.cluster > 1 && !may_cluster(u))) continue;
-        u.conflicts = conflicts(u, u.span, u.channel);
+        u.conflicts = conflicts(u, u.span, t.y_pieces ? apart : u.channel);
+        u.spare = apart;
         finish(u);
         if (any && u.seconds >= chosen.seconds) continue;
         chosen = u, any = true;
@@ -383,6 +413,48 @@ struct Search {
 
 }  // namespace
 
+std::array<int, 3> y_classes(const WeightShape& shape) {
+  const Geometry& g = shape.geometry;
+  const std::int64_t q = 16 / shape.element_bytes, plane = g.out[1] * g.out[2];
+  const std::int64_t channel = shape.folded ? plane : g.out[0] * plane;
+  const std::int64_t depth = shape.folded ? g.out_channels() * plane : plane;
+  return {int(channel % q), int(depth % q), int(g.out[2] % q)};
+}
+
+YLines y_lines(const WeightShape& shape, const WgmmaWeightTile& t, int span, int apart) {
+  const Geometry& g = shape.geometry;
+  const int q = 16 / shape.element_bytes;
+  const auto [class_c, class_d, class_h] = y_classes(shape);
+  // The least number from `least` on that is `wanted` modulo 16 bytes.
+  const auto alike = [q](int least, std::int64_t wanted) { return least + int(((wanted - least) % q + q) % q); };
+  // Lines of one residue lie `pitch` apart, those of the next residue behind them; returns where the last line ends.
+  const auto place = [&](const WeightAxis& axis, int box, std::int64_t stride, std::int64_t per_line, int length,
+                         int& pitch, std::vector<int>& extra) {
+    pitch = alike(length, stride * per_line);
+    int line = 0, shift = 0;
+    for (std::size_t plane = 0; plane < axis.residues.size(); ++plane) {
+      shift = alike(shift + line * pitch, axis.residues[plane] * per_line) - line * pitch;
+      for (int i = 0; i < box + axis.most[plane]; ++i, ++line) extra.push_back(shift);
+    }
+    return (line - 1) * pitch + shift + length;
+  };
+  YLines y;
+  const WeightAxis axis_d = weight_axis(t.taps[0], int(g.stride[0]), int(g.dilation[0]));
+  const WeightAxis axis_h = weight_axis(t.taps[1], int(g.stride[1]), int(g.dilation[1]));
+  const int slab = place(axis_h, t.box[1], g.stride[1], class_h, span, y.pitch_h, y.extra_h);
+  const int all = place(axis_d, t.box[0], g.stride[0], class_d, round_up(slab, q), y.pitch_d, y.extra_d);
+  y.channel = alike(round_up(all, q) + apart, class_c);
+  return y;
+}
+
+std::vector<int> YLines::places(int lines_h) const {
+  std::vector<int> all;
+  for (std::size_t d = 0; d < extra_d.size(); ++d)
+    for (std::size_t h = 0; h < std::size_t(lines_h); ++h)
+      all.push_back(int(d) * pitch_d + extra_d[d] + int(h) * pitch_h + extra_h[h]);
+  return all;
+}
+
 int row_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
   const int of_line = t.box[2] * shape.element_bytes;
   const int line = t.box[2] == shape.geometry.in[2] ? of_line * t.box[1] : of_line;
@@ -391,15 +463,15 @@ int row_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
 
 int paired(const WeightShape& shape, const WgmmaWeightTile& t) {
   const Geometry& g = shape.geometry;
-  const bool words =
-      shape.element_bytes == 2 && t.taps[2] % 2 == 0 && g.dilation[2] == 1 && g.stride[2] % 2 == 0 && t.lead % 2 == 0;
+  const bool words = shape.element_bytes == 2 && !t.y_pieces && t.taps[2] % 2 == 0 && g.dilation[2] == 1 &&
+                     g.stride[2] % 2 == 0 && t.lead % 2 == 0;
   return !words ? 0 : t.taps[2] == 2 && g.stride[2] == 2 && t.lead % 4 == 0 && t.box[2] > 1 ? 2 : 1;
 }
 
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
   const int behind = t.x_shifted ? t.box[0] * t.box[1] * t.columns * 16 : 0;
   return round_up(round_up(t.positions() * shape.element_bytes, row_bytes(shape, t)) * t.columns + behind, 1024) +
-         round_up(t.co * t.channel * shape.element_bytes, 1024);
+         round_up(t.co * t.channel * shape.element_bytes + (t.y_pieces ? 16 : 0), 1024);
 }
 
 launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeightTile& t, const CudaTarget& target) {
@@ -422,6 +494,11 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   f.x_shifted = t.x_shifted, f.x_period = t.x_period;
   if (t.y_bulk) f.y_channels = t.co, f.y_lines_d = t.lines_d, f.y_lines_h = t.lines_h, f.y_span = t.span;
   f.y_step = t.box[2] * g.stride[2];
+  f.y_pieces = t.y_pieces;
+  if (t.y_pieces) {
+    const auto classes = y_classes(shape);
+    f.y_class_c = classes[0], f.y_class_d = classes[1], f.y_class_h = classes[2];
+  }
   f.map_element = int(shape.element_bytes == 4 ? launch::MapElement::tf32 : launch::MapElement::u16);
   f.sum_slices = sum_slices(t.splits), f.sum_vector = sum_vector(f.dw_size(), f.sum_slices);
   // A block that has all taps of its channels leaves 16 bytes at a time. Others store 16 bits at a time: pix2pix/up1 38

@@ -28,6 +28,9 @@ struct WgmmaWeightTile {
   int lead = 0, y_vector = 1;   ///< Elements before tap 0's row so that copies of y_vector elements are aligned.
   int span_read = 0, span = 0;  ///< Elements of a line of dy's tile that are brought; from line to line.
   int channel = 0;              ///< Elements from channel to channel of dy's tile.
+  /// dy comes 16 bytes at a time wherever its lines begin: they lie as YLines says, `span` apart at least.
+  bool y_pieces = false;
+  int spare = 0;  ///< Elements that channels then lie further apart than they must.
   int lines_d = 0, lines_h = 0;
   double conflicts = 1.0;  ///< Times that a load of dy takes, for banks.
   std::int64_t tiles = 0;  ///< Blocks for one share of the positions.
@@ -53,6 +56,22 @@ int row_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
 /// 1 where one word of dy holds what two taps side by side read, at every position; 2 where the next position's word is
 /// the next; else 0.
 int paired(const WeightShape& shape, const WgmmaWeightTile& tile);
+
+/// dy's tile where its lines are brought in pieces of 16 bytes: all distances in it are, modulo these, what they are in
+/// the tensor, so that every line lies as far behind such a multiple as there.
+struct YLines {
+  int pitch_d = 0, pitch_h = 0;       ///< Elements from line to line of one residue.
+  std::vector<int> extra_d, extra_h;  ///< By line: what its residue's lines lie further on.
+  int channel = 0;                    ///< Elements from channel to channel.
+
+  /// By line, those of H side by side: elements from its channel's first.
+  [[nodiscard]] std::vector<int> places(int lines_h) const;
+};
+/// `span`: elements from line to line at least; `apart`: spare ones between channels, a multiple of 16 bytes.
+YLines y_lines(const WeightShape& shape, const WgmmaWeightTile& tile, int span, int apart);
+/// dy's strides C, D, H in elements, modulo 16 bytes.
+std::array<int, 3> y_classes(const WeightShape& shape);
+
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
 
 /// What a launch of that tile depends on.

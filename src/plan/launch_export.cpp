@@ -1,8 +1,9 @@
 // See launch_export.hpp.
 #include "plan/launch_export.hpp"
 
-#include <optional>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "cuda/candidates.hpp"
 #include "epilogue/cuda_text.hpp"
@@ -11,45 +12,45 @@
 
 namespace upconv {
 
+namespace {
+
+/// A candidate that declines what no exported file can launch.
+struct Exportable {
+  std::string_view name;
+  int variants;
+  bool compared;
+  const cuda::Candidate* candidate;
+
+  [[nodiscard]] Result<std::unique_ptr<cuda::PassKernel>> make(const cuda::Request& request) const {
+    auto made = candidate->make(request);
+    if (!made.ok()) return made;
+    if (const auto text = (*made)->launch_text(); !text.ok()) return text.status();
+    return made;
+  }
+};
+
+}  // namespace
+
 Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architecture, const Epilogue& epilogue) {
   if (Status s = validate(problem); !s.ok()) return s;
   const auto target = cuda_target_model(architecture);
   if (!target.ok()) return target.status();
-  const Geometry geometry = make_geometry(problem);
   const Epilogue none;
-  const cuda::Request request{{problem, geometry, pass, pass == Pass::forward ? epilogue : none}, **target};
-  std::string reasons;
-  // As plan/choose.hpp does: the first that accepts, or the shortest prediction among those that have a cost model.
-  std::optional<ExportedPass> kept;
-  double kept_seconds = 0.0;
-  bool compares = false;
-  for (const cuda::Candidate& c : cuda::candidates(pass)) {
-    const auto declined = [&](const Status& s) { reasons += "; " + std::string(c.name) + ": " + s.message(); };
-    if (kept && !(compares && is_compared(c))) continue;
-    const bool last = &c == &cuda::candidates(pass).back();
-    if (Status s = last ? Status{} : within_bounds(geometry); !s.ok()) {
-      declined(s);
-      continue;
-    }
-    const auto made = c.make(request);
-    if (!made.ok()) {
-      declined(made.status());
-      continue;
-    }
-    const auto text = (*made)->launch_text();
-    if (!text.ok()) {
-      declined(text.status());
-      continue;
-    }
-    ExportedPass e{std::string(c.name), (*made)->detail(), {}, text->header, text->type, text->fields};
+  const cuda::Request request{{problem, make_geometry(problem), pass, pass == Pass::forward ? epilogue : none},
+                              **target};
+  std::vector<Exportable> list;
+  for (const cuda::Candidate& c : cuda::candidates(pass)) list.push_back({c.name, c.variants, c.compared, &c});
+  Choice<cuda::PassKernel> choice;
+  walk(list, {}, request, choice);
+  if (choice.kernel) {
+    const auto text = choice.kernel->launch_text();
+    if (!text.ok()) return text.status();
+    ExportedPass e{choice.name, choice.kernel->detail(), {}, text->header, text->type, text->fields};
     for (const jit::Program& p : text->programs) e.kernels.push_back({p.file, p.entry, p.preamble});
-    const double seconds = (*made)->predicted_seconds();
-    if (kept && (seconds <= 0.0 || (kept_seconds > 0.0 && seconds >= kept_seconds))) continue;
-    if (!kept) compares = is_compared(c);
-    kept = std::move(e);
-    kept_seconds = seconds;
+    return e;
   }
-  if (kept) return *std::move(kept);
+  std::string reasons;
+  for (const Decline& d : choice.declined) reasons += "; " + d.candidate + ": " + d.reason;
   return unsupported("no candidate for " + std::string(to_string(pass)) + " of " + to_string(problem) + reasons);
 }
 
