@@ -27,21 +27,25 @@ namespace upconv {
 
 /// The warpgroup that brings, and finishes what it brought unless another does.
 __device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                          int* masked, int* begins) {
+                                          int* masked, int* begins, LineOfY* lines) {
+  if constexpr (Y_PIECES) {
+    find_lines(p, part, lines);
+    meet(3, warpgroup);
+  }
   Bringing bringing(p, part);
   if (APART) {
 #pragma unroll 1
-    while (bringing.more(p)) bringing.next(p, part, stages, barriers, begins);
+    while (bringing.more(p)) bringing.next(p, part, stages, barriers, begins, lines);
     return;
   }
   Finishing finishing(p, part);
 #pragma unroll 1
-  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers, begins);
+  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers, begins, lines);
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits) {
     finishing.next(p, part, stages, barriers, masked, Bringer::thread());
     // Behind this box: those that multiply it give back the stage that is waited for.
-    if (bringing.more(p)) bringing.next(p, part, stages, barriers, begins);
+    if (bringing.more(p)) bringing.next(p, part, stages, barriers, begins, lines);
   }
 }
 
@@ -119,6 +123,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
   __shared__ unsigned long long words[3 * STAGES];
   __shared__ int masked[STAGES];
   __shared__ int begins[STAGES];
+  __shared__ LineOfY lines[y_lines];
   const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
   const Barriers barriers{shared_address(words), shared_address(words + STAGES), shared_address(words + 2 * STAGES)};
   if (threadIdx.x == 0) {
@@ -139,7 +144,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
   const int group = threadIdx.x / warpgroup;
   if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
-    bring_all(p, part, stages, barriers, masked, begins);
+    bring_all(p, part, stages, barriers, masked, begins, lines);
     meet_others(p);
   } else if (APART && group > WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));

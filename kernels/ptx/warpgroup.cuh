@@ -9,11 +9,6 @@ namespace upconv {
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
-/// 16 bytes, of which all but the first `bytes` are zeros; both addresses are multiples of 16.
-__device__ __forceinline__ void copy_some_async(u32 to, const char* from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-
 __device__ __forceinline__ void barrier_init(u32 b, int arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(b), "r"(arrivals) : "memory");
 }
@@ -60,6 +55,15 @@ __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* f
       "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
           to),
       "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
+      : "memory");
+}
+/// Where `wanted`: 16 bytes, of which all but the first `bytes` are zeros; with none nothing is read. Both addresses
+/// are multiples of 16.
+__device__ __forceinline__ void copy_some_async_if(bool wanted, u32 to, const void* from, int bytes) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
+          to),
+      "l"(from), "r"(bytes), "r"(static_cast<int>(wanted))
       : "memory");
 }
 /// Arrives when the cp.async copies of this thread so far have ended.

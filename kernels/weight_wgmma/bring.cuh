@@ -42,7 +42,7 @@ __device__ __forceinline__ int line_at(int d, int h) { return d * PITCH_D + d_ex
 struct YTile : Bringer {
   static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
   static constexpr bool last = y_last != 0;
-  static constexpr int most = quad;
+  static constexpr int most = Y_PIECES ? 1 : quad;  // in pieces, this brings what has other strides: element by element
   __device__ static int d(int line) { return LINE_D * line + d_origin(line); }
   __device__ static int h(int line) { return LINE_H * line + h_origin(line); }
   __device__ static int w(int position, int) { return position; }
@@ -53,6 +53,24 @@ struct YTile : Bringer {
     return channel_bytes(channel) + (line_at(line / LH, line % LH) + position) * element_bytes;
   }
 };
+
+/// A line of dy's tile as Y_PIECES brings it, from the tile's corner.
+struct LineOfY {
+  u32 distance;  ///< Elements in the tensor.
+  int place;     ///< Elements in shared memory.
+  int d, h;      ///< Coordinates.
+};
+constexpr int y_lines = Y_PIECES ? COB * LD * LH : 1, y_pieces = (SPAN_READ + 2 * quad - 2) / quad;
+
+/// By the warpgroup that brings, before the first box. A line of a channel that is not there lies outside of dy.
+__device__ __forceinline__ void find_lines(const Arguments& p, const Part& part, LineOfY* lines) {
+  for (int i = Bringer::thread(); i < y_lines; i += warpgroup) {
+    const int channel = i / (LD * LH), ld = i % (LD * LH) / LH, lh = i % LH, d = YTile::d(ld), h = YTile::h(lh);
+    const bool real = part.co0 + channel < CO;
+    const i64 distance = times(channel, p.ys.c) + times(d, p.ys.d) + times(h, p.ys.h);
+    lines[i] = {static_cast<u32>(distance), channel * YC + line_at(ld, lh), real ? d : -0x7fffffff, h};
+  }
+}
 
 /// Starts the copies of this block's boxes, one after the other.
 struct Bringing {
@@ -125,55 +143,59 @@ struct Bringing {
   /// Lines of dy that begin anywhere, 16 bytes at a time: pitches in shared memory differ from the tensor's strides by
   /// multiples of 16 bytes, so that every line lies as far behind such a multiple as in the tensor, and all of them, by
   /// `begin` bytes, behind where they would lie if the tile's corner were one. Four lanes a line.
-  __device__ __forceinline__ void bring_y_pieces(const Arguments& p, const Part& part, int w, u32 to,
-                                                 int* begin) const {
-    constexpr int pieces = (SPAN_READ + 2 * quad - 2) / quad, lines = LD * LH;
+  __device__ __forceinline__ void bring_y_pieces(const Arguments& p, const Part& part, int w, u32 to, int* begin,
+                                                 const LineOfY* lines) const {
     const int d0 = SD * ahead.d * BD + part.shift.d, h0 = SH * ahead.h * BH + part.shift.h, w0 = SW * w + part.shift.w;
+    const int lane = Bringer::thread() % 4;
     const char* const corner = p.dy + (y_channels + ahead.n * p.ys.n + d0 * p.ys.d + h0 * p.ys.h + w0) * element_bytes;
     const int behind = static_cast<int>(reinterpret_cast<u64>(corner) / element_bytes) & (quad - 1);
     if (Bringer::thread() == 0) *begin = behind * element_bytes;
-#pragma unroll 1
-    for (int i = Bringer::thread() / 4; i < COB * lines; i += warpgroup / 4) {
-      const int channel = i / lines, ld = i % lines / LH, lh = i % LH, d = YTile::d(ld), h = YTile::h(lh);
-      const int place = behind + channel * YC + line_at(ld, lh), before = place & (quad - 1), first = w0 - before;
-      const char* const from =
-          corner + (times(channel, p.ys.c) + times(d, p.ys.d) + times(h, p.ys.h) - before) * element_bytes;
-      const u32 at = to + (place - before) * element_bytes;
-      const bool inside = static_cast<u32>(d0 + d) < static_cast<u32>(p.out_d) &&
-                          static_cast<u32>(h0 + h) < static_cast<u32>(p.out_h) && part.co0 + channel < CO;
-      if (inside && first >= 0 && first + pieces * quad <= p.out_w) {
+    // Whatever multiple of 16 bytes a line lies behind, its pieces are inside of it.
+    const bool inner = w0 >= quad - 1 && w0 + y_pieces * quad <= p.out_w;
+#pragma unroll 2
+    for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4) {
+      const LineOfY line = lines[i];
+      const int place = behind + line.place, before = place & (quad - 1);
+      const bool inside = static_cast<u32>(d0 + line.d) < static_cast<u32>(p.out_d) &&
+                          static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h);
+      const char* const from = corner + (static_cast<i64>(line.distance) - before) * element_bytes + lane * 16;
+      const u32 at = to + (place - before) * element_bytes + lane * 16;
+      if (inner) {
 #pragma unroll
-        for (int k = 0; k < pieces; k += 4) {
-          const int piece = k + Bringer::thread() % 4;
-          if (piece < pieces) copy_async<16>(at + piece * 16, from + piece * 16, true);
-        }
-        continue;
+        for (int k = 0; k < y_pieces; k += 4)
+          if (k + 4 <= y_pieces || k + lane < y_pieces) copy_async<16>(at + k * 16, from + k * 16, inside);
+      } else {
+        bring_ends(p, at, from, w0 - before + lane * quad, inside);
       }
-#pragma unroll 1
-      for (int piece = Bringer::thread() % 4; piece < pieces; piece += 4)
-        bring_end(p, at + piece * 16, from + piece * 16, first + piece * quad, inside);
     }
   }
-  /// 16 bytes that may begin before a line, at element `w` of it, or end behind it: zeros there.
-  __device__ __forceinline__ void bring_end(const Arguments& p, u32 to, const char* from, int w, bool inside) const {
-    if (inside && w < 0 && w + quad > 0) {
+  /// Every fourth piece of a line, the first of which is element `first` of it; some may begin before the line or end
+  /// behind it: zeros there.
+  __device__ __forceinline__ void bring_ends(const Arguments& p, u32 at, const char* from, int first,
+                                             bool inside) const {
+    const int lane = Bringer::thread() % 4;
 #pragma unroll
-      for (int e = 0; e < quad; ++e) {
-        const bool real = w + e >= 0 && w + e < p.out_w;
-        const char* const element = real ? from + e * element_bytes : p.dy;
-        if constexpr (element_bytes == 4)
-          copy_async<4>(to + e * 4, element, real);
-        else
-          store_bits16(to + e * 2, real ? load_bits16(element) : u16(0));
-      }
-      return;
+    for (int k = 0; k < y_pieces; k += 4) {
+      const int w = first + k * quad, left = p.out_w - w, count = left < 0 ? 0 : left < quad ? left : quad;
+      const bool real = k + 4 <= y_pieces || k + lane < y_pieces, begins = inside && w < 0 && w + quad > 0;
+      copy_some_async_if(real && !begins, at + k * 16, from + k * 16, inside && w >= 0 ? count * element_bytes : 0);
     }
-    const int left = inside && w >= 0 ? p.out_w - w : 0, count = left < 0 ? 0 : left < quad ? left : quad;
-    const char* const nowhere = p.dy - reinterpret_cast<u64>(p.dy) % 16;
-    copy_some_async(to, count > 0 ? from : nowhere, count * element_bytes);
+    if (!inside || first >= 0) return;
+    const int k = -first / quad;  // of the pieces, the one that the line begins in, if it does
+    if (k % 4 != 0 || first % quad == 0 || lane + k >= y_pieces) return;
+    const int w = first + k * quad;
+#pragma unroll
+    for (int e = 0; e < quad; ++e) {
+      const bool real = w + e >= 0 && w + e < p.out_w;
+      const char* const element = real ? from + (k * quad + e) * element_bytes : p.dy;
+      if constexpr (element_bytes == 4)
+        copy_async<4>(at + k * 16 + e * 4, element, real);
+      else
+        store_bits16(at + k * 16 + e * 2, real ? load_bits16(element) : u16(0));
+    }
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                       int* begins) {
+                                       int* begins, const LineOfY* lines) {
     barrier_wait(barriers.empty + 8 * to, parity);
     const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
     const int w = first_position(p, part, ahead);
@@ -195,7 +217,7 @@ struct Bringing {
     if (Y_BULK && p.y_bulk) {
       if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
     } else if (Y_PIECES && p.y_pieces) {
-      bring_y_pieces(p, part, w, at + x_bytes, begins + to);
+      bring_y_pieces(p, part, w, at + x_bytes, begins + to, lines);
     } else {
       stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
                    SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h, SW * w + part.shift.w - LEAD,

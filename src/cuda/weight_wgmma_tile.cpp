@@ -70,7 +70,8 @@ struct Search {
 
   /// The most stages that fit; 0 when two do not.
   [[nodiscard]] int stages_of(const WgmmaWeightTile& t) const {
-    const int room = target.shared_per_block - 1536;  // barriers, and what brings the stages to multiples of 1024
+    // Barriers, and what brings the stages to multiples of 1024; where dy comes in pieces, 16 bytes for each line.
+    const int room = target.shared_per_block - 1536 - (t.y_pieces ? 16 * t.co * t.lines_d * t.lines_h : 0);
     const int fit = room / stage_bytes(shape, t);
     return fit < 2 ? 0 : std::min(fit, 4);
   }
@@ -117,9 +118,10 @@ struct Search {
       return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
     const double y_elements = double(t.lines_d) * t.lines_h * t.span_read;
-    // In pieces four lanes copy a line, some 45 instructions and 2 for each of their pieces.
+    // In pieces four lanes copy a line: some 30 instructions and one for each of their pieces, eight at its ends.
     const auto piecemeal = [&] {
-      return std::ceil(t.co * t.lines_d * t.lines_h / 32.0) * 4.5 * (45 + 2 * std::ceil(pieces_of(t) / 4.0));
+      const double of_line = double(g.out[2]) / double(g.stride[2] * t.box[2]), ends = std::min(1.0, 2.0 / of_line);
+      return std::ceil(t.co * t.lines_d * t.lines_h / 32.0) * 5 * (30 + (1 + 7 * ends) * std::ceil(pieces_of(t) / 4.0));
     };
     const double x_copies = t.positions() * eb / row_bytes(shape, t) + (t.x_shifted ? t.box[0] * t.box[1] : 0);
     const double bringing =
