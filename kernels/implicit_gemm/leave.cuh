@@ -1,4 +1,5 @@
-// From the sums of implicit_gemm.cuh to the result: bias, epilogue, and rows of channels.
+// From the sums of implicit_gemm.cuh to the result: those of a cluster's blocks added up, bias, epilogue, and rows of
+// channels.
 #pragma once
 
 #include "implicit_gemm/shape.cuh"
@@ -38,6 +39,7 @@ struct Spot {
   int n;
   i64 offset;  ///< Elements, to the group's first channel.
 
+  Spot() = default;
   __device__ __forceinline__ Spot(const Arguments& a, const Tile& t, const Row& row) {
     n = t.corner[0] + row.at[0];
     inside = row.real && n < a.batch;
@@ -115,6 +117,55 @@ __device__ __forceinline__ void leave(const Arguments& a, const Operands& operan
         }
     }
   }
+}
+
+/// Element e of 16 bytes.
+__device__ __forceinline__ void put(u32 (&words)[4], int e, float v) { words[e] = __float_as_uint(v); }
+template <class Half>
+__device__ __forceinline__ void put(u32 (&words)[4], int e, Half v) {
+  words[e / 2] |= u32(v.bits) << e % 2 * 16;
+}
+
+/// Waits for the last products, adds up what the blocks of the cluster have of this block's rows of a tile, and writes
+/// them, 16 bytes of channels a lane. `to` is where the stages were.
+__device__ __forceinline__ void leave_in_cluster(const Arguments& a, const Operands& operands, const Tile& t,
+                                                 float (&sums)[BN / 2], u32 to, int rank) {
+  constexpr int each = 16 / element_bytes, pieces = BN / each, own_rows = BM / SPLIT;
+  __shared__ Spot spots[own_rows];
+  const int thread = threadIdx.x, row = thread / 32 * 16 + thread % 32 / 4;
+  if (thread < own_rows) spots[thread] = Spot(a, t, Row(a, rank * own_rows + thread));
+  mma_wait<0>();
+  hold(sums);
+  meet(1, consumers * warpgroup);  // nobody reads stages any more
+#pragma unroll
+  for (int i = 0; i < BN / 8; ++i)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      store_pair(to + (row + 8 * half) * sums_pitch + (8 * i + thread % 4 * 2) * 4,
+                 __float_as_uint(sums[i * 4 + half * 2]), __float_as_uint(sums[i * 4 + half * 2 + 1]));
+  meet_cluster();
+#pragma unroll 2
+  for (int i = thread; i < own_rows * pieces; i += consumers * warpgroup) {
+    const int own = i / pieces, column = t.column + i % pieces * each;
+    const Spot spot = spots[own];
+    Element* out = reinterpret_cast<Element*>(a.out) + spot.offset + column;
+    u32 words[4] = {};
+#pragma unroll
+    for (int e = 0; e < each; e += 4) {
+      const float4 sum =
+          add_quads_in_cluster<SPLIT>(to + (rank * own_rows + own) * sums_pitch + (i % pieces * each + e) * 4);
+      const float values[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const bool real = column + e + j < N;
+        const Element v = finish(a, operands, t, spot, column + e + j, real, values[j]);
+        put(words, e + j, v);
+        if (!a.wide && spot.inside && real) out[e + j] = v;
+      }
+    }
+    if (a.wide) store_global_if(spot.inside && column < N, out, words);
+  }
+  meet_cluster();  // other blocks read from this one
 }
 
 }  // namespace upconv
