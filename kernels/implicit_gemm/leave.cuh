@@ -126,11 +126,24 @@ __device__ __forceinline__ void put(u32 (&words)[4], int e, Half v) {
   words[e / 2] |= u32(v.bits) << e % 2 * 16;
 }
 
+/// Of two neighbouring lanes' two rows of eight bytes each, the even lane gets all of the first, the odd all of the
+/// second.
+__device__ __forceinline__ void swap_with_neighbour(u32 (&v)[4]) {
+  const bool odd = threadIdx.x & 1;
+  const u32 a = __shfl_xor_sync(~0u, odd ? v[0] : v[2], 1), b = __shfl_xor_sync(~0u, odd ? v[1] : v[3], 1);
+  if (odd)
+    v[0] = a, v[1] = b;
+  else
+    v[2] = a, v[3] = b;
+}
+
 /// Waits for the last products, adds up what the blocks of the cluster have of this block's rows of a tile, and writes
 /// them, 16 bytes of channels a lane. `to` is where the stages were.
 __device__ __forceinline__ void leave_in_cluster(const Arguments& a, const Operands& operands, const Tile& t,
                                                  float (&sums)[BN / 2], u32 to, int rank) {
-  constexpr int each = 16 / element_bytes, pieces = BN / each, own_rows = BM / SPLIT;
+  // A lane adds up four columns of as many rows as make 16 bytes, so that all lanes read what lies together.
+  constexpr int each = 16 / element_bytes, quads = BN / 4, together = each / 4, own_rows = BM / SPLIT;
+  static_assert(own_rows / together * quads % 32 == 0, "warps work as one");
   __shared__ Spot spots[own_rows];
   const int thread = threadIdx.x, row = thread / 32 * 16 + thread % 32 / 4;
   if (thread < own_rows) spots[thread] = Spot(a, t, Row(a, rank * own_rows + thread));
@@ -145,25 +158,27 @@ __device__ __forceinline__ void leave_in_cluster(const Arguments& a, const Opera
                  __float_as_uint(sums[i * 4 + half * 2]), __float_as_uint(sums[i * 4 + half * 2 + 1]));
   meet_cluster();
 #pragma unroll 2
-  for (int i = thread; i < own_rows * pieces; i += consumers * warpgroup) {
-    const int own = i / pieces, column = t.column + i % pieces * each;
-    const Spot spot = spots[own];
-    Element* out = reinterpret_cast<Element*>(a.out) + spot.offset + column;
+  for (int i = thread; i < own_rows / together * quads; i += consumers * warpgroup) {
+    const int first = i / quads * together, quad = i % quads;
     u32 words[4] = {};
 #pragma unroll
-    for (int e = 0; e < each; e += 4) {
-      const float4 sum =
-          add_quads_in_cluster<SPLIT>(to + (rank * own_rows + own) * sums_pitch + (i % pieces * each + e) * 4);
+    for (int r = 0; r < together; ++r) {
+      const Spot spot = spots[first + r];
+      const float4 sum = add_quads_in_cluster<SPLIT>(to + (rank * own_rows + first + r) * sums_pitch + quad * 16);
       const float values[4] = {sum.x, sum.y, sum.z, sum.w};
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const bool real = column + e + j < N;
-        const Element v = finish(a, operands, t, spot, column + e + j, real, values[j]);
-        put(words, e + j, v);
-        if (!a.wide && spot.inside && real) out[e + j] = v;
+      for (int e = 0; e < 4; ++e) {
+        const int column = t.column + quad * 4 + e;
+        const Element v = finish(a, operands, t, spot, column, column < N, values[e]);
+        put(words, r * 4 + e, v);
+        if (!a.wide && spot.inside && column < N) reinterpret_cast<Element*>(a.out)[spot.offset + column] = v;
       }
     }
-    if (a.wide) store_global_if(spot.inside && column < N, out, words);
+    if constexpr (together == 2) swap_with_neighbour(words);
+    const Spot spot = spots[first + thread % together];
+    const int column = t.column + quad / together * each;
+    if (a.wide)
+      store_global_if(spot.inside && column < N, reinterpret_cast<Element*>(a.out) + spot.offset + column, words);
   }
   meet_cluster();  // other blocks read from this one
 }
