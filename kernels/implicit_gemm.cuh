@@ -11,29 +11,30 @@
 // turned. Both lie in shared memory in rows of 128 bytes, swizzled, STAGES stages of them, filled by one thread
 // (bring.cuh); two warpgroups multiply 64 positions by BN channels each and write rows of channels (leave.cuh). Blocks
 // take tiles in turn (shape.cuh); where BN is small two blocks share a multiprocessor, so that one writes while the
-// other multiplies. Clusters whose blocks bring B together were tried: no faster. Floor: max(bytes of x, w and y, 2 *
-// positions * ci * co * taps at the tensor cores' rate).
+// other multiplies. Few tiles: the SPLIT blocks of a cluster share the steps of one, leave their sums in their own
+// shared memory, and each adds up some rows, always in the order of the blocks. Clusters whose blocks bring B together
+// were tried: no faster. Floor: max(bytes of x, w and y, 2 * positions * ci * co * taps at the tensor cores' rate).
 #include "implicit_gemm/bring.cuh"
 #include "implicit_gemm/leave.cuh"
 
 namespace upconv {
 
 __device__ __forceinline__ void multiply_all(const Arguments& a, const Operands& operands, u32 stages,
-                                             const Barriers& barriers) {
+                                             const Barriers& barriers, int rank) {
   const int lane = threadIdx.x % 32, group = threadIdx.x / warpgroup;
   const int row = threadIdx.x / 32 * 16 + lane / 4;
   const Row rows[2] = {Row(a, row), Row(a, row + 8)};
   int now = 0, parity = 0;
-  Tile t(a, blockIdx.x);
+  Tile t(a, blockIdx.x / SPLIT);
 #pragma unroll 1
-  for (int index = blockIdx.x; index < a.tiles; index += gridDim.x) {
+  for (int index = blockIdx.x / SPLIT; index < a.tiles; index += gridDim.x / SPLIT) {
     float sums[BN / 2];
 #pragma unroll
     for (int i = 0; i < BN / 2; ++i) sums[i] = 0.0f;
-    const int steps = (phase_first[t.phase + 1] - phase_first[t.phase]) * steps_k;
+    const Share share(t, rank);
     int held = -1;
 #pragma unroll 1
-    for (int step = 0; step < steps; ++step) {
+    for (int step = share.first; step < share.end; ++step) {
       const u32 at = units_of(stages + now * stage_bytes);
       const u64 first = row_descriptor() | (at + group * (64 * 128 / 16));
       const u64 second = (B_ROWS ? swizzled_descriptor(slice_bytes) : row_descriptor()) | (at + a_bytes / 16);
@@ -47,15 +48,19 @@ __device__ __forceinline__ void multiply_all(const Arguments& a, const Operands&
       held = now;
       if (++now == STAGES) now = 0, parity ^= 1;
     }
-    // Found while the last products are under way.
-    Spot spots[2] = {Spot(a, t, rows[0]), Spot(a, t, rows[1])};
-    Tile next(a, min(index + static_cast<int>(gridDim.x), a.tiles - 1));
-    spots[0].hold(), spots[1].hold(), next.hold();
-    mma_wait<0>();
-    hold(sums);
-    hand_back(barriers.empty + 8 * (held < 0 ? 0 : held), held >= 0);
-    leave(a, operands, t, spots, sums);
-    t = next;
+    if constexpr (SPLIT > 1) {
+      leave_in_cluster(a, operands, t, sums, stages, rank);
+    } else {
+      // Found while the last products are under way.
+      Spot spots[2] = {Spot(a, t, rows[0]), Spot(a, t, rows[1])};
+      Tile next(a, min(index + static_cast<int>(gridDim.x), a.tiles - 1));
+      spots[0].hold(), spots[1].hold(), next.hold();
+      mma_wait<0>();
+      hold(sums);
+      hand_back(barriers.empty + 8 * (held < 0 ? 0 : held), held >= 0);
+      leave(a, operands, t, spots, sums);
+      t = next;
+    }
   }
 }
 
@@ -68,6 +73,7 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
   __shared__ unsigned long long words[2 * STAGES];
   const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
   const Barriers barriers{shared_address(words), shared_address(words + STAGES)};
+  const int rank = SPLIT > 1 ? rank_in_cluster() : 0;
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(barriers.landed + 8 * s, a.plain || a.plain_weights ? 1 + warpgroup : 1);
@@ -78,10 +84,11 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
   __syncthreads();
   if (threadIdx.x / warpgroup == consumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
-    bring_all(a, stages, barriers);
+    bring_all(a, stages, barriers, rank);
+    if constexpr (SPLIT > 1) meet_cluster(), meet_cluster();
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
-    multiply_all(a, operands, stages, barriers);
+    multiply_all(a, operands, stages, barriers, rank);
   }
 }
 
@@ -89,10 +96,17 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 extern "C" __global__ void implicit_gemm(const Arguments, const config::Operands) {}
 #else
+#if UPCONV_SPLIT > 1
+extern "C" __global__ void __cluster_dims__(UPCONV_SPLIT, 1, 1) __launch_bounds__(threads, BLOCKS)
+    implicit_gemm(const __grid_constant__ Arguments a, const config::Operands operands) {
+  run(a, operands);
+}
+#else
 extern "C" __global__ void __launch_bounds__(threads, BLOCKS)
     implicit_gemm(const __grid_constant__ Arguments a, const config::Operands operands) {
   run(a, operands);
 }
+#endif
 #endif
 
 }  // namespace upconv

@@ -65,22 +65,24 @@ __device__ __forceinline__ void bring_weights_plainly(const Arguments& a, const 
   }
 }
 
-__device__ __forceinline__ void bring_all(const Arguments& a, u32 stages, const Barriers& barriers) {
+__device__ __forceinline__ void bring_all(const Arguments& a, u32 stages, const Barriers& barriers, int rank) {
   const bool first = threadIdx.x % warpgroup == 0, plainly = a.plain || a.plain_weights;
   if (!first && !plainly) return;
   const int bulk_bytes = (a.plain ? 0 : a.box_bytes) + (a.plain_weights ? 0 : b_bytes);
   int now = 0, parity = 1;
 #pragma unroll 1
-  for (int index = blockIdx.x; index < a.tiles; index += gridDim.x) {
+  for (int index = blockIdx.x / SPLIT; index < a.tiles; index += gridDim.x / SPLIT) {
     const Tile t(a, index);
+    const Share share(t, rank);
+    int step = share.first % steps_k, left = share.end - share.first;
 #pragma unroll 1
-    for (int tap = phase_first[t.phase]; tap < phase_first[t.phase + 1]; ++tap) {
+    for (int tap = phase_first[t.phase] + share.first / steps_k; left > 0; ++tap) {
       int at[3];
 #pragma unroll
       for (int d = 0; d < 3; ++d) at[d] = t.corner[d + 1] * source_step[d] + tap_offset[tap * 3 + d];
       const int tap_of_w = tap_row[tap];
 #pragma unroll 1
-      for (int step = 0; step < steps_k; ++step) {
+      for (; step < steps_k && left > 0; ++step, --left) {
         const u32 landed = barriers.landed + 8 * now, a_at = stages + now * stage_bytes, b_at = a_at + a_bytes;
         const int k0 = step * STAGE_K;
         barrier_wait(barriers.empty + 8 * now, parity);
@@ -105,6 +107,7 @@ __device__ __forceinline__ void bring_all(const Arguments& a, u32 stages, const 
         }
         if (++now == STAGES) now = 0, parity ^= 1;
       }
+      step = 0;
     }
   }
 }

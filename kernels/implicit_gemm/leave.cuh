@@ -1,4 +1,5 @@
-// From the sums of implicit_gemm.cuh to the result: bias, epilogue, and rows of channels.
+// From the sums of implicit_gemm.cuh to the result: those of a cluster's blocks added up, bias, epilogue, and rows of
+// channels.
 #pragma once
 
 #include "implicit_gemm/shape.cuh"
@@ -38,6 +39,7 @@ struct Spot {
   int n;
   i64 offset;  ///< Elements, to the group's first channel.
 
+  Spot() = default;
   __device__ __forceinline__ Spot(const Arguments& a, const Tile& t, const Row& row) {
     n = t.corner[0] + row.at[0];
     inside = row.real && n < a.batch;
@@ -115,6 +117,70 @@ __device__ __forceinline__ void leave(const Arguments& a, const Operands& operan
         }
     }
   }
+}
+
+/// Element e of 16 bytes.
+__device__ __forceinline__ void put(u32 (&words)[4], int e, float v) { words[e] = __float_as_uint(v); }
+template <class Half>
+__device__ __forceinline__ void put(u32 (&words)[4], int e, Half v) {
+  words[e / 2] |= u32(v.bits) << e % 2 * 16;
+}
+
+/// Of two neighbouring lanes' two rows of eight bytes each, the even lane gets all of the first, the odd all of the
+/// second.
+__device__ __forceinline__ void swap_with_neighbour(u32 (&v)[4]) {
+  const bool odd = threadIdx.x & 1;
+  const u32 a = __shfl_xor_sync(~0u, odd ? v[0] : v[2], 1), b = __shfl_xor_sync(~0u, odd ? v[1] : v[3], 1);
+  if (odd)
+    v[0] = a, v[1] = b;
+  else
+    v[2] = a, v[3] = b;
+}
+
+/// Waits for the last products, adds up what the blocks of the cluster have of this block's rows of a tile, and writes
+/// them, 16 bytes of channels a lane. `to` is where the stages were.
+__device__ __forceinline__ void leave_in_cluster(const Arguments& a, const Operands& operands, const Tile& t,
+                                                 float (&sums)[BN / 2], u32 to, int rank) {
+  // A lane adds up four columns of as many rows as make 16 bytes, so that all lanes read what lies together.
+  constexpr int each = 16 / element_bytes, quads = BN / 4, together = each / 4, own_rows = BM / SPLIT;
+  static_assert(own_rows / together * quads % 32 == 0, "warps work as one");
+  __shared__ Spot spots[own_rows];
+  const int thread = threadIdx.x, row = thread / 32 * 16 + thread % 32 / 4;
+  if (thread < own_rows) spots[thread] = Spot(a, t, Row(a, rank * own_rows + thread));
+  mma_wait<0>();
+  hold(sums);
+  meet(1, consumers * warpgroup);  // nobody reads stages any more
+#pragma unroll
+  for (int i = 0; i < BN / 8; ++i)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      store_pair(to + (row + 8 * half) * sums_pitch + (8 * i + thread % 4 * 2) * 4,
+                 __float_as_uint(sums[i * 4 + half * 2]), __float_as_uint(sums[i * 4 + half * 2 + 1]));
+  meet_cluster();
+#pragma unroll 2
+  for (int i = thread; i < own_rows / together * quads; i += consumers * warpgroup) {
+    const int first = i / quads * together, quad = i % quads;
+    u32 words[4] = {};
+#pragma unroll
+    for (int r = 0; r < together; ++r) {
+      const Spot spot = spots[first + r];
+      const float4 sum = add_quads_in_cluster<SPLIT>(to + (rank * own_rows + first + r) * sums_pitch + quad * 16);
+      const float values[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int column = t.column + quad * 4 + e;
+        const Element v = finish(a, operands, t, spot, column, column < N, values[e]);
+        put(words, r * 4 + e, v);
+        if (!a.wide && spot.inside && column < N) reinterpret_cast<Element*>(a.out)[spot.offset + column] = v;
+      }
+    }
+    if constexpr (together == 2) swap_with_neighbour(words);
+    const Spot spot = spots[first + thread % together];
+    const int column = t.column + quad / together * each;
+    if (a.wide)
+      store_global_if(spot.inside && column < N, reinterpret_cast<Element*>(a.out) + spot.offset + column, words);
+  }
+  meet_cluster();  // other blocks read from this one
 }
 
 }  // namespace upconv

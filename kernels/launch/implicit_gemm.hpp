@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arguments/implicit_gemm.cuh"
+#include "launch/clusters.hpp"
 #include "launch/sizes.hpp"
 #include "launch/tensor_map.hpp"
 
@@ -14,6 +15,7 @@ struct ImplicitGemmFixed {
   Int phases = 1;
   Int source_step[3] = {1, 1, 1}, out_step[3] = {1, 1, 1};
   Int columns = 32, blocks = 1, element_bytes = 2;  ///< Blocks of a multiprocessor.
+  Int split = 1;                                    ///< Blocks of a cluster, which share a tile's steps.
   bool prepares = true;  ///< The weights are turned first; else w is a B operand as it lies, its
   bool b_rows = false;   ///< result channels contiguous, or its source channels.
   Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;
@@ -28,6 +30,7 @@ struct ImplicitGemmFixed {
     field("source_step[2]", source_step[2]);
     field("out_step[0]", out_step[0]), field("out_step[1]", out_step[1]), field("out_step[2]", out_step[2]);
     field("columns", columns), field("blocks", blocks), field("element_bytes", element_bytes);
+    field("split", split);
     field("prepares", prepares), field("b_rows", b_rows);
     field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
     field("shared_bytes", shared_bytes), field("map_element", map_element);
@@ -41,7 +44,7 @@ struct ImplicitGemmLaunch {
   arguments::ImplicitGemm arguments{};
   unsigned grid = 0, prepare_grid = 0;
   Int workspace_bytes = 0;
-  Int rounds = 0;  ///< Tiles that the busiest block computes.
+  Int rounds = 0;  ///< Tiles that the busiest block computes, or as many clusters one after another.
 };
 
 constexpr Int implicit_gemm_rows = 128;
@@ -98,12 +101,13 @@ inline ImplicitGemmLaunch launch_of(const ImplicitGemmFixed& f, const Sizes& z, 
     a.box_bytes *= a.box[d];
   }
   const Int columns = f.groups * ceil_div(f.n, f.columns);
-  if (tiles * f.phases * columns > 1 << 30) l.refusal = "more than 2^30 tiles";
+  if (tiles * f.phases * columns * f.split > 1 << 30) l.refusal = "more than 2^30 tiles";
   if (l.refusal) return l;
   a.positions = int(tiles);
   a.tiles = int(a.positions * f.phases * columns);
-  l.grid = static_cast<unsigned>(least(a.tiles, f.blocks * processors));
-  l.rounds = ceil_div(a.tiles, l.grid);
+  // The blocks of a cluster stay for one tile.
+  l.grid = static_cast<unsigned>(f.split > 1 ? a.tiles * f.split : least(a.tiles, f.blocks * processors));
+  l.rounds = ceil_div(a.tiles, f.split > 1 ? most(1, clusters_at_once(f.split, processors)) : Int(l.grid));
   if (!f.prepares) return l;
   l.prepare_grid = static_cast<unsigned>(f.groups * (f.k_padded() / f.stage_k()) * ceil_div(f.n * f.taps, 64));
   l.workspace_bytes = f.groups * f.taps * f.n * f.k_padded() * f.element_bytes;

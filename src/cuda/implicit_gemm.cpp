@@ -64,6 +64,7 @@ struct GemmTile {
   Int columns;  ///< Channels of a tile.
   Int blocks;   ///< Of a multiprocessor.
   Int stages;
+  Int split = 1;  ///< Blocks of a cluster, which share a tile's steps.
   double seconds = 0.0;
 };
 
@@ -86,7 +87,7 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   const bool last = (p.w_layout == Layout::channels_last || g.taps() == 1) && g.co * f.element_bytes % 16 == 0;
   f.b_rows = last && !f.backward && p.dtype != DType::f32 && t.columns % 64 == 0;
   f.prepares = !(last && f.backward) && !f.b_rows;
-  f.blocks = t.blocks;
+  f.blocks = t.blocks, f.split = t.split;
   f.shared_bytes = t.stages * stage_bytes(t) + 1024;
   f.map_element = static_cast<int>(p.dtype == DType::f32   ? launch::MapElement::tf32
                                    : p.dtype == DType::f16 ? launch::MapElement::f16
@@ -94,18 +95,28 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   return f;
 }
 
+/// Of a tile of the phase that has most taps, the first.
+Int longest_steps(const launch::ImplicitGemmFixed& f, const std::vector<PhaseOfTaps>& phases) {
+  return Int(phases.front().taps.size()) * (f.k_padded() / f.stage_k());
+}
+
 /// Fitted to 60 forms of layers of 64 to 512 channels on an H200 (docs/measured-cuda-gemm.md): a step takes what its
-/// products take, a narrow one what L2 gives.
+/// products take, a narrow one what L2 gives. What sums in clusters cost is what cuda_input_wgmma's do, not measured
+/// here.
 double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemmLaunch& l, const GemmTile& t,
                   const std::vector<PhaseOfTaps>& phases) {
   constexpr double clock = 1.7e9, start = 5e-6;
   const auto columns = double(t.columns);
   // A thread a row, element by element: some 40 instructions for 16 bytes. Counted, not measured.
   const double plain = launch::may_bulk(f) ? 0.0 : 12e3;
-  const double step = std::max({4.5 * columns, 420.0 + 1.35 * columns, plain}), of_tile = 700.0 + 9.0 * columns;
+  const double step = std::max({4.5 * columns, 420.0 + 1.35 * columns, plain});
+  const double of_tile =
+      700.0 + 9.0 * columns / double(t.split) + (t.split > 1 ? 4100.0 + double(rows) * columns / 16.0 : 0.0);
+  // A lone round lasts as long as its longest phase; in many every block gets as much as any.
   std::size_t taps = 0;
   for (const PhaseOfTaps& phase : phases) taps += phase.taps.size();
-  const double steps = double(f.k_padded() / f.stage_k()) * double(taps) / double(phases.size());
+  const double steps = l.rounds == 1 ? double(launch::ceil_div(longest_steps(f, phases), t.split))
+                                     : double(f.k_padded() / f.stage_k()) * double(taps) / double(phases.size());
   // Two blocks of a multiprocessor share its products; one writes meanwhile.
   const double round = std::max(double(t.blocks) * steps * step, steps * step + of_tile);
   return start + double(l.rounds) * round / clock + (f.prepares ? 2e-6 + 3.0 * double(l.workspace_bytes) / 3e12 : 0.0);
@@ -122,11 +133,18 @@ std::vector<GemmTile> tiles_of(const Request& r, const std::vector<PhaseOfTaps>&
       const Int room = Int(r.target.shared_per_block) / blocks - 1024 - 1024;
       t.stages = std::min<Int>(6, room / stage_bytes(t));
       if (t.stages < 3) continue;
-      const auto fixed = fixed_of(r, t, phases);
-      const auto launch = launch::launch_of(fixed, sizes_of(r.geometry), r.target.processors);
-      if (launch.refusal) continue;
-      t.seconds = seconds_of(fixed, launch, t, phases);
-      all.push_back(t);
+      for (const Int split : {1, 2, 4, 8}) {
+        t.split = split;
+        const auto fixed = fixed_of(r, t, phases);
+        const auto launch = launch::launch_of(fixed, sizes_of(r.geometry), r.target.processors);
+        if (launch.refusal) break;
+        // Clusters are for what leaves multiprocessors idle; their sums lie where the stages were.
+        if (split > 1 && (blocks > 1 || launch.arguments.tiles > r.target.clusters(int(split)) ||
+                          split > longest_steps(fixed, phases) || rows * (columns + 8) * 4 > t.stages * stage_bytes(t)))
+          break;
+        t.seconds = seconds_of(fixed, launch, t, phases);
+        all.push_back(t);
+      }
     }
   }
   std::stable_sort(all.begin(), all.end(), [](const GemmTile& a, const GemmTile& b) { return a.seconds < b.seconds; });
@@ -157,9 +175,10 @@ std::string products_text(const Request& r, const GemmTile& t, const launch::Imp
                           const std::vector<PhaseOfTaps>& phases) {
   std::string s = constant_of("BN", t.columns) + constant_of("STAGES", t.stages);
   s += std::string("constexpr bool B_ROWS = ") + (f.b_rows ? "true;\n" : "false;\n");
-  s += constant_of("BLOCKS", t.blocks);
-  s += constant_of("COMPUTE_REGISTERS", t.blocks == 1 ? 232 : 104);
-  s += constant_of("BRING_REGISTERS", t.blocks == 1 ? 40 : 32);
+  s += constant_of("BLOCKS", t.blocks) + constant_of("SPLIT", t.split);
+  // Who brings a share of the steps counts them, too.
+  s += constant_of("COMPUTE_REGISTERS", t.split > 1 ? 216 : t.blocks == 1 ? 232 : 104);
+  s += constant_of("BRING_REGISTERS", t.split > 1 ? 72 : t.blocks == 1 ? 40 : 32);
   s += constant_of("PHASES", f.phases) + every_lane_text();
   s += std::string("constexpr bool has_bias = ") + (r.problem.bias && !f.backward ? "true;\n" : "false;\n");
   std::vector<Int> first{0}, at, offset, row;
@@ -182,7 +201,8 @@ std::string products_text(const Request& r, const GemmTile& t, const launch::Imp
                          : dtype == DType::f16 ? TensorOperand::f16
                                                : TensorOperand::bf16,
                          f.b_rows, false);
-  return s + "}\n" + epilogue_text(r.epilogue, device_type(dtype));
+  return s + "}\n#define UPCONV_SPLIT " + std::to_string(t.split) + "\n" +
+         epilogue_text(r.epilogue, device_type(dtype));
 }
 
 class ImplicitGemm final : public PassKernel {
@@ -208,13 +228,15 @@ class ImplicitGemm final : public PassKernel {
 
   std::string detail() const override {
     const auto& a = launch_.arguments;
-    char text[200];
+    char text[240], split[40] = "";
+    if (tile_.split > 1) std::snprintf(split, sizeof split, ", %lld splits in clusters", (long long)tile_.split);
     std::snprintf(text, sizeof text,
-                  "tiles of %dx%dx%dx%d positions x %lld channels, weights %s, %lld stages of %.1f KiB, %lld phases%s",
+                  "tiles of %dx%dx%dx%d positions x %lld channels, weights %s, %lld stages of %.1f KiB, %lld "
+                  "phases%s%s",
                   a.box[0], a.box[1], a.box[2], a.box[3], (long long)tile_.columns,
                   fixed_.prepares ? "turned first" : "as they lie", (long long)tile_.stages,
                   double(stage_bytes(tile_)) / 1024.0, (long long)fixed_.phases,
-                  tile_.blocks > 1 ? ", two blocks a multiprocessor" : "");
+                  tile_.blocks > 1 ? ", two blocks a multiprocessor" : "", split);
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override {

@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import gpu_tally
 import pytest
-from gpu_cases import FORMATS, ROOT, Case, Judge, case, every, none, residues, share, share_of_tiled
+import torch
+from gpu_cases import FORMATS, ROOT, Case, Declined, Judge, case, every, none, residues, run, share, share_of_tiled
 
 from upconv.cli.shapes import read_shapes
 
@@ -71,6 +72,39 @@ LAST = (
 def test_channels_last(line, dtype, precision):
     for data in ("normal", "integers"):
         assert Judge(case(line, dtype, precision), data, seed=3).check_all(forced=none) >= 4
+
+
+#: The same of few tiles, whose steps the blocks of a cluster share: in 2, 4 and 8, evenly or not, some without any.
+FEW = (
+    "2d n64 c512 o256 i4x4 k4 s2 p1 b xl wl yl",
+    "2d n1 c1024 o512 i2x2 k4 s2 p1 xl yl",
+    "2d n2 c200 o72 i5x7 k3 s2 p1 b xl wl yl",
+    "2d n1 c128 o256 i6x5 k3 p1 g2 xl wl yl",
+    "2d n3 c256 o64 i7x6 k2 s3 b xl yl",
+    "2d n2 c70 o35 i9x10 k4 s2 p1 b xl yl",
+    "3d n4 c384 o64 i6x6x6 k3 s2 p1 op1 b xl yl",
+)
+
+
+@pytest.mark.parametrize("dtype,precision", (("f32", "tf32"), ("bf16", "ieee"), ("f16", "ieee")))
+@pytest.mark.parametrize("line", FEW)
+def test_channels_last_in_clusters(line, dtype, precision):
+    """Every tile that the cost model keeps, by its number; twice, to the same bits."""
+    c = case(line, dtype, precision)
+    ran = 0
+    for data in ("normal", "integers"):
+        judge = Judge(c, data, seed=4)
+        for what in ("forward", "backward_input"):
+            for variant in range(8):
+                name = f"cuda_implicit_gemm:{variant}"
+                try:
+                    judge.check(what, name)
+                except Declined:
+                    break
+                operands = judge.tensors.operands(what)
+                assert torch.equal(run(c, what, name, *operands), run(c, what, name, *operands)), f"{what} by {name}"
+                ran += 1
+    assert ran >= 16
 
 
 # One specialisation a line; its rows take every length below.
