@@ -6,6 +6,7 @@
 // Host preamble: Element.
 #pragma once
 
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -19,9 +20,9 @@ struct Vector {
 };
 __device__ __forceinline__ Vector load(const Element* p) {
   Vector v;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-      : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
-      : "l"(p));
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+               : "l"(p));
   return v;
 }
 __device__ __forceinline__ float element(const Vector& v, int j, float*) { return __uint_as_float(v.word[j]); }
@@ -65,15 +66,17 @@ __device__ __forceinline__ void add_vectors(Sum (&sum)[lanes], const Element* p,
 /// Grid: channels * shares blocks of whole warps. `pieces` pieces of `piece` elements cover a row; a share is `units`
 /// of a channel's batch * pieces. parts[share][channel], or null: one share, and db is written.
 extern "C" __global__ void __launch_bounds__(256, 3)
-    bias_rows(const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts, config::Element* __restrict__ db,
+    bias_rows(const config::Element* dy, upconv::Sum* __restrict__ parts, config::Element* __restrict__ db,
               const upconv::i64 batch, const upconv::i64 channels, const upconv::i64 volume, const upconv::i64 piece,
               const upconv::i64 pieces, const upconv::i64 units) {
   using namespace upconv;
+  let_next_begin();
   __shared__ Sum warp_sums[8];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const i64 channel = i64(blockIdx.x) % channels, share = i64(blockIdx.x) / channels;
   const i64 end = smaller(share * units + units, batch * pieces);
   Sum total = 0;
+  after_previous();
   for (i64 u = share * units + warp; u < end; u += warps) {
     const i64 n = pieces == 1 ? u : u / pieces, k = u - n * pieces;  // a 64-bit division costs more than a short row
     const Element* row = dy + (n * channels + channel) * volume;
@@ -106,16 +109,18 @@ extern "C" __global__ void __launch_bounds__(256, 3)
 /// Grid: chunks * tiles blocks; block (chunk, tile) sums `lines` lines of the columns of its tile. `width` is a
 /// multiple of the vector and of `period`. parts[chunk][keep]: keep = period where one tile holds the line, else width.
 extern "C" __global__ void __launch_bounds__(256, 3)
-    bias_columns(const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts, const upconv::i64 total,
+    bias_columns(const config::Element* dy, upconv::Sum* __restrict__ parts, const upconv::i64 total,
                  const upconv::i64 width, const upconv::i64 period, const upconv::i64 keep, const upconv::i64 tiles,
                  const upconv::i64 lines) {
   using namespace upconv;
+  let_next_begin();
   __shared__ Sum folded[256 * lanes];
   const i64 chunk = i64(blockIdx.x) / tiles, tile = i64(blockIdx.x) % tiles;
   const i64 head = smaller(unaligned(dy), total), rest = total - head;
   const i64 column = (tile * blockDim.x + threadIdx.x) * lanes;
   const i64 begin = chunk * lines, vectors = width / lanes;
   Sum sum[lanes] = {};
+  after_previous();
   if (column < width) {
     const Element* p = dy + head;
     // The column's whole vectors: those of line r end at r * width + column + lanes.

@@ -22,6 +22,7 @@
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
 #include "ptx/arriving.cuh"
+#include "ptx/dependents.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -220,6 +221,7 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
 extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     boxes(const __grid_constant__ Arguments a, const Operands operands) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
+  let_next_begin();
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * rings * STAGES + 1];
   const u32 full0 = shared_address(barriers), empty0 = full0 + 8 * rings * STAGES;
@@ -235,6 +237,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     barrier_init(resident, 1);
     barriers_ready();
     if constexpr (RESIDENT) {
+      after_previous();
       barrier_expect(resident, resident_words * 4);
 #pragma unroll 1
       for (int tap = 0; tap < LOOP_TAPS; ++tap)
@@ -246,6 +249,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
   __syncthreads();
+  after_previous();
 
   const u32 stages0 = weights0 + resident_words * 4;
   if (threadIdx.x >= GROUPS * 128) {
@@ -269,7 +273,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     // stages cannot be further apart than these.
     constexpr int apart = GROUPS == 1 ? 1 : SHARED ? (STAGES - 1) / (GROUPS - 1) : LOOP_TAPS * chunks / (GROUPS - 1);
     int until_next = group + 1 < GROUPS ? (apart > 1 ? apart : 1) : 0;
-    const auto let_next_begin = [&] {
+    const auto let_next_group_begin = [&] {
       if (until_next > 0) asm volatile("bar.arrive %0, 256;" ::"r"(1 + GROUPS + group) : "memory");
       until_next = 0;
     };
@@ -316,12 +320,12 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           held = stage;
           if (++stage == STAGES) stage = 0, parity ^= 1;
           if (until_next == 1)
-            let_next_begin();
+            let_next_group_begin();
           else
             --until_next;
         }
       }
-      let_next_begin();
+      let_next_group_begin();
       mma_wait<0>();
       hold(acc);
       if (!RESIDENT && held >= 0) {
@@ -334,7 +338,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       else
         store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
-    let_next_begin();
+    let_next_group_begin();
   }
 #endif
 }

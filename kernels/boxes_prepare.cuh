@@ -1,6 +1,7 @@
 // Prepares the weights for boxes.cuh: [group][share of the result channels][tap of the depth loop][product's channels]
 // of what boxes/weights.cuh describes, so that each block's come by bulk copies. Floor: a launch; the bytes are few.
 // Host side: src/cuda/boxes.cpp, which writes namespace config.
+#include "ptx/dependents.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -18,7 +19,9 @@ namespace upconv {
 /// columns, then along taps: neighbouring lanes write neighbouring units and read from few lines.
 extern "C" __global__ void __launch_bounds__(256)
     boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count) {
+  let_next_begin();
   const i64 index = i64(blockIdx.x) * 256 + threadIdx.x;
+  after_previous();
   if (index >= count) return;
   const int i = static_cast<int>(index % units), low = i % 8, t = i / 8 % SLOTS, block = i / 8 / SLOTS;
   const int n = block % (NB / 8) * 8 + low, half = block / (NB / 8);

@@ -20,6 +20,7 @@
 // The host (src/cuda/columns.cpp) writes namespace config and the products.
 #include "columns/share.cuh"
 #include "columns/turn.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -83,6 +84,7 @@ static_assert(consumers * COMPUTE_REGISTERS + BRING_REGISTERS <= (consumers + 1)
               "registers are shared out anew, not made");
 
 __device__ __forceinline__ void run(const Arguments& a, const Operands& operands) {
+  let_next_begin();
   extern __shared__ __align__(1024) char shared[];
   __shared__ unsigned long long barriers[2 * STAGES + 2 * RAW_SLOTS + 1];
   Barriers b;
@@ -102,6 +104,7 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
     barriers_ready();
   }
   __syncthreads();
+  after_previous();
   const int rank = SPLIT > 1 ? rank_in_cluster() : 0;
   const int group = threadIdx.x / warpgroup, thread = threadIdx.x % warpgroup;
   if (group == consumers) {

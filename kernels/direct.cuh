@@ -8,6 +8,7 @@
 #pragma once
 
 #include "arguments/direct.cuh"
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -106,10 +107,11 @@ __device__ __forceinline__ Sum block_sum(Sum (&value)[count]) {
 }  // namespace upconv
 
 extern "C" __global__ void __launch_bounds__(256, 2)
-    direct_gather(const upconv::Shape s, const config::Element* __restrict__ source,
-                  const config::Element* __restrict__ w, const config::Element* __restrict__ bias,
-                  config::Element* __restrict__ result, const config::Operands operands) {
+    direct_gather(const upconv::Shape s, const config::Element* source, const config::Element* w,
+                  const config::Element* bias, config::Element* __restrict__ result, const config::Operands operands) {
   using namespace upconv;
+  let_next_begin();
+  after_previous();
   constexpr bool forward = config::forward;
   constexpr int block = config::block;
   const Tensor& from = forward ? s.x : s.y;
@@ -187,9 +189,11 @@ extern "C" __global__ void __launch_bounds__(256, 2)
 
 /// `parts` holds `splits` copies of dw's elements in its own order, to be added up by ordered_sum; null: write dw.
 extern "C" __global__ void __launch_bounds__(256, sizeof(config::Index) == 4 && config::across_i == 1 ? 2 : 1)
-    direct_weight(const upconv::Shape s, const config::Element* __restrict__ x, const config::Element* __restrict__ dy,
+    direct_weight(const upconv::Shape s, const config::Element* x, const config::Element* dy,
                   upconv::Sum* __restrict__ parts, config::Element* __restrict__ dw, const upconv::i64 splits) {
   using namespace upconv;
+  let_next_begin();
+  after_previous();
   constexpr int tile_i = config::tile_i, tile_o = config::tile_o, chain = 64;
   constexpr int across_i = config::across_i, across_o = config::across_o, across = across_i * across_o;
   constexpr int block_i = tile_i * across_i, block_o = tile_o * across_o, lanes = 256 / across;
@@ -288,9 +292,11 @@ extern "C" __global__ void __launch_bounds__(256, sizeof(config::Index) == 4 && 
 
 /// `parts` as above, `splits` copies of db's elements.
 extern "C" __global__ void __launch_bounds__(256)
-    direct_bias(const upconv::Shape s, const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts,
+    direct_bias(const upconv::Shape s, const config::Element* dy, upconv::Sum* __restrict__ parts,
                 config::Element* __restrict__ db, const upconv::i64 splits) {
   using namespace upconv;
+  let_next_begin();
+  after_previous();
   const i64 channels = s.groups * s.co, volume = s.out[0] * s.out[1] * s.out[2], positions = s.batch * volume;
   const i64 share = (positions + splits - 1) / splits;
   for (i64 item = blockIdx.x; item < channels * splits; item += gridDim.x) {

@@ -9,6 +9,7 @@
 #include "mma/gather_shape.cuh"
 #include "mma/gather_stage.cuh"
 #include "mma/gather_store.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv::gather {
 
@@ -160,6 +161,7 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
     gather_mma(const upconv::Arguments a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::gather;
+  let_next_begin();
   extern __shared__ __align__(16) u32 memory[];
   const u32 weights = shared_address(memory), sources = weights + 4 * B_WORDS;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
@@ -169,7 +171,6 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
   const int group = blockIdx.x % all_columns / a.column_blocks, column0 = blockIdx.x % a.column_blocks * NB;
   const int tiles = a.tiles_n * a.tiles_d * a.tiles_h * a.tiles_w, step = gridDim.x / all_columns;
   int tile = blockIdx.x / all_columns;
-  if (tile >= tiles) return;
 
   // This lane's place in a source chunk and in the weights.
   const int position0 = warp_m * MT * 16, kq = lane % 4;
@@ -184,6 +185,8 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
   find_slots(fetch);
   aim(a, fetch, group, tile);
   WeightSlots slots = weight_slots(a, group, column0);
+  after_previous();
+  if (tile >= tiles) return;
   if constexpr (RESIDENT && BYTES == 4) {
 #pragma unroll 1
     for (int word = 0; word < CHUNKS * KW; ++word)

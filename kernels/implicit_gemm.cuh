@@ -16,6 +16,7 @@
 // were tried: no faster. Floor: max(bytes of x, w and y, 2 * positions * ci * co * taps at the tensor cores' rate).
 #include "implicit_gemm/bring.cuh"
 #include "implicit_gemm/leave.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -69,6 +70,7 @@ constexpr int launch_registers = 65536 / (threads * BLOCKS) / 8 * 8;
 static_assert(consumers * COMPUTE_REGISTERS + BRING_REGISTERS <= (consumers + 1) * launch_registers, "registers");
 
 __device__ __forceinline__ void run(const Arguments& a, const Operands& operands) {
+  let_next_begin();
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[2 * STAGES];
   const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
@@ -82,6 +84,7 @@ __device__ __forceinline__ void run(const Arguments& a, const Operands& operands
     barriers_ready();
   }
   __syncthreads();
+  after_previous();
   if (threadIdx.x / warpgroup == consumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
     bring_all(a, stages, barriers, rank);

@@ -1,6 +1,7 @@
 // The weights of implicit_gemm.cuh as its B operand, where w is not: [tap][result channel of all groups][source
 // channel], source channels contiguous and as many as whole stages have (zeros behind the last), fp32 rounded to TF32.
 // Floor: w read and written once. Host side: src/cuda/implicit_gemm.cpp.
+#include "ptx/dependents.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -20,6 +21,7 @@ __device__ __forceinline__ Half prepared(Half v) {
 /// A block turns STAGE_K source channels of 64 (result channel, tap), which lie in w's own order. Strides in elements.
 extern "C" __global__ void __launch_bounds__(prepare_threads)
     implicit_gemm_prepare(const Element* w, Element* out, i64 w_k, i64 w_n, i64 w_tap, i64 w_group) {
+  let_next_begin();
   __shared__ Element turned[side][STAGE_K + 4 / sizeof(Element)];
   int tile = blockIdx.x;
   const int column0 = tile % column_tiles * side;
@@ -30,6 +32,7 @@ extern "C" __global__ void __launch_bounds__(prepare_threads)
   {
     const int column = column0 + threadIdx.x % side, row = threadIdx.x / side;
     const Element* from = w + group * w_group + channel(column) * w_n + tap(column) * w_tap;
+    after_previous();
     Element v[each];
 #pragma unroll
     for (int i = 0; i < each; ++i) {  // all asked for before any is waited for

@@ -11,6 +11,7 @@
 // Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor cores' rate).
 #include "implicit_gemm_weight/bring.cuh"
 #include "ptx/arriving.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -55,6 +56,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
 }
 
 __device__ __forceinline__ void run(const Arguments& p) {
+  let_next_begin();
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[2 * STAGES];
   const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
@@ -71,6 +73,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
   fence_shared();
   __syncthreads();
   const Part part(p);
+  after_previous();
   if (threadIdx.x / warpgroup == WGM * WGN) {
     if constexpr (COMPUTE_REGISTERS > 0) asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
     if (p.plain)

@@ -2,6 +2,7 @@
 // writes [ci][co][tap], or [ci][tap][co] where dw has its channels last. Host side: src/cuda/implicit_gemm_weight.cpp.
 // A block has COLUMNS co of one ci. Floor: the bytes of the sums.
 #include "mma/weight_element.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -19,6 +20,7 @@ __device__ __forceinline__ void add(float4& sum, const float4& v) {
 }
 
 extern "C" __global__ void __launch_bounds__(256) implicit_gemm_weight_sum(const float* sums, void* dw, int splits) {
+  let_next_begin();
   __shared__ float turned[w_last ? COLUMNS * TAPS : COLUMNS * co_pitch];
   __shared__ float4 shares[SLICES][SLICES > 1 ? lanes : 1];
   const i64 ci = blockIdx.x / parts, size = static_cast<i64>(TAPS) * CHANNELS * CO;
@@ -27,6 +29,7 @@ extern "C" __global__ void __launch_bounds__(256) implicit_gemm_weight_sum(const
   const int lane = threadIdx.x % lanes, slice = threadIdx.x / lanes;
   const int each = (splits + SLICES - 1) / SLICES, begin = slice * each;
   const int end = begin + each < splits ? begin + each : splits;
+  after_previous();
   for (int first = 0; first < quads; first += lanes) {
     const int i = first + lane, tap = i / (COLUMNS / 4), co = i % (COLUMNS / 4) * 4;
     const bool real = i < quads && co < columns;

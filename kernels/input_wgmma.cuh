@@ -17,6 +17,7 @@
 #include "input_wgmma/bring.cuh"
 #include "input_wgmma/leave.cuh"
 #include "input_wgmma/multiply.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -60,6 +61,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, u32 stages, u32
 }
 
 __device__ __forceinline__ void run(const Arguments& p) {
+  let_next_begin();
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[2 * STAGES];
   __shared__ int reaches[PHASES * KS];
@@ -76,6 +78,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
   }
   for (int i = threadIdx.x; i < PHASES * KS; i += threads) reaches[i] = reach_of(i / KS, i % KS);
   __syncthreads();
+  after_previous();
   if (threadIdx.x / warpgroup == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
     const Share share(rank);

@@ -4,17 +4,20 @@
 // Host preamble: Element.
 #pragma once
 
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 extern "C" __global__ void __launch_bounds__(512)
-    ordered_sum(const upconv::Number<config::Element>::Sum* __restrict__ parts, config::Element* __restrict__ result,
+    ordered_sum(const upconv::Number<config::Element>::Sum* parts, config::Element* __restrict__ result,
                 const upconv::i64 count, const upconv::i64 rows, const upconv::i64 inner, const int lanes) {
   using namespace upconv;
   typedef Number<config::Element>::Sum Sum;
+  let_next_begin();
   __shared__ Sum sums[512];
   const int lane = threadIdx.x % lanes, row = threadIdx.x / lanes, row_lanes = 512 / lanes;
   const i64 width = count * inner;
   const i64 results = inner == 1 ? lanes : 1;
+  after_previous();
   for (i64 first = i64(blockIdx.x) * results; first < count; first += i64(gridDim.x) * results) {
     Sum sum = 0;
     const i64 end = inner == 1 ? (first + lanes < count ? first + lanes : count) : (first + 1) * inner;

@@ -15,6 +15,7 @@
 // warp, through which phases are interleaved when a thread's outputs cannot be stored as one vector; at SLICES_AT the
 // slices' sums. Floor: each tensor once through memory, or the products over the FFMA rate.
 #include "positions/phases.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -167,10 +168,11 @@ __device__ __forceinline__ void add_slices(Sums& sums, float* shared, int slice,
 }  // namespace upconv
 
 extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
-    upconv_positions(const upconv::Element* __restrict__ in, const upconv::Element* __restrict__ w,
-                     const upconv::Element* __restrict__ bias, upconv::Element* __restrict__ out,
-                     const upconv::PositionsShape s, const config::Operands operands) {
+    upconv_positions(const upconv::Element* in, const upconv::Element* w, const upconv::Element* bias,
+                     upconv::Element* __restrict__ out, const upconv::PositionsShape s,
+                     const config::Operands operands) {
   using namespace upconv;
+  let_next_begin();
   extern __shared__ __align__(16) float shared[];
   constexpr int TILES = (config::CO + COT - 1) / COT;
   const int lane = threadIdx.x & 31;
@@ -182,6 +184,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   const int first_group = block * LANES;
   const int group = first_group + (GROUP_LANES ? lane : 0);
   const int c0 = tile * COT;
+  after_previous(in);
 
   // Weights to shared memory: [CI][CHANNEL_WEIGHTS / LANES][LANES].
   for (int i = threadIdx.x; i < CI * CHANNEL_WEIGHTS; i += THREADS) {

@@ -8,6 +8,7 @@
 // parts[split][element of dw], which ordered_sum adds up in order. Nothing is multiplied outside the tensors: an
 // infinite x never meets a missing dy. Floor: x and dy once through memory.
 #include "arguments/positions_weight.cuh"
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -29,14 +30,14 @@ typedef ElementOf<config::DTYPE>::T Element;
 /// Loads without a branch, so that many are in flight: zero where `ok` is zero.
 __device__ __forceinline__ float load(const float* at, u32 ok) {
   float r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.nc.f32 %0, [%1];\n}"
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.f32 %0, [%1];\n}"
       : "=f"(r)
       : "l"(at), "r"(ok));
   return r;
 }
 __device__ __forceinline__ u16 load_bits(const void* at, u32 ok) {
   u16 r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.nc.b16 %0, [%1];\n}"
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.b16 %0, [%1];\n}"
       : "=h"(r)
       : "l"(at), "r"(ok));
   return r;
@@ -84,9 +85,10 @@ constexpr __device__ bool used(int h) {
 }  // namespace upconv
 
 extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
-    upconv_positions_weight(const upconv::Element* __restrict__ x, const upconv::Element* __restrict__ dy,
-                            float* __restrict__ parts, const upconv::WeightShape s) {
+    upconv_positions_weight(const upconv::Element* x, const upconv::Element* dy, float* __restrict__ parts,
+                            const upconv::WeightShape s) {
   using namespace upconv;
+  let_next_begin();
   __shared__ float shared[WARPS * CHUNK * LANES];
   constexpr int CI_TILES = (config::CI + CIT - 1) / CIT, CO_TILES = (config::CO + COT - 1) / COT;
   constexpr int D_TILES = config::KD / RD, H_TILES = config::KH / RH;
@@ -104,6 +106,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   const int first_group = block / s.splits * LANES;
   const int group = first_group + (LANES > 1 ? lane : 0);
   const bool group_ok = group < s.groups;
+  after_previous(x, dy);
 
   const i64 in_volume = static_cast<i64>(s.in_d) * s.in_h * s.in_w;
   const i64 out_volume = static_cast<i64>(s.out_d) * s.out_h * s.out_w;

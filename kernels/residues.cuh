@@ -11,6 +11,7 @@
 // pairs of channels of fp16 or bf16. Rows are 8 words apart modulo 32, so fragment reads are free of bank conflicts.
 // WM x WN x WK warps share the tile; those along K add up in order at the end, when the tile passes through shared
 // memory and leaves line by line, residues interleaved.
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -67,7 +68,7 @@ static_assert(XI <= 32, "one bit a loaded word in a mask");
 
 __device__ __forceinline__ u32 load_word(const float* at, u32 ok) {
   u32 r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b32 %0, 0;\n@p ld.global.nc.b32 %0, [%1];\n}"
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b32 %0, 0;\n@p ld.global.b32 %0, [%1];\n}"
       : "=r"(r)
       : "l"(at), "r"(ok));
   return r;
@@ -75,7 +76,7 @@ __device__ __forceinline__ u32 load_word(const float* at, u32 ok) {
 template <class T>
 __device__ __forceinline__ u32 load_word(const T* at, u32 ok) {
   u16 r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.nc.b16 %0, [%1];\n}"
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.b16 %0, [%1];\n}"
       : "=h"(r)
       : "l"(at), "r"(ok));
   return r;
@@ -300,10 +301,10 @@ __device__ __forceinline__ void store_tile(const float* c, const Element* bias, 
 }  // namespace upconv
 
 extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
-    upconv_residues(const upconv::Element* __restrict__ x, const upconv::Element* __restrict__ w,
-                    const upconv::Element* __restrict__ bias, upconv::Element* __restrict__ y,
-                    const upconv::ResidueShape s, const config::Operands operands) {
+    upconv_residues(const upconv::Element* x, const upconv::Element* w, const upconv::Element* bias,
+                    upconv::Element* __restrict__ y, const upconv::ResidueShape s, const config::Operands operands) {
   using namespace upconv;
+  let_next_begin();
   extern __shared__ __align__(16) u32 shared[];
   constexpr int M_TILES = (M + MB - 1) / MB;
   Tile tile;
@@ -357,6 +358,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
 #pragma unroll
       for (int i = 0; i < 4; ++i) c.v[m][n][i] = 0.0f;
 
+  after_previous(source.x, source.w);
   Arriving arriving;
   load_stage(arriving, source, 0);
   constexpr int STAGES = (CI + STEP - 1) / STEP;

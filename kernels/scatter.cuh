@@ -12,6 +12,7 @@
 // Shared memory, in words: A [planes][KD][steps][m tiles][32 lanes][4]; P [KD*ROWS][PP]; staging lines.
 // Floor: x and y once through memory.
 #include "positions/phases.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -78,7 +79,7 @@ __device__ __forceinline__ Four load_four(const float* at, u32 mask, bool aligne
   Four r;
   if (aligned) {
     asm("{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0;\nmov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"
-        "@p ld.global.nc.v4.b32 {%0,%1,%2,%3}, [%4];\n}"
+        "@p ld.global.v4.b32 {%0,%1,%2,%3}, [%4];\n}"
         : "=r"(r.v[0]), "=r"(r.v[1]), "=r"(r.v[2]), "=r"(r.v[3])
         : "l"(at), "r"(mask));
   } else {
@@ -94,11 +95,11 @@ __device__ __forceinline__ Four load_four_pairs(const T* first, const T* second,
   if (aligned) {
     u32 a0, a1, b0, b1;
     asm("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\nmov.b32 %0, 0;\nmov.b32 %1, 0;\n"
-        "@p ld.global.nc.v2.b32 {%0,%1}, [%2];\n}"
+        "@p ld.global.v2.b32 {%0,%1}, [%2];\n}"
         : "=r"(a0), "=r"(a1)
         : "l"(first), "r"(mask0));
     asm("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\nmov.b32 %0, 0;\nmov.b32 %1, 0;\n"
-        "@p ld.global.nc.v2.b32 {%0,%1}, [%2];\n}"
+        "@p ld.global.v2.b32 {%0,%1}, [%2];\n}"
         : "=r"(b0), "=r"(b1)
         : "l"(second), "r"(mask1));
     r.v[0] = __byte_perm(a0, b0, 0x5410), r.v[1] = __byte_perm(a0, b0, 0x7632);
@@ -123,7 +124,7 @@ constexpr __device__ int channel_of(int step, int k) {
 __device__ __forceinline__ void load_two(const float* at, int ci, u32 ok, bool aligned, u32& first, u32& second) {
   if (aligned) {
     asm("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\nmov.b32 %0, 0;\nmov.b32 %1, 0;\n"
-        "@p ld.global.nc.v2.b32 {%0,%1}, [%2];\n}"
+        "@p ld.global.v2.b32 {%0,%1}, [%2];\n}"
         : "=r"(first), "=r"(second)
         : "l"(at), "r"(ci < CI ? ok : 0u));
   } else {
@@ -258,10 +259,11 @@ __device__ __forceinline__ void keep(const Products& c, float* p, int first_row)
 }  // namespace upconv
 
 extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
-    upconv_scatter(const upconv::Element* __restrict__ x, const upconv::Element* __restrict__ w,
-                   const upconv::Element* __restrict__ bias, upconv::Element* __restrict__ y,
-                   const upconv::PositionsShape s, const upconv::Strips strips, const config::Operands operands) {
+    upconv_scatter(const upconv::Element* x, const upconv::Element* w, const upconv::Element* bias,
+                   upconv::Element* __restrict__ y, const upconv::PositionsShape s, const upconv::Strips strips,
+                   const config::Operands operands) {
   using namespace upconv;
+  let_next_begin();
   extern __shared__ __align__(16) u32 shared[];
   float* p = reinterpret_cast<float*>(shared + PLANES * A_WORDS);
   const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, g = lane / 4;
@@ -277,6 +279,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   block /= s.positions;
   const int group = block % s.groups, n = block / s.groups;
 
+  after_previous(x);
   load_weights(shared, w + static_cast<i64>(group) * config::W_GROUP);
   __syncthreads();
 

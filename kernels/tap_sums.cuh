@@ -4,6 +4,7 @@
 // own. Host preamble: Element, TAPS, STRIDE, PADDING, DILATION. Floor: the bytes of x, read (the gradient: written)
 // once.
 #include "neighbours.cuh"
+#include "ptx/dependents.cuh"
 #include "quotient.cuh"
 #include "types.cuh"
 
@@ -26,8 +27,8 @@ struct TapRange {
 /// LANES neighbouring threads make the sums of `together` neighbours of one outer index: all of a warp where inner is
 /// short, else one.
 template <int LANES, int together>
-__device__ __forceinline__ void sum_taps(const config::Element* __restrict__ x, config::Element* __restrict__ out,
-                                         i64 outer, i64 length, i64 inner, i64 size, float scale) {
+__device__ __forceinline__ void sum_taps(const config::Element* x, config::Element* __restrict__ out, i64 outer,
+                                         i64 length, i64 inner, i64 size, float scale) {
   typedef Neighbours<config::Element, together> Some;
   constexpr int ahead = 8, taps = config::TAPS;
   const int lane = static_cast<int>(threadIdx.x % LANES);
@@ -84,8 +85,10 @@ __device__ __forceinline__ void sum_taps(const config::Element* __restrict__ x, 
 
 /// In blocks of a multiple of 32 threads.
 extern "C" __global__ void __launch_bounds__(256)
-    tap_sums(const config::Element* __restrict__ x, config::Element* __restrict__ out, const long long outer,
-             const long long length, const long long inner, const long long size, const float scale) {
+    tap_sums(const config::Element* x, config::Element* __restrict__ out, const long long outer, const long long length,
+             const long long inner, const long long size, const float scale) {
+  upconv::let_next_begin();
+  upconv::after_previous();
   // Fours where enough threads are left that half of them have one.
   constexpr int four = 4 * sizeof(config::Element);
   const bool fours =
@@ -102,10 +105,11 @@ extern "C" __global__ void __launch_bounds__(256)
 
 /// From the gradient of the sums to that of x.
 extern "C" __global__ void __launch_bounds__(256)
-    tap_sums_gradient(const config::Element* __restrict__ sums, config::Element* __restrict__ out,
-                      const long long outer, const long long length, const long long inner, const long long size,
-                      const float scale) {
+    tap_sums_gradient(const config::Element* sums, config::Element* __restrict__ out, const long long outer,
+                      const long long length, const long long inner, const long long size, const float scale) {
   using namespace upconv;
+  let_next_begin();
+  after_previous();
   const i64 all = outer * length * inner, by = i64(gridDim.x) * blockDim.x;
   for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < all; i += by) {
     const i64 at = i / inner % length;

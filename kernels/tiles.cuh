@@ -15,6 +15,7 @@
 // The host (src/cuda/tiles.cpp) writes namespace config, wgmma() and UPCONV_PRODUCTS.
 #include "arguments/tiles.cuh"
 #include "epilogue/operands.cuh"
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -491,6 +492,7 @@ __device__ __forceinline__ void skip_stages(const Arguments& a, const Tile& t, i
 extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1)
     tiles(const Arguments a, const Operands operands) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
+  let_next_begin();
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * STAGES + (TURNS ? CONSUMERS : 0)];
   const u32 full = shared_address(barriers), empty = full + 8 * STAGES, turns = empty + 8 * STAGES;
@@ -504,6 +506,7 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS* warpgroup + PRODUCERS, 1
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
+  after_previous();
 
   int stage = 0, parity = 0;
   const auto next_stage = [&] {

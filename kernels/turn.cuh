@@ -5,6 +5,7 @@
 // words) where these begin at multiples of 16 bytes, and after the exchange stores 16 bytes of a column. Floor: the
 // tensors read and written once.
 #include "arguments/turn.cuh"
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -41,6 +42,8 @@ __device__ __forceinline__ void load_run(const Bits* from, int count, bool wide,
 
 extern "C" __global__ void __launch_bounds__(turn_threads) turn(const __grid_constant__ Turns turns) {
   __shared__ u32 turned[side][words + 1];
+  let_next_begin();
+  after_previous();
   u32 block = blockIdx.x;
   const bool second = block >= turns.of[0].blocks;
   const arguments::Turn& t = turns.of[second];

@@ -14,6 +14,7 @@
 #include "mma/weight_atoms.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
+#include "ptx/dependents.cuh"
 #include "ptx/weight_copy.cuh"
 
 namespace upconv {
@@ -302,6 +303,7 @@ __device__ __forceinline__ int tile_index(int m, int n, int t) {
 }
 
 extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(const WeightParams p) {
+  let_next_begin();
   extern __shared__ __align__(128) char shared[];
   const u32 stages = shared_address(shared);
   constexpr int tiles_m = (CI + MB - 1) / MB, tiles_n = (CO + NB - 1) / NB;
@@ -340,6 +342,7 @@ extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(cons
 #pragma unroll 4
   for (int i = threadIdx.x * 4; i < STAGES * stage_words; i += threads * 4) store_zero_quad(stages + i * 4);
   __syncthreads();
+  after_previous();
 
   Box ahead, now, step;
   ahead.start(split, p);

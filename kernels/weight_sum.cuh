@@ -1,6 +1,7 @@
 // Adds the partial sums that the blocks of weight_mma.cuh left in the workspace, in order, and writes dw.
 // Host side: src/cuda/weight_mma.cpp. Floor: the bytes of the partial sums.
 #include "mma/weight_element.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -16,12 +17,14 @@ struct alignas(VECTOR * sizeof(Element)) Total {
 };
 
 extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partial, void* dw, i64 size, int splits) {
+  let_next_begin();
   __shared__ float part[SLICES][lanes * VECTOR + 1];
   const int lane = threadIdx.x % lanes, slice = threadIdx.x / lanes;
   const i64 at = (static_cast<i64>(blockIdx.x) * lanes + lane) * VECTOR;
   const int each = (splits + SLICES - 1) / SLICES, begin = slice * each;
   const int end = begin + each < splits ? begin + each : splits;
   float sum[VECTOR] = {};
+  after_previous();
   if (at < size)
 #pragma unroll 8
     for (int s = begin; s < end; ++s) {

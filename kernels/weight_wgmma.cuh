@@ -18,6 +18,7 @@
 // or all do through the workspace (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at
 // an edge that holds an infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 *
 // positions * ci * co * taps at the tensor cores' rate).
+#include "ptx/dependents.cuh"
 #include "weight_wgmma/bring.cuh"
 #include "weight_wgmma/finish.cuh"
 #include "weight_wgmma/leave.cuh"
@@ -119,6 +120,7 @@ __device__ __forceinline__ void meet_others(const Arguments& p) {
 }
 
 __device__ __forceinline__ void run(const Arguments& p) {
+  let_next_begin();
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[3 * STAGES];
   __shared__ int masked[STAGES];
@@ -141,6 +143,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
   }
   __syncthreads();
   const Part part;
+  after_previous();
   const int group = threadIdx.x / warpgroup;
   if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));

@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_6004ee081c97"
+NAME = "upconv_39095dd6d33b"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -155,11 +155,11 @@ template <int BYTES>
 __device__ __forceinline__ u32 load_or_zero(const void* p, bool ok) {
   u32 v;
   if constexpr (BYTES == 4) {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.b32 %0, [%1];}"
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.b32 %0, [%1];}"
                  : "=r"(v)
                  : "l"(p), "r"(static_cast<int>(ok)));
   } else {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.u16 %0, [%1];}"
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.u16 %0, [%1];}"
                  : "=r"(v)
                  : "l"(p), "r"(static_cast<int>(ok)));
   }
@@ -555,11 +555,23 @@ __device__ __forceinline__ typename Number<Element>::Sum operand_value(const arg
   return to_float(static_cast<const Element*>(o.data)[index]);
 }
 
-__device__ __forceinline__ float constant(const float* p) { return __ldg(p); }
-__device__ __forceinline__ double constant(const double* p) { return __ldg(p); }
+// Not volatile: asked for twice it is read once. Not ld.global.nc either (ptx/dependents.cuh): results are far behind
+// the wait, products or loops lie between.
+__device__ __forceinline__ float constant(const float* p) {
+  float v;
+  asm("ld.global.f32 %0, [%1];" : "=f"(v) : "l"(p));
+  return v;
+}
+__device__ __forceinline__ double constant(const double* p) {
+  double v;
+  asm("ld.global.f64 %0, [%1];" : "=d"(v) : "l"(p));
+  return v;
+}
 template <class Half>
 __device__ __forceinline__ Half constant(const Half* p) {
-  return {__ldg(&p->bits)};
+  u16 v;
+  asm("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(p));
+  return {v};
 }
 
 /// One that nothing writes while the kernel runs: read once for all elements that have it in common.
@@ -1401,6 +1413,46 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const conf
 
 }  // namespace upconv::gather
 """,
+    "ptx/dependents.cuh": r"""// A kernel beside the end of the one before it on the stream (programmatic dependent launch, compute capability 9.0
+// on): its blocks begin where there is room as soon as every block of that one has begun, and wait here for its end.
+//
+// Every kernel calls both, in all threads: let_next_begin() first, after_previous() before a thread first reads or
+// writes global memory and before it may return. A kernel thus ends after all that were launched before it, and what
+// holds of two holds of a row of them. Where the launch does not ask for it (src/jit/kernel.cpp), both do nothing.
+//
+// What lies in memory is not constant while a kernel waits: the assembler moves ld.global.nc in front of the wait, and
+// a cache may hold what it read for an earlier kernel. So no kernel uses it, nor __ldg(), nor what the compiler makes
+// it of, parameters that are `const` and `__restrict__`. Asm that loads is volatile, or by pointers that went through
+// the wait. tests/kernels/compile.cpp looks for all this in the machine code.
+#pragma once
+
+namespace upconv {
+
+/// What loads by `p` behind this is behind it for the compiler too. (What it knew of the address is lost: for asm.)
+template <class Pointer>
+__device__ __forceinline__ void behind(Pointer& p) {
+  asm volatile("" : "+l"(p));
+}
+
+/// Returns when the kernels before this one have ended and what they wrote can be read: by `pointers` also with asm
+/// that is not volatile.
+template <class... Pointers>
+__device__ __forceinline__ void after_previous(Pointers&... pointers) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  (..., behind(pointers));
+#endif
+}
+
+/// The next kernel's blocks may begin once all blocks of this one have called it or returned.
+__device__ __forceinline__ void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+}  // namespace upconv
+""",
     "gather_mma.cuh": r"""// forward and dx of dense and grouped problems on tensor cores: a gather of shifted source positions times weights.
 //   out[n, column, position] = sum over entries (plane, reach) and depth k of source[n, k, position shifted] * w
 // One block computes a tile of positions x NB columns for all its phases. Shared memory holds weights (all of the
@@ -1412,6 +1464,7 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const conf
 #include "mma/gather_shape.cuh"
 #include "mma/gather_stage.cuh"
 #include "mma/gather_store.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv::gather {
 
@@ -1563,6 +1616,7 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
     gather_mma(const upconv::Arguments a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::gather;
+  let_next_begin();
   extern __shared__ __align__(16) u32 memory[];
   const u32 weights = shared_address(memory), sources = weights + 4 * B_WORDS;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
@@ -1572,7 +1626,6 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
   const int group = blockIdx.x % all_columns / a.column_blocks, column0 = blockIdx.x % a.column_blocks * NB;
   const int tiles = a.tiles_n * a.tiles_d * a.tiles_h * a.tiles_w, step = gridDim.x / all_columns;
   int tile = blockIdx.x / all_columns;
-  if (tile >= tiles) return;
 
   // This lane's place in a source chunk and in the weights.
   const int position0 = warp_m * MT * 16, kq = lane % 4;
@@ -1587,6 +1640,8 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
   find_slots(fetch);
   aim(a, fetch, group, tile);
   WeightSlots slots = weight_slots(a, group, column0);
+  after_previous();
+  if (tile >= tiles) return;
   if constexpr (RESIDENT && BYTES == 4) {
 #pragma unroll 1
     for (int word = 0; word < CHUNKS * KW; ++word)
@@ -2016,6 +2071,7 @@ __device__ __forceinline__ void bring_weights(const u32* prepared, int share, in
     "boxes_prepare.cuh": r"""// Prepares the weights for boxes.cuh: [group][share of the result channels][tap of the depth loop][product's channels]
 // of what boxes/weights.cuh describes, so that each block's come by bulk copies. Floor: a launch; the bytes are few.
 // Host side: src/cuda/boxes.cpp, which writes namespace config.
+#include "ptx/dependents.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -2033,7 +2089,9 @@ namespace upconv {
 /// columns, then along taps: neighbouring lanes write neighbouring units and read from few lines.
 extern "C" __global__ void __launch_bounds__(256)
     boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count) {
+  let_next_begin();
   const i64 index = i64(blockIdx.x) * 256 + threadIdx.x;
+  after_previous();
   if (index >= count) return;
   const int i = static_cast<int>(index % units), low = i % 8, t = i / 8 % SLOTS, block = i / 8 / SLOTS;
   const int n = block % (NB / 8) * 8 + low, half = block / (NB / 8);
@@ -2996,6 +3054,7 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
 #include "ptx/arriving.cuh"
+#include "ptx/dependents.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -3194,6 +3253,7 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
 extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     boxes(const __grid_constant__ Arguments a, const Operands operands) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
+  let_next_begin();
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * rings * STAGES + 1];
   const u32 full0 = shared_address(barriers), empty0 = full0 + 8 * rings * STAGES;
@@ -3209,6 +3269,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     barrier_init(resident, 1);
     barriers_ready();
     if constexpr (RESIDENT) {
+      after_previous();
       barrier_expect(resident, resident_words * 4);
 #pragma unroll 1
       for (int tap = 0; tap < LOOP_TAPS; ++tap)
@@ -3220,6 +3281,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
   __syncthreads();
+  after_previous();
 
   const u32 stages0 = weights0 + resident_words * 4;
   if (threadIdx.x >= GROUPS * 128) {
@@ -3243,7 +3305,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     // stages cannot be further apart than these.
     constexpr int apart = GROUPS == 1 ? 1 : SHARED ? (STAGES - 1) / (GROUPS - 1) : LOOP_TAPS * chunks / (GROUPS - 1);
     int until_next = group + 1 < GROUPS ? (apart > 1 ? apart : 1) : 0;
-    const auto let_next_begin = [&] {
+    const auto let_next_group_begin = [&] {
       if (until_next > 0) asm volatile("bar.arrive %0, 256;" ::"r"(1 + GROUPS + group) : "memory");
       until_next = 0;
     };
@@ -3290,12 +3352,12 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           held = stage;
           if (++stage == STAGES) stage = 0, parity ^= 1;
           if (until_next == 1)
-            let_next_begin();
+            let_next_group_begin();
           else
             --until_next;
         }
       }
-      let_next_begin();
+      let_next_group_begin();
       mma_wait<0>();
       hold(acc);
       if (!RESIDENT && held >= 0) {
@@ -3308,7 +3370,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       else
         store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
-    let_next_begin();
+    let_next_group_begin();
   }
 #endif
 }
@@ -3513,7 +3575,7 @@ __device__ __forceinline__ void copies_wait() {
 
 __device__ __forceinline__ u16 load_bits16(const char* from) {
   u16 v;
-  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
+  asm volatile("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(from));
   return v;
 }
 __device__ __forceinline__ void store_bits16(u32 to, u16 v) {
@@ -3680,6 +3742,7 @@ __device__ __forceinline__ void copy_async(u32 to, const char* from, bool inside
 #include "mma/weight_atoms.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
+#include "ptx/dependents.cuh"
 #include "ptx/weight_copy.cuh"
 
 namespace upconv {
@@ -3968,6 +4031,7 @@ __device__ __forceinline__ int tile_index(int m, int n, int t) {
 }
 
 extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(const WeightParams p) {
+  let_next_begin();
   extern __shared__ __align__(128) char shared[];
   const u32 stages = shared_address(shared);
   constexpr int tiles_m = (CI + MB - 1) / MB, tiles_n = (CO + NB - 1) / NB;
@@ -4006,6 +4070,7 @@ extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(cons
 #pragma unroll 4
   for (int i = threadIdx.x * 4; i < STAGES * stage_words; i += threads * 4) store_zero_quad(stages + i * 4);
   __syncthreads();
+  after_previous();
 
   Box ahead, now, step;
   ahead.start(split, p);
@@ -4109,6 +4174,7 @@ extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(cons
     "weight_sum.cuh": r"""// Adds the partial sums that the blocks of weight_mma.cuh left in the workspace, in order, and writes dw.
 // Host side: src/cuda/weight_mma.cpp. Floor: the bytes of the partial sums.
 #include "mma/weight_element.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -4124,12 +4190,14 @@ struct alignas(VECTOR * sizeof(Element)) Total {
 };
 
 extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partial, void* dw, i64 size, int splits) {
+  let_next_begin();
   __shared__ float part[SLICES][lanes * VECTOR + 1];
   const int lane = threadIdx.x % lanes, slice = threadIdx.x / lanes;
   const i64 at = (static_cast<i64>(blockIdx.x) * lanes + lane) * VECTOR;
   const int each = (splits + SLICES - 1) / SLICES, begin = slice * each;
   const int end = begin + each < splits ? begin + each : splits;
   float sum[VECTOR] = {};
+  after_previous();
   if (at < size)
 #pragma unroll 8
     for (int s = begin; s < end; ++s) {
@@ -4962,6 +5030,7 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
 // a tile's boxes add up their sums there, or all do through the workspace (weight_sum.cuh). Pairs (position, tap) whose
 // output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is multiplied one pair after the
 // other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor cores' rate).
+#include "ptx/dependents.cuh"
 #include "weight_wgmma/bring.cuh"
 #include "weight_wgmma/finish.cuh"
 #include "weight_wgmma/leave.cuh"
@@ -5059,6 +5128,7 @@ __device__ __forceinline__ void meet_others(const Arguments& p) {
 }
 
 __device__ __forceinline__ void run(const Arguments& p) {
+  let_next_begin();
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[3 * STAGES];
   __shared__ int masked[STAGES];
@@ -5074,6 +5144,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
   }
   __syncthreads();
   const Part part;
+  after_previous();
   const int group = threadIdx.x / warpgroup;
   if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
@@ -7040,6 +7111,35 @@ using upconv::launch::Shape;
 using upconv::launch::Sizes;
 using upconv::launch::Tensors;
 
+/// Whether a kernel may begin beside the end of the one before it, as all kernels here wait for that end: compute
+/// capability 9.0 or later, a driver that captures such launches in graphs too.
+static bool may_overlap() {
+#if CUDART_VERSION >= 12030
+  int device = 0, major = 0, version = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9 &&
+         cudaDriverGetVersion(&version) == cudaSuccess && version >= 12030;
+#else
+  return false;
+#endif
+}
+
+/// Puts a kernel on a stream.
+static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void** arguments, size_t shared_bytes,
+                       cudaStream_t stream) {
+#if CUDART_VERSION >= 12030
+  static const bool overlap = may_overlap();
+  if (overlap) {
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    const cudaLaunchConfig_t config = {dim3(grid), dim3(block), shared_bytes, stream, &attribute, 1};
+    return cudaLaunchKernelExC(&config, kernel, arguments);
+  }
+#endif
+  return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
+}
+
 /// Puts kernels on a stream; remembers what went wrong.
 struct Start {
   const void* const* kernels;
@@ -7049,8 +7149,7 @@ struct Start {
   bool operator()(int kernel, const Shape& s, void** arguments) {
     if (s.shared_bytes > 32 * 1024)
       error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
-    if (error == cudaSuccess)
-      error = cudaLaunchKernel(kernels[kernel], dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    if (error == cudaSuccess) error = put(kernels[kernel], s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }
 };

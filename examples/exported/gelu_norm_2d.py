@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_7974481a088f"
+NAME = "upconv_1c38b9d56df4"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -159,11 +159,11 @@ template <int BYTES>
 __device__ __forceinline__ u32 load_or_zero(const void* p, bool ok) {
   u32 v;
   if constexpr (BYTES == 4) {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.b32 %0, [%1];}"
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.b32 %0, [%1];}"
                  : "=r"(v)
                  : "l"(p), "r"(static_cast<int>(ok)));
   } else {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.u16 %0, [%1];}"
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.u16 %0, [%1];}"
                  : "=r"(v)
                  : "l"(p), "r"(static_cast<int>(ok)));
   }
@@ -559,11 +559,23 @@ __device__ __forceinline__ typename Number<Element>::Sum operand_value(const arg
   return to_float(static_cast<const Element*>(o.data)[index]);
 }
 
-__device__ __forceinline__ float constant(const float* p) { return __ldg(p); }
-__device__ __forceinline__ double constant(const double* p) { return __ldg(p); }
+// Not volatile: asked for twice it is read once. Not ld.global.nc either (ptx/dependents.cuh): results are far behind
+// the wait, products or loops lie between.
+__device__ __forceinline__ float constant(const float* p) {
+  float v;
+  asm("ld.global.f32 %0, [%1];" : "=f"(v) : "l"(p));
+  return v;
+}
+__device__ __forceinline__ double constant(const double* p) {
+  double v;
+  asm("ld.global.f64 %0, [%1];" : "=d"(v) : "l"(p));
+  return v;
+}
 template <class Half>
 __device__ __forceinline__ Half constant(const Half* p) {
-  return {__ldg(&p->bits)};
+  u16 v;
+  asm("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(p));
+  return {v};
 }
 
 /// One that nothing writes while the kernel runs: read once for all elements that have it in common.
@@ -1405,6 +1417,46 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const conf
 
 }  // namespace upconv::gather
 """,
+    "ptx/dependents.cuh": r"""// A kernel beside the end of the one before it on the stream (programmatic dependent launch, compute capability 9.0
+// on): its blocks begin where there is room as soon as every block of that one has begun, and wait here for its end.
+//
+// Every kernel calls both, in all threads: let_next_begin() first, after_previous() before a thread first reads or
+// writes global memory and before it may return. A kernel thus ends after all that were launched before it, and what
+// holds of two holds of a row of them. Where the launch does not ask for it (src/jit/kernel.cpp), both do nothing.
+//
+// What lies in memory is not constant while a kernel waits: the assembler moves ld.global.nc in front of the wait, and
+// a cache may hold what it read for an earlier kernel. So no kernel uses it, nor __ldg(), nor what the compiler makes
+// it of, parameters that are `const` and `__restrict__`. Asm that loads is volatile, or by pointers that went through
+// the wait. tests/kernels/compile.cpp looks for all this in the machine code.
+#pragma once
+
+namespace upconv {
+
+/// What loads by `p` behind this is behind it for the compiler too. (What it knew of the address is lost: for asm.)
+template <class Pointer>
+__device__ __forceinline__ void behind(Pointer& p) {
+  asm volatile("" : "+l"(p));
+}
+
+/// Returns when the kernels before this one have ended and what they wrote can be read: by `pointers` also with asm
+/// that is not volatile.
+template <class... Pointers>
+__device__ __forceinline__ void after_previous(Pointers&... pointers) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  (..., behind(pointers));
+#endif
+}
+
+/// The next kernel's blocks may begin once all blocks of this one have called it or returned.
+__device__ __forceinline__ void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+}  // namespace upconv
+""",
     "gather_mma.cuh": r"""// forward and dx of dense and grouped problems on tensor cores: a gather of shifted source positions times weights.
 //   out[n, column, position] = sum over entries (plane, reach) and depth k of source[n, k, position shifted] * w
 // One block computes a tile of positions x NB columns for all its phases. Shared memory holds weights (all of the
@@ -1416,6 +1468,7 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const conf
 #include "mma/gather_shape.cuh"
 #include "mma/gather_stage.cuh"
 #include "mma/gather_store.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv::gather {
 
@@ -1567,6 +1620,7 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
     gather_mma(const upconv::Arguments a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::gather;
+  let_next_begin();
   extern __shared__ __align__(16) u32 memory[];
   const u32 weights = shared_address(memory), sources = weights + 4 * B_WORDS;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
@@ -1576,7 +1630,6 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
   const int group = blockIdx.x % all_columns / a.column_blocks, column0 = blockIdx.x % a.column_blocks * NB;
   const int tiles = a.tiles_n * a.tiles_d * a.tiles_h * a.tiles_w, step = gridDim.x / all_columns;
   int tile = blockIdx.x / all_columns;
-  if (tile >= tiles) return;
 
   // This lane's place in a source chunk and in the weights.
   const int position0 = warp_m * MT * 16, kq = lane % 4;
@@ -1591,6 +1644,8 @@ extern "C" __global__ void __launch_bounds__(upconv::gather::THREADS, config::BL
   find_slots(fetch);
   aim(a, fetch, group, tile);
   WeightSlots slots = weight_slots(a, group, column0);
+  after_previous();
+  if (tile >= tiles) return;
   if constexpr (RESIDENT && BYTES == 4) {
 #pragma unroll 1
     for (int word = 0; word < CHUNKS * KW; ++word)
@@ -1732,14 +1787,14 @@ typedef ElementOf<config::DTYPE>::T Element;
 /// Loads without a branch, so that many are in flight: zero where `ok` is zero.
 __device__ __forceinline__ float load(const float* at, u32 ok) {
   float r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.nc.f32 %0, [%1];\n}"
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.f32 %0, [%1];\n}"
       : "=f"(r)
       : "l"(at), "r"(ok));
   return r;
 }
 __device__ __forceinline__ u16 load_bits(const void* at, u32 ok) {
   u16 r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.nc.b16 %0, [%1];\n}"
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.b16 %0, [%1];\n}"
       : "=h"(r)
       : "l"(at), "r"(ok));
   return r;
@@ -1822,12 +1877,11 @@ struct Sums {
 
 /// Stores without a branch: nothing where `ok` is zero.
 __device__ __forceinline__ void put(float* at, float v, u32 ok) {
-  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
 }
 template <class T>
 __device__ __forceinline__ void put(T* at, T v, u32 ok) {
-  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits),
-               "r"(ok));
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits), "r"(ok));
 }
 
 /// Where the epilogue of a thread's own sums reads operands: `channel` is the tile's first, of all groups, and `at` its
@@ -1953,6 +2007,7 @@ __device__ __forceinline__ void store(const Sums& sums, Element* out, const Elem
 // warp, through which phases are interleaved when a thread's outputs cannot be stored as one vector; at SLICES_AT the
 // slices' sums. Floor: each tensor once through memory, or the products over the FFMA rate.
 #include "positions/phases.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -2105,10 +2160,11 @@ __device__ __forceinline__ void add_slices(Sums& sums, float* shared, int slice,
 }  // namespace upconv
 
 extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
-    upconv_positions(const upconv::Element* __restrict__ in, const upconv::Element* __restrict__ w,
-                     const upconv::Element* __restrict__ bias, upconv::Element* __restrict__ out,
-                     const upconv::PositionsShape s, const config::Operands operands) {
+    upconv_positions(const upconv::Element* in, const upconv::Element* w, const upconv::Element* bias,
+                     upconv::Element* __restrict__ out, const upconv::PositionsShape s,
+                     const config::Operands operands) {
   using namespace upconv;
+  let_next_begin();
   extern __shared__ __align__(16) float shared[];
   constexpr int TILES = (config::CO + COT - 1) / COT;
   const int lane = threadIdx.x & 31;
@@ -2120,6 +2176,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   const int first_group = block * LANES;
   const int group = first_group + (GROUP_LANES ? lane : 0);
   const int c0 = tile * COT;
+  after_previous(in);
 
   // Weights to shared memory: [CI][CHANNEL_WEIGHTS / LANES][LANES].
   for (int i = threadIdx.x; i < CI * CHANNEL_WEIGHTS; i += THREADS) {
@@ -2530,6 +2587,7 @@ __device__ __forceinline__ void bring_weights(const u32* prepared, int share, in
     "boxes_prepare.cuh": r"""// Prepares the weights for boxes.cuh: [group][share of the result channels][tap of the depth loop][product's channels]
 // of what boxes/weights.cuh describes, so that each block's come by bulk copies. Floor: a launch; the bytes are few.
 // Host side: src/cuda/boxes.cpp, which writes namespace config.
+#include "ptx/dependents.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -2547,7 +2605,9 @@ namespace upconv {
 /// columns, then along taps: neighbouring lanes write neighbouring units and read from few lines.
 extern "C" __global__ void __launch_bounds__(256)
     boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count) {
+  let_next_begin();
   const i64 index = i64(blockIdx.x) * 256 + threadIdx.x;
+  after_previous();
   if (index >= count) return;
   const int i = static_cast<int>(index % units), low = i % 8, t = i / 8 % SLOTS, block = i / 8 / SLOTS;
   const int n = block % (NB / 8) * 8 + low, half = block / (NB / 8);
@@ -3510,6 +3570,7 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
 #include "ptx/arriving.cuh"
+#include "ptx/dependents.cuh"
 #include "ptx/warpgroup.cuh"
 #include "types.cuh"
 
@@ -3708,6 +3769,7 @@ __device__ __forceinline__ void produce(const Arguments& a, int first, int step,
 extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     boxes(const __grid_constant__ Arguments a, const Operands operands) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)  // elsewhere an empty kernel, which nobody launches
+  let_next_begin();
   extern __shared__ __align__(1024) u32 shared[];
   __shared__ unsigned long long barriers[2 * rings * STAGES + 1];
   const u32 full0 = shared_address(barriers), empty0 = full0 + 8 * rings * STAGES;
@@ -3723,6 +3785,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     barrier_init(resident, 1);
     barriers_ready();
     if constexpr (RESIDENT) {
+      after_previous();
       barrier_expect(resident, resident_words * 4);
 #pragma unroll 1
       for (int tap = 0; tap < LOOP_TAPS; ++tap)
@@ -3734,6 +3797,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
   __syncthreads();
+  after_previous();
 
   const u32 stages0 = weights0 + resident_words * 4;
   if (threadIdx.x >= GROUPS * 128) {
@@ -3757,7 +3821,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     // stages cannot be further apart than these.
     constexpr int apart = GROUPS == 1 ? 1 : SHARED ? (STAGES - 1) / (GROUPS - 1) : LOOP_TAPS * chunks / (GROUPS - 1);
     int until_next = group + 1 < GROUPS ? (apart > 1 ? apart : 1) : 0;
-    const auto let_next_begin = [&] {
+    const auto let_next_group_begin = [&] {
       if (until_next > 0) asm volatile("bar.arrive %0, 256;" ::"r"(1 + GROUPS + group) : "memory");
       until_next = 0;
     };
@@ -3804,12 +3868,12 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
           held = stage;
           if (++stage == STAGES) stage = 0, parity ^= 1;
           if (until_next == 1)
-            let_next_begin();
+            let_next_group_begin();
           else
             --until_next;
         }
       }
-      let_next_begin();
+      let_next_group_begin();
       mma_wait<0>();
       hold(acc);
       if (!RESIDENT && held >= 0) {
@@ -3822,7 +3886,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       else
         store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
-    let_next_begin();
+    let_next_group_begin();
   }
 #endif
 }
@@ -4027,7 +4091,7 @@ __device__ __forceinline__ void copies_wait() {
 
 __device__ __forceinline__ u16 load_bits16(const char* from) {
   u16 v;
-  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
+  asm volatile("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(from));
   return v;
 }
 __device__ __forceinline__ void store_bits16(u32 to, u16 v) {
@@ -4194,6 +4258,7 @@ __device__ __forceinline__ void copy_async(u32 to, const char* from, bool inside
 #include "mma/weight_atoms.cuh"
 #include "mma/weight_box.cuh"
 #include "mma/weight_stage.cuh"
+#include "ptx/dependents.cuh"
 #include "ptx/weight_copy.cuh"
 
 namespace upconv {
@@ -4482,6 +4547,7 @@ __device__ __forceinline__ int tile_index(int m, int n, int t) {
 }
 
 extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(const WeightParams p) {
+  let_next_begin();
   extern __shared__ __align__(128) char shared[];
   const u32 stages = shared_address(shared);
   constexpr int tiles_m = (CI + MB - 1) / MB, tiles_n = (CO + NB - 1) / NB;
@@ -4520,6 +4586,7 @@ extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(cons
 #pragma unroll 4
   for (int i = threadIdx.x * 4; i < STAGES * stage_words; i += threads * 4) store_zero_quad(stages + i * 4);
   __syncthreads();
+  after_previous();
 
   Box ahead, now, step;
   ahead.start(split, p);
@@ -4623,6 +4690,7 @@ extern "C" __global__ void __launch_bounds__(threads, OCCUPANCY) weight_mma(cons
     "weight_sum.cuh": r"""// Adds the partial sums that the blocks of weight_mma.cuh left in the workspace, in order, and writes dw.
 // Host side: src/cuda/weight_mma.cpp. Floor: the bytes of the partial sums.
 #include "mma/weight_element.cuh"
+#include "ptx/dependents.cuh"
 
 namespace upconv {
 
@@ -4638,12 +4706,14 @@ struct alignas(VECTOR * sizeof(Element)) Total {
 };
 
 extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partial, void* dw, i64 size, int splits) {
+  let_next_begin();
   __shared__ float part[SLICES][lanes * VECTOR + 1];
   const int lane = threadIdx.x % lanes, slice = threadIdx.x / lanes;
   const i64 at = (static_cast<i64>(blockIdx.x) * lanes + lane) * VECTOR;
   const int each = (splits + SLICES - 1) / SLICES, begin = slice * each;
   const int end = begin + each < splits ? begin + each : splits;
   float sum[VECTOR] = {};
+  after_previous();
   if (at < size)
 #pragma unroll 8
     for (int s = begin; s < end; ++s) {
@@ -4684,6 +4754,7 @@ extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partia
 // Host preamble: Element.
 #pragma once
 
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -4697,9 +4768,9 @@ struct Vector {
 };
 __device__ __forceinline__ Vector load(const Element* p) {
   Vector v;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-      : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
-      : "l"(p));
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+               : "l"(p));
   return v;
 }
 __device__ __forceinline__ float element(const Vector& v, int j, float*) { return __uint_as_float(v.word[j]); }
@@ -4743,15 +4814,17 @@ __device__ __forceinline__ void add_vectors(Sum (&sum)[lanes], const Element* p,
 /// Grid: channels * shares blocks of whole warps. `pieces` pieces of `piece` elements cover a row; a share is `units`
 /// of a channel's batch * pieces. parts[share][channel], or null: one share, and db is written.
 extern "C" __global__ void __launch_bounds__(256, 3)
-    bias_rows(const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts, config::Element* __restrict__ db,
+    bias_rows(const config::Element* dy, upconv::Sum* __restrict__ parts, config::Element* __restrict__ db,
               const upconv::i64 batch, const upconv::i64 channels, const upconv::i64 volume, const upconv::i64 piece,
               const upconv::i64 pieces, const upconv::i64 units) {
   using namespace upconv;
+  let_next_begin();
   __shared__ Sum warp_sums[8];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const i64 channel = i64(blockIdx.x) % channels, share = i64(blockIdx.x) / channels;
   const i64 end = smaller(share * units + units, batch * pieces);
   Sum total = 0;
+  after_previous();
   for (i64 u = share * units + warp; u < end; u += warps) {
     const i64 n = pieces == 1 ? u : u / pieces, k = u - n * pieces;  // a 64-bit division costs more than a short row
     const Element* row = dy + (n * channels + channel) * volume;
@@ -4784,16 +4857,18 @@ extern "C" __global__ void __launch_bounds__(256, 3)
 /// Grid: chunks * tiles blocks; block (chunk, tile) sums `lines` lines of the columns of its tile. `width` is a
 /// multiple of the vector and of `period`. parts[chunk][keep]: keep = period where one tile holds the line, else width.
 extern "C" __global__ void __launch_bounds__(256, 3)
-    bias_columns(const config::Element* __restrict__ dy, upconv::Sum* __restrict__ parts, const upconv::i64 total,
+    bias_columns(const config::Element* dy, upconv::Sum* __restrict__ parts, const upconv::i64 total,
                  const upconv::i64 width, const upconv::i64 period, const upconv::i64 keep, const upconv::i64 tiles,
                  const upconv::i64 lines) {
   using namespace upconv;
+  let_next_begin();
   __shared__ Sum folded[256 * lanes];
   const i64 chunk = i64(blockIdx.x) / tiles, tile = i64(blockIdx.x) % tiles;
   const i64 head = smaller(unaligned(dy), total), rest = total - head;
   const i64 column = (tile * blockDim.x + threadIdx.x) * lanes;
   const i64 begin = chunk * lines, vectors = width / lanes;
   Sum sum[lanes] = {};
+  after_previous();
   if (column < width) {
     const Element* p = dy + head;
     // The column's whole vectors: those of line r end at r * width + column + lanes.
@@ -4842,17 +4917,20 @@ extern "C" __global__ void __launch_bounds__(256, 3)
 // Host preamble: Element.
 #pragma once
 
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 extern "C" __global__ void __launch_bounds__(512)
-    ordered_sum(const upconv::Number<config::Element>::Sum* __restrict__ parts, config::Element* __restrict__ result,
+    ordered_sum(const upconv::Number<config::Element>::Sum* parts, config::Element* __restrict__ result,
                 const upconv::i64 count, const upconv::i64 rows, const upconv::i64 inner, const int lanes) {
   using namespace upconv;
   typedef Number<config::Element>::Sum Sum;
+  let_next_begin();
   __shared__ Sum sums[512];
   const int lane = threadIdx.x % lanes, row = threadIdx.x / lanes, row_lanes = 512 / lanes;
   const i64 width = count * inner;
   const i64 results = inner == 1 ? lanes : 1;
+  after_previous();
   for (i64 first = i64(blockIdx.x) * results; first < count; first += i64(gridDim.x) * results) {
     Sum sum = 0;
     const i64 end = inner == 1 ? (first + lanes < count ? first + lanes : count) : (first + 1) * inner;
@@ -4946,6 +5024,7 @@ __device__ __forceinline__ i64 quotient(i64 a, i64 b) {
 #include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
+#include "ptx/dependents.cuh"
 #include "quotient.cuh"
 #include "types.cuh"
 
@@ -5294,6 +5373,8 @@ extern "C" __global__ void __launch_bounds__(256, sizeof(upconv::closing::S) == 
     closing_parts(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   typedef Collected<config::COLLECT, S> Collection;
   constexpr int most = config::POOL ? 4 : 8;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
@@ -5367,6 +5448,8 @@ extern "C" __global__ void __launch_bounds__(256, sizeof(upconv::closing::S) == 
 extern "C" __global__ void __launch_bounds__(256, 2) closing_norm(const upconv::arguments::Closing a) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   typedef Collected<MOMENTS, double> Moments;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
   const i64 set = i64(blockIdx.x) * teams + team;
@@ -5431,6 +5514,8 @@ extern "C" __global__ void __launch_bounds__(256)
     closing_map(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   constexpr int each = config::POOL ? 2 : 8;
   const i64 begin = i64(block_number(a)) * (THREADS * each);
   const Run run(a, begin, THREADS * each);
@@ -5716,6 +5801,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     closing_pull(const upconv::arguments::Pull p, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   constexpr int most = config::POOL ? 2 : 4;
   const Closing& a = p.values;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
@@ -5766,6 +5853,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
 extern "C" __global__ void __launch_bounds__(256, 2) closing_pull_norm(const upconv::arguments::Closing a) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
   const i64 set = i64(blockIdx.x) * teams + team;
   if (set >= a.units) return;
@@ -5808,6 +5897,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) closing_pull_norm(const upc
 // broadcast, from sums of shares or from a number for each value. A team of 1, 32 or 256 threads has a result.
 // Host preamble: In (the numbers), Out (the results), ADD (to what is there).
 #include "arguments/pull.cuh"
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -5833,6 +5923,8 @@ __device__ __forceinline__ i64 total_offset(i64 i, const long long (&size)[5], c
 
 extern "C" __global__ void __launch_bounds__(256) closing_total(const upconv::arguments::Total t) {
   using namespace upconv;
+  let_next_begin();
+  after_previous();
   typedef Number<config::Out>::Sum S;
   const int teams = 256 / t.team, team = threadIdx.x / static_cast<u32>(t.team), lane = threadIdx.x % t.team;
   const i64 result = i64(blockIdx.x) * teams + team;
@@ -8797,6 +8889,35 @@ using upconv::launch::Shape;
 using upconv::launch::Sizes;
 using upconv::launch::Tensors;
 
+/// Whether a kernel may begin beside the end of the one before it, as all kernels here wait for that end: compute
+/// capability 9.0 or later, a driver that captures such launches in graphs too.
+static bool may_overlap() {
+#if CUDART_VERSION >= 12030
+  int device = 0, major = 0, version = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9 &&
+         cudaDriverGetVersion(&version) == cudaSuccess && version >= 12030;
+#else
+  return false;
+#endif
+}
+
+/// Puts a kernel on a stream.
+static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void** arguments, size_t shared_bytes,
+                       cudaStream_t stream) {
+#if CUDART_VERSION >= 12030
+  static const bool overlap = may_overlap();
+  if (overlap) {
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    const cudaLaunchConfig_t config = {dim3(grid), dim3(block), shared_bytes, stream, &attribute, 1};
+    return cudaLaunchKernelExC(&config, kernel, arguments);
+  }
+#endif
+  return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
+}
+
 /// Puts kernels on a stream; remembers what went wrong.
 struct Start {
   const void* const* kernels;
@@ -8806,8 +8927,7 @@ struct Start {
   bool operator()(int kernel, const Shape& s, void** arguments) {
     if (s.shared_bytes > 32 * 1024)
       error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
-    if (error == cudaSuccess)
-      error = cudaLaunchKernel(kernels[kernel], dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    if (error == cudaSuccess) error = put(kernels[kernel], s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }
 };
@@ -9308,7 +9428,7 @@ struct StartPasses {
   cudaError_t error = cudaSuccess;
 
   bool operator()(int number, const Shape& s, void** arguments) {
-    error = cudaLaunchKernel(kernel(number), dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    error = put(kernel(number), s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }
 };

@@ -23,6 +23,8 @@ extern "C" __global__ void __launch_bounds__(256)
     closing_columns(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   const int warp = threadIdx.x / 32, part = warp % SPLIT;
   const Columns c(a);
   /// Value l of column e, or 0 where there is none.

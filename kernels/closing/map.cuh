@@ -8,6 +8,8 @@ extern "C" __global__ void __launch_bounds__(256)
     closing_map(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   constexpr int each = config::POOL ? 2 : 8;
   const i64 begin = i64(block_number(a)) * (THREADS * each);
   const Run run(a, begin, THREADS * each);

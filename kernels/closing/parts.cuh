@@ -9,6 +9,8 @@ extern "C" __global__ void __launch_bounds__(256, sizeof(upconv::closing::S) == 
     closing_parts(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   typedef Collected<config::COLLECT, S> Collection;
   constexpr int most = config::POOL ? 4 : 8;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;

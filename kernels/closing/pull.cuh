@@ -9,6 +9,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     closing_pull(const upconv::arguments::Pull p, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   constexpr int most = config::POOL ? 2 : 4;
   const Closing& a = p.values;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;

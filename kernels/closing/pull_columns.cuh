@@ -10,6 +10,8 @@ extern "C" __global__ void __launch_bounds__(256)
     closing_pull_columns(const upconv::arguments::Pull p, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   const Closing& a = p.values;
   const int part = threadIdx.x / 32 % SPLIT;
   const Columns c(a);

@@ -8,6 +8,8 @@
 extern "C" __global__ void __launch_bounds__(256, 2) closing_pull_norm(const upconv::arguments::Closing a) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;
   const i64 set = i64(blockIdx.x) * teams + team;
   if (set >= a.units) return;

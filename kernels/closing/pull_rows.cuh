@@ -10,6 +10,8 @@ extern "C" __global__ void __launch_bounds__(256)
     closing_pull_rows(const upconv::arguments::Pull p, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   constexpr int elements = 4;
   const Closing& a = p.values;
   const int teams = THREADS / a.team, team = threadIdx.x / static_cast<u32>(a.team), lane = threadIdx.x % a.team;

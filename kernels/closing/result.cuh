@@ -7,6 +7,8 @@ extern "C" __global__ void __launch_bounds__(256)
     closing_result(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   typedef Collected<config::COLLECT, S> Collection;
   const int lane = threadIdx.x % 32;
   const i64 unit = i64(blockIdx.x) * (THREADS / 32) + threadIdx.x / 32;

@@ -177,6 +177,8 @@ extern "C" __global__ void __launch_bounds__(256)
     closing_rows(const upconv::arguments::Closing a, const config::Operands operands) {
   using namespace upconv;
   using namespace upconv::closing;
+  let_next_begin();
+  after_previous();
   const int bits = 31 - __clz(a.team), team = static_cast<int>(threadIdx.x) >> bits;  // teams are powers of two
   const int lane = static_cast<int>(threadIdx.x) - (team << bits);
   const i64 number = i64(block_number(a)) * (THREADS >> bits) + team;

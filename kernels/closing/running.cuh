@@ -1,12 +1,15 @@
 // The running averages of a batch norm, from the statistics of one batch: one block, channels in turn.
 // Host preamble: Element.
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-    closing_running(const double* __restrict__ statistics, config::Element* __restrict__ mean,
+    closing_running(const double* statistics, config::Element* __restrict__ mean,
                     config::Element* __restrict__ variance, long long* batches, const double momentum,
                     const double correction, const int channels) {
   using namespace upconv;
+  let_next_begin();
+  after_previous();
   typedef Number<config::Element>::Sum S;
   const long long before = *batches;
   __syncthreads();

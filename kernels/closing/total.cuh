@@ -2,6 +2,7 @@
 // broadcast, from sums of shares or from a number for each value. A team of 1, 32 or 256 threads has a result.
 // Host preamble: In (the numbers), Out (the results), ADD (to what is there).
 #include "arguments/pull.cuh"
+#include "ptx/dependents.cuh"
 #include "types.cuh"
 
 namespace upconv {
@@ -27,6 +28,8 @@ __device__ __forceinline__ i64 total_offset(i64 i, const long long (&size)[5], c
 
 extern "C" __global__ void __launch_bounds__(256) closing_total(const upconv::arguments::Total t) {
   using namespace upconv;
+  let_next_begin();
+  after_previous();
   typedef Number<config::Out>::Sum S;
   const int teams = 256 / t.team, team = threadIdx.x / static_cast<u32>(t.team), lane = threadIdx.x % t.team;
   const i64 result = i64(blockIdx.x) * teams + team;

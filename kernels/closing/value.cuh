@@ -13,6 +13,7 @@
 #include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
+#include "ptx/dependents.cuh"
 #include "quotient.cuh"
 #include "types.cuh"
 

@@ -37,11 +37,23 @@ __device__ __forceinline__ typename Number<Element>::Sum operand_value(const arg
   return to_float(static_cast<const Element*>(o.data)[index]);
 }
 
-__device__ __forceinline__ float constant(const float* p) { return __ldg(p); }
-__device__ __forceinline__ double constant(const double* p) { return __ldg(p); }
+// Not volatile: asked for twice it is read once. Not ld.global.nc either (ptx/dependents.cuh): results are far behind
+// the wait, products or loops lie between.
+__device__ __forceinline__ float constant(const float* p) {
+  float v;
+  asm("ld.global.f32 %0, [%1];" : "=f"(v) : "l"(p));
+  return v;
+}
+__device__ __forceinline__ double constant(const double* p) {
+  double v;
+  asm("ld.global.f64 %0, [%1];" : "=d"(v) : "l"(p));
+  return v;
+}
 template <class Half>
 __device__ __forceinline__ Half constant(const Half* p) {
-  return {__ldg(&p->bits)};
+  u16 v;
+  asm("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(p));
+  return {v};
 }
 
 /// One that nothing writes while the kernel runs: read once for all elements that have it in common.

@@ -25,14 +25,14 @@ typedef ElementOf<config::DTYPE>::T Element;
 /// Loads without a branch, so that many are in flight: zero where `ok` is zero.
 __device__ __forceinline__ float load(const float* at, u32 ok) {
   float r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.nc.f32 %0, [%1];\n}"
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.f32 %0, 0f00000000;\n@p ld.global.f32 %0, [%1];\n}"
       : "=f"(r)
       : "l"(at), "r"(ok));
   return r;
 }
 __device__ __forceinline__ u16 load_bits(const void* at, u32 ok) {
   u16 r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.nc.b16 %0, [%1];\n}"
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.b16 %0, 0;\n@p ld.global.b16 %0, [%1];\n}"
       : "=h"(r)
       : "l"(at), "r"(ok));
   return r;
@@ -115,12 +115,11 @@ struct Sums {
 
 /// Stores without a branch: nothing where `ok` is zero.
 __device__ __forceinline__ void put(float* at, float v, u32 ok) {
-  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
 }
 template <class T>
 __device__ __forceinline__ void put(T* at, T v, u32 ok) {
-  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits),
-               "r"(ok));
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits), "r"(ok));
 }
 
 /// Where the epilogue of a thread's own sums reads operands: `channel` is the tile's first, of all groups, and `at` its

@@ -50,11 +50,11 @@ template <int BYTES>
 __device__ __forceinline__ u32 load_or_zero(const void* p, bool ok) {
   u32 v;
   if constexpr (BYTES == 4) {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.b32 %0, [%1];}"
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.b32 %0, [%1];}"
                  : "=r"(v)
                  : "l"(p), "r"(static_cast<int>(ok)));
   } else {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.u16 %0, [%1];}"
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.u16 %0, [%1];}"
                  : "=r"(v)
                  : "l"(p), "r"(static_cast<int>(ok)));
   }

@@ -15,7 +15,7 @@ __device__ __forceinline__ void copies_wait() {
 
 __device__ __forceinline__ u16 load_bits16(const char* from) {
   u16 v;
-  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
+  asm volatile("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(from));
   return v;
 }
 __device__ __forceinline__ void store_bits16(u32 to, u16 v) {

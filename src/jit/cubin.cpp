@@ -99,4 +99,10 @@ Result<Resources> resources_of(std::string_view cubin, std::string_view entry) {
   return found;
 }
 
+std::string_view code_of(std::string_view cubin, std::string_view entry) {
+  for (const Section& s : sections_of(cubin))
+    if (s.name.starts_with(".text.") && s.name.substr(6) == entry) return s.content;
+  return {};
+}
+
 }  // namespace upconv::jit

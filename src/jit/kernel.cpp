@@ -1,10 +1,12 @@
 // See kernel.hpp.
 #include "jit/kernel.hpp"
 
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <tuple>
 
 #include "jit/driver.hpp"
@@ -129,6 +131,29 @@ Result<CuFunction> obtain(const Driver& driver, const Program& program, int devi
   return loaded.function;
 }
 
+/// Whether kernels may begin beside the end of those before them. Drivers before 12.3 capture no such launch.
+bool may_overlap(const Driver& driver, int device) {
+  const char* wish = std::getenv("UPCONV_OVERLAP");
+  if (wish && std::string_view(wish) == "0") return false;
+  CuDevice handle = 0;
+  int version = 0, major = 0;
+  return driver.cuDriverGetVersion(&version) == 0 && version >= 12030 && driver.cuDeviceGet(&handle, device) == 0 &&
+         driver.cuDeviceGetAttribute(&major, static_cast<int>(CuDeviceAttribute::major), handle) == 0 && major >= 9;
+}
+
+/// The same, asked once for each of `most_devices`.
+template <int most_devices>
+bool overlaps(const Driver& driver, int device) {
+  enum : signed char { unknown, no, yes };
+  static std::array<std::atomic<signed char>, most_devices> answers{};
+  signed char answer = answers[device].load(std::memory_order_relaxed);
+  if (answer == unknown) {
+    answer = may_overlap(driver, device) ? yes : no;
+    answers[device].store(answer, std::memory_order_relaxed);
+  }
+  return answer == yes;
+}
+
 }  // namespace
 
 Kernel::Kernel(Program program, unsigned max_shared_bytes)
@@ -164,13 +189,18 @@ Status Kernel::launch(int device, void* stream, const LaunchShape& shape, void**
   }
   CurrentContext context(d, device);
   if (!context.status().ok()) return context.status();
-  CuLaunchAttribute attribute{};
+  CuLaunchAttribute attributes[2]{};
   CuLaunchConfig config{shape.grid.x,  shape.grid.y,       shape.grid.z, shape.block.x, shape.block.y,
-                        shape.block.z, shape.shared_bytes, stream,       &attribute,    0};
+                        shape.block.z, shape.shared_bytes, stream,       attributes,    0};
   if (shape.cluster.x * shape.cluster.y * shape.cluster.z > 1) {
-    attribute.id = cu_attribute_cluster;
-    attribute.cluster = {shape.cluster.x, shape.cluster.y, shape.cluster.z};
-    config.attribute_count = 1;
+    CuLaunchAttribute& cluster = attributes[config.attribute_count++];
+    cluster.id = cu_attribute_cluster;
+    cluster.cluster = {shape.cluster.x, shape.cluster.y, shape.cluster.z};
+  }
+  if (overlaps<most_devices>(d, device)) {
+    CuLaunchAttribute& overlap = attributes[config.attribute_count++];
+    overlap.id = cu_attribute_programmatic_launch;
+    overlap.value = 1;
   }
   if (const CuResult r = d.cuLaunchKernelEx(&config, function, arguments, nullptr); r != 0)
     return driver_error(d, r, "launching " + program_.entry);

@@ -1,5 +1,9 @@
 // A kernel that is compiled when first needed on a device and launched with a look-up ever after.
 // Many threads and devices may share one Kernel. Errors carry NVRTC's log or the driver's words.
+// From compute capability 9.0 on a kernel may begin while the one before it on the stream ends, and waits there
+// (kernels/ptx/dependents.cuh), in captured graphs as well; UPCONV_OVERLAP=0 has none begin early. Kernels of others
+// need know nothing of it: behind one that lets nobody begin early ours begins at its end, and one that is launched
+// as usual begins at the end of ours.
 #pragma once
 
 #include <array>

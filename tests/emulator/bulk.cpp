@@ -159,6 +159,7 @@ void finish_stores(Fiber& fiber) {
 extern "C" {
 
 void emu_bulk_load(unsigned to, const void* from, unsigned bytes, unsigned barrier, int mask) {
+  needs_previous();
   constexpr const char* name = "cp.async.bulk";
   check_multiple("size", bytes, 16, name);
   check_multiple("destination", to, 16, name);
@@ -178,6 +179,7 @@ void emu_bulk_send(unsigned to, unsigned from, unsigned bytes, unsigned barrier)
 }
 
 void emu_tensor_load(int rank, unsigned to, const void* p, const int* at, unsigned barrier, int mask) {
+  needs_previous();
   constexpr const char* name = "cp.async.bulk.tensor";
   const TensorMap& map = map_at(p, rank);
   check_multiple("destination", to, 128, name);
@@ -193,6 +195,7 @@ void emu_tensor_load(int rank, unsigned to, const void* p, const int* at, unsign
 }
 
 void emu_bulk_store(void* to, unsigned from, unsigned bytes) {
+  needs_previous();
   constexpr const char* name = "a bulk store";
   check_multiple("size", bytes, 16, name);
   check_multiple("destination", reinterpret_cast<std::uintptr_t>(to), 16, name);
@@ -207,6 +210,7 @@ void emu_bulk_store(void* to, unsigned from, unsigned bytes) {
 }
 
 void emu_tensor_store(int rank, const void* p, const int* at, unsigned from) {
+  needs_previous();
   constexpr const char* name = "a bulk store of a tensor";
   const TensorMap& map = map_at(p, rank);
   check_multiple("source", from, 128, name);

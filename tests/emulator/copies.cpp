@@ -102,6 +102,7 @@ std::string barriers_in_words(const Block& block) {
 extern "C" {
 
 void emu_copy_async(int bytes, unsigned to, const void* from, unsigned source_bytes) {
+  needs_previous();
   const auto n = static_cast<unsigned>(bytes);
   if (source_bytes > n) fail("cp.async: more bytes of source than of destination");
   if (source_bytes && reinterpret_cast<std::uintptr_t>(from) % n != 0)

@@ -98,6 +98,7 @@ struct EmuThread {
   dim3 in_cluster, cluster;  ///< The block's place in its cluster, and the cluster's size.
   unsigned rank;             ///< That place as a number.
   int lane, warp;
+  bool early;  ///< The kernel before may still run: global memory is not to be touched.
 };
 #pragma GCC visibility push(default)
 extern "C" {
@@ -105,6 +106,7 @@ extern EmuThread* emu_self;        ///< The device thread that is running.
 extern char* emu_dynamic_shared;   ///< Host address of the block's dynamic shared memory.
 extern unsigned emu_shared_bytes;  ///< How much of it there is.
 [[noreturn]] void emu_fail(const char* what);
+void emu_after_previous();
 unsigned emu_shared_address(const void* p);
 void* emu_shared_pointer(unsigned address, unsigned bytes);
 void* emu_cluster_pointer(unsigned address, unsigned bytes);  ///< Of any block of the cluster.
@@ -164,7 +166,8 @@ void emu_bulk_wait(int pending, int read_only);
 void emu_prefetch_map(const void* map);
 unsigned short emu_f16_of(float v);
 float emu_f16_value(unsigned short bits);
-int emu_launch(const void* function, const dim3* grid, const dim3* block, void** arguments, size_t shared_bytes);
+int emu_launch(const void* function, const dim3* grid, const dim3* block, void** arguments, size_t shared_bytes,
+               int early);
 int emu_allow_shared(const void* function, size_t bytes);
 const char* emu_last_error();
 void* emu_driver_symbol(const char* name);
@@ -416,6 +419,7 @@ static inline void split(unsigned long long v, A& lo, B& hi) {
 }
 
 static inline const char* global(unsigned long long address, unsigned bytes) {
+  if (emu_self->early) emu_fail("global memory before griddepcontrol.wait");
   if (address % bytes != 0) emu_fail("a misaligned access to global memory");
   return reinterpret_cast<const char*>(address);
 }
@@ -493,12 +497,37 @@ enum cudaFuncAttribute {
 };
 static inline cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                                            size_t shared_bytes = 0, cudaStream_t = nullptr) {
-  return emu_launch(function, &grid, &block, arguments, shared_bytes);
+  return emu_launch(function, &grid, &block, arguments, shared_bytes, 0);
 }
 template <class... P>
 static inline cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments,
                                            size_t shared_bytes = 0, cudaStream_t = nullptr) {
-  return emu_launch(reinterpret_cast<const void*>(kernel), &grid, &block, arguments, shared_bytes);
+  return emu_launch(reinterpret_cast<const void*>(kernel), &grid, &block, arguments, shared_bytes, 0);
+}
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  union {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
+struct cudaLaunchConfig_t {
+  dim3 grid, block;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+static inline cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* c, const void* function, void** arguments) {
+  int early = 0;
+  for (unsigned i = 0; i < c->numAttrs; ++i) early |= c->attrs[i].val.programmaticStreamSerializationAllowed;
+  return emu_launch(function, &c->grid, &c->block, arguments, c->dynamicSmemBytes, early);
+}
+static inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+static inline cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75 };
+static inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  return *value = __CUDA_ARCH__ / 100, cudaSuccess;
 }
 static inline cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute what, int value) {
   return what == cudaFuncAttributeMaxDynamicSharedMemorySize ? emu_allow_shared(function, static_cast<size_t>(value))

@@ -156,17 +156,20 @@ CUDA cuLaunchKernelEx(const Config* c, void* function, void** arguments, void**)
   constexpr int cluster_dimension = 4, programmatic_launch = 6;
   if (contexts == 0) return invalid_context;
   dim3 cluster(0, 0, 0);
+  bool early = false;
   for (unsigned i = 0; i < c->attribute_count; ++i) {
     const Attribute& a = c->attributes[i];
     if (a.id == cluster_dimension)
       cluster = dim3(a.values[0], a.values[1], a.values[2]);
-    else if (a.id != programmatic_launch)
+    else if (a.id == programmatic_launch)
+      early = a.values[0] != 0;
+    else
       return invalid_value;
   }
   const auto& f = *static_cast<Function*>(function);
-  if ((cluster.x || f.cluster.x) && device().major < 9) return invalid_value;
+  if ((cluster.x || f.cluster.x || early) && device().major < 9) return invalid_value;
   const dim3 grid(c->grid[0], c->grid[1], c->grid[2]), block(c->block[0], c->block[1], c->block[2]);
-  return emulator::launch(f, grid, block, cluster, arguments, c->shared_bytes);
+  return emulator::launch(f, grid, block, cluster, arguments, c->shared_bytes, early);
 }
 
 CUDA cuTensorMapEncodeTiled(void* map, int element, unsigned rank, void* base, const std::uint64_t* sizes,

@@ -146,6 +146,27 @@ TEST(Emulator, AccessesOutsideAreSeen) {
   EXPECT_NE(local.launch(1, {&m, &at}).find("undefined behaviour"), std::string::npos);
 }
 
+TEST(Emulator, EarlyKernelsWaitForThePrevious) {
+  const auto text =
+      [](const char* first, const char* last) {
+        return std::string(R"(extern "C" __global__ void kernel(int* out) {
+  )") + first + R"(
+  if (threadIdx.x < 16) asm volatile("st.global.u32 [%0], %1;" ::"l"(out + threadIdx.x), "r"(1) : "memory");
+  )" + last + "\n}";
+      };
+  const char* wait = "asm volatile(\"griddepcontrol.wait;\" ::: \"memory\");";
+  std::vector<int> result(16);
+  void* p = result.data();
+  const auto launch = [&](const std::string& kernel, bool early) {
+    return Toy(kernel).launch(32, {&p}, 0, 1, 1, 0, early);
+  };
+  EXPECT_EQ(launch(text("", ""), false), "");
+  EXPECT_EQ(launch(text(wait, ""), true), "");
+  EXPECT_NE(launch(text("", wait), true).find("global memory before griddepcontrol.wait"), std::string::npos);
+  EXPECT_NE(launch(text(("if (threadIdx.x < 16) " + std::string(wait)).c_str(), ""), true).find("returned without"),
+            std::string::npos);
+}
+
 TEST(Emulator, BlocksThatNeverEndAreToldFrom) {
   Toy waits(R"(extern "C" __global__ void kernel() {
   __shared__ unsigned long long barrier;

@@ -152,6 +152,7 @@ std::string background(const Words& op, const Words& a, std::string_view whole) 
   if (first == "bar" || first == "barrier") return barrier(op, a, whole);
   if (first == "fence" && has(op, "proxy") && has(op, "async")) return "emu_fence_barriers(), emu_proxy_fence();";
   if (first == "fence" && has(op, "mbarrier_init")) return "emu_fence_barriers();";
+  if (first == "griddepcontrol" && second == "wait") return "emu_after_previous();";
   if (first == "fence" || first == "membar" || first == "griddepcontrol") return "/* " + first + " */;";
   if (first == "prefetch" && second == "tensormap" && a.size() == 1)
     return "emu_prefetch_map(" + pointer_of(address(a[0])) + ");";

@@ -73,6 +73,7 @@ struct Cluster {
   const Kernel* kernel = nullptr;
   Module* module = nullptr;
   void** arguments = nullptr;
+  bool early = false;
 };
 Cluster cluster;
 void* main_context = nullptr;
@@ -154,6 +155,7 @@ void body() {
   block.started = true;
   cluster.kernel->entry(cluster.arguments);
   f.finished = true;
+  if (f.early) fail("a thread returned without griddepcontrol.wait, which its launch asks for");
   finish_copies(f);
   finish_stores(f);
   for (const auto& group : f.products)
@@ -316,6 +318,7 @@ void prepare(unsigned rank, const dim3& grid, const dim3& size, const dim3& shap
     f.in_cluster = within, f.cluster = shape, f.rank = rank;
     f.lane = i % 32, f.warp = i / 32;
     f.finished = f.arrived = false;
+    f.early = cluster.early;
     f.waits_for = nullptr;
     if (f.copies.size() != 1 || !f.copies[0].empty()) f.copies.assign(1, {});
     if (f.products.size() != 1 || !f.products[0].empty()) f.products.assign(1, {});
@@ -384,11 +387,12 @@ std::string refusal(const Kernel& kernel, Module& module, const dim3& grid, cons
 }
 
 int run(const Kernel& kernel, Module& module, const dim3& grid, const dim3& size, const dim3& asked, void** arguments,
-        std::size_t shared_bytes) {
+        std::size_t shared_bytes, bool early) {
   const std::lock_guard lock(running);
   cluster.kernel = &kernel;
   cluster.module = &module;
   cluster.arguments = arguments;
+  cluster.early = early;
   const dim3 shape = asked.x ? asked : kernel.cluster.x ? kernel.cluster : dim3(1, 1, 1);
   const std::string refused = refusal(kernel, module, grid, size, shape, asked, shared_bytes);
   if (!refused.empty()) {
@@ -417,6 +421,10 @@ int run(const Kernel& kernel, Module& module, const dim3& grid, const dim3& size
 
 }  // namespace
 
+void needs_previous() {
+  if (self().early) fail("global memory before griddepcontrol.wait");
+}
+
 Order& order() { return the_order; }
 bool late() { return put_off; }
 
@@ -429,9 +437,9 @@ std::uint64_t draw() {
 }
 
 int launch(const Kernel& kernel, const dim3& grid, const dim3& size, const dim3& asked, void** arguments,
-           std::size_t shared_bytes) {
-  return run(kernel, module_of(reinterpret_cast<const void*>(kernel.entry)), grid, size, asked, arguments,
-             shared_bytes);
+           std::size_t shared_bytes, bool early) {
+  return run(kernel, module_of(reinterpret_cast<const void*>(kernel.entry)), grid, size, asked, arguments, shared_bytes,
+             early);
 }
 void set_last_error(std::string words) { last_error = std::move(words); }
 
@@ -522,6 +530,7 @@ using namespace emulator;
 extern "C" {
 
 void emu_fail(const char* what) { fail(what); }
+void emu_after_previous() { emu_self->early = false; }
 
 unsigned emu_shared_address(const void* p) {
   const unsigned at = address_of(p);
@@ -627,13 +636,14 @@ int emu_allow_shared(const void* function, size_t bytes) {
   k->second.allowed = std::max(k->second.allowed, bytes);
   return 0;
 }
-int emu_launch(const void* function, const dim3* grid, const dim3* size, void** arguments, size_t shared_bytes) {
+int emu_launch(const void* function, const dim3* grid, const dim3* size, void** arguments, size_t shared_bytes,
+               int early) {
   const auto k = kernels()->find(function);
   if (k == kernels()->end()) {
     last_error = "a launch of what is no kernel of a translated text";
     return 98;
   }
-  return run(k->second, module_of(function), *grid, *size, dim3(0, 0, 0), arguments, shared_bytes);
+  return run(k->second, module_of(function), *grid, *size, dim3(0, 0, 0), arguments, shared_bytes, early != 0);
 }
 const char* emu_last_error() { return last_error.c_str(); }
 

@@ -135,6 +135,9 @@ MBarrier& mbarrier_at(unsigned address, bool bulk);
 /// `bytes` more have come, or are expected where < 0; ends the phase when all have and nobody is to arrive.
 void count_bytes(MBarrier& b, long long bytes);
 
+/// Fails where the running fiber touches global memory before griddepcontrol.wait.
+void needs_previous();
+
 /// How kernels are run from here on.
 struct Order {
   std::uint64_t seed = 1;
@@ -153,9 +156,9 @@ struct Kernel {
 const Kernel* kernel_of(void (*entry)(void**));
 
 /// Runs a grid; 0, or an error of the driver, whose words emu_last_error() has. `cluster`: asked for by the launch, or
-/// zeros.
+/// zeros. `early`: it may begin before the kernel before it has ended, so that every thread has to wait for that.
 int launch(const Kernel& kernel, const dim3& grid, const dim3& block, const dim3& cluster, void** arguments,
-           std::size_t shared_bytes);
+           std::size_t shared_bytes, bool early);
 /// What emu_last_error() says from here on.
 void set_last_error(std::string words);
 

@@ -73,11 +73,11 @@ class Toy {
 
   /// The words of the failure, or "".
   std::string launch(unsigned threads, std::vector<void*> arguments, unsigned shared_bytes = 0, unsigned blocks = 1,
-                     unsigned long long seed = 1, unsigned cluster = 0) {
+                     unsigned long long seed = 1, unsigned cluster = 0, bool early = false) {
     if (!function_) return "not compiled: " + log;
     emu_set_seed(seed);
-    const EmulatedAttribute attribute{4, 0, {cluster, 1, 1}};
-    const EmulatedConfig config{{blocks, 1, 1}, {threads, 1, 1}, shared_bytes, nullptr, &attribute, cluster ? 1u : 0u};
+    const EmulatedAttribute attributes[] = {{6, 0, {early}}, {4, 0, {cluster, 1, 1}}};
+    const EmulatedConfig config{{blocks, 1, 1}, {threads, 1, 1}, shared_bytes, nullptr, attributes, cluster ? 2u : 1u};
     const int error = cuLaunchKernelEx(&config, function_, arguments.data(), nullptr);
     if (error == 0) return {};
     const char* words = "";

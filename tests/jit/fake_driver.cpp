@@ -139,7 +139,7 @@ FAKE cuFuncSetAttribute(void*, int attribute, int value) {
 struct Attribute {
   int id;
   char pad[4];
-  unsigned cluster[16];
+  unsigned values[16];
 };
 struct Config {
   unsigned grid_block_shared[7];
@@ -156,8 +156,12 @@ FAKE cuLaunchKernelEx(const Config* config, void* function, void** arguments, vo
   if (fake_cuda.argument_bytes == 0) return ok;  // a launch that is only timed
   std::memcpy(fake_cuda.grid_block_shared.data(), config->grid_block_shared, sizeof config->grid_block_shared);
   fake_cuda.cluster = {};
-  for (unsigned i = 0; i < config->attribute_count; ++i)
-    if (config->attributes[i].id == 4) std::memcpy(fake_cuda.cluster.data(), config->attributes[i].cluster, 12);
+  fake_cuda.overlaps = false;
+  for (unsigned i = 0; i < config->attribute_count; ++i) {
+    const Attribute& a = config->attributes[i];
+    if (a.id == 4) std::memcpy(fake_cuda.cluster.data(), a.values, 12);
+    if (a.id == 6) fake_cuda.overlaps = a.values[0] == 1;
+  }
   fake_cuda.stream = config->stream;
   fake_cuda.device = device;
   if (fake_cuda.argument_bytes > 64 || fake_cuda.argument_count > 16) return invalid_value;

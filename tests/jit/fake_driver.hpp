@@ -25,6 +25,7 @@ struct FakeCuda {
   // Of the last launch.
   std::array<unsigned, 7> grid_block_shared{};
   std::array<unsigned, 3> cluster{};
+  bool overlaps = false;  ///< It may begin before the launch before it has ended.
   void* stream = nullptr;
   int device = -1;
   std::array<std::array<unsigned char, 64>, 16> arguments{};

@@ -108,6 +108,24 @@ TEST(Kernels, ArgumentsAndShapeArriveAsGiven) {
   fake.argument_bytes = fake.argument_count = 0;
 }
 
+TEST(Kernels, BeginBesideTheEndOfTheOneBefore) {
+  UPCONV_NEEDS_FAKE_DRIVER();
+  FakeCuda& fake = *fake_driver();
+  const Kernel kernel(probe("overlap"));
+  fake.argument_bytes = 4;
+  fake.argument_count = 2;
+  for (const int device : {0, 1, 2, 3}) {
+    ASSERT_TRUE(launch(kernel, device).ok());
+    EXPECT_EQ(fake.overlaps, fake.major[static_cast<std::size_t>(device)] >= 9) << device;
+  }
+  int p = 0, n = 0;
+  void* arguments[] = {&p, &n};
+  ASSERT_TRUE(kernel.launch(0, nullptr, {{2, 1, 1}, {32, 1, 1}, 0, {2, 1, 1}}, arguments).ok());
+  EXPECT_TRUE(fake.overlaps);
+  EXPECT_EQ(fake.cluster, (std::array<unsigned, 3>{2, 1, 1})) << "both attributes of one launch";
+  fake.argument_bytes = fake.argument_count = 0;
+}
+
 TEST(Kernels, SharedMemoryLimitOnlyGrows) {
   UPCONV_NEEDS_FAKE_DRIVER();
   FakeCuda& fake = *fake_driver();

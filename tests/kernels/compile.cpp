@@ -1,8 +1,8 @@
 // Compiles CUDA kernels as a plan for a GPU would, without one: of every family, pass, dtype, precision and rank that
 // the named shapes lead to, the kernel with the most taps (two: and the fewest). Fails when one does not compile, takes
-// longer than a first call may wait, keeps registers in memory, or where the assembler says that it lost the overlap
-// that the kernel is written for (wgmma products that wait for one another). Kernels already in the cache are not
-// compiled again, only judged.
+// longer than a first call may wait, keeps registers in memory, may touch global memory before the kernel before it has
+// ended (beginning.hpp), or where the assembler says that it lost the overlap that the kernel is written for (wgmma
+// products that wait for one another). Kernels already in the cache are not compiled again, only judged.
 //   kernels_compile ARCHITECTURE [--each N] [--chains]
 //     ARCHITECTURE: 80, 90, 100 or 120; N: kernels a group, default 1; --chains: those of the level-2 chains alone
 // UPCONV_VERBOSE=1 prints every kernel, not only what is wrong.
@@ -19,6 +19,7 @@
 #include "jit/cubin.hpp"
 #include "jit/image.hpp"
 #include "jit/notice.hpp"
+#include "kernels/beginning.hpp"
 #include "kernels/chain_row.hpp"
 #include "kernels/variants.hpp"
 #include "plan/cuda_chain.hpp"
@@ -180,6 +181,12 @@ struct Judge {
       registers = r->registers;
       if (r->local_bytes > allowed_bytes(item.program))
         wrong = std::to_string(r->local_bytes) + " bytes of local memory a thread";
+      if (!item.architecture.starts_with("sm_8")) {
+        const bool tables = built->image.code.find(".nv.constant4") != std::string::npos;  // addresses of arrays
+        const auto code = jit::code_of(built->image.code, item.program.entry);
+        if (const char* beginning = wrong_beginning(code, tables))
+          wrong += (wrong.empty() ? "" : "; ") + std::string(beginning);
+      }
       // C7510 to C7519: wgmma products in series, or fences and waits that the assembler had to add; C7508: setmaxnreg
       // without effect.
       if (built->image.notes.find("(C75") != std::string::npos)

@@ -53,7 +53,7 @@ struct StartPasses {
   cudaError_t error = cudaSuccess;
 
   bool operator()(int number, const Shape& s, void** arguments) {
-    error = cudaLaunchKernel(kernel(number), dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    error = put(kernel(number), s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }
 };

@@ -8,6 +8,35 @@ using upconv::launch::Shape;
 using upconv::launch::Sizes;
 using upconv::launch::Tensors;
 
+/// Whether a kernel may begin beside the end of the one before it, as all kernels here wait for that end: compute
+/// capability 9.0 or later, a driver that captures such launches in graphs too.
+static bool may_overlap() {
+#if CUDART_VERSION >= 12030
+  int device = 0, major = 0, version = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9 &&
+         cudaDriverGetVersion(&version) == cudaSuccess && version >= 12030;
+#else
+  return false;
+#endif
+}
+
+/// Puts a kernel on a stream.
+static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void** arguments, size_t shared_bytes,
+                       cudaStream_t stream) {
+#if CUDART_VERSION >= 12030
+  static const bool overlap = may_overlap();
+  if (overlap) {
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    const cudaLaunchConfig_t config = {dim3(grid), dim3(block), shared_bytes, stream, &attribute, 1};
+    return cudaLaunchKernelExC(&config, kernel, arguments);
+  }
+#endif
+  return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
+}
+
 /// Puts kernels on a stream; remembers what went wrong.
 struct Start {
   const void* const* kernels;
@@ -17,8 +46,7 @@ struct Start {
   bool operator()(int kernel, const Shape& s, void** arguments) {
     if (s.shared_bytes > 32 * 1024)
       error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
-    if (error == cudaSuccess)
-      error = cudaLaunchKernel(kernels[kernel], dim3(s.grid), dim3(s.block), arguments, s.shared_bytes, stream);
+    if (error == cudaSuccess) error = put(kernels[kernel], s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }
 };

@@ -5,7 +5,7 @@ inline cudaError_t run_running(const void* statistics, void* mean, void* varianc
                                long long count, int channels, cudaStream_t stream) {
   double correction = double(count) / double(count > 1 ? count - 1 : 1);
   void* list[] = {&statistics, &mean, &variance, &batches, &momentum, &correction, &channels};
-  return cudaLaunchKernel(address(closing_running_0::closing_running), dim3(1), dim3(256), list, 0, stream);
+  return put(address(closing_running_0::closing_running), 1, 256, list, 0, stream);
 }
 
 }  // namespace exported

@@ -14,7 +14,7 @@ inline cudaError_t run_tap_sums(const void* kernel, bool gradient, const void* f
   const long long blocks = upconv::launch::tap_sums_blocks(gradient, outer, length, inner, processors);
   if (blocks == 0) return cudaSuccess;
   void* list[] = {&from, &to, &outer, &length, &inner, &size, &scale};
-  return cudaLaunchKernel(kernel, dim3(unsigned(blocks)), dim3(upconv::launch::tap_sums_threads), list, 0, stream);
+  return put(kernel, unsigned(blocks), upconv::launch::tap_sums_threads, list, 0, stream);
 }
 
 }  // namespace exported
