@@ -18,7 +18,7 @@ struct ImplicitGemm {
   int box[4], boxes[4];  ///< Positions of a tile; tiles of all positions of a phase.
   int box_bytes;         ///< Of the source's box in shared memory.
   int positions, tiles;  ///< Boxes of one phase; those times phases and column tiles.
-  int plain;             ///< The source comes element by element: no tensor map describes it.
+  int plain;             ///< No tensor map describes the source: it comes element by element, or (2) by 8 bytes.
   int plain_weights;     ///< So do the weights, from where they lie.
   int wide;              ///< Channels of out lie so that 16 bytes may be written at once.
   TensorMap source_map, weight_map;

@@ -1,5 +1,5 @@
 // What fills the stages of implicit_gemm.cuh: one thread, by bulk copies; where no tensor map describes the source, all
-// of a warpgroup, element by element.
+// of a warpgroup, by 8 bytes or element by element.
 #pragma once
 
 #include "implicit_gemm/shape.cuh"
@@ -13,11 +13,9 @@ __device__ __forceinline__ void place(u32 (&words)[4], int e, Half v) {
   words[e / 2] |= u32(v.bits) << e % 2 * 16;
 }
 
-/// STAGE_K channels of the source at the positions of a tile moved by `tap`, a row of 128 bytes each, to where a bulk
-/// copy would put them. A thread a row.
-__device__ __forceinline__ void bring_plainly(const Arguments& a, const Tile& t, int tap, int k0, u32 to) {
+/// Where the source's channels begin at this thread's row of a tile moved by `tap`; null outside of the tensor.
+__device__ __forceinline__ const Element* source_row(const Arguments& a, const Tile& t, int tap) {
   int row = threadIdx.x % warpgroup, at[4];
-  const int r = row;
 #pragma unroll
   for (int d = 3; d >= 0; --d) at[d] = row % a.box[d], row /= a.box[d];
   const int n = t.corner[0] + at[0];
@@ -30,18 +28,47 @@ __device__ __forceinline__ void bring_plainly(const Arguments& a, const Tile& t,
     inside = inside && i >= 0 && i < a.source_size[d];
     offset += i * strides[d];
   }
-  const Element* from = reinterpret_cast<const Element*>(a.source) + offset + i64(t.group) * K;
+  return inside ? reinterpret_cast<const Element*>(a.source) + offset + i64(t.group) * K : nullptr;
+}
+
+/// STAGE_K channels from k0 on of a tile's rows, a row of 128 bytes each, to where a bulk copy would put them. A thread
+/// a row, which begins at `from`.
+__device__ __forceinline__ void bring_plainly(const Element* from, int k0, u32 to) {
   constexpr int each = 16 / element_bytes;
+  const int r = threadIdx.x % warpgroup;
 #pragma unroll 1
   for (int piece = 0; piece < 8; ++piece) {
     u32 words[4] = {};
 #pragma unroll
     for (int e = 0; e < each; ++e) {
       const int k = k0 + piece * each + e;
-      if (!inside || k >= K) continue;
+      if (!from || k >= K) continue;
       place(words, e, from[k]);
     }
     store_quad(to + r * 128 + ((piece ^ r % 8) << 4), words[0], words[1], words[2], words[3]);
+  }
+}
+
+/// The same of rows at multiples of 8 bytes: sixteen lanes a row of their warp's, whose beginnings they have from each
+/// other.
+__device__ __forceinline__ void bring_by_eights(const Element* mine, int k0, u32 to) {
+  constexpr int at_once = BLOCKS > 1 ? 4 : 8;  // asked for before any is waited for
+  const int lane = threadIdx.x % 32, k = k0 + lane % 16 * (8 / element_bytes);
+  const auto word = [](u32 w) { return element_bytes == 4 ? round_tf32(__uint_as_float(w)) : w; };
+#pragma unroll 1
+  for (int j = lane / 16; j < 32; j += 2 * at_once) {
+    uint2 v[at_once];
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) {
+      const auto from = reinterpret_cast<const Element*>(__shfl_sync(~0u, reinterpret_cast<u64>(mine), j + 2 * i));
+      v[i] = uint2{0, 0};
+      if (from && k < K) v[i] = *reinterpret_cast<const uint2*>(from + k);
+    }
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) {
+      const int r = threadIdx.x % warpgroup / 32 * 32 + j + 2 * i;
+      store_pair(to + r * 128 + ((lane % 16 / 2 ^ r % 8) << 4) + lane % 2 * 8, word(v[i].x), word(v[i].y));
+    }
   }
 }
 
@@ -81,6 +108,7 @@ __device__ __forceinline__ void bring_all(const Arguments& a, u32 stages, const 
 #pragma unroll
       for (int d = 0; d < 3; ++d) at[d] = t.corner[d + 1] * source_step[d] + tap_offset[tap * 3 + d];
       const int tap_of_w = tap_row[tap];
+      const Element* mine = a.plain ? source_row(a, t, tap) : nullptr;
 #pragma unroll 1
       for (; step < steps_k && left > 0; ++step, --left) {
         const u32 landed = barriers.landed + 8 * now, a_at = stages + now * stage_bytes, b_at = a_at + a_bytes;
@@ -100,7 +128,10 @@ __device__ __forceinline__ void bring_all(const Arguments& a, u32 stages, const 
           }
         }
         if (plainly) {
-          if (a.plain) bring_plainly(a, t, tap, k0, a_at);
+          if (EIGHTS && a.plain > 1)
+            bring_by_eights(mine, k0, a_at);
+          else if (a.plain)
+            bring_plainly(mine, k0, a_at);
           if (a.plain_weights) bring_weights_plainly(a, t, tap, k0, b_at);
           fence_shared();
           barrier_arrive(landed);

@@ -55,6 +55,9 @@ inline bool may_bulk(const ImplicitGemmFixed& f) {
   return f.groups * f.k * f.element_bytes % 16 == 0 && (f.groups == 1 || f.k % f.stage_k() == 0);
 }
 
+/// Else whether they lie so that 8 bytes may be read at once.
+inline bool by_eights(const ImplicitGemmFixed& f) { return !may_bulk(f) && f.k * f.element_bytes % 8 == 0; }
+
 /// The box of positions that leaves the fewest tiles; of equal ones the longest along W, then along H.
 inline void choose_box(const ImplicitGemmFixed& f, const Int (&positions)[4], int (&box)[4]) {
   Int best = -1;
@@ -152,7 +155,7 @@ bool run(const ImplicitGemmFixed& f, const ImplicitGemmLaunch& l, const Tensors&
   a.weights = t.b, a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
   a.wide = aligned(t.out, 16) && f.n % (16 / f.element_bytes) == 0;
   const TensorBoxes source = source_boxes(f, a, t.a), weights = weight_boxes(f, f.prepares ? workspace : t.b);
-  a.plain = !may_bulk(f) || refusal_of(source) != nullptr;
+  a.plain = by_eights(f) && aligned(t.a, 8) ? 2 : !may_bulk(f) || refusal_of(source) != nullptr;
   a.plain_weights = refusal_of(weights) != nullptr;
   if (!a.plain && !encode_map(start, a.source_map, source)) return false;
   if (!a.plain_weights && !encode_map(start, a.weight_map, weights)) return false;

@@ -107,8 +107,9 @@ double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemm
                   const std::vector<PhaseOfTaps>& phases) {
   constexpr double clock = 1.7e9, start = 5e-6;
   const auto columns = double(t.columns);
-  // A thread a row, element by element: some 40 instructions for 16 bytes. Counted, not measured.
-  const double plain = launch::may_bulk(f) ? 0.0 : 12e3;
+  // A thread a row, element by element: some 40 instructions for 16 bytes; by 8 bytes, two waits for memory. Counted,
+  // not measured.
+  const double plain = launch::may_bulk(f) ? 0.0 : launch::by_eights(f) ? 2200.0 : 12e3;
   const double step = std::max({4.5 * columns, 420.0 + 1.35 * columns, plain});
   const double of_tile =
       700.0 + 9.0 * columns / double(t.split) + (t.split > 1 ? 4100.0 + double(rows) * columns / 16.0 : 0.0);
@@ -176,9 +177,11 @@ std::string products_text(const Request& r, const GemmTile& t, const launch::Imp
   std::string s = constant_of("BN", t.columns) + constant_of("STAGES", t.stages);
   s += std::string("constexpr bool B_ROWS = ") + (f.b_rows ? "true;\n" : "false;\n");
   s += constant_of("BLOCKS", t.blocks) + constant_of("SPLIT", t.split);
-  // Who brings a share of the steps counts them, too.
-  s += constant_of("COMPUTE_REGISTERS", t.split > 1 ? 216 : t.blocks == 1 ? 232 : 104);
-  s += constant_of("BRING_REGISTERS", t.split > 1 ? 72 : t.blocks == 1 ? 40 : 32);
+  // Who brings a share of the steps counts them, too, or has 8 bytes of 16 rows at once.
+  const bool more = t.split > 1 || launch::by_eights(f);
+  s += std::string("constexpr bool EIGHTS = ") + (launch::by_eights(f) ? "true;\n" : "false;\n");
+  s += constant_of("COMPUTE_REGISTERS", t.blocks > 1 ? (more ? 96 : 104) : more ? 216 : 232);
+  s += constant_of("BRING_REGISTERS", t.blocks > 1 ? (more ? 48 : 32) : more ? 72 : 40);
   s += constant_of("PHASES", f.phases) + every_lane_text();
   s += std::string("constexpr bool has_bias = ") + (r.problem.bias && !f.backward ? "true;\n" : "false;\n");
   std::vector<Int> first{0}, at, offset, row;
@@ -283,8 +286,7 @@ Result<std::unique_ptr<PassKernel>> make_implicit_gemm(const Request& r) {
     if (backward && g.stride[d] > 8) return unsupported("a stride beyond 8, which no tensor map steps over");
   if (g.stride[0] * g.stride[1] * g.stride[2] > 64) return unsupported("more than 64 phases");
   if (g.taps() > 1024) return unsupported("more than 1024 taps");
-  if (!r.forced && (k * g.groups % wide != 0 || (g.groups > 1 && k % (8 * wide) != 0)))
-    return unsupported("channels that no bulk copy takes");
+  if (!r.forced && k * 2 % wide != 0) return unsupported("channels that come neither by bulk copies nor by 8 bytes");
   if (!r.forced && (k < 16 || n < 16)) return unsupported("fewer than 16 channels a group");
   if (g.groups * g.taps() * g.ci * g.co > Int{1} << 30) return unsupported("weights past 32-bit coordinates");
   const std::vector<PhaseOfTaps> phases = phases_of(g, backward);

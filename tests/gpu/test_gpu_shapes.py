@@ -82,6 +82,7 @@ FEW = (
     "2d n1 c128 o256 i6x5 k3 p1 g2 xl wl yl",
     "2d n3 c256 o64 i7x6 k2 s3 b xl yl",
     "2d n2 c70 o35 i9x10 k4 s2 p1 b xl yl",
+    "2d n64 c100 o512 i1x1 k4 b xl wl yl",
     "3d n4 c384 o64 i6x6x6 k3 s2 p1 op1 b xl yl",
 )
 
