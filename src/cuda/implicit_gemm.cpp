@@ -231,7 +231,7 @@ class ImplicitGemm final : public PassKernel {
 
   std::string detail() const override {
     const auto& a = launch_.arguments;
-    char text[240], split[40] = "";
+    char text[240], split[48] = "";
     if (tile_.split > 1) std::snprintf(split, sizeof split, ", %lld splits in clusters", (long long)tile_.split);
     std::snprintf(text, sizeof text,
                   "tiles of %dx%dx%dx%d positions x %lld channels, weights %s, %lld stages of %.1f KiB, %lld "

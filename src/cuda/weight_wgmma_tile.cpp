@@ -118,10 +118,12 @@ struct Search {
       return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
     const double y_elements = double(t.lines_d) * t.lines_h * t.span_read;
-    // In pieces four lanes copy a line: some 30 instructions and one for each of their pieces, eight at its ends.
+    // In pieces four lanes copy a line: some 30 instructions and one for each of their pieces, eight at its ends; of 8
+    // clocks, or of 12 where the same warpgroup finishes stages (14 tiles of six rows of level 1, within a tenth).
     const auto piecemeal = [&] {
       const double of_line = double(g.out[2]) / double(g.stride[2] * t.box[2]), ends = std::min(1.0, 2.0 / of_line);
-      return std::ceil(t.co * t.lines_d * t.lines_h / 32.0) * 5 * (30 + (1 + 7 * ends) * std::ceil(pieces_of(t) / 4.0));
+      return std::ceil(t.co * t.lines_d * t.lines_h / 32.0) * (t.apart() ? 8 : 12) *
+             (30 + (1 + 7 * ends) * std::ceil(pieces_of(t) / 4.0));
     };
     const double x_copies = t.positions() * eb / row_bytes(shape, t) + (t.x_shifted ? t.box[0] * t.box[1] : 0);
     const double bringing =

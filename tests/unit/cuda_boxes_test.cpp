@@ -77,7 +77,9 @@ TEST(CudaBoxes, NoWorkerHasTheLongDepthsAlone) {
       EXPECT_LE(with, std::max(without, 1.05)) << text;
       turned += a.turn > 0 && with < 1.1 && without > 1.3;
     }
-    if (must_turn) EXPECT_GT(turned, 0) << text;
+    if (must_turn) {
+      EXPECT_GT(turned, 0) << text;
+    }
   }
 }
 
