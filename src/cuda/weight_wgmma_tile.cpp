@@ -118,11 +118,11 @@ struct Search {
       return std::ceil(spots / 128) * 700 + std::ceil(channels * spots / 128) * (v * eb >= 4 ? 25 : 80);
     };
     const double y_elements = double(t.lines_d) * t.lines_h * t.span_read;
-    // In pieces four lanes copy a line: some 30 instructions and one for each of their pieces, eight at its ends; of 8
-    // clocks, or of 12 where the same warpgroup finishes stages (14 tiles of six rows of level 1, within a tenth).
+    // In pieces four lanes copy a line: some 30 instructions and one for each of their pieces, eight at its ends; of 5
+    // clocks, or of 12 where the same warpgroup finishes stages (14 tiles of six rows of level 1, within a sixth).
     const auto piecemeal = [&] {
       const double of_line = double(g.out[2]) / double(g.stride[2] * t.box[2]), ends = std::min(1.0, 2.0 / of_line);
-      return std::ceil(t.co * t.lines_d * t.lines_h / 32.0) * (t.apart() ? 8 : 12) *
+      return std::ceil(t.co * t.lines_d * t.lines_h / 32.0) * (t.apart() ? 5 : 12) *
              (30 + (1 + 7 * ends) * std::ceil(pieces_of(t) / 4.0));
     };
     const double x_copies = t.positions() * eb / row_bytes(shape, t) + (t.x_shifted ? t.box[0] * t.box[1] : 0);
@@ -332,12 +332,26 @@ struct Search {
           const bool may = choose_whole_y(whole), bulk = may && !(lanes_do && meet_in_banks(whole));
           consider(bulk ? whole : t);
           if (t.x_early && may) consider(bulk ? t : whole);
-          if (!bulk && !shape.y_last) consider(in_pieces(t));
+          // In pieces where lanes would copy 4 bytes at a time or less: of 8, products of three warpgroups suffer more
+          // from pieces than copies take (L1/61 1181 us, and 1339 in pieces).
+          int copied = t.y_vector;
+          while (g.out[2] % copied != 0) copied /= 2;
+          if (!bulk && !shape.y_last && copied * shape.element_bytes <= 4 && may_hide_pieces()) consider(in_pieces(t));
         }
       }
     }
   }
 
+  /// Whether there are products enough to hide pieces of fp32: of L1/73 and L1/77 more than half of the time that bytes
+  /// take (1131 us to 728, 360 to 333); of L1/79 a quarter, where they come slowly (468, cuda_weight_mma 349).
+  [[nodiscard]] bool may_hide_pieces() const {
+    const Geometry& g = shape.geometry;
+    const double x = double(g.batch) * double(g.in_channels()) * double(g.in_volume());
+    const double bytes =
+        shape.element_bytes * (x + double(g.batch) * double(g.out_channels()) * double(g.out_volume()));
+    const double products = 2.0 * x * double(g.co) * double(g.taps());
+    return shape.element_bytes < 4 || products / target.tf32_flops > 0.4 * bytes / target.bytes_per_second;
+  }
   /// The same box where dy comes in pieces of 16 bytes.
   [[nodiscard]] WgmmaWeightTile in_pieces(WgmmaWeightTile t) const {
     const Geometry& g = shape.geometry;
