@@ -33,6 +33,9 @@ struct Row {
   }
 };
 
+/// Elements from a channel of the result to the next.
+__device__ __forceinline__ i64 channel_step(const Arguments& a) { return OUT_FIRST ? a.out_strides.c : 1; }
+
 /// Where a row of a tile lies in the result.
 struct Spot {
   bool inside;
@@ -43,7 +46,7 @@ struct Spot {
   __device__ __forceinline__ Spot(const Arguments& a, const Tile& t, const Row& row) {
     n = t.corner[0] + row.at[0];
     inside = row.real && n < a.batch;
-    offset = n * a.out_strides.n + i64(t.group) * N;
+    offset = n * a.out_strides.n + i64(t.group) * N * channel_step(a);
     const i64 strides[3] = {a.out_strides.d, a.out_strides.h, a.out_strides.w};
 #pragma unroll
     for (int d = 0; d < 3; ++d) {
@@ -65,8 +68,9 @@ __device__ __forceinline__ Element finish(const Arguments& a, const Operands& op
   const int channel = t.group * N + (real ? column : 0);
   if constexpr (has_bias) v += to_float(static_cast<const Element*>(a.bias)[channel]);
   if constexpr (has_epilogue)
-    v = epilogue(v, of_channel(operands, channel),
-                 of_element(operands, s.inside && real, s.n, channel, s.offset + (real ? column : 0)));
+    v = epilogue(
+        v, of_channel(operands, channel),
+        of_element(operands, s.inside && real, s.n, channel, s.offset + (real ? column * channel_step(a) : 0)));
   return from_float<Element>(v);
 }
 
@@ -96,12 +100,12 @@ __device__ __forceinline__ void leave(const Arguments& a, const Operands& operan
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const Spot& spot = spots[half];
-    Element* to = reinterpret_cast<Element*>(a.out) + spot.offset + t.column;
+    Element* to = reinterpret_cast<Element*>(a.out) + spot.offset + t.column * channel_step(a);
     const auto value = [&](int i, int odd) {
       const int column = t.column + 8 * i + threadIdx.x % 4 * 2 + odd;
       return finish(a, operands, t, spot, column, column < N, sums[i * 4 + half * 2 + odd]);
     };
-    if (a.wide) {
+    if (!OUT_FIRST && a.wide) {
 #pragma unroll
       for (int i = 0; i < BN / 8; i += 4)
         write_together(to + 8 * i, spot.inside, N - t.column - 8 * i,
@@ -113,7 +117,7 @@ __device__ __forceinline__ void leave(const Arguments& a, const Operands& operan
         for (int odd = 0; odd < 2; ++odd) {
           const int column = 8 * i + threadIdx.x % 4 * 2 + odd;
           const Element v = value(i, odd);
-          if (spot.inside && t.column + column < N) to[column] = v;
+          if (spot.inside && t.column + column < N) to[column * channel_step(a)] = v;
         }
     }
   }
@@ -157,6 +161,23 @@ __device__ __forceinline__ void leave_in_cluster(const Arguments& a, const Opera
       store_pair(to + (row + 8 * half) * sums_pitch + (8 * i + thread % 4 * 2) * 4,
                  __float_as_uint(sums[i * 4 + half * 2]), __float_as_uint(sums[i * 4 + half * 2 + 1]));
   meet_cluster();
+  if constexpr (OUT_FIRST) {  // lanes write neighbouring positions of a channel
+#pragma unroll 1
+    for (int i = thread; i < own_rows * quads; i += consumers * warpgroup) {
+      const int own = i % own_rows, quad = i / own_rows;
+      const Spot spot = spots[own];
+      const float4 sum = add_quads_in_cluster<SPLIT>(to + (rank * own_rows + own) * sums_pitch + quad * 16);
+      const float values[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int column = t.column + quad * 4 + e;
+        const Element v = finish(a, operands, t, spot, column, column < N, values[e]);
+        if (spot.inside && column < N) reinterpret_cast<Element*>(a.out)[spot.offset + column * channel_step(a)] = v;
+      }
+    }
+    meet_cluster();  // other blocks read from this one
+    return;
+  }
 #pragma unroll 2
   for (int i = thread; i < own_rows / together * quads; i += consumers * warpgroup) {
     const int first = i / quads * together, quad = i % quads;

@@ -1,10 +1,12 @@
-// Launch of implicit_gemm_prepare.cuh and implicit_gemm.cuh for any batch and spatial size.
+// Launch of implicit_gemm_prepare.cuh, of what turns its source, and of implicit_gemm.cuh for any batch and spatial
+// size. Kernels: 0 prepares, 1 products, 2 turns.
 #pragma once
 
 #include "arguments/implicit_gemm.cuh"
 #include "launch/clusters.hpp"
 #include "launch/sizes.hpp"
 #include "launch/tensor_map.hpp"
+#include "launch/turn.hpp"
 
 namespace upconv::launch {
 
@@ -16,6 +18,7 @@ struct ImplicitGemmFixed {
   Int source_step[3] = {1, 1, 1}, out_step[3] = {1, 1, 1};
   Int columns = 32, blocks = 1, element_bytes = 2;  ///< Blocks of a multiprocessor.
   Int split = 1;                                    ///< Blocks of a cluster, which share a tile's steps.
+  bool source_first = false, out_first = false;     ///< Channels come first there; the source is turned before.
   bool prepares = true;  ///< The weights are turned first; else w is a B operand as it lies, its
   bool b_rows = false;   ///< result channels contiguous, or its source channels.
   Int w_k = 0, w_n = 0, w_tap = 0, w_group = 0;
@@ -30,7 +33,7 @@ struct ImplicitGemmFixed {
     field("source_step[2]", source_step[2]);
     field("out_step[0]", out_step[0]), field("out_step[1]", out_step[1]), field("out_step[2]", out_step[2]);
     field("columns", columns), field("blocks", blocks), field("element_bytes", element_bytes);
-    field("split", split);
+    field("split", split), field("source_first", source_first), field("out_first", out_first);
     field("prepares", prepares), field("b_rows", b_rows);
     field("w_k", w_k), field("w_n", w_n), field("w_tap", w_tap), field("w_group", w_group);
     field("shared_bytes", shared_bytes), field("map_element", map_element);
@@ -43,6 +46,8 @@ struct ImplicitGemmLaunch {
   const char* refusal = nullptr;
   arguments::ImplicitGemm arguments{};
   unsigned grid = 0, prepare_grid = 0;
+  TurnLaunch turn;
+  Int turned_at = 0;  ///< In the workspace, behind the weights.
   Int workspace_bytes = 0;
   Int rounds = 0;  ///< Tiles that the busiest block computes, or as many clusters one after another.
 };
@@ -88,7 +93,10 @@ inline ImplicitGemmLaunch launch_of(const ImplicitGemmFixed& f, const Sizes& z, 
   const Int(&source)[3] = f.backward ? z.out : z.in;
   const Int(&out)[3] = f.backward ? z.in : z.out;
   a.source_strides = dense_strides(true, f.groups * f.k, source);
-  a.out_strides = dense_strides(true, f.groups * f.n, out);
+  a.out_strides = dense_strides(!f.out_first, f.groups * f.n, out);
+  l.turn = turn_launch({f.source_first, false, f.groups * f.k, volume(source), z.batch}, {}, f.element_bytes);
+  l.refusal = l.turn.refusal;
+  if (l.refusal) return l;
   a.batch = int(z.batch);
   Int positions[4] = {z.batch};
   for (int d = 0; d < 3; ++d) {
@@ -111,9 +119,13 @@ inline ImplicitGemmLaunch launch_of(const ImplicitGemmFixed& f, const Sizes& z, 
   // The blocks of a cluster stay for one tile.
   l.grid = static_cast<unsigned>(f.split > 1 ? a.tiles * f.split : least(a.tiles, f.blocks * processors));
   l.rounds = ceil_div(a.tiles, f.split > 1 ? most(1, clusters_at_once(f.split, processors)) : Int(l.grid));
-  if (!f.prepares) return l;
-  l.prepare_grid = static_cast<unsigned>(f.groups * (f.k_padded() / f.stage_k()) * ceil_div(f.n * f.taps, 64));
-  l.workspace_bytes = f.groups * f.taps * f.n * f.k_padded() * f.element_bytes;
+  if (f.prepares) {
+    l.prepare_grid = static_cast<unsigned>(f.groups * (f.k_padded() / f.stage_k()) * ceil_div(f.n * f.taps, 64));
+    l.workspace_bytes = f.groups * f.taps * f.n * f.k_padded() * f.element_bytes;
+  }
+  if (!l.turn.needed()) return l;
+  l.turned_at = ceil_div(l.workspace_bytes, 256) * 256;
+  l.workspace_bytes = l.turned_at + l.turn.bytes();
   return l;
 }
 
@@ -148,12 +160,15 @@ inline TensorBoxes weight_boxes(const ImplicitGemmFixed& f, const void* weights)
 }
 
 template <class Start>
-bool run(const ImplicitGemmFixed& f, const ImplicitGemmLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+bool run(const ImplicitGemmFixed& f, const ImplicitGemmLaunch& l, Tensors t, void* workspace, Start&& start) {
   if (l.grid == 0) return true;
+  const void* tensors[2] = {t.a, nullptr};
+  if (!run(l.turn, tensors, static_cast<char*>(workspace) + l.turned_at, 2, start)) return false;
+  t.a = tensors[0];
   arguments::ImplicitGemm a = l.arguments;
   a.source = static_cast<const char*>(t.a), a.bias = t.bias, a.out = static_cast<char*>(t.out);
   a.weights = t.b, a.w_k = f.w_k, a.w_n = f.w_n, a.w_tap = f.w_tap, a.w_group = f.w_group;
-  a.wide = aligned(t.out, 16) && f.n % (16 / f.element_bytes) == 0;
+  a.wide = !f.out_first && aligned(t.out, 16) && f.n % (16 / f.element_bytes) == 0;
   const TensorBoxes source = source_boxes(f, a, t.a), weights = weight_boxes(f, f.prepares ? workspace : t.b);
   a.plain = by_eights(f) && aligned(t.a, 8) ? 2 : !may_bulk(f) || refusal_of(source) != nullptr;
   a.plain_weights = refusal_of(weights) != nullptr;

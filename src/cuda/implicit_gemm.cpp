@@ -1,5 +1,6 @@
-// Forward and dx of channels-last tensors on the warpgroup tensor cores of sm_90a. Host side of
-// kernels/implicit_gemm.cuh: phases and taps, the tile, the specialisation's text, the launch.
+// Forward and dx of channels-last tensors on the warpgroup tensor cores of sm_90a; of small ones also where channels
+// come first, which are turned before. Host side of kernels/implicit_gemm.cuh: phases and taps, the tile, the
+// specialisation's text, the launch.
 #include "launch/implicit_gemm.hpp"
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "cuda/candidates.hpp"
 #include "cuda/element.hpp"
 #include "cuda/operands.hpp"
+#include "cuda/turning.hpp"
 #include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
 
@@ -69,6 +71,7 @@ struct GemmTile {
 };
 
 constexpr Int rows = launch::implicit_gemm_rows;
+constexpr Int most_turned = 8 << 20;  ///< Bytes of a source whose channels come first.
 
 Int stage_bytes(const GemmTile& t) { return (rows + t.columns) * 128; }
 
@@ -81,6 +84,8 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   f.phases = Int(phases.size());
   for (int d = 0; d < 3; ++d) (f.backward ? f.source_step : f.out_step)[d] = g.stride[std::size_t(d)];
   f.columns = t.columns, f.element_bytes = Int(size_of(p.dtype));
+  f.source_first = (f.backward ? p.y_layout : p.x_layout) == Layout::channels_first;
+  f.out_first = (f.backward ? p.x_layout : p.y_layout) == Layout::channels_first;
   const WeightStrides w = weight_strides(p, g);
   f.w_k = f.backward ? w.co : w.ci, f.w_n = f.backward ? w.ci : w.co, f.w_tap = w.tap[2], f.w_group = g.ci * w.ci;
   // w itself as B: bulk copies want its rows at multiples of 16 bytes.
@@ -111,8 +116,9 @@ double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemm
   // not measured.
   const double plain = launch::may_bulk(f) ? 0.0 : launch::by_eights(f) ? 2200.0 : 12e3;
   const double step = std::max({4.5 * columns, 420.0 + 1.35 * columns, plain});
-  const double of_tile =
-      700.0 + 9.0 * columns / double(t.split) + (t.split > 1 ? 4100.0 + double(rows) * columns / 16.0 : 0.0);
+  // Channels first leave a few bytes at a time; counted, not measured.
+  const double of_tile = 700.0 + (f.out_first ? 24.0 : 9.0) * columns / double(t.split) +
+                         (t.split > 1 ? 4100.0 + double(rows) * columns / 16.0 : 0.0);
   // A lone round lasts as long as its longest phase; in many every block gets as much as any.
   std::size_t taps = 0;
   for (const PhaseOfTaps& phase : phases) taps += phase.taps.size();
@@ -120,7 +126,9 @@ double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemm
                                      : double(f.k_padded() / f.stage_k()) * double(taps) / double(phases.size());
   // Two blocks of a multiprocessor share its products; one writes meanwhile.
   const double round = std::max(double(t.blocks) * steps * step, steps * step + of_tile);
-  return start + double(l.rounds) * round / clock + (f.prepares ? 2e-6 + 3.0 * double(l.workspace_bytes) / 3e12 : 0.0);
+  const double prepared = double(l.workspace_bytes - l.turn.bytes());
+  return start + double(l.rounds) * round / clock + (f.prepares ? 2e-6 + 3.0 * prepared / 3e12 : 0.0) +
+         l.turn.seconds();
 }
 
 std::vector<GemmTile> tiles_of(const Request& r, const std::vector<PhaseOfTaps>& phases) {
@@ -183,6 +191,7 @@ std::string products_text(const Request& r, const GemmTile& t, const launch::Imp
   s += constant_of("COMPUTE_REGISTERS", t.blocks > 1 ? (more ? 96 : 104) : more ? 216 : 232);
   s += constant_of("BRING_REGISTERS", t.blocks > 1 ? (more ? 48 : 32) : more ? 72 : 40);
   s += constant_of("PHASES", f.phases) + every_lane_text();
+  s += std::string("constexpr bool OUT_FIRST = ") + (f.out_first ? "true;\n" : "false;\n");
   s += std::string("constexpr bool has_bias = ") + (r.problem.bias && !f.backward ? "true;\n" : "false;\n");
   std::vector<Int> first{0}, at, offset, row;
   for (const PhaseOfTaps& phase : phases) {
@@ -216,7 +225,7 @@ class ImplicitGemm final : public PassKernel {
   std::size_t workspace_bytes() const override { return static_cast<std::size_t>(launch_.workspace_bytes); }
 
   Status run(const PassTensors& t, void* workspace, void* stream) const override {
-    Start<2> start(device_, stream, {&weights_, &products_});
+    Start<3> start(device_, stream, {&weights_, &products_, &turn_});
     OperandBlock block;
     launch::run(
         fixed_, launch_,
@@ -225,8 +234,8 @@ class ImplicitGemm final : public PassKernel {
     return start.status;
   }
   Result<LaunchText> launch_text() const override {
-    return cuda::launch_text({weights_.program(), products_.program()}, "launch/implicit_gemm.hpp", "ImplicitGemmFixed",
-                             fixed_);
+    return cuda::launch_text({weights_.program(), products_.program(), turn_.program()}, "launch/implicit_gemm.hpp",
+                             "ImplicitGemmFixed", fixed_);
   }
 
   std::string detail() const override {
@@ -235,16 +244,19 @@ class ImplicitGemm final : public PassKernel {
     if (tile_.split > 1) std::snprintf(split, sizeof split, ", %lld splits in clusters", (long long)tile_.split);
     std::snprintf(text, sizeof text,
                   "tiles of %dx%dx%dx%d positions x %lld channels, weights %s, %lld stages of %.1f KiB, %lld "
-                  "phases%s%s",
+                  "phases%s%s%s",
                   a.box[0], a.box[1], a.box[2], a.box[3], (long long)tile_.columns,
                   fixed_.prepares ? "turned first" : "as they lie", (long long)tile_.stages,
                   double(stage_bytes(tile_)) / 1024.0, (long long)fixed_.phases,
-                  tile_.blocks > 1 ? ", two blocks a multiprocessor" : "", split);
+                  tile_.blocks > 1 ? ", two blocks a multiprocessor" : "", split,
+                  launch_.turn.needed() ? ", channels turned last" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override {
-    if (!fixed_.prepares) return {&products_};
-    return {&products_, &weights_};
+    std::vector<const jit::Kernel*> all{&products_};
+    if (fixed_.prepares) all.push_back(&weights_);
+    if (launch_.turn.needed()) all.push_back(&turn_);
+    return all;
   }
   double predicted_seconds() const override { return tile_.seconds; }
 
@@ -259,13 +271,14 @@ class ImplicitGemm final : public PassKernel {
         products_(
             {"implicit_gemm.cuh", "implicit_gemm", weights_text(r, fixed) + products_text(r, tile, fixed, phases)},
             unsigned(fixed.shared_bytes)),
+        turn_(turn_program(fixed.element_bytes)),
         operands_(r) {}
 
   int device_;
   GemmTile tile_;
   launch::ImplicitGemmFixed fixed_;
   launch::ImplicitGemmLaunch launch_;
-  jit::Kernel weights_, products_;
+  jit::Kernel weights_, products_, turn_;
   OperandArguments operands_;
 };
 
@@ -277,8 +290,6 @@ Result<std::unique_ptr<PassKernel>> make_implicit_gemm(const Request& r) {
   if (r.target.major != 9) return unsupported("needs the warpgroup instructions of sm_90a");
   if (p.dtype == DType::f64) return unsupported("no tensor cores for f64 here");
   if (p.dtype == DType::f32 && p.precision != Precision::tf32) return unsupported("computes f32 as tf32 only");
-  if (p.x_layout != Layout::channels_last || p.y_layout != Layout::channels_last)
-    return unsupported("computes channels_last tensors only");
   if (g.batch == 0) return unsupported("an empty batch");
   const bool backward = r.pass == Pass::backward_input;
   const Int k = backward ? g.co : g.ci, n = backward ? g.ci : g.co, wide = 16 / Int(size_of(p.dtype));
@@ -289,6 +300,9 @@ Result<std::unique_ptr<PassKernel>> make_implicit_gemm(const Request& r) {
   if (!r.forced && k * 2 % wide != 0) return unsupported("channels that come neither by bulk copies nor by 8 bytes");
   if (!r.forced && (k < 16 || n < 16)) return unsupported("fewer than 16 channels a group");
   if (g.groups * g.taps() * g.ci * g.co > Int{1} << 30) return unsupported("weights past 32-bit coordinates");
+  const Int source = g.batch * (backward ? g.out_channels() * g.out_volume() : g.in_channels() * g.in_volume());
+  if ((backward ? p.y_layout : p.x_layout) == Layout::channels_first && source * Int(size_of(p.dtype)) > most_turned)
+    return unsupported("channels come first in more than 8 MiB, which would have to be turned");
   const std::vector<PhaseOfTaps> phases = phases_of(g, backward);
   const std::vector<GemmTile> tiles = tiles_of(r, phases);
   if (tiles.empty()) return unsupported("no tile of this kernel fits the GPU or these sizes");
