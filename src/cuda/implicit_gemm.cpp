@@ -112,13 +112,12 @@ double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemm
                   const std::vector<PhaseOfTaps>& phases) {
   constexpr double clock = 1.7e9, start = 5e-6;
   const auto columns = double(t.columns);
-  // A thread a row, element by element: some 40 instructions for 16 bytes; by 8 bytes, two waits for memory. Counted,
-  // not measured.
-  const double plain = launch::may_bulk(f) ? 0.0 : launch::by_eights(f) ? 2200.0 : 12e3;
+  // A thread a row, element by element: some 40 instructions for 16 bytes; by 8 bytes, two waits for memory. The
+  // former is counted, the latter measured once (dcgan/main0).
+  const double plain = launch::may_bulk(f) ? 0.0 : launch::by_eights(f) ? 3500.0 : 12e3;
   const double step = std::max({4.5 * columns, 420.0 + 1.35 * columns, plain});
-  // Channels first leave a few bytes at a time; counted, not measured.
-  const double of_tile = 700.0 + (f.out_first ? 24.0 : 9.0) * columns / double(t.split) +
-                         (t.split > 1 ? 4100.0 + double(rows) * columns / 16.0 : 0.0);
+  const double of_tile =
+      700.0 + 9.0 * columns / double(t.split) + (t.split > 1 ? 4100.0 + double(rows) * columns / 16.0 : 0.0);
   // A lone round lasts as long as its longest phase; in many every block gets as much as any.
   std::size_t taps = 0;
   for (const PhaseOfTaps& phase : phases) taps += phase.taps.size();
@@ -127,8 +126,16 @@ double seconds_of(const launch::ImplicitGemmFixed& f, const launch::ImplicitGemm
   // Two blocks of a multiprocessor share its products; one writes meanwhile.
   const double round = std::max(double(t.blocks) * steps * step, steps * step + of_tile);
   const double prepared = double(l.workspace_bytes - l.turn.bytes());
-  return start + double(l.rounds) * round / clock + (f.prepares ? 2e-6 + 3.0 * prepared / 3e12 : 0.0) +
-         l.turn.seconds();
+  const double seconds =
+      start + double(l.rounds) * round / clock + (f.prepares ? 2e-6 + 3.0 * prepared / 3e12 : 0.0) + l.turn.seconds();
+  if (!f.out_first) return seconds;
+  // Channels first leave element by element, as far apart as the stride has it; fitted to 66 layers of models, within a
+  // seventh.
+  const auto& a = l.arguments;
+  const double results =
+      double(a.batch) * double(f.groups * f.n) * double(a.out_size[0]) * double(a.out_size[1]) * double(a.out_size[2]);
+  const auto apart = double(f.out_step[2]);
+  return 1.15 * (seconds + results * (f.element_bytes == 4 ? 1.0 + 1.05 * apart : 2.3 + 0.3 * apart) * 1e-12);
 }
 
 std::vector<GemmTile> tiles_of(const Request& r, const std::vector<PhaseOfTaps>& phases) {
