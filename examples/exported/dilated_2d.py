@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_39095dd6d33b"
+NAME = "upconv_ea6001084c54"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1808,6 +1808,15 @@ __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* f
       "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
       : "memory");
 }
+/// Where `wanted`: 16 bytes, of which all but the first `bytes` are zeros; with none nothing is read. Both addresses
+/// are multiples of 16.
+__device__ __forceinline__ void copy_some_async_if(bool wanted, u32 to, const void* from, int bytes) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
+          to),
+      "l"(from), "r"(bytes), "r"(static_cast<int>(wanted))
+      : "memory");
+}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
@@ -2022,6 +2031,9 @@ __device__ __forceinline__ void store_global_if(bool wanted, void* to, u32 x, u3
 }
 __device__ __forceinline__ void store_word(u32 address, u32 v) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
+}
+__device__ __forceinline__ void store_pair(u32 address, u32 x, u32 y) {
+  asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(x), "r"(y) : "memory");
 }
 __device__ __forceinline__ void store_quad(u32 address, u32 x, u32 y, u32 z, u32 w) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
@@ -4239,9 +4251,10 @@ extern "C" __global__ void __launch_bounds__(256) weight_sum(const float* partia
 namespace upconv::arguments {
 
 struct WeightWgmma : WeightMma {
-  int x_bulk = 0;  ///< x comes by bulk copies through the map, and through x_behind where its lines begin anywhere.
-  int y_bulk = 0;  ///< dy comes by bulk copies through the map.
-  int chain = 1;   ///< Boxes whose products are added up by the tensor cores alone.
+  int x_bulk = 0;    ///< x comes by bulk copies through the map, and through x_behind where its lines begin anywhere.
+  int y_bulk = 0;    ///< dy comes by bulk copies through the map.
+  int y_pieces = 0;  ///< dy's lines begin as far behind multiples of 16 bytes as the kernel's pitches have it.
+  int chain = 1;     ///< Boxes whose products are added up by the tensor cores alone.
   TensorMap x_map, x_behind, y_map;
 };
 
@@ -4270,7 +4283,7 @@ constexpr bool may_be_bulk = ROWS_BULK;
 constexpr bool runs = row_positions > BW;                         ///< Bulk copies of x bring several lines at once.
 constexpr int x_lines = BD * BH, behind_at = x_rows * row_bytes;  ///< Where shifted lines' last 16 bytes lie.
 constexpr int x_bytes = (behind_at + (X_SHIFTED ? x_lines * NB * 16 : 0) + 1023) / 1024 * 1024;
-constexpr int y_bytes = (COB * YC * element_bytes + 1023) / 1024 * 1024;
+constexpr int y_bytes = ((COB * YC + (Y_PIECES ? quad : 0)) * element_bytes + 1023) / 1024 * 1024;
 constexpr int stage_bytes = x_bytes + y_bytes;
 constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
@@ -4283,7 +4296,8 @@ constexpr int x_together = NB / x_classes;
 static_assert(X_PERIOD == x_classes * channel_step, "what channels have in common is used once");
 static_assert(x_classes == 1 || x_together % 8 == 0, "whole products of such channels");
 static_assert(!X_EARLY || (BH == 1 && (BD == 1 || FOLDED)), "a box begins once: its lines lie alike");
-static_assert(SPAN * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0, "lines begin at multiples of 16 bytes");
+static_assert(Y_PIECES || (PITCH_H * element_bytes % 16 == 0 && YC * element_bytes % 16 == 0),
+              "lines begin at multiples of 16 bytes");
 
 /// Bytes from the start of a stage to a position of a channel of x: rows of 32, 64 or 128 bytes whose quads are
 /// swizzled, as bulk copies leave them and products read them.
@@ -4338,7 +4352,7 @@ __device__ __forceinline__ int row_of(int mt, int half) {
 }
 /// Bytes from a row's place to that of a position of the box.
 __device__ constexpr int position_place(int at) {
-  return ((at / (BW * BH) * (STEP_D * LH) + at / BW % BH * STEP_H) * SPAN + at % BW * SW) * element_bytes;
+  return (at / (BW * BH) * (STEP_D * PITCH_D) + at / BW % BH * (STEP_H * PITCH_H) + at % BW * SW) * element_bytes;
 }
 
 /// The element of its sample, or of its group of X_PERIOD channels, at which a line of x begins that was brought from
@@ -4399,10 +4413,12 @@ struct XTile : Bringer {
     return x_place(row(channel), line * BW + position);
   }
 };
+/// Elements from a channel of dy's tile to one of its lines.
+__device__ __forceinline__ int line_at(int d, int h) { return d * PITCH_D + d_extra(d) + h * PITCH_H + h_extra(h); }
 struct YTile : Bringer {
   static constexpr int channels = COB, all_channels = CO, lines_d = LD, lines_h = LH, span = SPAN, planes = 1;
   static constexpr bool last = y_last != 0;
-  static constexpr int most = quad;
+  static constexpr int most = Y_PIECES ? 1 : quad;  // in pieces, this brings what has other strides: element by element
   __device__ static int d(int line) { return LINE_D * line + d_origin(line); }
   __device__ static int h(int line) { return LINE_H * line + h_origin(line); }
   __device__ static int w(int position, int) { return position; }
@@ -4410,9 +4426,27 @@ struct YTile : Bringer {
   __device__ static int channel_bytes(int channel) { return channel * YC * element_bytes; }
   static constexpr int even = 1;
   __device__ static int place_bytes(int channel, int line, int, int position) {
-    return channel_bytes(channel) + (line * SPAN + position) * element_bytes;
+    return channel_bytes(channel) + (line_at(line / LH, line % LH) + position) * element_bytes;
   }
 };
+
+/// A line of dy's tile as Y_PIECES brings it, from the tile's corner.
+struct LineOfY {
+  u32 distance;  ///< Elements in the tensor.
+  int place;     ///< Elements in shared memory.
+  int d, h;      ///< Coordinates.
+};
+constexpr int y_lines = Y_PIECES ? COB * LD * LH : 1, y_pieces = (SPAN_READ + 2 * quad - 2) / quad;
+
+/// By the warpgroup that brings, before the first box. A line of a channel that is not there lies outside of dy.
+__device__ __forceinline__ void find_lines(const Arguments& p, const Part& part, LineOfY* lines) {
+  for (int i = Bringer::thread(); i < y_lines; i += warpgroup) {
+    const int channel = i / (LD * LH), ld = i % (LD * LH) / LH, lh = i % LH, d = YTile::d(ld), h = YTile::h(lh);
+    const bool real = part.co0 + channel < CO;
+    const i64 distance = times(channel, p.ys.c) + times(d, p.ys.d) + times(h, p.ys.h);
+    lines[i] = {static_cast<u32>(distance), channel * YC + line_at(ld, lh), real ? d : -0x7fffffff, h};
+  }
+}
 
 /// Starts the copies of this block's boxes, one after the other.
 struct Bringing {
@@ -4482,7 +4516,62 @@ struct Bringing {
     copy_box(to, &p.y_map, landed, SW * w + part.shift.w - LEAD, SH * ahead.h * BH + part.shift.h,
              SD * ahead.d * BD + part.shift.d, part.group * CO + part.co0, ahead.n);
   }
-  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers) {
+  /// Lines of dy that begin anywhere, 16 bytes at a time: pitches in shared memory differ from the tensor's strides by
+  /// multiples of 16 bytes, so that every line lies as far behind such a multiple as in the tensor, and all of them, by
+  /// `begin` bytes, behind where they would lie if the tile's corner were one. Four lanes a line.
+  __device__ __forceinline__ void bring_y_pieces(const Arguments& p, const Part& part, int w, u32 to, int* begin,
+                                                 const LineOfY* lines) const {
+    const int d0 = SD * ahead.d * BD + part.shift.d, h0 = SH * ahead.h * BH + part.shift.h, w0 = SW * w + part.shift.w;
+    const int lane = Bringer::thread() % 4;
+    const char* const corner = p.dy + (y_channels + ahead.n * p.ys.n + d0 * p.ys.d + h0 * p.ys.h + w0) * element_bytes;
+    const int behind = static_cast<int>(reinterpret_cast<u64>(corner) / element_bytes) & (quad - 1);
+    if (Bringer::thread() == 0) *begin = behind * element_bytes;
+    // Whatever multiple of 16 bytes a line lies behind, its pieces are inside of it.
+    const bool inner = w0 >= quad - 1 && w0 + y_pieces * quad <= p.out_w;
+#pragma unroll 2
+    for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4) {
+      const LineOfY line = lines[i];
+      const int place = behind + line.place, before = place & (quad - 1);
+      const bool inside = static_cast<u32>(d0 + line.d) < static_cast<u32>(p.out_d) &&
+                          static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h);
+      const char* const from = corner + (static_cast<i64>(line.distance) - before) * element_bytes + lane * 16;
+      const u32 at = to + (place - before) * element_bytes + lane * 16;
+      if (inner) {
+#pragma unroll
+        for (int k = 0; k < y_pieces; k += 4)
+          if (k + 4 <= y_pieces || k + lane < y_pieces) copy_async<16>(at + k * 16, from + k * 16, inside);
+      } else {
+        bring_ends(p, at, from, w0 - before + lane * quad, inside);
+      }
+    }
+  }
+  /// Every fourth piece of a line, the first of which is element `first` of it; some may begin before the line or end
+  /// behind it: zeros there.
+  __device__ __forceinline__ void bring_ends(const Arguments& p, u32 at, const char* from, int first,
+                                             bool inside) const {
+    const int lane = Bringer::thread() % 4;
+#pragma unroll
+    for (int k = 0; k < y_pieces; k += 4) {
+      const int w = first + k * quad, left = p.out_w - w, count = left < 0 ? 0 : left < quad ? left : quad;
+      const bool real = k + 4 <= y_pieces || k + lane < y_pieces, begins = inside && w < 0 && w + quad > 0;
+      copy_some_async_if(real && !begins, at + k * 16, from + k * 16, inside && w >= 0 ? count * element_bytes : 0);
+    }
+    if (!inside || first >= 0) return;
+    const int k = -first / quad;  // of the pieces, the one that the line begins in, if it does
+    if (k % 4 != 0 || first % quad == 0 || lane + k >= y_pieces) return;
+    const int w = first + k * quad;
+#pragma unroll
+    for (int e = 0; e < quad; ++e) {
+      const bool real = w + e >= 0 && w + e < p.out_w;
+      const char* const element = real ? from + (k * quad + e) * element_bytes : p.dy;
+      if constexpr (element_bytes == 4)
+        copy_async<4>(at + k * 16 + e * 4, element, real);
+      else
+        store_bits16(at + k * 16 + e * 2, real ? load_bits16(element) : u16(0));
+    }
+  }
+  __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
+                                       int* begins, const LineOfY* lines) {
     barrier_wait(barriers.empty + 8 * to, parity);
     const u32 at = stages + to * stage_bytes, landed = barriers.landed + 8 * to;
     const int w = first_position(p, part, ahead);
@@ -4503,6 +4592,8 @@ struct Bringing {
     }
     if (Y_BULK && p.y_bulk) {
       if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
+    } else if (Y_PIECES && p.y_pieces) {
+      bring_y_pieces(p, part, w, at + x_bytes, begins + to, lines);
     } else {
       stage<YTile>(p.y_vector, at + x_bytes, p.dy, y_channels + ahead.n * p.ys.n, part.co0, p.ys,
                    SD * ahead.d * BD + part.shift.d, SH * ahead.h * BH + part.shift.h, SW * w + part.shift.w - LEAD,
@@ -4551,6 +4642,11 @@ __device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
 #pragma unroll 4
   for (int i = thread; i < box_quads * NB; i += warpgroup)
     look(stage + (x_filled ? i * 16 : x_place(i / box_quads, i % box_quads * quad)));
+  if constexpr (Y_PIECES) {
+#pragma unroll 4
+    for (int i = thread; i < y_bytes / 16; i += warpgroup) look(stage + x_bytes + i * 16);
+    return found != 0;
+  }
   if constexpr (y_filled) {
 #pragma unroll 4
     for (int i = thread; i < COB * YC / quad; i += warpgroup) look(stage + x_bytes + i * 16);
@@ -4767,9 +4863,9 @@ __device__ __forceinline__ void convert(u32 (&f)[4], const u32 (&raw)[raw_words]
 }
 
 /// All products of one stage. `f`: fragments whose products may still run when this begins, and when it ends. `place`:
-/// of this lane's rows. `held`: the stage of those products.
-__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], u32 stage, u32 empty,
-                                         int& held, int now) {
+/// of this lane's rows; `begin`: how many bytes behind all places lie. `held`: the stage of those products.
+__device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (&place)[MT][2], u32 stage, int begin,
+                                         u32 empty, int& held, int now) {
   constexpr int fragments = steps * MT;
   constexpr u64 swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
   const u64 b = swizzle << 62 | descriptor(16, 8 * row_bytes) | units_of(stage);
@@ -4777,7 +4873,7 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
-    for (int half = 0; half < 2; ++half) row[mt][half] = stage + x_bytes + place[mt][half];
+    for (int half = 0; half < 2; ++half) row[mt][half] = stage + x_bytes + place[mt][half] + (Y_PIECES ? begin : 0);
   u32 raw[raw_words];
   load_fragment(raw, row[0], 0);
 #pragma unroll
@@ -4805,7 +4901,7 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
 
 /// The same, one pair (position, tap) after the other, without those whose output is cropped.
 __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, const Part& part, const Box& box,
-                                                const char* stage) {
+                                                const char* stage, int begin) {
   const int column = threadIdx.x % 4, first = first_position(p, part, box);
   const auto number = [](const char* at) {
     const float v = to_float(*reinterpret_cast<const Element*>(at));
@@ -4825,7 +4921,7 @@ __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, 
         lands[mt][half] = static_cast<u32>(SD * d + part.shift.d + DD * row.td) < static_cast<u32>(p.out_d) &&
                           static_cast<u32>(SH * h + part.shift.h + DH * row.th) < static_cast<u32>(p.out_h) &&
                           static_cast<u32>(SW * w + part.shift.w + DW * row.tw) < static_cast<u32>(p.out_w);
-        y[mt][half] = number(stage + x_bytes + row.place() + position_place(at));
+        y[mt][half] = number(stage + x_bytes + (Y_PIECES ? begin : 0) + row.place() + position_place(at));
       }
 #pragma unroll
     for (int j = 0; j < NB / 8; ++j)
@@ -5025,11 +5121,12 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
 // between multiples of 16 bytes come from the multiple before: either the box begins there too (X_EARLY), and its
 // channels are those whose lines begin alike, or who finishes moves them (X_SHIFTED). Bulk copies bring x in lines, or
 // several lines at once where x is as narrow as the box, and dy (Y_BULK) in all lines between the first and the last;
-// lanes bring what these cannot. Tensor cores truncate as they accumulate: after `chain` boxes the sums are added up in
-// memory. They leave (leave.cuh) by way of the stages' memory where a block has all taps. The CLUSTER blocks that share
-// a tile's boxes add up their sums there, or all do through the workspace (weight_sum.cuh). Pairs (position, tap) whose
-// output is cropped meet zeros; a box at an edge that holds an infinity or a NaN is multiplied one pair after the
-// other. Floor: max(bytes of x and dy, 2 * positions * ci * co * taps at the tensor cores' rate).
+// lanes bring what these cannot: lines of dy that begin anywhere by 16 bytes (Y_PIECES), else what fits. Tensor cores
+// truncate as they accumulate: after `chain` boxes the sums are added up in memory. They leave (leave.cuh) by way of
+// the stages' memory where a block has all taps. The CLUSTER blocks that share a tile's boxes add up their sums there,
+// or all do through the workspace (weight_sum.cuh). Pairs (position, tap) whose output is cropped meet zeros; a box at
+// an edge that holds an infinity or a NaN is multiplied one pair after the other. Floor: max(bytes of x and dy, 2 *
+// positions * ci * co * taps at the tensor cores' rate).
 #include "ptx/dependents.cuh"
 #include "weight_wgmma/bring.cuh"
 #include "weight_wgmma/finish.cuh"
@@ -5040,21 +5137,25 @@ namespace upconv {
 
 /// The warpgroup that brings, and finishes what it brought unless another does.
 __device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                          int* masked) {
+                                          int* masked, int* begins, LineOfY* lines) {
+  if constexpr (Y_PIECES) {
+    find_lines(p, part, lines);
+    meet(3, warpgroup);
+  }
   Bringing bringing(p, part);
   if (APART) {
 #pragma unroll 1
-    while (bringing.more(p)) bringing.next(p, part, stages, barriers);
+    while (bringing.more(p)) bringing.next(p, part, stages, barriers, begins, lines);
     return;
   }
   Finishing finishing(p, part);
 #pragma unroll 1
-  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers);
+  for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers, begins, lines);
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits) {
     finishing.next(p, part, stages, barriers, masked, Bringer::thread());
     // Behind this box: those that multiply it give back the stage that is waited for.
-    if (bringing.more(p)) bringing.next(p, part, stages, barriers);
+    if (bringing.more(p)) bringing.next(p, part, stages, barriers, begins, lines);
   }
 }
 
@@ -5068,7 +5169,7 @@ __device__ __forceinline__ void finish_all(const Arguments& p, const Part& part,
 }
 
 __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, char* shared, u32 stages, u32 full,
-                                             u32 empty, const volatile int* masked) {
+                                             u32 empty, const volatile int* masked, const volatile int* begins) {
   u32 place[MT][2];
 #pragma unroll
   for (int mt = 0; mt < MT; ++mt)
@@ -5094,7 +5195,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
         barrier_wait(full + 8 * at, parity);
         apart = masked[at] != 0;
         if (apart) break;
-        multiply(sums, f, place, stages + at * stage_bytes, empty, held, at);
+        multiply(sums, f, place, stages + at * stage_bytes, Y_PIECES ? begins[at] : 0, empty, held, at);
         if (++at == STAGES) at = 0, parity ^= 1;
       }
       mma_wait<0>();
@@ -5106,7 +5207,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       if (!apart) continue;
       Box box;
       box.start(b, p);
-      multiply_masked(sums, p, part, box, shared + at * stage_bytes);
+      multiply_masked(sums, p, part, box, shared + at * stage_bytes, Y_PIECES ? begins[at] : 0);
       __syncwarp();
       if (threadIdx.x % 32 < arriving) barrier_arrive(empty + 8 * at);
       if (++at == STAGES) at = 0, parity ^= 1;
@@ -5132,6 +5233,8 @@ __device__ __forceinline__ void run(const Arguments& p) {
   extern __shared__ __align__(128) char shared[];
   __shared__ unsigned long long words[3 * STAGES];
   __shared__ int masked[STAGES];
+  __shared__ int begins[STAGES];
+  __shared__ LineOfY lines[y_lines];
   const u32 stages = (shared_address(shared) + 1023) & ~1023u;  // the swizzle counts from multiples of 1024
   const Barriers barriers{shared_address(words), shared_address(words + STAGES), shared_address(words + 2 * STAGES)};
   if (threadIdx.x == 0) {
@@ -5142,13 +5245,18 @@ __device__ __forceinline__ void run(const Arguments& p) {
     }
     barriers_ready();
   }
+  if constexpr (Y_PIECES) {  // what lies between lines is never written, and looked at for infinities
+    for (int i = threadIdx.x; i < STAGES * stage_bytes / 16; i += threads) store_zero_quad(stages + i * 16);
+    if (static_cast<int>(threadIdx.x) < STAGES) begins[threadIdx.x] = 0;
+    fence_shared();
+  }
   __syncthreads();
   const Part part;
   after_previous();
   const int group = threadIdx.x / warpgroup;
   if (group == WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(BRING_REGISTERS));
-    bring_all(p, part, stages, barriers, masked);
+    bring_all(p, part, stages, barriers, masked, begins, lines);
     meet_others(p);
   } else if (APART && group > WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
@@ -5156,7 +5264,8 @@ __device__ __forceinline__ void run(const Arguments& p) {
     meet_others(p);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
-    multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked);
+    multiply_all(p, part, shared + (stages - shared_address(shared)), stages, barriers.full, barriers.empty, masked,
+                 begins);
   }
 }
 
@@ -5171,6 +5280,117 @@ extern "C" __global__ void __cluster_dims__(UPCONV_CLUSTER, 1, 1) __launch_bound
 #else
 extern "C" __global__ void __launch_bounds__(threads, 1) weight_wgmma(const __grid_constant__ Arguments p) { run(p); }
 #endif
+
+}  // namespace upconv
+""",
+    "arguments/turn.cuh": r"""// Matrices that turn.cuh turns, one a sample. launch/turn.hpp fills it.
+#pragma once
+
+namespace upconv::arguments {
+
+struct Turn {
+  const char* from;        ///< [sample][row][column].
+  char* to;                ///< [sample][column][row], at a multiple of 16 bytes.
+  unsigned blocks;         ///< That turn it.
+  int rows, columns;       ///< Of a sample.
+  int wide_from, wide_to;  ///< Rows there begin at multiples of 16 bytes.
+};
+
+/// What one launch turns.
+struct Turns {
+  Turn of[2];
+};
+
+}  // namespace upconv::arguments
+""",
+    "turn.cuh": r"""// Tensors with their channels brought from first to last or from last to first: [sample][row][column] to
+// [sample][column][row], elements of 2 or 4 bytes, two tensors in one launch. Host side: src/cuda/turning.hpp.
+//
+// A block turns 128 bytes of rows by 32 columns. A thread loads 16 bytes of a row (of two rows in 16 bits, paired to
+// words) where these begin at multiples of 16 bytes, and after the exchange stores 16 bytes of a column. Floor: the
+// tensors read and written once.
+#include "arguments/turn.cuh"
+#include "ptx/dependents.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+typedef arguments::Turns Turns;
+using config::ELEMENT_BYTES;
+
+/// Rows of a word, elements of 16 bytes, columns and words of a block.
+constexpr int of_word = 4 / ELEMENT_BYTES, each = 16 / ELEMENT_BYTES, side = 32, words = 32;
+constexpr int turn_threads = words * side / each;
+
+template <int bytes>
+struct Loaded {
+  typedef u32 Type;
+};
+template <>
+struct Loaded<2> {
+  typedef u16 Type;
+};
+typedef Loaded<ELEMENT_BYTES>::Type Bits;
+
+/// Elements [0, each) at `from`, zeros from `count` on.
+__device__ __forceinline__ void load_run(const Bits* from, int count, bool wide, u32 (&v)[each]) {
+  if (wide && count >= each) {
+    const uint4 q = *reinterpret_cast<const uint4*>(from);
+    const u32 loaded[4] = {q.x, q.y, q.z, q.w};
+#pragma unroll
+    for (int i = 0; i < each; ++i) v[i] = of_word == 1 ? loaded[i] : loaded[i / 2] >> i % 2 * 16 & 0xffffu;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < each; ++i) v[i] = i < count ? from[i] : 0;
+}
+
+extern "C" __global__ void __launch_bounds__(turn_threads) turn(const __grid_constant__ Turns turns) {
+  __shared__ u32 turned[side][words + 1];
+  let_next_begin();
+  after_previous();
+  u32 block = blockIdx.x;
+  const bool second = block >= turns.of[0].blocks;
+  const arguments::Turn& t = turns.of[second];
+  if (second) block -= turns.of[0].blocks;
+  constexpr int rows_of_block = words * of_word;
+  const u32 of_rows = (t.rows + rows_of_block - 1) / rows_of_block, of_columns = (t.columns + side - 1) / side;
+  const int row0 = static_cast<int>(block % of_rows) * rows_of_block;
+  block /= of_rows;
+  const int column0 = static_cast<int>(block % of_columns) * side;
+  const i64 sample = static_cast<i64>(block / of_columns) * t.rows * t.columns;
+  {
+    const int word = threadIdx.x / (side / each), column = threadIdx.x % (side / each) * each;
+    const int row = row0 + word * of_word, left = t.columns - column0 - column, count = left < 0 ? 0 : left;
+    const Bits* const from =
+        reinterpret_cast<const Bits*>(t.from) + sample + static_cast<i64>(row) * t.columns + column0 + column;
+    u32 v[each];
+    load_run(from, row < t.rows ? count : 0, t.wide_from, v);
+    if constexpr (of_word == 2) {
+      u32 next[each];
+      load_run(from + t.columns, row + 1 < t.rows ? count : 0, t.wide_from, next);
+#pragma unroll
+      for (int i = 0; i < each; ++i) v[i] |= next[i] << 16;
+    }
+#pragma unroll
+    for (int i = 0; i < each; ++i) turned[column + i][word] = v[i];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = threadIdx.x; i < side * words / 4; i += turn_threads) {
+    const int piece = i % (words / 4), column = i / (words / 4), row = row0 + piece * each;
+    if (column0 + column >= t.columns || row >= t.rows) continue;
+    const u32* const w = turned[column] + piece * 4;
+    Bits* const to = reinterpret_cast<Bits*>(t.to) + sample + static_cast<i64>(column0 + column) * t.rows + row;
+    if (t.wide_to) {
+      *reinterpret_cast<uint4*>(to) = make_uint4(w[0], w[1], w[2], w[3]);
+    } else {
+#pragma unroll
+      for (int e = 0; e < each; ++e)
+        if (row + e < t.rows) to[e] = static_cast<Bits>(of_word == 1 ? w[e] : w[e / 2] >> e % 2 * 16);
+    }
+  }
+}
 
 }  // namespace upconv
 """,
@@ -5940,8 +6160,10 @@ struct WeightMmaShares {
 
 /// Bytes of partial sums at most: as many as x and dy have, so that training's peak stays below PyTorch's; 8 MiB or
 /// two of dw where that is more, and 64 MiB at any rate. `bytes` are those of x and dy.
+constexpr Int weight_workspace_roof = 64 << 20;
 inline Int weight_workspace_limit(Int dw_size, double bytes) {
-  const Int roof = 64 << 20, of_tensors = bytes < double(roof) ? Int(bytes) : roof;
+  constexpr Int roof = weight_workspace_roof;
+  const Int of_tensors = bytes < double(roof) ? Int(bytes) : roof;
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
@@ -6072,32 +6294,107 @@ bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, vo
 
 }  // namespace upconv::launch
 """,
+    "launch/turn.hpp": r"""// Launch of turn.cuh: x and dy of a pass with their channels where its kernel wants them, in the workspace.
+#pragma once
+
+#include "arguments/turn.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// One tensor of a pass: whether it is turned, and how.
+struct TurnedTensor {
+  bool turned = false, from_last = false;  ///< Channels lie last before, first behind.
+  Int channels = 1, positions = 1, batch = 1;
+
+  /// Where a plane has one position, or there is one channel, both orders are the same.
+  bool needed() const { return turned && channels > 1 && positions > 1 && batch > 0; }
+  Int rows() const { return from_last ? positions : channels; }
+  Int columns() const { return from_last ? channels : positions; }
+  Int blocks(Int element_bytes) const {
+    return needed() ? batch * ceil_div(rows(), 128 / element_bytes) * ceil_div(columns(), 32) : 0;
+  }
+  /// In the workspace, where tensors begin at multiples of 256.
+  Int bytes(Int element_bytes) const {
+    return needed() ? ceil_div(batch * channels * positions * element_bytes, 256) * 256 : 0;
+  }
+};
+
+struct TurnLaunch {
+  const char* refusal = nullptr;
+  TurnedTensor of[2];
+  Int element_bytes = 2;
+
+  bool needed() const { return of[0].needed() || of[1].needed(); }
+  Int bytes() const { return of[0].bytes(element_bytes) + of[1].bytes(element_bytes); }
+  /// Predicted: both tensors read and written, some of it from L2, and a launch.
+  double seconds() const { return needed() ? 3e-6 + double(bytes()) / 1.5e12 : 0.0; }
+};
+
+inline TurnLaunch turn_launch(const TurnedTensor& a, const TurnedTensor& b, Int element_bytes) {
+  TurnLaunch l{nullptr, {a, b}, element_bytes};
+  if (a.blocks(element_bytes) + b.blocks(element_bytes) > 0x7fffffff) l.refusal = "too much to turn";
+  return l;
+}
+
+/// Puts kernel `number` on the stream, where anything is to be turned; `tensors` are those of the pass before, those
+/// that its kernel reads behind. `memory`: l.bytes(), at a multiple of 256.
+template <class Start>
+bool run(const TurnLaunch& l, const void* (&tensors)[2], char* memory, int number, Start& start) {
+  if (!l.needed()) return true;
+  arguments::Turns turns{};
+  unsigned blocks = 0;
+  for (int i = 0; i < 2; ++i) {
+    const TurnedTensor& t = l.of[i];
+    if (!t.needed()) continue;
+    const Int each = 16 / l.element_bytes;
+    turns.of[i] = {static_cast<const char*>(tensors[i]),
+                   memory,
+                   static_cast<unsigned>(t.blocks(l.element_bytes)),
+                   int(t.rows()),
+                   int(t.columns()),
+                   t.columns() % each == 0 && aligned(tensors[i], 16),
+                   t.rows() % each == 0};
+    tensors[i] = memory, memory += t.bytes(l.element_bytes), blocks += turns.of[i].blocks;
+  }
+  void* list[] = {&turns};
+  return start(number, Shape{blocks, l.element_bytes == 2 ? 128u : 256u, 0}, list);
+}
+
+}  // namespace upconv::launch
+""",
     "launch/weight_wgmma.hpp": r"""// Launch of weight_wgmma.cuh: what weight_mma.hpp says of blocks and shares, and x by bulk copies where its rows are
-// multiples of 16 bytes.
+// multiples of 16 bytes. Kernels: 0 products, 1 sum, 2 turn.
 #pragma once
 
 #include "arguments/weight_wgmma.cuh"
 #include "launch/tensor_map.hpp"
+#include "launch/turn.hpp"
 #include "launch/weight_mma.hpp"
 
 namespace upconv::launch {
 
 struct WeightWgmmaFixed : WeightMmaFixed {
-  Int columns = 8, row_positions = 0;  ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
-  bool x_shifted = false;              ///< They begin at the multiple of 16 bytes before a box's first position,
-  Int x_period = 1;                    ///< as with x_early; channels a multiple of this apart are brought together.
+  bool x_turned = false, y_turned = false;  ///< Their channels come last; the kernel has them first.
+  Int columns = 8, row_positions = 0;       ///< Of a bulk copy of x; 0 where boxes are too narrow for them.
+  bool x_shifted = false;                   ///< They begin at the multiple of 16 bytes before a box's first position,
+  Int x_period = 1;  ///< as with x_early; channels a multiple of this apart are brought together.
   Int y_channels = 0, y_lines_d = 1, y_lines_h = 1, y_span = 1;  ///< Of a bulk copy of dy; 0 where there is none.
-  Int y_step = 1;                                                ///< Elements of dy from box to box of a line.
+  bool y_pieces = false;  ///< dy comes in pieces of 16 bytes where its strides, modulo these, are as here.
+  Int y_class_c = 0, y_class_d = 0, y_class_h = 0;
+  Int y_step = 1;         ///< Elements of dy from box to box of a line.
   Int longest_chain = 0;  ///< Positions that tensor cores may add up alone; 0: any.
   int map_element = 7;    ///< MapElement.
 
   template <class Visit>
   void visit(Visit&& field) {
     WeightMmaFixed::visit(field);
+    field("x_turned", x_turned), field("y_turned", y_turned);
     field("columns", columns), field("row_positions", row_positions);
     field("x_shifted", x_shifted), field("x_period", x_period);
     field("y_channels", y_channels), field("y_lines_d", y_lines_d), field("y_lines_h", y_lines_h);
-    field("y_span", y_span), field("y_step", y_step);
+    field("y_span", y_span), field("y_step", y_step), field("y_pieces", y_pieces);
+    field("y_class_c", y_class_c), field("y_class_d", y_class_d), field("y_class_h", y_class_h);
     field("longest_chain", longest_chain), field("map_element", map_element);
   }
 };
@@ -6108,11 +6405,24 @@ inline Int chain_of(const WeightWgmmaFixed& f, const arguments::WeightMma& p) {
   return f.longest_chain > 0 ? least(most(1, f.longest_chain / positions), each) : each;
 }
 
-/// A cluster adds up sums of one chain each; those of more go through the workspace.
-inline WeightMmaLaunch launch_of(const WeightWgmmaFixed& f, const Sizes& z, int processors) {
-  WeightMmaLaunch l = launch_of(static_cast<const WeightMmaFixed&>(f), z, processors);
-  if (l.refusal || f.cluster == 1 || chain_of(f, l.arguments) * l.arguments.splits < l.arguments.boxes) return l;
-  l.arguments.partial = 0, l.workspace_bytes = 0;
+struct WeightWgmmaLaunch : WeightMmaLaunch {
+  TurnLaunch turn;
+  Int turned_at = 0;  ///< In the workspace.
+};
+
+inline WeightWgmmaLaunch launch_of(const WeightWgmmaFixed& f, const Sizes& z, int processors) {
+  WeightWgmmaLaunch l;
+  static_cast<WeightMmaLaunch&>(l) = launch_of(static_cast<const WeightMmaFixed&>(f), z, processors);
+  if (l.refusal) return l;
+  // A cluster adds up sums of one chain each; those of more go through the workspace.
+  if (f.cluster > 1 && chain_of(f, l.arguments) * l.arguments.splits >= l.arguments.boxes)
+    l.arguments.partial = 0, l.workspace_bytes = 0;
+  l.turn = turn_launch({f.x_turned, true, f.groups * f.ci, volume(z.in), z.batch},
+                       {f.y_turned, true, f.groups * f.co, volume(z.out), z.batch}, f.element_bytes);
+  l.refusal = l.turn.refusal;
+  if (!l.turn.needed()) return l;
+  l.turned_at = ceil_div(l.workspace_bytes, 256) * 256;
+  l.workspace_bytes = l.turned_at + l.turn.bytes();
   return l;
 }
 
@@ -6162,7 +6472,10 @@ inline TensorBoxes y_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma
 }
 
 template <class Start>
-bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+bool run(const WeightWgmmaFixed& f, const WeightWgmmaLaunch& l, Tensors t, void* workspace, Start&& start) {
+  const void* tensors[2] = {t.a, t.b};
+  if (!run(l.turn, tensors, static_cast<char*>(workspace) + l.turned_at, 2, start)) return false;
+  t.a = tensors[0], t.b = tensors[1];
   arguments::WeightWgmma p;
   static_cast<arguments::WeightMma&>(p) = arguments_of(f, l, t, workspace);
   p.chain = int(chain_of(f, p));
@@ -6191,6 +6504,9 @@ bool run(const WeightWgmmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, 
     p.y_bulk = step * f.element_bytes % 16 == 0 && !refusal_of(boxes);
     if (p.y_bulk && !encode_map(start, p.y_map, boxes)) return false;
   }
+  const Int each = 16 / f.element_bytes;
+  p.y_pieces = f.y_pieces && p.ys.w == 1 && p.ys.c % each == f.y_class_c && p.ys.d % each == f.y_class_d &&
+               p.ys.h % each == f.y_class_h && aligned(p.dy, f.element_bytes);
   void* list[] = {&p};
   return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
 }
@@ -6986,6 +7302,11 @@ constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return (0); }
 __device__ constexpr int h_origin(int line) { return (0); }
 __device__ constexpr int row_offset(int i) { return 0; }
+__device__ constexpr int d_extra(int line) { return 0; }
+__device__ constexpr int h_extra(int line) { return 0; }
+constexpr int Y_PIECES = 0;
+constexpr int PITCH_D = 164;
+constexpr int PITCH_H = 164;
 constexpr int COB = 64;
 constexpr int NB = 32;
 constexpr int MT = 2;
@@ -7022,6 +7343,10 @@ __device__ __forceinline__ void wgmma(float (&sum)[16], const unsigned (&a)[4], 
 constexpr int element = 0;
 constexpr int SLICES = 8;
 constexpr int VECTOR = 4;
+}
+"""),
+    "turn_0": ("UPCONV_HOPPER", "turn.cuh", r"""namespace config {
+constexpr int ELEMENT_BYTES = 4;
 }
 """),
     "weight_mma_2": ("UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
@@ -7532,7 +7857,7 @@ struct weight_gradient_tf32_hopper_10 {
     f.map_element = 11;
     return f;
   }
-  static Kernels kernels() { return {{address(weight_wgmma_0::weight_wgmma), address(weight_sum_1::weight_sum)}}; }
+  static Kernels kernels() { return {{address(weight_wgmma_0::weight_wgmma), address(weight_sum_1::weight_sum), address(turn_0::turn)}}; }
 };
 #endif
 

@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_1c38b9d56df4"
+NAME = "upconv_f8f24bc23ae6"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2324,6 +2324,15 @@ __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* f
       "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
       : "memory");
 }
+/// Where `wanted`: 16 bytes, of which all but the first `bytes` are zeros; with none nothing is read. Both addresses
+/// are multiples of 16.
+__device__ __forceinline__ void copy_some_async_if(bool wanted, u32 to, const void* from, int bytes) {
+  asm volatile(
+      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
+          to),
+      "l"(from), "r"(bytes), "r"(static_cast<int>(wanted))
+      : "memory");
+}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");
@@ -2538,6 +2547,9 @@ __device__ __forceinline__ void store_global_if(bool wanted, void* to, u32 x, u3
 }
 __device__ __forceinline__ void store_word(u32 address, u32 v) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
+}
+__device__ __forceinline__ void store_pair(u32 address, u32 x, u32 y) {
+  asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(x), "r"(y) : "memory");
 }
 __device__ __forceinline__ void store_quad(u32 address, u32 x, u32 y, u32 z, u32 w) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
@@ -6830,8 +6842,10 @@ struct WeightMmaShares {
 
 /// Bytes of partial sums at most: as many as x and dy have, so that training's peak stays below PyTorch's; 8 MiB or
 /// two of dw where that is more, and 64 MiB at any rate. `bytes` are those of x and dy.
+constexpr Int weight_workspace_roof = 64 << 20;
 inline Int weight_workspace_limit(Int dw_size, double bytes) {
-  const Int roof = 64 << 20, of_tensors = bytes < double(roof) ? Int(bytes) : roof;
+  constexpr Int roof = weight_workspace_roof;
+  const Int of_tensors = bytes < double(roof) ? Int(bytes) : roof;
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
