@@ -57,15 +57,6 @@ __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* f
       "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
       : "memory");
 }
-/// Where `wanted`: 16 bytes, of which all but the first `bytes` are zeros; with none nothing is read. Both addresses
-/// are multiples of 16.
-__device__ __forceinline__ void copy_some_async_if(bool wanted, u32 to, const void* from, int bytes) {
-  asm volatile(
-      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
-          to),
-      "l"(from), "r"(bytes), "r"(static_cast<int>(wanted))
-      : "memory");
-}
 /// Arrives when the cp.async copies of this thread so far have ended.
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(b) : "memory");

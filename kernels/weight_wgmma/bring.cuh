@@ -169,30 +169,37 @@ struct Bringing {
       }
     }
   }
-  /// Every fourth piece of a line, the first of which is element `first` of it; some may begin before the line or end
-  /// behind it: zeros there.
+  /// Every fourth piece of a line, the first of which is element `first` of it. Zeros before the line and behind it; a
+  /// piece that it begins or ends in comes element by element, as nothing beyond dy may be read.
   __device__ __forceinline__ void bring_ends(const Arguments& p, u32 at, const char* from, int first,
                                              bool inside) const {
     const int lane = Bringer::thread() % 4;
 #pragma unroll
     for (int k = 0; k < y_pieces; k += 4) {
-      const int w = first + k * quad, left = p.out_w - w, count = left < 0 ? 0 : left < quad ? left : quad;
-      const bool real = k + 4 <= y_pieces || k + lane < y_pieces, begins = inside && w < 0 && w + quad > 0;
-      copy_some_async_if(real && !begins, at + k * 16, from + k * 16, inside && w >= 0 ? count * element_bytes : 0);
+      const int w = first + k * quad;
+      const bool real = k + 4 <= y_pieces || k + lane < y_pieces;
+      const bool whole = inside && w >= 0 && w + quad <= p.out_w, none = !inside || w + quad <= 0 || w >= p.out_w;
+      copy_async_if(real && (whole || none), at + k * 16, whole ? from + k * 16 : p.dy, whole);
     }
-    if (!inside || first >= 0) return;
-    const int k = -first / quad;  // of the pieces, the one that the line begins in, if it does
-    if (k % 4 != 0 || first % quad == 0 || lane + k >= y_pieces) return;
-    const int w = first + k * quad;
+    if (!inside) return;
+    const auto by_element = [&](int k) {
+      if (k % 4 != 0 || lane + k >= y_pieces) return;  // another lane's, or nobody's
+      const int w = first + k * quad;
 #pragma unroll
-    for (int e = 0; e < quad; ++e) {
-      const bool real = w + e >= 0 && w + e < p.out_w;
-      const char* const element = real ? from + (k * quad + e) * element_bytes : p.dy;
-      if constexpr (element_bytes == 4)
-        copy_async<4>(at + k * 16 + e * 4, element, real);
-      else
-        store_bits16(at + k * 16 + e * 2, real ? load_bits16(element) : u16(0));
-    }
+      for (int e = 0; e < quad; ++e) {
+        const bool real = w + e >= 0 && w + e < p.out_w;
+        const char* const element = real ? from + (k * quad + e) * element_bytes : p.dy;
+        if constexpr (element_bytes == 4)
+          copy_async<4>(at + k * 16 + e * 4, element, real);
+        else
+          store_bits16(at + k * 16 + e * 2, real ? load_bits16(element) : u16(0));
+      }
+    };
+    const int left = p.out_w - first;
+    const int begin = first < 0 && -first % quad != 0 ? -first / quad : -1;
+    const int end = left > 0 && left % quad != 0 ? left / quad : -1;
+    if (begin >= 0) by_element(begin);
+    if (end >= 0 && end != begin) by_element(end);
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
                                        int* begins, const LineOfY* lines) {
