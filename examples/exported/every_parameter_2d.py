@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_31cce37e8eb0"
+NAME = "upconv_fd29980797c3"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1808,15 +1808,6 @@ __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* f
       "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
           to),
       "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
-      : "memory");
-}
-/// Where `wanted`: 16 bytes, of which all but the first `bytes` are zeros; with none nothing is read. Both addresses
-/// are multiples of 16.
-__device__ __forceinline__ void copy_some_async_if(bool wanted, u32 to, const void* from, int bytes) {
-  asm volatile(
-      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
-          to),
-      "l"(from), "r"(bytes), "r"(static_cast<int>(wanted))
       : "memory");
 }
 /// Arrives when the cp.async copies of this thread so far have ended.
@@ -4547,30 +4538,37 @@ struct Bringing {
       }
     }
   }
-  /// Every fourth piece of a line, the first of which is element `first` of it; some may begin before the line or end
-  /// behind it: zeros there.
+  /// Every fourth piece of a line, the first of which is element `first` of it. Zeros before the line and behind it; a
+  /// piece that it begins or ends in comes element by element, as nothing beyond dy may be read.
   __device__ __forceinline__ void bring_ends(const Arguments& p, u32 at, const char* from, int first,
                                              bool inside) const {
     const int lane = Bringer::thread() % 4;
 #pragma unroll
     for (int k = 0; k < y_pieces; k += 4) {
-      const int w = first + k * quad, left = p.out_w - w, count = left < 0 ? 0 : left < quad ? left : quad;
-      const bool real = k + 4 <= y_pieces || k + lane < y_pieces, begins = inside && w < 0 && w + quad > 0;
-      copy_some_async_if(real && !begins, at + k * 16, from + k * 16, inside && w >= 0 ? count * element_bytes : 0);
+      const int w = first + k * quad;
+      const bool real = k + 4 <= y_pieces || k + lane < y_pieces;
+      const bool whole = inside && w >= 0 && w + quad <= p.out_w, none = !inside || w + quad <= 0 || w >= p.out_w;
+      copy_async_if(real && (whole || none), at + k * 16, whole ? from + k * 16 : p.dy, whole);
     }
-    if (!inside || first >= 0) return;
-    const int k = -first / quad;  // of the pieces, the one that the line begins in, if it does
-    if (k % 4 != 0 || first % quad == 0 || lane + k >= y_pieces) return;
-    const int w = first + k * quad;
+    if (!inside) return;
+    const auto by_element = [&](int k) {
+      if (k % 4 != 0 || lane + k >= y_pieces) return;  // another lane's, or nobody's
+      const int w = first + k * quad;
 #pragma unroll
-    for (int e = 0; e < quad; ++e) {
-      const bool real = w + e >= 0 && w + e < p.out_w;
-      const char* const element = real ? from + (k * quad + e) * element_bytes : p.dy;
-      if constexpr (element_bytes == 4)
-        copy_async<4>(at + k * 16 + e * 4, element, real);
-      else
-        store_bits16(at + k * 16 + e * 2, real ? load_bits16(element) : u16(0));
-    }
+      for (int e = 0; e < quad; ++e) {
+        const bool real = w + e >= 0 && w + e < p.out_w;
+        const char* const element = real ? from + (k * quad + e) * element_bytes : p.dy;
+        if constexpr (element_bytes == 4)
+          copy_async<4>(at + k * 16 + e * 4, element, real);
+        else
+          store_bits16(at + k * 16 + e * 2, real ? load_bits16(element) : u16(0));
+      }
+    };
+    const int left = p.out_w - first;
+    const int begin = first < 0 && -first % quad != 0 ? -first / quad : -1;
+    const int end = left > 0 && left % quad != 0 ? left / quad : -1;
+    if (begin >= 0) by_element(begin);
+    if (end >= 0 && end != begin) by_element(end);
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
                                        int* begins, const LineOfY* lines) {
@@ -6315,6 +6313,7 @@ struct WeightMmaFixed {
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
   Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  bool turned = false;                 ///< x or dy are turned into the workspace, too, which leaves sums less.
   Int cluster = 1;  ///< Blocks that share a tile's boxes and add up their sums in a cluster; 1: any number may share.
   double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
   double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
@@ -6329,7 +6328,7 @@ struct WeightMmaFixed {
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
-    field("sum_vector", sum_vector), field("cluster", cluster);
+    field("sum_vector", sum_vector), field("cluster", cluster), field("turned", turned);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
     field("leave_cycles", leave_cycles);
@@ -6372,6 +6371,15 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
+/// Beside tensors that are turned there before: where these come channels first, all of it together as much and 1 MiB;
+/// where they come channels last, 8 MiB or two of dw for the sums (PyTorch's peak there was not measured).
+inline Int weight_turned_limit(Int dw_size, double bytes) {
+  return least(weight_workspace_roof, weight_workspace_limit(dw_size, bytes) + (1 << 20));
+}
+inline Int weight_sums_limit(bool turned, Int dw_size, double bytes) {
+  return weight_workspace_limit(dw_size, turned ? 0.0 : bytes);
+}
+
 /// weight_mma_shares() where the blocks of a cluster share a tile's boxes.
 inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
   WeightMmaShares shares;
@@ -6393,7 +6401,7 @@ inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, dou
   if (f.cluster > 1) return weight_cluster_shares(f, boxes, bytes, processors);
   WeightMmaShares best;
   const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
-  const Int most_splits = most(1, least(boxes, weight_workspace_limit(dw_size, bytes) / most(4 * dw_size, 1)));
+  const Int most_splits = most(1, least(boxes, weight_sums_limit(f.turned, dw_size, bytes) / most(4 * dw_size, 1)));
   Int previous = 0;
   for (int waves = 1; waves <= 4; ++waves) {
     Int splits = least(most(waves * slots / f.tiles, 1), most_splits);

@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_f8f24bc23ae6"
+NAME = "upconv_81ade83d3051"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2322,15 +2322,6 @@ __device__ __forceinline__ void copy_async_if(bool wanted, u32 to, const void* f
       "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
           to),
       "l"(from), "r"(inside ? 16 : 0), "r"(static_cast<int>(wanted))
-      : "memory");
-}
-/// Where `wanted`: 16 bytes, of which all but the first `bytes` are zeros; with none nothing is read. Both addresses
-/// are multiples of 16.
-__device__ __forceinline__ void copy_some_async_if(bool wanted, u32 to, const void* from, int bytes) {
-  asm volatile(
-      "{.reg .pred wanted; setp.ne.b32 wanted, %3, 0;\n@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;}" ::"r"(
-          to),
-      "l"(from), "r"(bytes), "r"(static_cast<int>(wanted))
       : "memory");
 }
 /// Arrives when the cp.async copies of this thread so far have ended.
@@ -6792,6 +6783,7 @@ struct WeightMmaFixed {
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
   Int sum_slices = 8, sum_vector = 1;  ///< Threads that share the partial sums of an element; elements of a thread.
+  bool turned = false;                 ///< x or dy are turned into the workspace, too, which leaves sums less.
   Int cluster = 1;  ///< Blocks that share a tile's boxes and add up their sums in a cluster; 1: any number may share.
   double box_cycles = 0.0, bytes_per_second = 1.0;  ///< What the number of shares is chosen by.
   double leave_cycles = 14.0 / 256;                 ///< Of an element of dw on its way out.
@@ -6806,7 +6798,7 @@ struct WeightMmaFixed {
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
     field("shared_bytes", shared_bytes), field("threads", threads), field("sum_slices", sum_slices);
-    field("sum_vector", sum_vector), field("cluster", cluster);
+    field("sum_vector", sum_vector), field("cluster", cluster), field("turned", turned);
     field("box_cycles", box_cycles);
     field("bytes_per_second", bytes_per_second), field("unhidden", unhidden);
     field("leave_cycles", leave_cycles);
@@ -6849,6 +6841,15 @@ inline Int weight_workspace_limit(Int dw_size, double bytes) {
   return least(roof, most(most(of_tensors, 8 << 20), 8 * dw_size));
 }
 
+/// Beside tensors that are turned there before: where these come channels first, all of it together as much and 1 MiB;
+/// where they come channels last, 8 MiB or two of dw for the sums (PyTorch's peak there was not measured).
+inline Int weight_turned_limit(Int dw_size, double bytes) {
+  return least(weight_workspace_roof, weight_workspace_limit(dw_size, bytes) + (1 << 20));
+}
+inline Int weight_sums_limit(bool turned, Int dw_size, double bytes) {
+  return weight_workspace_limit(dw_size, turned ? 0.0 : bytes);
+}
+
 /// weight_mma_shares() where the blocks of a cluster share a tile's boxes.
 inline WeightMmaShares weight_cluster_shares(const WeightMmaFixed& f, Int boxes, double bytes, int processors) {
   WeightMmaShares shares;
@@ -6870,7 +6871,7 @@ inline WeightMmaShares weight_mma_shares(const WeightMmaFixed& f, Int boxes, dou
   if (f.cluster > 1) return weight_cluster_shares(f, boxes, bytes, processors);
   WeightMmaShares best;
   const Int dw_size = f.dw_size(), slots = Int(processors) * f.occupancy;
-  const Int most_splits = most(1, least(boxes, weight_workspace_limit(dw_size, bytes) / most(4 * dw_size, 1)));
+  const Int most_splits = most(1, least(boxes, weight_sums_limit(f.turned, dw_size, bytes) / most(4 * dw_size, 1)));
   Int previous = 0;
   for (int waves = 1; waves <= 4; ++waves) {
     Int splits = least(most(waves * slots / f.tiles, 1), most_splits);

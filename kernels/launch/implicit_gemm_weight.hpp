@@ -174,9 +174,12 @@ inline ImplicitGemmWeightLaunch launch_of(const ImplicitGemmWeightFixed& f, cons
   l.turn = turn_launch({f.x_first, false, f.groups * f.ci, volume(z.in), z.batch},
                        {f.dy_first, false, f.groups * f.co, volume(z.out), z.batch}, 2);
   l.refusal = l.turn.refusal;
-  const Int dw_size = f.dw_size(), room = weight_workspace_roof - 256 - l.turn.bytes();
-  const Int most_sums = floor_div(least(weight_workspace_limit(dw_size, bytes), room), 4 * dw_size);
-  if (most_sums < 1) l.refusal = "sums of dw, with what is turned before, beyond 64 MiB";
+  const Int dw_size = f.dw_size();
+  // What is turned begins at a multiple of 256 bytes behind the sums.
+  const Int room = l.turn.needed() ? weight_turned_limit(dw_size, bytes) - l.turn.bytes() - 256
+                                   : weight_workspace_limit(dw_size, bytes);
+  const Int most_sums = floor_div(room, 4 * dw_size);
+  if (most_sums < 1) l.refusal = "sums of dw, with what is turned before, take more than training's peak allows";
   if (l.refusal) return l;
   const Int most_splits = least(least(most_sums, most(1, l.most_boxes / 8)), 4 * Int(processors));
   for (Int taps = least(f.taps(), arguments::implicit_gemm_weight_taps); taps > 0; --taps) {

@@ -497,7 +497,7 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   launch::WeightWgmmaFixed f;
   f.folded = shape.folded;
   f.x_last = shape.x_last, f.y_last = shape.y_last, f.x_early = t.x_early;
-  f.x_turned = shape.x_turned, f.y_turned = shape.y_turned;
+  f.x_turned = shape.x_turned, f.y_turned = shape.y_turned, f.turned = f.x_turned || f.y_turned;
   f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.co) * t.tap_count() * t.columns;
