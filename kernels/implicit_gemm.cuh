@@ -1,5 +1,6 @@
 // Forward and dx of channels-last tensors on Hopper's warpgroup tensor cores (sm_90a), as a matrix product whose rows
-// nobody copies together. Host side: src/cuda/implicit_gemm.cpp, which writes `namespace config` and wgmma_shared().
+// nobody copies together; a source whose channels come first is turned before (turn.cuh), and the result may have them
+// first (OUT_FIRST). Host side: src/cuda/implicit_gemm.cpp, which writes `namespace config` and wgmma_shared().
 //
 //   forward  y[n, s*j + r, co]  = sum over the taps t of phase r, ci of x[n, j + off(t), ci] * w[ci, co, t]
 //   dx       dx[n, j, ci]       = sum over all taps t, co of dy[n, s*j + d*t - p, co] * w[ci, co, t]

@@ -1,6 +1,6 @@
-// dw[ci, co, t] = sum over n, i of x[n, i, ci] * dy[n, s*i + d*t - p, co] of channels-last tensors in 16 bits on
-// Hopper's warpgroup tensor cores (sm_90a). Host side: src/cuda/implicit_gemm_weight.cpp, which writes `namespace
-// config` and wgmma_shared().
+// dw[ci, co, t] = sum over n, i of x[n, i, ci] * dy[n, s*i + d*t - p, co] of channels-last tensors (others are turned
+// before, turn.cuh) in 16 bits on Hopper's warpgroup tensor cores (sm_90a). Host side:
+// src/cuda/implicit_gemm_weight.cpp, which writes `namespace config` and wgmma_shared().
 //
 // M = ci (64 a warpgroup, WGM of them), N = co (BN, shared by WGN warpgroups), K = positions i. Both operands have
 // their rows, channels, contiguous as the tensors do. A block has one tap and sums over boxes of positions that reach

@@ -184,7 +184,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   const int first_group = block * LANES;
   const int group = first_group + (GROUP_LANES ? lane : 0);
   const int c0 = tile * COT;
-  after_previous(in);
+  after_previous(in, bias);
 
   // Weights to shared memory: [CI][CHANNEL_WEIGHTS / LANES][LANES].
   for (int i = threadIdx.x; i < CI * CHANNEL_WEIGHTS; i += THREADS) {

@@ -279,7 +279,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   block /= s.positions;
   const int group = block % s.groups, n = block / s.groups;
 
-  after_previous(x);
+  after_previous(x, w, bias);
   load_weights(shared, w + static_cast<i64>(group) * config::W_GROUP);
   __syncthreads();
 

@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_958662f69304"
+NAME = "upconv_539f69713812"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -4523,7 +4523,7 @@ struct Bringing {
     for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4) {
       const LineOfY line = lines[i];
       const int place = behind + line.place, before = place & (quad - 1);
-      const bool inside = static_cast<u32>(d0 + line.d) < static_cast<u32>(p.out_d) &&
+      const bool inside = static_cast<u32>(d0) + static_cast<u32>(line.d) < static_cast<u32>(p.out_d) &&
                           static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h);
       const char* const from = corner + (static_cast<i64>(line.distance) - before) * element_bytes + lane * 16;
       const u32 at = to + (place - before) * element_bytes + lane * 16;
@@ -4546,7 +4546,7 @@ struct Bringing {
       const int w = first + k * quad;
       const bool real = k + 4 <= y_pieces || k + lane < y_pieces;
       const bool whole = inside && w >= 0 && w + quad <= p.out_w, none = !inside || w + quad <= 0 || w >= p.out_w;
-      copy_async_if(real && (whole || none), at + k * 16, whole ? from + k * 16 : p.dy, whole);
+      copy_async_if(real && (whole || none), at + k * 16, from + k * 16, whole);
     }
     if (!inside) return;
     const auto by_element = [&](int k) {
@@ -6346,7 +6346,7 @@ inline TurnLaunch turn_launch(const TurnedTensor& a, const TurnedTensor& b, Int 
 }
 
 /// Puts kernel `number` on the stream, where anything is to be turned; `tensors` are those of the pass before, those
-/// that its kernel reads behind. `memory`: l.bytes(), at a multiple of 256.
+/// that its kernel reads behind. `memory`: l.bytes(), at a multiple of 16.
 template <class Start>
 bool run(const TurnLaunch& l, const void* (&tensors)[2], char* memory, int number, Start& start) {
   if (!l.needed()) return true;
@@ -6514,7 +6514,8 @@ bool run(const WeightWgmmaFixed& f, const WeightWgmmaLaunch& l, Tensors t, void*
   }
   const Int each = 16 / f.element_bytes;
   p.y_pieces = f.y_pieces && p.ys.w == 1 && p.ys.c % each == f.y_class_c && p.ys.d % each == f.y_class_d &&
-               p.ys.h % each == f.y_class_h && aligned(p.dy, f.element_bytes);
+               p.ys.h % each == f.y_class_h && aligned(p.dy, f.element_bytes) &&
+               (!f.folded || (f.box_d + 1) * p.ys.d < Int(1) << 32);  // distances within a box are 32 bits
   void* list[] = {&p};
   return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
 }

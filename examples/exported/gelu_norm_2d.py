@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_81ade83d3051"
+NAME = "upconv_0e593d53fb89"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -1877,11 +1877,12 @@ struct Sums {
 
 /// Stores without a branch: nothing where `ok` is zero.
 __device__ __forceinline__ void put(float* at, float v, u32 ok) {
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
 }
 template <class T>
 __device__ __forceinline__ void put(T* at, T v, u32 ok) {
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits), "r"(ok));
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits),
+               "r"(ok));
 }
 
 /// Where the epilogue of a thread's own sums reads operands: `channel` is the tile's first, of all groups, and `at` its
@@ -2176,7 +2177,7 @@ extern "C" __global__ void __launch_bounds__(config::THREADS, config::BLOCKS)
   const int first_group = block * LANES;
   const int group = first_group + (GROUP_LANES ? lane : 0);
   const int c0 = tile * COT;
-  after_previous(in);
+  after_previous(in, bias);
 
   // Weights to shared memory: [CI][CHANNEL_WEIGHTS / LANES][LANES].
   for (int i = threadIdx.x; i < CI * CHANNEL_WEIGHTS; i += THREADS) {

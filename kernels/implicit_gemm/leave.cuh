@@ -1,5 +1,5 @@
 // From the sums of implicit_gemm.cuh to the result: those of a cluster's blocks added up, bias, epilogue, and rows of
-// channels.
+// channels, or, where these come first, element by element.
 #pragma once
 
 #include "implicit_gemm/shape.cuh"
@@ -142,7 +142,7 @@ __device__ __forceinline__ void swap_with_neighbour(u32 (&v)[4]) {
 }
 
 /// Waits for the last products, adds up what the blocks of the cluster have of this block's rows of a tile, and writes
-/// them, 16 bytes of channels a lane. `to` is where the stages were.
+/// them, 16 bytes of channels a lane, or positions of a channel side by side. `to` is where the stages were.
 __device__ __forceinline__ void leave_in_cluster(const Arguments& a, const Operands& operands, const Tile& t,
                                                  float (&sums)[BN / 2], u32 to, int rank) {
   // A lane adds up four columns of as many rows as make 16 bytes, so that all lanes read what lies together.

@@ -179,7 +179,9 @@ inline ImplicitGemmWeightLaunch launch_of(const ImplicitGemmWeightFixed& f, cons
   const Int room = l.turn.needed() ? weight_turned_limit(dw_size, bytes) - l.turn.bytes() - 256
                                    : weight_workspace_limit(dw_size, bytes);
   const Int most_sums = floor_div(room, 4 * dw_size);
-  if (most_sums < 1) l.refusal = "sums of dw, with what is turned before, take more than training's peak allows";
+  if (most_sums < 1)
+    l.refusal = l.turn.needed() ? "sums of dw, with what is turned before, take more than training's peak allows"
+                                : "sums of dw beyond 64 MiB";
   if (l.refusal) return l;
   const Int most_splits = least(least(most_sums, most(1, l.most_boxes / 8)), 4 * Int(processors));
   for (Int taps = least(f.taps(), arguments::implicit_gemm_weight_taps); taps > 0; --taps) {

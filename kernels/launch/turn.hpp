@@ -42,7 +42,7 @@ inline TurnLaunch turn_launch(const TurnedTensor& a, const TurnedTensor& b, Int 
 }
 
 /// Puts kernel `number` on the stream, where anything is to be turned; `tensors` are those of the pass before, those
-/// that its kernel reads behind. `memory`: l.bytes(), at a multiple of 256.
+/// that its kernel reads behind. `memory`: l.bytes(), at a multiple of 16.
 template <class Start>
 bool run(const TurnLaunch& l, const void* (&tensors)[2], char* memory, int number, Start& start) {
   if (!l.needed()) return true;

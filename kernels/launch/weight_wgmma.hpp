@@ -141,7 +141,8 @@ bool run(const WeightWgmmaFixed& f, const WeightWgmmaLaunch& l, Tensors t, void*
   }
   const Int each = 16 / f.element_bytes;
   p.y_pieces = f.y_pieces && p.ys.w == 1 && p.ys.c % each == f.y_class_c && p.ys.d % each == f.y_class_d &&
-               p.ys.h % each == f.y_class_h && aligned(p.dy, f.element_bytes);
+               p.ys.h % each == f.y_class_h && aligned(p.dy, f.element_bytes) &&
+               (!f.folded || (f.box_d + 1) * p.ys.d < Int(1) << 32);  // distances within a box are 32 bits
   void* list[] = {&p};
   return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
 }

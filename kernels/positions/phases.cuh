@@ -115,11 +115,12 @@ struct Sums {
 
 /// Stores without a branch: nothing where `ok` is zero.
 __device__ __forceinline__ void put(float* at, float v, u32 ok) {
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(at), "f"(v), "r"(ok));
 }
 template <class T>
 __device__ __forceinline__ void put(T* at, T v, u32 ok) {
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits), "r"(ok));
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.b16 [%0], %1;\n}" ::"l"(at), "h"(v.bits),
+               "r"(ok));
 }
 
 /// Where the epilogue of a thread's own sums reads operands: `channel` is the tile's first, of all groups, and `at` its

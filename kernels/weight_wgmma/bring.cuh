@@ -156,7 +156,7 @@ struct Bringing {
     for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4) {
       const LineOfY line = lines[i];
       const int place = behind + line.place, before = place & (quad - 1);
-      const bool inside = static_cast<u32>(d0 + line.d) < static_cast<u32>(p.out_d) &&
+      const bool inside = static_cast<u32>(d0) + static_cast<u32>(line.d) < static_cast<u32>(p.out_d) &&
                           static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h);
       const char* const from = corner + (static_cast<i64>(line.distance) - before) * element_bytes + lane * 16;
       const u32 at = to + (place - before) * element_bytes + lane * 16;
@@ -179,7 +179,7 @@ struct Bringing {
       const int w = first + k * quad;
       const bool real = k + 4 <= y_pieces || k + lane < y_pieces;
       const bool whole = inside && w >= 0 && w + quad <= p.out_w, none = !inside || w + quad <= 0 || w >= p.out_w;
-      copy_async_if(real && (whole || none), at + k * 16, whole ? from + k * 16 : p.dy, whole);
+      copy_async_if(real && (whole || none), at + k * 16, from + k * 16, whole);
     }
     if (!inside) return;
     const auto by_element = [&](int k) {

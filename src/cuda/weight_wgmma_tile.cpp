@@ -71,7 +71,9 @@ struct Search {
   /// The most stages that fit; 0 when two do not.
   [[nodiscard]] int stages_of(const WgmmaWeightTile& t) const {
     // Barriers, and what brings the stages to multiples of 1024; where dy comes in pieces, 16 bytes for each line.
-    const int room = target.shared_per_block - 1536 - (t.y_pieces ? 16 * t.co * t.lines_d * t.lines_h : 0);
+    const int of_lines = t.y_pieces ? 16 * t.co * t.lines_d * t.lines_h : 0;
+    if (of_lines > 40 << 10) return 0;  // of 48 KiB that are not asked for
+    const int room = target.shared_per_block - 1536 - of_lines;
     const int fit = room / stage_bytes(shape, t);
     return fit < 2 ? 0 : std::min(fit, 4);
   }
