@@ -75,6 +75,14 @@ constexpr Int most_turned = 8 << 20;  ///< Bytes of a source whose channels come
 
 Int stage_bytes(const GemmTile& t) { return (rows + t.columns) * 128; }
 
+/// Whether channels come first in what the pass reads, x or dy; and in what it writes.
+bool source_first(const Request& r) {
+  return (r.pass == Pass::backward_input ? r.problem.y_layout : r.problem.x_layout) == Layout::channels_first;
+}
+bool out_first(const Request& r) {
+  return (r.pass == Pass::backward_input ? r.problem.x_layout : r.problem.y_layout) == Layout::channels_first;
+}
+
 launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const std::vector<PhaseOfTaps>& phases) {
   const Problem& p = r.problem;
   const Geometry& g = r.geometry;
@@ -84,8 +92,7 @@ launch::ImplicitGemmFixed fixed_of(const Request& r, const GemmTile& t, const st
   f.phases = Int(phases.size());
   for (int d = 0; d < 3; ++d) (f.backward ? f.source_step : f.out_step)[d] = g.stride[std::size_t(d)];
   f.columns = t.columns, f.element_bytes = Int(size_of(p.dtype));
-  f.source_first = (f.backward ? p.y_layout : p.x_layout) == Layout::channels_first;
-  f.out_first = (f.backward ? p.x_layout : p.y_layout) == Layout::channels_first;
+  f.source_first = source_first(r), f.out_first = out_first(r);
   const WeightStrides w = weight_strides(p, g);
   f.w_k = f.backward ? w.co : w.ci, f.w_n = f.backward ? w.ci : w.co, f.w_tap = w.tap[2], f.w_group = g.ci * w.ci;
   // w itself as B: bulk copies want its rows at multiples of 16 bytes.
@@ -299,19 +306,18 @@ Result<std::unique_ptr<PassKernel>> make_implicit_gemm(const Request& r) {
   if (p.dtype == DType::f32 && p.precision != Precision::tf32) return unsupported("computes f32 as tf32 only");
   if (g.batch == 0) return unsupported("an empty batch");
   const bool backward = r.pass == Pass::backward_input;
-  const Int k = backward ? g.co : g.ci, n = backward ? g.ci : g.co, wide = 16 / Int(size_of(p.dtype));
+  const Int k = backward ? g.co : g.ci, n = backward ? g.ci : g.co, element = Int(size_of(p.dtype));
   for (std::size_t d = 0; d < 3; ++d)
     if (backward && g.stride[d] > 8) return unsupported("a stride beyond 8, which no tensor map steps over");
   if (g.stride[0] * g.stride[1] * g.stride[2] > 64) return unsupported("more than 64 phases");
   if (g.taps() > 1024) return unsupported("more than 1024 taps");
-  if (!r.forced && k * 2 % wide != 0) return unsupported("channels that come neither by bulk copies nor by 8 bytes");
+  if (!r.forced && k * element % 8 != 0) return unsupported("channels that come neither by bulk copies nor by 8 bytes");
   if (!r.forced && (k < 16 || n < 16)) return unsupported("fewer than 16 channels a group");
   if (g.groups * g.taps() * g.ci * g.co > Int{1} << 30) return unsupported("weights past 32-bit coordinates");
-  const bool out_first = (backward ? p.x_layout : p.y_layout) == Layout::channels_first;
-  if (!r.forced && out_first && p.rank == 1)
+  if (!r.forced && out_first(r) && p.rank == 1)
     return unsupported("1-D results whose channels come first; of 29 that were timed others took 27 in less time");
   const Int source = g.batch * (backward ? g.out_channels() * g.out_volume() : g.in_channels() * g.in_volume());
-  if ((backward ? p.y_layout : p.x_layout) == Layout::channels_first && source * Int(size_of(p.dtype)) > most_turned)
+  if (source_first(r) && source * element > most_turned)
     return unsupported("channels come first in more than 8 MiB, which would have to be turned");
   const std::vector<PhaseOfTaps> phases = phases_of(g, backward);
   const std::vector<GemmTile> tiles = tiles_of(r, phases);

@@ -24,14 +24,14 @@ struct Search {
   [[nodiscard]] int rows(const WgmmaWeightTile& t) const { return row_fragment * t.fragments * t.warpgroups; }
 
   /// How often, on average, a load of A meets a bank: lanes of eight rows and four positions of a line; where rows are
-  /// paired, of 16 rows, or half of the lanes with two words each.
-  [[nodiscard]] double conflicts(const WgmmaWeightTile& t, int span, int channel) const {
+  /// paired, of 16 rows, or half of the lanes with two words each. Lines are `span` wide, channels `apart` longer.
+  [[nodiscard]] double conflicts(const WgmmaWeightTile& t, int span, int apart) const {
     const Geometry& g = shape.geometry;
     std::vector<int> lines =
         t.y_bulk ? lines_of_taps(whole_lines(g), t.taps, whole_box(g, t.box)) : lines_of_taps(g, t.taps, t.box);
-    int pitch_d = t.lines_h * span, pitch_h = span;
+    int pitch_d = t.lines_h * span, pitch_h = span, channel = t.lines_d * pitch_d + apart;
     if (t.y_pieces) {
-      const YLines y = y_lines(shape, t, span, channel);
+      const YLines y = y_lines(shape, t, span, apart);
       pitch_d = y.pitch_d, pitch_h = y.pitch_h, channel = y.channel;
       const std::vector<int> places = y.places(t.lines_h);
       for (int& line : lines) line = places[std::size_t(line)];
@@ -280,7 +280,7 @@ struct Search {
   /// for 209).
   [[nodiscard]] bool meet_in_banks(const WgmmaWeightTile& t) const {
     for (int span = t.span; span <= std::min(t.span + quad(), 256); span += quad())
-      if (conflicts(t, span, t.lines_d * t.lines_h * span) < 2.0) return false;
+      if (conflicts(t, span, 0) < 2.0) return false;
     return true;
   }
 
@@ -421,7 +421,7 @@ struct Search {
         if (t.y_pieces) u.channel = y_lines(shape, u, u.span, apart).channel;
         u.stages = stages_of(u);
         if (u.stages == 0 || (u.cluster > 1 && !may_cluster(u))) continue;
-        u.conflicts = conflicts(u, u.span, t.y_pieces ? apart : u.channel);
+        u.conflicts = conflicts(u, u.span, apart);
         u.spare = apart;
         finish(u);
         if (any && u.seconds >= chosen.seconds) continue;
