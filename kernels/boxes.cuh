@@ -11,6 +11,10 @@
 // (`depth_loop`). fp32 as bf16x3 takes three products of 16 channels, x_hi w_hi + x_hi w_lo + x_lo w_hi, or, FOLDED,
 // two of 8 channels, [x_hi x_lo] [w_hi w_hi]' + [x_hi x_lo] [w_lo w_lo]': cheaper where a group has no more.
 //
+// OVERLAPPED: the rows of a product are source elements along W instead, all taps of W are columns, and a result's
+// products with them are added up as it is stored (overlap-add): a fragment then feeds as many times more columns as W
+// has taps. A box has a whole row of the source, or as many source elements more than positions as taps reach.
+//
 // Weights, prepared by boxes_prepare.cuh, are resident (all chunks, loaded once) or come with each stage. With resident
 // weights each of the GROUPS warpgroups may walk over boxes of its own with stages of its own; else (SHARED) their
 // boxes lie side by side and share stages. One warpgroup alone does not keep the tensor cores busy, less so while it
@@ -72,14 +76,14 @@ struct Lanes {
   __device__ __forceinline__ Lanes(const Arguments& a, int group, int warp, int lane) {
     const int apart = a.second[0] * a.pitch_n + a.second[1] * STEP_D * a.pitch_d + a.second[2] * STEP_H * a.pitch_h +
                       a.second[3] * STEP_W;
-    const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3];
+    const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.columns;
 #pragma unroll
     for (int segment = 0; segment < SEGMENTS; ++segment)
 #pragma unroll
       for (int half = 0; half < lane_halves; ++half) {
         int position = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
         if (position >= count) position = 0;
-        const int w = position % a.extent[3], line = position / a.extent[3], h = line % a.extent[2];
+        const int w = position % a.columns, line = position / a.columns, h = line % a.extent[2];
         const int plane = line / a.extent[2], d = plane % a.extent[1], n = plane / a.extent[1];
         const int element =
             n * a.pitch_n + d * STEP_D * a.pitch_d + h * STEP_H * a.pitch_h + w * STEP_W + (SHARED ? group * apart : 0);
@@ -264,10 +268,14 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     const int ring = SHARED ? 0 : group;
     const u32 stages = stages0 + ring * (STAGES * stage_words * 4);
     const u32 full = full0 + 8 * ring * STAGES, empty = empty0 + 8 * ring * STAGES;
-    float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : positions)) + group * store_words;
+    float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : all_spots)) + group * store_words;
     u32* inside = reinterpret_cast<u32*>(staging + staging_words);
     if constexpr (!result_last && !LINE && !DIRECT)
       find_bits([&](int, int position, int) { return spots[position].at >= 0; }, inside, warp, lane);
+    if constexpr (OVERLAPPED) {
+      for (int i = thread; i < staging_words; i += 128) staging[i] = 0.f;  // of what no source element leads to
+      meet(1 + group, 128);
+    }
     const Lanes lanes(a, group, warp, lane);
     // Each warpgroup begins later than the one before, so that one multiplies while another stores; those that share
     // stages cannot be further apart than these.

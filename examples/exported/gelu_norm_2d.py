@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_0e593d53fb89"
+NAME = "upconv_a379788ff26a"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2671,6 +2671,11 @@ struct Boxes {
   int src_size[3], out_size[3];
   int first[3];   ///< The first q of each dimension.
   int extent[4];  ///< Positions of a warpgroup's box: n, d, h, w (1 in the dimension of ROWS).
+  int columns;    ///< Rows of its products along w: extent[3], but where OVERLAPPED source elements,
+  int from_w;     ///< whose first lies so far from the first of a box's positions.
+  int put_from;   ///< OVERLAPPED, a tap's products of a row set as they are staged: where those of the first source
+  int read_from;  ///< element lie, where the first position reads those of the first tap,
+  int line_room;  ///< and both from line to line.
   int step[4];    ///< From box to box: n, d, h, w.
   int second[4];  ///< Where the next warpgroup's box lies from one's, where they share a source.
   int boxes[3];   ///< Boxes in w, h, d.
@@ -2745,7 +2750,9 @@ struct Place {
 };
 
 /// Where a place's source begins.
-__device__ __forceinline__ int origin_w(const Place& p) { return p.q[2] * STEP_W + OFFSET_W; }
+__device__ __forceinline__ int origin_w(const Arguments& a, const Place& p) {
+  return OVERLAPPED ? p.q[2] + a.from_w : p.q[2] * STEP_W + OFFSET_W;
+}
 __device__ __forceinline__ int origin_h(const Place& p) { return p.q[1] * STEP_H + OFFSET_H; }
 __device__ __forceinline__ int origin_d(const Place& p) { return p.q[0] * STEP_D + OFFSET_D; }
 
@@ -2761,7 +2768,7 @@ __device__ __forceinline__ int slack(const Arguments& a, const Place& p, int dep
   const Strides& s = a.src_strides;
   const u32 at = static_cast<u32>(reinterpret_cast<u64>(a.src) / sizeof(Element)) + p.n * static_cast<u32>(s.n) +
                  p.group * K * static_cast<u32>(s.c) + depth * static_cast<u32>(s.d) +
-                 origin_h(p) * static_cast<u32>(s.h) + origin_w(p);
+                 origin_h(p) * static_cast<u32>(s.h) + origin_w(a, p);
   return static_cast<int>(at & (unit - 1));
 }
 
@@ -2807,7 +2814,7 @@ struct Walk {
 /// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes
 /// is an illegal instruction.)
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
-  copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
+  copy_box(to, &a.map, full, origin_w(a, at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
            at.chunk * channels, at.place.n * a.groups + at.place.group);
 }
 
@@ -2826,7 +2833,7 @@ struct Source {
     const Place& p = at.place;
     from = reinterpret_cast<const char*>(a.src + i64(p.n) * a.src_strides.n + i64(p.group) * K * a.src_strides.c +
                                          at.depth * a.src_strides.d + origin_h(p) * a.src_strides.h +
-                                         origin_w(p) * a.src_strides.w);
+                                         origin_w(a, p) * a.src_strides.w);
   }
 };
 
@@ -2901,7 +2908,7 @@ __device__ __forceinline__ void for_pieces(const Arguments& a, const Portion& po
 template <int ways, bool inner>
 __device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source,
                                            const Portion& portion, u32 to) {
-  const int left = K - at.chunk * channels, w0 = origin_w(at.place), width = a.src_size[2];
+  const int left = K - at.chunk * channels, w0 = origin_w(a, at.place), width = a.src_size[2];
   const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
   const i64 stride = a.src_strides.c * element_bytes;
   for_pieces(a, portion, Row(source, to), [&](const Row& row, int piece) {
@@ -2948,7 +2955,7 @@ __device__ __forceinline__ bool inner_box(const Arguments& a, int w0) {
 /// end, but not last.
 __device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, const Source& source, u32 to, int thread,
                                            int threads) {
-  const int w0 = origin_w(at.place), end = w0 + a.box[3], width = a.src_size[2];
+  const int w0 = origin_w(a, at.place), end = w0 + a.box[3], width = a.src_size[2];
   const int count = a.box[0] * a.box[1] * a.box[2] * channels, left = K - at.chunk * channels;
   Row row(source, to);
   int line = 0;
@@ -2978,7 +2985,7 @@ __device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& a
   const int left = K - at.chunk * channels;
   for_pieces(a, portion, Row(source, to), [&](const Row& row, int column) {
     const bool inside =
-        row.inside(a, at) && static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
+        row.inside(a, at) && static_cast<u32>(origin_w(a, at.place) + column) < static_cast<u32>(a.src_size[2]);
     const Element* from = inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
     const i64 step = inside ? a.src_strides.c : 0;
     const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
@@ -3012,7 +3019,7 @@ __device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const 
   if constexpr (source_last) {
     bring_elements(a, at, source, portion, to);
   } else {
-    const bool inner = inner_box(a, origin_w(at.place));
+    const bool inner = inner_box(a, origin_w(a, at.place));
     if (!inner) bring_ends(a, at, source, to, thread, threads);
     if (a.alike)
       inner ? bring_rows<1, true>(a, at, source, portion, to) : bring_rows<1, false>(a, at, source, portion, to);
@@ -3029,7 +3036,8 @@ __device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const 
 // interleave, and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is
 // relative to its box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a
 // box. Where boxes are rows of positions (LINE), they overlap by less than a sector of 32 bytes, and of each row and
-// channel those columns are written that make whole sectors. Part of boxes.cuh.
+// channel those columns are written that make whole sectors. OVERLAPPED: what goes through shared memory are the
+// products with each tap of W, which are added up where a lane reads them. Part of boxes.cuh.
 #pragma once
 
 #include "boxes/source.cuh"
@@ -3041,19 +3049,24 @@ constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.
 constexpr int row_sets = ROWS * USED_D * USED_H;      ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
 constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
-constexpr int set_elements = positions * PHASES_W;
+constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;          ///< Elements that a lane writes together.
+/// Of a warp over the elements of one row set.
+constexpr int rounds = ((OVERLAPPED ? ROOM : positions) * PHASES_W + 32 * at_once - 1) / (32 * at_once);
+constexpr int set_elements = rounds * 32 * at_once;
+constexpr int all_spots = set_elements / PHASES_W;  ///< Places of a row set's first phases.
+/// Of a row set as it is staged: elements, or every tap's products, of ROOM source elements.
+constexpr int set_words = OVERLAPPED ? TAPS_W * ROOM : positions * PHASES_W;
+static_assert(!OVERLAPPED || PHASES_W == 1, "results of a tap lie as close as the source's elements");
 /// Channels that are put together: of 8 neighbours every other one, a warp each, or all where they lie side by side in
 /// the result. TOGETHER times as many are staged between two meetings.
 constexpr int staged = result_last ? 8 : 4;
 constexpr int channel_room = 8;  ///< Words at the end of a channel that nobody writes, at least.
 /// What the lanes of a warp write at once lies in different banks: 8 (16) words apart.
 constexpr int channel_pitch =
-    result_last ? (row_sets * set_elements + 7) / 8 * 8 + 4 : (row_sets * set_elements + 15) / 16 * 16 + channel_room;
+    result_last ? (row_sets * set_words + 7) / 8 * 8 + 4 : (row_sets * set_words + 15) / 16 * 16 + channel_room;
 constexpr int place_words = TOGETHER * staged * channel_pitch,
               staging_words = 2 * place_words;  ///< Two places, written and read by turns.
 constexpr int store_steps = NB / staged / TOGETHER;
-constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;  ///< Elements that a lane writes together.
-constexpr int rounds = set_elements / (32 * at_once);  ///< Of a warp over the elements of one row set.
 static_assert(LINE || rounds * at_once <= 32, "a word of bits says which elements of a row set are inside");
 constexpr int sets_of_word = LINE ? 1 : 32 / (rounds * at_once);  ///< Row sets whose bits are in one word.
 constexpr int words_of_box = LINE ? 0 : (all_sets + sets_of_word - 1) / sets_of_word * 32;
@@ -3067,7 +3080,7 @@ struct Spot {
 
 __device__ __forceinline__ void find_spots(const Arguments& a, Spot* spots, int thread, int threads) {
   const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3];
-  for (int i = thread; i < positions; i += threads) {
+  for (int i = thread; i < all_spots; i += threads) {
     const int w = i % a.extent[3] * PHASES_W, line = i / a.extent[3], h = line % a.extent[2] * PHASES_H;
     const int plane = line / a.extent[2], d = plane % a.extent[1] * PHASES_D, n = plane / a.extent[1];
     const i64 at = n * a.out_strides.n + d * a.out_strides.d + h * a.out_strides.h + w * a.out_strides.w;
@@ -3139,9 +3152,55 @@ __device__ __forceinline__ bool ends_nowhere(const Arguments& a, const Corner& c
          c.n + a.extent[0] <= a.samples;
 }
 
-/// Puts the channels of a step into the staging, [channel][row set][position][phase of W].
+/// Where a lane's products are staged, OVERLAPPED: rows lane / 4 and 8 more of each segment; -1: rows of no element.
+struct Puts {
+  int at[SEGMENTS][2];
+
+  __device__ __forceinline__ Puts(const Arguments& a, int warp, int lane) {
+    if constexpr (OVERLAPPED) {
+      const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.columns;
+#pragma unroll
+      for (int segment = 0; segment < SEGMENTS; ++segment)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int row = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
+          at[segment][half] = row < count ? a.put_from + row / a.columns * a.line_room + row % a.columns : -1;
+        }
+    }
+  }
+};
+
+/// Where the products are staged that make up a lane's elements of a row set, OVERLAPPED.
+struct Overlaps {
+  int at[rounds][at_once];
+
+  __device__ __forceinline__ Overlaps(const Arguments& a, int lane) {
+    if constexpr (OVERLAPPED) {
+#pragma unroll
+      for (int e = 0; e < at_once; ++e) {
+#pragma unroll
+        for (int r = 0; r < rounds; ++r) {
+          int place = (r * 32 + lane) * at_once + e;
+          if (place >= a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3]) place = 0;
+          at[r][e] = a.read_from + place / a.extent[3] * a.line_room + place % a.extent[3];
+        }
+      }
+    }
+  }
+  /// Of the element whose number is `e` in round `r`, of the row set at `from`. No load waits for a branch.
+  __device__ __forceinline__ float sum(const float* from, int r, int e) const {
+    float all = from[at[r][e] + overlap_at[0]];
+#pragma unroll
+    for (int t = 1; t < TAPS_W; ++t) all += from[at[r][e] + overlap_at[t]];
+    return all;
+  }
+};
+
+/// Puts the channels of a step into the staging, [channel][row set][position][phase of W], or, OVERLAPPED,
+/// [channel][row set][tap][source element].
 template <int step>
-__device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp, int lane) {
+__device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Puts& puts, int warp,
+                                    int lane) {
   constexpr int j = result_last ? step : step / 2;  // columns 8 j to 8 j + 7 of the sums
 #pragma unroll
   for (int set = 0; set < row_sets; ++set)
@@ -3153,8 +3212,16 @@ __device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float
         for (int both = 0; both < staged / 4; ++both) {
           const int odd = result_last ? both : step % 2;
           const int position = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
-          float* to = staging + (result_last ? lane % 4 * 2 + odd : lane % 4) * channel_pitch +
-                      (set * positions + position) * PHASES_W;
+          float* to = staging + (result_last ? lane % 4 * 2 + odd : lane % 4) * channel_pitch + set * set_words +
+                      (OVERLAPPED ? puts.at[segment][half] : position * PHASES_W);
+          if constexpr (OVERLAPPED) {
+#pragma unroll
+            for (int tap = 0; tap < TAPS_W; ++tap)
+              if (puts.at[segment][half] >= 0)
+                to[tap * ROOM] = acc[(segment * (row_sets * USED_W) + block_of[set * USED_W + tap]) * (NB / 2) + j * 4 +
+                                     half * 2 + odd];
+            continue;
+          }
           const auto sum = [&](int pw) {
             const int used = used_w[pw];
             return used < 0 ? 0.f
@@ -3213,19 +3280,22 @@ __device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
 /// An epilogue that is worth a loop.
 constexpr bool long_epilogue = has_epilogue && !config::short_epilogue;
 /// Elements that a lane finishes together, of one row set and of how many: with a long epilogue, one that finished one
-/// after the other would wait for each.
+/// after the other would wait for each, and so with sums of several loads.
 constexpr int row_elements = rounds * at_once;
-constexpr int finished_at_once = long_epilogue ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
+constexpr int finished_at_once = long_epilogue || OVERLAPPED ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
 constexpr int sets_at_once = long_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
 /// Written out, row sets and steps cost fewer instructions. A long epilogue is there once: what follows it, and more
 /// than this of row sets, would no longer fit where instructions are kept.
-constexpr bool sets_written_out = !long_epilogue && all_sets * rounds * (NB / staged) * (has_epilogue ? 2 : 1) <= 192;
+constexpr bool sets_written_out =
+    !long_epilogue &&
+    all_sets * rounds * (NB / staged) * (has_epilogue ? 2 : 1) * (OVERLAPPED ? 1 + TAPS_W / 4 : 1) <= 192;
 constexpr bool steps_written_out = !long_epilogue;
 
 /// One channel by one warp, all row sets. `at`: bytes from the box's corner to the elements of a lane.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* staging, const Spot* spots, const RowSet* sets,
-                                           const u32* inside, const u32 (&at)[rounds][at_once], int channel, int lane) {
+                                           const u32* inside, const u32 (&at)[rounds][at_once],
+                                           const Overlaps& overlaps, int channel, int lane) {
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
   const u32 bytes_d = static_cast<u32>(a.out_strides.d) * sizeof(Element),
@@ -3242,7 +3312,7 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
       const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
       row[k] = reinterpret_cast<Element*>(reinterpret_cast<char*>(corner) + (set.d * bytes_d + set.h * bytes_h));
       bits[k] = inside[(i + k) / sets_of_word * 32 + lane] >> (i + k) % sets_of_word * (rounds * at_once);
-      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements + lane * at_once;
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_words + (OVERLAPPED ? 0 : lane * at_once);
     }
 #pragma unroll
     for (int first = 0; first < row_elements; first += each) {
@@ -3259,7 +3329,10 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
 #pragma unroll
         for (int e = 0; e < each; ++e) {
           const int r = (first + e) / at_once, element = (r * 32 + lane) * at_once + (first + e) % at_once;
-          sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
+          if constexpr (OVERLAPPED)
+            sum[k][e] = from[k] == nullptr ? 0.f : overlaps.sum(from[k], r, (first + e) % at_once);
+          else
+            sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
           if constexpr (OPERANDS > 0)
             with[k][e] = finish.read(in(k, e), c.n + (spots[element / PHASES_W].dn & 0xffff), to(k, e));
         }
@@ -3343,7 +3416,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
       const int first = of.begin + lane * at_once;
       row[k] = whole + first;
       left[k] = inside ? of.end - first : 0;
-      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements - c.w + first;
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_words - c.w + first;
     }
 #pragma unroll
     for (int first = 0; first < row_elements; first += each) {
@@ -3395,7 +3468,7 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets[i];
     Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
-    const float* from = staging + lane % 8 * channel_pitch + (set.staged < 0 ? 0 : set.staged * set_elements);
+    const float* from = staging + lane % 8 * channel_pitch + (set.staged < 0 ? 0 : set.staged * set_words);
 #pragma unroll 2
     for (int element = warp * 4 + lane / 8; element < set_elements; element += 16) {
       const Spot spot = spots[element / PHASES_W];
@@ -3408,27 +3481,27 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
 
 /// A step's channels into the staging.
 template <int step, int part = 0>
-__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
-                                             int lane) {
-  put<step * TOGETHER + part>(acc, staging + part * (staged * channel_pitch), warp, lane);
-  if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
+__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Puts& puts,
+                                             int warp, int lane) {
+  put<step * TOGETHER + part>(acc, staging + part * (staged * channel_pitch), puts, warp, lane);
+  if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, puts, warp, lane);
 }
 
 /// The same of step `wanted`.
 template <int step = 0>
-__device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
-                                           int lane) {
+__device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS * (NB / 2)], float* staging,
+                                           const Puts& puts, int warp, int lane) {
   if (wanted == step)
-    put_together<step>(acc, staging, warp, lane);
+    put_together<step>(acc, staging, puts, warp, lane);
   else if constexpr (step + 1 < store_steps)
-    put_wanted<step + 1>(wanted, acc, staging, warp, lane);
+    put_wanted<step + 1>(wanted, acc, staging, puts, warp, lane);
 }
 
 /// What was staged for the channels of a step at `from` on.
 __device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
-                                           const u32* inside, const u32 (&at)[rounds][at_once], int step, int warp,
-                                           int lane) {
+                                           const u32* inside, const u32 (&at)[rounds][at_once],
+                                           const Overlaps& overlaps, int step, int warp, int lane) {
 #pragma unroll(steps_written_out ? TOGETHER : 1)
   for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
     const int number = step * TOGETHER + part;
@@ -3439,7 +3512,7 @@ __device__ __forceinline__ void write_step(const Arguments& a, const Operands& o
       if constexpr (LINE)
         write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
       else
-        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, overlaps, channel, lane);
     }
   }
 }
@@ -3472,12 +3545,14 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
   // What was staged for a step is written while the next is staged.
   const int warp = thread / 32;
   const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
-  put_together<0>(acc, place(0), warp, lane);
+  const Puts puts(a, warp, lane);
+  const Overlaps overlaps(a, lane);
+  put_together<0>(acc, place(0), puts, warp, lane);
 #pragma unroll(steps_written_out ? store_steps : 1)
   for (int step = 0; step < store_steps; ++step) {
     meet(1 + group, 128);
-    if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), warp, lane);
-    write_step(a, operands, p, c, place(step), spots, sets, mine, at, step, warp, lane);
+    if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), puts, warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, overlaps, step, warp, lane);
   }
   turn += store_steps;
   inside_turn ^= 1;
@@ -3563,6 +3638,10 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
 // (`depth_loop`). fp32 as bf16x3 takes three products of 16 channels, x_hi w_hi + x_hi w_lo + x_lo w_hi, or, FOLDED,
 // two of 8 channels, [x_hi x_lo] [w_hi w_hi]' + [x_hi x_lo] [w_lo w_lo]': cheaper where a group has no more.
 //
+// OVERLAPPED: the rows of a product are source elements along W instead, all taps of W are columns, and a result's
+// products with them are added up as it is stored (overlap-add): a fragment then feeds as many times more columns as W
+// has taps. A box has a whole row of the source, or as many source elements more than positions as taps reach.
+//
 // Weights, prepared by boxes_prepare.cuh, are resident (all chunks, loaded once) or come with each stage. With resident
 // weights each of the GROUPS warpgroups may walk over boxes of its own with stages of its own; else (SHARED) their
 // boxes lie side by side and share stages. One warpgroup alone does not keep the tensor cores busy, less so while it
@@ -3624,14 +3703,14 @@ struct Lanes {
   __device__ __forceinline__ Lanes(const Arguments& a, int group, int warp, int lane) {
     const int apart = a.second[0] * a.pitch_n + a.second[1] * STEP_D * a.pitch_d + a.second[2] * STEP_H * a.pitch_h +
                       a.second[3] * STEP_W;
-    const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3];
+    const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.columns;
 #pragma unroll
     for (int segment = 0; segment < SEGMENTS; ++segment)
 #pragma unroll
       for (int half = 0; half < lane_halves; ++half) {
         int position = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
         if (position >= count) position = 0;
-        const int w = position % a.extent[3], line = position / a.extent[3], h = line % a.extent[2];
+        const int w = position % a.columns, line = position / a.columns, h = line % a.extent[2];
         const int plane = line / a.extent[2], d = plane % a.extent[1], n = plane / a.extent[1];
         const int element =
             n * a.pitch_n + d * STEP_D * a.pitch_d + h * STEP_H * a.pitch_h + w * STEP_W + (SHARED ? group * apart : 0);
@@ -3816,10 +3895,14 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     const int ring = SHARED ? 0 : group;
     const u32 stages = stages0 + ring * (STAGES * stage_words * 4);
     const u32 full = full0 + 8 * ring * STAGES, empty = empty0 + 8 * ring * STAGES;
-    float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : positions)) + group * store_words;
+    float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : all_spots)) + group * store_words;
     u32* inside = reinterpret_cast<u32*>(staging + staging_words);
     if constexpr (!result_last && !LINE && !DIRECT)
       find_bits([&](int, int position, int) { return spots[position].at >= 0; }, inside, warp, lane);
+    if constexpr (OVERLAPPED) {
+      for (int i = thread; i < staging_words; i += 128) staging[i] = 0.f;  // of what no source element leads to
+      meet(1 + group, 128);
+    }
     const Lanes lanes(a, group, warp, lane);
     // Each warpgroup begins later than the one before, so that one multiplies while another stores; those that share
     // stages cannot be further apart than these.
@@ -6305,6 +6388,8 @@ struct BoxesFixed {
   bool wide = false;        ///< Boxes are multiples of 16 positions wide.
   bool direct = false;      ///< Sums go to the result from registers.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
+  bool overlapped = false;  ///< Taps of W are columns; a box's rows of products are source elements.
+  Int room = 0;             ///< Overlapped: staged source elements of a tap and row set, and places at their ends.
   Int warpgroups = 2;       ///< That multiply.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
   Int element_bytes = 4, channels = 8;           ///< channels: of a stage.
@@ -6330,7 +6415,7 @@ struct BoxesFixed {
   void visit(Visit&& field) {
     field("backward", backward), field("source_last", source_last), field("out_last", out_last);
     field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line),
-        field("direct", direct);
+        field("direct", direct), field("overlapped", overlapped), field("room", room);
     field("warpgroups", warpgroups), field("merge", merge), field("rows", rows), field("segments", segments),
         field("columns", columns);
     field("element_bytes", element_bytes), field("channels", channels);
@@ -6357,6 +6442,8 @@ struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
   Int pitch_h = 0, pitch_d = 0, pitch_c = 0, pitch_n = 0;  ///< Of the source in a stage, in elements.
   Int tiles = 0, lines = 0, line = 0;
+  Int columns = 0;  ///< Rows of products along w: extent[3], overlapped source elements.
+  Int from_w = 0, put_from = 0, read_from = 0, line_room = 0;  ///< As in the arguments.
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
 
@@ -6466,6 +6553,21 @@ inline double copy_clocks(const BoxesFixed& f, const BoxSpace& space, Bring brin
   return longest > bytes / 28.0 ? longest : bytes / 28.0;
 }
 
+/// Overlapped, what a box of so many columns has of its rows: whether it has all of the source, where its products lie.
+inline bool overlap(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
+  const bool whole = b.extent[3] == space.count[3] && b.columns == space.source[3];
+  b.from_w = whole ? -space.begin[3] : f.offset_w;
+  // From the source element of the first position's first tap to the first one, and so at the end; nobody writes there.
+  const Int before = b.from_w - f.offset_w, after = b.extent[3] + f.span_w - before - b.columns;
+  const Int left = most(0, before), right = most(0, after);
+  b.line_room = b.columns + most(left, right);
+  b.put_from = left;
+  b.read_from = left - before;
+  const Int lines = b.extent[0] * b.extent[1] * b.extent[2];
+  return b.read_from >= 0 && left + lines * b.line_room <= f.room && lines * b.extent[3] <= f.room &&
+         lines * b.columns <= 64 * f.segments;
+}
+
 /// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
 inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b) {
   const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
@@ -6484,6 +6586,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
       --whole[3];
     if (whole[3] == 0) return;
   }
+  if (f.overlapped && !overlap(f, space, b)) return;
   b.line = whole[3] * f.phases_w;
   for (int d = 0; d < 4; ++d) b.step[d] = whole[d];
   if (f.shared) {
@@ -6501,6 +6604,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
     reach[along] += (f.warpgroups - 1) * whole[along];
   }
   for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
+  if (f.overlapped) b.box[3] = b.columns + reach[3] - whole[3];
   if (f.depth_loop) b.box[1] = 1;
   if (bring == Bring::rows)
     lay_rows(f, space, b);
@@ -6560,20 +6664,26 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
 /// The cheapest boxes for these sizes.
 inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
   const Int positions = 64 * f.segments, wide = f.wide ? 16 : 1;
+  // Overlapped, widths are of source elements: as many more than positions as taps reach, or all.
+  const Int more = f.overlapped ? f.span_w : 0;
   Boxing best;
   Int widths[16], count = 0;
   const auto add = [&](Int w) {
     w = least(ceil_div(w, wide) * wide, positions);
+    if (w <= more) return;
     for (Int i = 0; i < count; ++i)
       if (widths[i] == w) return;
     if (w > 0 && count < 16) widths[count++] = w;
   };
-  for (Int parts = 1; parts <= 6; ++parts) add(ceil_div(space.count[3], parts));
+  const bool whole_rows = f.overlapped && space.source[3] <= positions && space.source[3] % wide == 0;
+  if (whole_rows) add(space.source[3]);
+  for (Int parts = 1; parts <= 6; ++parts) add(ceil_div(space.count[3], parts) + more);
   for (Int w = positions; w >= 16 && count < 12; w /= 2)
     if (w < space.count[3]) add(w);
   const auto consider = [&](Int n, Int d, Int h, Int w) {
     Boxing b;
-    b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.extent[3] = w;
+    b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.columns = w;
+    b.extent[3] = whole_rows && w == space.source[3] ? space.count[3] : w - more;
     weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
@@ -6590,7 +6700,7 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
       const Int most_d = f.merge == 0 || f.depth_loop ? 1 : least(planes, space.count[1]);
       const Int d = most_d == 1 ? 1 : ceil_div(space.count[1], ceil_div(space.count[1], most_d));
       consider(1, d, h, w);
-      const bool whole_sample = f.groups == 1 && w >= space.count[3] &&
+      const bool whole_sample = f.groups == 1 && (w - more >= space.count[3] || (whole_rows && w == space.source[3])) &&
                                 (f.merge == 1 ? f.rows >= space.count[2] : h >= space.count[2]) &&
                                 (f.merge == 0 ? f.rows >= space.count[1] : d >= space.count[1] || f.depth_loop);
       if (whole_sample && planes / d > 1) {
@@ -6626,6 +6736,9 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
     a.extent[d] = static_cast<int>(b.extent[d]), a.step[d] = static_cast<int>(b.step[d]);
     a.second[d] = static_cast<int>(b.second[d]), a.box[d] = static_cast<int>(b.box[d]);
   }
+  a.columns = static_cast<int>(b.columns), a.from_w = static_cast<int>(b.from_w);
+  a.put_from = static_cast<int>(b.put_from), a.read_from = static_cast<int>(b.read_from);
+  a.line_room = static_cast<int>(b.line_room);
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
   a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
   a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);
@@ -7831,6 +7944,10 @@ constexpr bool SHARED = true;
 constexpr bool WIDE = false;
 constexpr bool LINE = false;
 constexpr bool DIRECT = false;
+constexpr bool OVERLAPPED = false;
+constexpr int TAPS_W = 1;
+constexpr int ROOM = 0;
+__device__ constexpr int overlap_at[] = {0};
 constexpr bool EVERY_LANE = false;
 constexpr int GROUPS = 3;
 constexpr int TOGETHER = 1;
@@ -8166,6 +8283,10 @@ constexpr bool SHARED = true;
 constexpr bool WIDE = true;
 constexpr bool LINE = false;
 constexpr bool DIRECT = true;
+constexpr bool OVERLAPPED = false;
+constexpr int TAPS_W = 1;
+constexpr int ROOM = 0;
+__device__ constexpr int overlap_at[] = {0};
 constexpr bool EVERY_LANE = false;
 constexpr int GROUPS = 3;
 constexpr int TOGETHER = 1;

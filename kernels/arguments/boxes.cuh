@@ -18,6 +18,11 @@ struct Boxes {
   int src_size[3], out_size[3];
   int first[3];   ///< The first q of each dimension.
   int extent[4];  ///< Positions of a warpgroup's box: n, d, h, w (1 in the dimension of ROWS).
+  int columns;    ///< Rows of its products along w: extent[3], but where OVERLAPPED source elements,
+  int from_w;     ///< whose first lies so far from the first of a box's positions.
+  int put_from;   ///< OVERLAPPED, a tap's products of a row set as they are staged: where those of the first source
+  int read_from;  ///< element lie, where the first position reads those of the first tap,
+  int line_room;  ///< and both from line to line.
   int step[4];    ///< From box to box: n, d, h, w.
   int second[4];  ///< Where the next warpgroup's box lies from one's, where they share a source.
   int boxes[3];   ///< Boxes in w, h, d.

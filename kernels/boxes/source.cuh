@@ -27,7 +27,9 @@ struct Place {
 };
 
 /// Where a place's source begins.
-__device__ __forceinline__ int origin_w(const Place& p) { return p.q[2] * STEP_W + OFFSET_W; }
+__device__ __forceinline__ int origin_w(const Arguments& a, const Place& p) {
+  return OVERLAPPED ? p.q[2] + a.from_w : p.q[2] * STEP_W + OFFSET_W;
+}
 __device__ __forceinline__ int origin_h(const Place& p) { return p.q[1] * STEP_H + OFFSET_H; }
 __device__ __forceinline__ int origin_d(const Place& p) { return p.q[0] * STEP_D + OFFSET_D; }
 
@@ -43,7 +45,7 @@ __device__ __forceinline__ int slack(const Arguments& a, const Place& p, int dep
   const Strides& s = a.src_strides;
   const u32 at = static_cast<u32>(reinterpret_cast<u64>(a.src) / sizeof(Element)) + p.n * static_cast<u32>(s.n) +
                  p.group * K * static_cast<u32>(s.c) + depth * static_cast<u32>(s.d) +
-                 origin_h(p) * static_cast<u32>(s.h) + origin_w(p);
+                 origin_h(p) * static_cast<u32>(s.h) + origin_w(a, p);
   return static_cast<int>(at & (unit - 1));
 }
 
@@ -89,7 +91,7 @@ struct Walk {
 /// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes
 /// is an illegal instruction.)
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
-  copy_box(to, &a.map, full, origin_w(at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
+  copy_box(to, &a.map, full, origin_w(a, at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
            at.chunk * channels, at.place.n * a.groups + at.place.group);
 }
 
@@ -108,7 +110,7 @@ struct Source {
     const Place& p = at.place;
     from = reinterpret_cast<const char*>(a.src + i64(p.n) * a.src_strides.n + i64(p.group) * K * a.src_strides.c +
                                          at.depth * a.src_strides.d + origin_h(p) * a.src_strides.h +
-                                         origin_w(p) * a.src_strides.w);
+                                         origin_w(a, p) * a.src_strides.w);
   }
 };
 
@@ -183,7 +185,7 @@ __device__ __forceinline__ void for_pieces(const Arguments& a, const Portion& po
 template <int ways, bool inner>
 __device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source,
                                            const Portion& portion, u32 to) {
-  const int left = K - at.chunk * channels, w0 = origin_w(at.place), width = a.src_size[2];
+  const int left = K - at.chunk * channels, w0 = origin_w(a, at.place), width = a.src_size[2];
   const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
   const i64 stride = a.src_strides.c * element_bytes;
   for_pieces(a, portion, Row(source, to), [&](const Row& row, int piece) {
@@ -230,7 +232,7 @@ __device__ __forceinline__ bool inner_box(const Arguments& a, int w0) {
 /// end, but not last.
 __device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, const Source& source, u32 to, int thread,
                                            int threads) {
-  const int w0 = origin_w(at.place), end = w0 + a.box[3], width = a.src_size[2];
+  const int w0 = origin_w(a, at.place), end = w0 + a.box[3], width = a.src_size[2];
   const int count = a.box[0] * a.box[1] * a.box[2] * channels, left = K - at.chunk * channels;
   Row row(source, to);
   int line = 0;
@@ -260,7 +262,7 @@ __device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& a
   const int left = K - at.chunk * channels;
   for_pieces(a, portion, Row(source, to), [&](const Row& row, int column) {
     const bool inside =
-        row.inside(a, at) && static_cast<u32>(origin_w(at.place) + column) < static_cast<u32>(a.src_size[2]);
+        row.inside(a, at) && static_cast<u32>(origin_w(a, at.place) + column) < static_cast<u32>(a.src_size[2]);
     const Element* from = inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
     const i64 step = inside ? a.src_strides.c : 0;
     const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
@@ -294,7 +296,7 @@ __device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const 
   if constexpr (source_last) {
     bring_elements(a, at, source, portion, to);
   } else {
-    const bool inner = inner_box(a, origin_w(at.place));
+    const bool inner = inner_box(a, origin_w(a, at.place));
     if (!inner) bring_ends(a, at, source, to, thread, threads);
     if (a.alike)
       inner ? bring_rows<1, true>(a, at, source, portion, to) : bring_rows<1, false>(a, at, source, portion, to);

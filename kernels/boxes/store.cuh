@@ -2,7 +2,8 @@
 // interleave, and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is
 // relative to its box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a
 // box. Where boxes are rows of positions (LINE), they overlap by less than a sector of 32 bytes, and of each row and
-// channel those columns are written that make whole sectors. Part of boxes.cuh.
+// channel those columns are written that make whole sectors. OVERLAPPED: what goes through shared memory are the
+// products with each tap of W, which are added up where a lane reads them. Part of boxes.cuh.
 #pragma once
 
 #include "boxes/source.cuh"
@@ -14,19 +15,24 @@ constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.
 constexpr int row_sets = ROWS * USED_D * USED_H;      ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
 constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
-constexpr int set_elements = positions * PHASES_W;
+constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;          ///< Elements that a lane writes together.
+/// Of a warp over the elements of one row set.
+constexpr int rounds = ((OVERLAPPED ? ROOM : positions) * PHASES_W + 32 * at_once - 1) / (32 * at_once);
+constexpr int set_elements = rounds * 32 * at_once;
+constexpr int all_spots = set_elements / PHASES_W;  ///< Places of a row set's first phases.
+/// Of a row set as it is staged: elements, or every tap's products, of ROOM source elements.
+constexpr int set_words = OVERLAPPED ? TAPS_W * ROOM : positions * PHASES_W;
+static_assert(!OVERLAPPED || PHASES_W == 1, "results of a tap lie as close as the source's elements");
 /// Channels that are put together: of 8 neighbours every other one, a warp each, or all where they lie side by side in
 /// the result. TOGETHER times as many are staged between two meetings.
 constexpr int staged = result_last ? 8 : 4;
 constexpr int channel_room = 8;  ///< Words at the end of a channel that nobody writes, at least.
 /// What the lanes of a warp write at once lies in different banks: 8 (16) words apart.
 constexpr int channel_pitch =
-    result_last ? (row_sets * set_elements + 7) / 8 * 8 + 4 : (row_sets * set_elements + 15) / 16 * 16 + channel_room;
+    result_last ? (row_sets * set_words + 7) / 8 * 8 + 4 : (row_sets * set_words + 15) / 16 * 16 + channel_room;
 constexpr int place_words = TOGETHER * staged * channel_pitch,
               staging_words = 2 * place_words;  ///< Two places, written and read by turns.
 constexpr int store_steps = NB / staged / TOGETHER;
-constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;  ///< Elements that a lane writes together.
-constexpr int rounds = set_elements / (32 * at_once);  ///< Of a warp over the elements of one row set.
 static_assert(LINE || rounds * at_once <= 32, "a word of bits says which elements of a row set are inside");
 constexpr int sets_of_word = LINE ? 1 : 32 / (rounds * at_once);  ///< Row sets whose bits are in one word.
 constexpr int words_of_box = LINE ? 0 : (all_sets + sets_of_word - 1) / sets_of_word * 32;
@@ -40,7 +46,7 @@ struct Spot {
 
 __device__ __forceinline__ void find_spots(const Arguments& a, Spot* spots, int thread, int threads) {
   const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3];
-  for (int i = thread; i < positions; i += threads) {
+  for (int i = thread; i < all_spots; i += threads) {
     const int w = i % a.extent[3] * PHASES_W, line = i / a.extent[3], h = line % a.extent[2] * PHASES_H;
     const int plane = line / a.extent[2], d = plane % a.extent[1] * PHASES_D, n = plane / a.extent[1];
     const i64 at = n * a.out_strides.n + d * a.out_strides.d + h * a.out_strides.h + w * a.out_strides.w;
@@ -112,9 +118,55 @@ __device__ __forceinline__ bool ends_nowhere(const Arguments& a, const Corner& c
          c.n + a.extent[0] <= a.samples;
 }
 
-/// Puts the channels of a step into the staging, [channel][row set][position][phase of W].
+/// Where a lane's products are staged, OVERLAPPED: rows lane / 4 and 8 more of each segment; -1: rows of no element.
+struct Puts {
+  int at[SEGMENTS][2];
+
+  __device__ __forceinline__ Puts(const Arguments& a, int warp, int lane) {
+    if constexpr (OVERLAPPED) {
+      const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.columns;
+#pragma unroll
+      for (int segment = 0; segment < SEGMENTS; ++segment)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int row = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
+          at[segment][half] = row < count ? a.put_from + row / a.columns * a.line_room + row % a.columns : -1;
+        }
+    }
+  }
+};
+
+/// Where the products are staged that make up a lane's elements of a row set, OVERLAPPED.
+struct Overlaps {
+  int at[rounds][at_once];
+
+  __device__ __forceinline__ Overlaps(const Arguments& a, int lane) {
+    if constexpr (OVERLAPPED) {
+#pragma unroll
+      for (int e = 0; e < at_once; ++e) {
+#pragma unroll
+        for (int r = 0; r < rounds; ++r) {
+          int place = (r * 32 + lane) * at_once + e;
+          if (place >= a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3]) place = 0;
+          at[r][e] = a.read_from + place / a.extent[3] * a.line_room + place % a.extent[3];
+        }
+      }
+    }
+  }
+  /// Of the element whose number is `e` in round `r`, of the row set at `from`. No load waits for a branch.
+  __device__ __forceinline__ float sum(const float* from, int r, int e) const {
+    float all = from[at[r][e] + overlap_at[0]];
+#pragma unroll
+    for (int t = 1; t < TAPS_W; ++t) all += from[at[r][e] + overlap_at[t]];
+    return all;
+  }
+};
+
+/// Puts the channels of a step into the staging, [channel][row set][position][phase of W], or, OVERLAPPED,
+/// [channel][row set][tap][source element].
 template <int step>
-__device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp, int lane) {
+__device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Puts& puts, int warp,
+                                    int lane) {
   constexpr int j = result_last ? step : step / 2;  // columns 8 j to 8 j + 7 of the sums
 #pragma unroll
   for (int set = 0; set < row_sets; ++set)
@@ -126,8 +178,16 @@ __device__ __forceinline__ void put(const float (&acc)[BLOCKS * (NB / 2)], float
         for (int both = 0; both < staged / 4; ++both) {
           const int odd = result_last ? both : step % 2;
           const int position = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
-          float* to = staging + (result_last ? lane % 4 * 2 + odd : lane % 4) * channel_pitch +
-                      (set * positions + position) * PHASES_W;
+          float* to = staging + (result_last ? lane % 4 * 2 + odd : lane % 4) * channel_pitch + set * set_words +
+                      (OVERLAPPED ? puts.at[segment][half] : position * PHASES_W);
+          if constexpr (OVERLAPPED) {
+#pragma unroll
+            for (int tap = 0; tap < TAPS_W; ++tap)
+              if (puts.at[segment][half] >= 0)
+                to[tap * ROOM] = acc[(segment * (row_sets * USED_W) + block_of[set * USED_W + tap]) * (NB / 2) + j * 4 +
+                                     half * 2 + odd];
+            continue;
+          }
           const auto sum = [&](int pw) {
             const int used = used_w[pw];
             return used < 0 ? 0.f
@@ -186,19 +246,22 @@ __device__ __forceinline__ constexpr int largest_divisor(int of, int most) {
 /// An epilogue that is worth a loop.
 constexpr bool long_epilogue = has_epilogue && !config::short_epilogue;
 /// Elements that a lane finishes together, of one row set and of how many: with a long epilogue, one that finished one
-/// after the other would wait for each.
+/// after the other would wait for each, and so with sums of several loads.
 constexpr int row_elements = rounds * at_once;
-constexpr int finished_at_once = long_epilogue ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
+constexpr int finished_at_once = long_epilogue || OVERLAPPED ? at_once * largest_divisor(rounds, 8 / at_once) : at_once;
 constexpr int sets_at_once = long_epilogue ? largest_divisor(all_sets, 8 / finished_at_once) : 1;
 /// Written out, row sets and steps cost fewer instructions. A long epilogue is there once: what follows it, and more
 /// than this of row sets, would no longer fit where instructions are kept.
-constexpr bool sets_written_out = !long_epilogue && all_sets * rounds * (NB / staged) * (has_epilogue ? 2 : 1) <= 192;
+constexpr bool sets_written_out =
+    !long_epilogue &&
+    all_sets * rounds * (NB / staged) * (has_epilogue ? 2 : 1) * (OVERLAPPED ? 1 + TAPS_W / 4 : 1) <= 192;
 constexpr bool steps_written_out = !long_epilogue;
 
 /// One channel by one warp, all row sets. `at`: bytes from the box's corner to the elements of a lane.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* staging, const Spot* spots, const RowSet* sets,
-                                           const u32* inside, const u32 (&at)[rounds][at_once], int channel, int lane) {
+                                           const u32* inside, const u32 (&at)[rounds][at_once],
+                                           const Overlaps& overlaps, int channel, int lane) {
   if (channel >= N) return;
   Element* corner = corner_of(a, p, c, channel);
   const u32 bytes_d = static_cast<u32>(a.out_strides.d) * sizeof(Element),
@@ -215,7 +278,7 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
       const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
       row[k] = reinterpret_cast<Element*>(reinterpret_cast<char*>(corner) + (set.d * bytes_d + set.h * bytes_h));
       bits[k] = inside[(i + k) / sets_of_word * 32 + lane] >> (i + k) % sets_of_word * (rounds * at_once);
-      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements + lane * at_once;
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_words + (OVERLAPPED ? 0 : lane * at_once);
     }
 #pragma unroll
     for (int first = 0; first < row_elements; first += each) {
@@ -232,7 +295,10 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
 #pragma unroll
         for (int e = 0; e < each; ++e) {
           const int r = (first + e) / at_once, element = (r * 32 + lane) * at_once + (first + e) % at_once;
-          sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
+          if constexpr (OVERLAPPED)
+            sum[k][e] = from[k] == nullptr ? 0.f : overlaps.sum(from[k], r, (first + e) % at_once);
+          else
+            sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
           if constexpr (OPERANDS > 0)
             with[k][e] = finish.read(in(k, e), c.n + (spots[element / PHASES_W].dn & 0xffff), to(k, e));
         }
@@ -316,7 +382,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
       const int first = of.begin + lane * at_once;
       row[k] = whole + first;
       left[k] = inside ? of.end - first : 0;
-      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_elements - c.w + first;
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_words - c.w + first;
     }
 #pragma unroll
     for (int first = 0; first < row_elements; first += each) {
@@ -368,7 +434,7 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
   for (int i = 0; i < all_sets; ++i) {
     const RowSet set = sets[i];
     Element* row = corner + set.d * a.out_strides.d + set.h * a.out_strides.h;
-    const float* from = staging + lane % 8 * channel_pitch + (set.staged < 0 ? 0 : set.staged * set_elements);
+    const float* from = staging + lane % 8 * channel_pitch + (set.staged < 0 ? 0 : set.staged * set_words);
 #pragma unroll 2
     for (int element = warp * 4 + lane / 8; element < set_elements; element += 16) {
       const Spot spot = spots[element / PHASES_W];
@@ -381,27 +447,27 @@ __device__ __forceinline__ void write_channels(const Arguments& a, const Operand
 
 /// A step's channels into the staging.
 template <int step, int part = 0>
-__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
-                                             int lane) {
-  put<step * TOGETHER + part>(acc, staging + part * (staged * channel_pitch), warp, lane);
-  if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, warp, lane);
+__device__ __forceinline__ void put_together(const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Puts& puts,
+                                             int warp, int lane) {
+  put<step * TOGETHER + part>(acc, staging + part * (staged * channel_pitch), puts, warp, lane);
+  if constexpr (part + 1 < TOGETHER) put_together<step, part + 1>(acc, staging, puts, warp, lane);
 }
 
 /// The same of step `wanted`.
 template <int step = 0>
-__device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS * (NB / 2)], float* staging, int warp,
-                                           int lane) {
+__device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS * (NB / 2)], float* staging,
+                                           const Puts& puts, int warp, int lane) {
   if (wanted == step)
-    put_together<step>(acc, staging, warp, lane);
+    put_together<step>(acc, staging, puts, warp, lane);
   else if constexpr (step + 1 < store_steps)
-    put_wanted<step + 1>(wanted, acc, staging, warp, lane);
+    put_wanted<step + 1>(wanted, acc, staging, puts, warp, lane);
 }
 
 /// What was staged for the channels of a step at `from` on.
 __device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
-                                           const u32* inside, const u32 (&at)[rounds][at_once], int step, int warp,
-                                           int lane) {
+                                           const u32* inside, const u32 (&at)[rounds][at_once],
+                                           const Overlaps& overlaps, int step, int warp, int lane) {
 #pragma unroll(steps_written_out ? TOGETHER : 1)
   for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
     const int number = step * TOGETHER + part;
@@ -412,7 +478,7 @@ __device__ __forceinline__ void write_step(const Arguments& a, const Operands& o
       if constexpr (LINE)
         write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
       else
-        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, channel, lane);
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, overlaps, channel, lane);
     }
   }
 }
@@ -445,12 +511,14 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
   // What was staged for a step is written while the next is staged.
   const int warp = thread / 32;
   const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
-  put_together<0>(acc, place(0), warp, lane);
+  const Puts puts(a, warp, lane);
+  const Overlaps overlaps(a, lane);
+  put_together<0>(acc, place(0), puts, warp, lane);
 #pragma unroll(steps_written_out ? store_steps : 1)
   for (int step = 0; step < store_steps; ++step) {
     meet(1 + group, 128);
-    if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), warp, lane);
-    write_step(a, operands, p, c, place(step), spots, sets, mine, at, step, warp, lane);
+    if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), puts, warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, overlaps, step, warp, lane);
   }
   turn += store_steps;
   inside_turn ^= 1;

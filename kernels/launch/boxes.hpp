@@ -15,6 +15,8 @@ struct BoxesFixed {
   bool wide = false;        ///< Boxes are multiples of 16 positions wide.
   bool direct = false;      ///< Sums go to the result from registers.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
+  bool overlapped = false;  ///< Taps of W are columns; a box's rows of products are source elements.
+  Int room = 0;             ///< Overlapped: staged source elements of a tap and row set, and places at their ends.
   Int warpgroups = 2;       ///< That multiply.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
   Int element_bytes = 4, channels = 8;           ///< channels: of a stage.
@@ -40,7 +42,7 @@ struct BoxesFixed {
   void visit(Visit&& field) {
     field("backward", backward), field("source_last", source_last), field("out_last", out_last);
     field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line),
-        field("direct", direct);
+        field("direct", direct), field("overlapped", overlapped), field("room", room);
     field("warpgroups", warpgroups), field("merge", merge), field("rows", rows), field("segments", segments),
         field("columns", columns);
     field("element_bytes", element_bytes), field("channels", channels);
@@ -67,6 +69,8 @@ struct Boxing {
   Int extent[4] = {0, 0, 0, 0}, box[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0}, step[4] = {0, 0, 0, 0};
   Int pitch_h = 0, pitch_d = 0, pitch_c = 0, pitch_n = 0;  ///< Of the source in a stage, in elements.
   Int tiles = 0, lines = 0, line = 0;
+  Int columns = 0;  ///< Rows of products along w: extent[3], overlapped source elements.
+  Int from_w = 0, put_from = 0, read_from = 0, line_room = 0;  ///< As in the arguments.
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
 
@@ -176,6 +180,21 @@ inline double copy_clocks(const BoxesFixed& f, const BoxSpace& space, Bring brin
   return longest > bytes / 28.0 ? longest : bytes / 28.0;
 }
 
+/// Overlapped, what a box of so many columns has of its rows: whether it has all of the source, where its products lie.
+inline bool overlap(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
+  const bool whole = b.extent[3] == space.count[3] && b.columns == space.source[3];
+  b.from_w = whole ? -space.begin[3] : f.offset_w;
+  // From the source element of the first position's first tap to the first one, and so at the end; nobody writes there.
+  const Int before = b.from_w - f.offset_w, after = b.extent[3] + f.span_w - before - b.columns;
+  const Int left = most(0, before), right = most(0, after);
+  b.line_room = b.columns + most(left, right);
+  b.put_from = left;
+  b.read_from = left - before;
+  const Int lines = b.extent[0] * b.extent[1] * b.extent[2];
+  return b.read_from >= 0 && left + lines * b.line_room <= f.room && lines * b.extent[3] <= f.room &&
+         lines * b.columns <= 64 * f.segments;
+}
+
 /// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
 inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b) {
   const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
@@ -194,6 +213,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
       --whole[3];
     if (whole[3] == 0) return;
   }
+  if (f.overlapped && !overlap(f, space, b)) return;
   b.line = whole[3] * f.phases_w;
   for (int d = 0; d < 4; ++d) b.step[d] = whole[d];
   if (f.shared) {
@@ -211,6 +231,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
     reach[along] += (f.warpgroups - 1) * whole[along];
   }
   for (int d = 0; d < 4; ++d) b.box[d] = step[d] * (reach[d] - 1) + span[d] + 1;
+  if (f.overlapped) b.box[3] = b.columns + reach[3] - whole[3];
   if (f.depth_loop) b.box[1] = 1;
   if (bring == Bring::rows)
     lay_rows(f, space, b);
@@ -270,20 +291,26 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
 /// The cheapest boxes for these sizes.
 inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
   const Int positions = 64 * f.segments, wide = f.wide ? 16 : 1;
+  // Overlapped, widths are of source elements: as many more than positions as taps reach, or all.
+  const Int more = f.overlapped ? f.span_w : 0;
   Boxing best;
   Int widths[16], count = 0;
   const auto add = [&](Int w) {
     w = least(ceil_div(w, wide) * wide, positions);
+    if (w <= more) return;
     for (Int i = 0; i < count; ++i)
       if (widths[i] == w) return;
     if (w > 0 && count < 16) widths[count++] = w;
   };
-  for (Int parts = 1; parts <= 6; ++parts) add(ceil_div(space.count[3], parts));
+  const bool whole_rows = f.overlapped && space.source[3] <= positions && space.source[3] % wide == 0;
+  if (whole_rows) add(space.source[3]);
+  for (Int parts = 1; parts <= 6; ++parts) add(ceil_div(space.count[3], parts) + more);
   for (Int w = positions; w >= 16 && count < 12; w /= 2)
     if (w < space.count[3]) add(w);
   const auto consider = [&](Int n, Int d, Int h, Int w) {
     Boxing b;
-    b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.extent[3] = w;
+    b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.columns = w;
+    b.extent[3] = whole_rows && w == space.source[3] ? space.count[3] : w - more;
     weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
@@ -300,7 +327,7 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
       const Int most_d = f.merge == 0 || f.depth_loop ? 1 : least(planes, space.count[1]);
       const Int d = most_d == 1 ? 1 : ceil_div(space.count[1], ceil_div(space.count[1], most_d));
       consider(1, d, h, w);
-      const bool whole_sample = f.groups == 1 && w >= space.count[3] &&
+      const bool whole_sample = f.groups == 1 && (w - more >= space.count[3] || (whole_rows && w == space.source[3])) &&
                                 (f.merge == 1 ? f.rows >= space.count[2] : h >= space.count[2]) &&
                                 (f.merge == 0 ? f.rows >= space.count[1] : d >= space.count[1] || f.depth_loop);
       if (whole_sample && planes / d > 1) {
@@ -336,6 +363,9 @@ inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, ar
     a.extent[d] = static_cast<int>(b.extent[d]), a.step[d] = static_cast<int>(b.step[d]);
     a.second[d] = static_cast<int>(b.second[d]), a.box[d] = static_cast<int>(b.box[d]);
   }
+  a.columns = static_cast<int>(b.columns), a.from_w = static_cast<int>(b.from_w);
+  a.put_from = static_cast<int>(b.put_from), a.read_from = static_cast<int>(b.read_from);
+  a.line_room = static_cast<int>(b.line_room);
   for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
   a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
   a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);

@@ -52,6 +52,16 @@ std::string weights_text(const BoxProblem& p, const BoxForm& f, const BoxWork& w
   return c.text;
 }
 
+/// Of products whose columns are the taps of W too: where a position's lie from the first tap's of its first element.
+void overlap_constants(ConfigText& c, const BoxProblem& p, const BoxForm& f) {
+  std::vector<int> at;
+  for (const int offset : p.axis[2].offset) at.push_back(static_cast<int>(at.size()) * f.room + offset);
+  c.flag("OVERLAPPED", f.overlapped);
+  c.constant("TAPS_W", f.overlapped ? static_cast<Int>(at.size()) : 1);
+  c.constant("ROOM", f.room);
+  c.table("overlap_at", f.overlapped ? at : std::vector<int>{0});
+}
+
 /// What else the products need.
 std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& work, const Request& r) {
   const Geometry& g = r.geometry;
@@ -67,6 +77,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   c.flag("WIDE", f.wide);
   c.flag("LINE", f.line);
   c.flag("DIRECT", f.direct);
+  overlap_constants(c, p, f);
   c.text += every_lane_text();
   c.constant("GROUPS", f.warpgroups);
   c.constant("TOGETHER", f.together);
@@ -85,7 +96,8 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
     c.constant("PHASES_" + name, a.phases);
     c.constant("USED_" + name, a.used_count);
     c.constant("PADDING_" + name, a.padding);
-    c.table(std::string("used_") + static_cast<char>(names[d] - 'A' + 'a'), a.used);
+    c.table(std::string("used_") + static_cast<char>(names[d] - 'A' + 'a'),
+            d == 2 ? p.axis[2].used : a.used);  // overlapped, of the result
   }
   c.table("block_of", work.block_of);
   c.constant("BLOCKS", work.blocks);
@@ -134,18 +146,18 @@ class Boxes final : public PassKernel {
 
   std::string detail() const override {
     const auto& a = launch_.may_bulk ? launch_.bulk : launch_.plain;
-    char rows[40] = "", text[280];
+    char rows[40] = "", text[320];
     if (form_.merge != Merge::none)
       std::snprintf(rows, sizeof rows, " with %d %s", form_.rows, form_.merge == Merge::depth ? "depths" : "rows");
     std::snprintf(
         text, sizeof text,
-        "%s of %dx%dx%dx%d positions%s x %d channels%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
+        "%s of %dx%dx%dx%d positions%s x %d channels%s%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
         "channels stored together, %d warpgroups, %u KB",
         form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], rows, form_.columns,
-        form_.depth_loop ? " in a loop over depths" : "", form_.segments, form_.resident ? "resident" : "streamed",
-        form_.shared ? "shared " : "", form_.stages, launch_.may_bulk ? "in bulk" : "by copies",
-        form_.direct ? "direct " : "", (fixed_.out_last ? 8 : 4) * form_.together, form_.warpgroups,
-        form_.shared_bytes / 1024);
+        form_.overlapped ? " and taps of W" : "", form_.depth_loop ? " in a loop over depths" : "", form_.segments,
+        form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
+        launch_.may_bulk ? "in bulk" : "by copies", form_.direct ? "direct " : "",
+        (fixed_.out_last ? 8 : 4) * form_.together, form_.warpgroups, form_.shared_bytes / 1024);
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override { return {&products_, &weights_}; }

@@ -41,10 +41,10 @@ struct Arrangement {
   int blocks = 0, slots = 0;
 };
 
-Arrangement arrangement_of(const BoxProblem& p, Merge merge, bool depth_loop, int rows) {
+Arrangement arrangement_of(const BoxProblem& p, Merge merge, bool depth_loop, bool overlapped, int rows) {
   BoxForm f;
   f.columns = 8;
-  f.rows = rows, f.merge = merge, f.depth_loop = depth_loop;
+  f.rows = rows, f.merge = merge, f.depth_loop = depth_loop, f.overlapped = overlapped;
   const BoxWork work = box_work(p, f);
   Arrangement a;
   a.blocks = work.blocks, a.slots = work.slots;
@@ -75,11 +75,17 @@ Int weight_words(const BoxProblem& p, int slots, int columns) {
   return Int{p.parts} * (p.folded ? 4 : 8) * slots * columns;
 }
 
+/// Elements of a row set of a box, and its positions, at most, as lanes go over them (kernels/boxes/store.cuh).
+Int set_elements(const BoxProblem& p, const BoxForm& f) {
+  const Int positions = f.overlapped ? f.room : 64 * f.segments, at_once = p.element_bytes == 2 ? 2 : 1;
+  return launch::ceil_div(positions * p.axis[2].phases, 32 * at_once) * 32 * at_once;
+}
+
 /// Bytes of a step's staging, for all warpgroups.
 Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f, bool result_last) {
   const int row_sets = f.rows * axis[0].used_count * axis[1].used_count;
   const Int positions = 64 * f.segments;
-  const Int line_words = row_sets * positions * axis[2].phases;
+  const Int line_words = row_sets * (f.overlapped ? f.room * axis[2].used_count : positions * axis[2].phases);
   return 4 * f.warpgroups *
          (result_last ? 2 * 8 * ((line_words + 7) / 8 * 8 + 4) : 2 * 4 * ((line_words + 15) / 16 * 16 + 8));
 }
@@ -87,8 +93,8 @@ Int staging_bytes(const std::array<BoxAxis, 3>& axis, const BoxForm& f, bool res
 /// Room in shared memory; false when nothing is left for the source.
 bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots, bool result_last, Int limit,
              BoxForm& f) {
-  const Int positions = 64 * f.segments, sets = Int{axis[0].phases} * axis[1].phases * f.rows;
-  const Int of_set = 2 * f.segments * axis[2].phases;  // bits of a lane, kept by the word
+  const Int of_set = set_elements(p, f) / 32;  // bits of a lane, kept by the word
+  const Int positions = set_elements(p, f) / axis[2].phases, sets = Int{axis[0].phases} * axis[1].phases * f.rows;
   if (!f.line && of_set > 32) return false;
   const Int words = f.line ? 0 : (sets + 32 / of_set - 1) / (32 / of_set);
   const Int stores = f.direct ? positions * 16
@@ -113,6 +119,7 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
 struct Fit {
   int positions = 0, columns = 0;
   double bytes = 0.0;
+  bool whole = false;  ///< Overlapped, with all of the source's rows.
 };
 
 Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const BoxForm& f) {
@@ -123,12 +130,15 @@ Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const Bo
   const bool several_lines = !f.line && lines_in != merged && !(lines_in == 0 && f.depth_loop);
   const int all = 64 * f.segments, unit = 16 / p.element_bytes;
   Fit best;
+  // Overlapped, columns of products are source elements.
+  const int more = f.overlapped ? axis[2].span : 0;
   const auto consider = [&](int columns) {
     if (f.wide) columns = (columns + 15) / 16 * 16;
     columns = std::min(columns, all);
+    if (columns <= more) return;
     const int most_lines = several_lines ? static_cast<int>(std::min<Int>(all / columns, count(lines_in))) : 1;
     for (int lines = most_lines; lines > 0 && columns * lines >= best.positions; --lines) {
-      std::array<Int, 3> q = {1, 1, columns};
+      std::array<Int, 3> q = {1, 1, columns - more};
       q[static_cast<std::size_t>(lines_in)] *= lines;
       if (merged >= 0) q[static_cast<std::size_t>(merged)] = f.rows;
       if (f.shared) {
@@ -144,11 +154,23 @@ Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const Bo
       return;
     }
   };
+  if (more > 0 && p.src[2] <= all && (!f.wide || p.src[2] % 16 == 0)) {
+    consider(static_cast<int>(p.src[2]));
+    if (best.columns == p.src[2]) best.whole = true;
+    if (best.whole) return best;
+  }
   for (Int parts = 1; parts <= 6; ++parts)
-    consider(static_cast<int>(std::min<Int>((count(2) + parts - 1) / parts, all)));
+    consider(static_cast<int>(std::min<Int>((count(2) + parts - 1) / parts + more, all)));
   for (int columns = all; columns >= 16; columns /= 2)
     if (columns < count(2)) consider(columns);
   return best;
+}
+
+/// What overlapped forms take longer than their parts say, by the fit: with resident weights, and with each share of
+/// the result channels, which reads the source again.
+double overlapped_factor(const BoxProblem& p, const BoxForm& f) {
+  if (!f.overlapped) return 1.0;
+  return (f.resident ? 1.15 : 1.0) * (0.97 + 0.03 * std::ceil(double(p.n) / f.columns));
 }
 
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
@@ -177,8 +199,8 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.backward = p.backward;
   x.source_last = (p.backward ? problem.y_layout : problem.x_layout) == Layout::channels_last;
   x.out_last = (p.backward ? problem.x_layout : problem.y_layout) == Layout::channels_last;
-  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line, x.direct = f.direct,
-  x.warpgroups = f.warpgroups;
+  x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line, x.direct = f.direct;
+  x.overlapped = f.overlapped, x.room = f.room, x.warpgroups = f.warpgroups;
   x.merge = static_cast<int>(f.merge), x.rows = f.rows, x.segments = f.segments, x.columns = f.columns;
   x.element_bytes = p.element_bytes, x.channels = p.channels_k() * f.steps;
   x.groups = g.groups, x.k = p.k, x.n = p.n;
@@ -225,14 +247,14 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     double clocks, store_clocks, estimate;
   };
   std::vector<Sketch> sketches;
-  std::map<std::tuple<int, bool, int>, Arrangement> arrangements;
-  std::vector<std::pair<Merge, bool>> roles = {{Merge::none, false}};
+  std::map<std::tuple<int, bool, bool, int>, Arrangement> arrangements;
+  std::vector<std::tuple<Merge, bool, bool>> roles = {{Merge::none, false, false}};
   const bool deep = p.out[0] > 1 || p.src[0] > 1, high = p.out[1] > 1 || p.src[1] > 1;
-  if (high) roles.push_back({Merge::height, false});
+  if (high) roles.push_back({Merge::height, false, false});
   if (deep) {
-    roles.push_back({Merge::none, true});
-    roles.push_back({Merge::height, true});
-    roles.push_back({Merge::depth, false});
+    roles.push_back({Merge::none, true, false});
+    roles.push_back({Merge::height, true, false});
+    roles.push_back({Merge::depth, false, false});
   }
   const bool result_last = (p.backward ? problem.x_layout : problem.y_layout) == Layout::channels_last;
   const double all_positions = double(p.batch) * double(p.whole_depth.q_end - p.whole_depth.q_begin) *
@@ -251,9 +273,16 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                                              {false, false, true},
                                              {true, false, true}})
       if (copied || !twice) options.emplace_back(wide, line, direct, twice);
-  for (const auto& [merge, depth_loop] : roles) {
+  // With the taps of W as columns, all of them again.
+  const BoxAxis& w = p.axis[2];
+  if (!p.backward && !result_last && w.offset.size() > 1 && w.phases == 1)
+    for (std::size_t i = 0, all = roles.size(); i < all; ++i) {
+      roles.push_back(roles[i]);
+      std::get<2>(roles.back()) = true;
+    }
+  for (const auto& [merge, depth_loop, overlapped] : roles) {
     BoxForm f;
-    f.merge = merge, f.depth_loop = depth_loop;
+    f.merge = merge, f.depth_loop = depth_loop, f.overlapped = overlapped;
     const std::array<BoxAxis, 3> axis = axes_of(p, f);
     const Int per_row = Int{axis[0].used_count} * axis[1].used_count * axis[2].used_count;
     for (int rows : {1, 2, 3, 4, 5, 6, 8}) {
@@ -266,9 +295,11 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       for (int columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256}) {
         if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > 128) break;
         const Arrangement& a =
-            arrangements.try_emplace({static_cast<int>(merge), depth_loop, rows}, Arrangement{}).first->second;
+            arrangements.try_emplace({static_cast<int>(merge), depth_loop, overlapped, rows}, Arrangement{})
+                .first->second;
         if (a.slots == 0)
-          arrangements[{static_cast<int>(merge), depth_loop, rows}] = arrangement_of(p, merge, depth_loop, rows);
+          arrangements[{static_cast<int>(merge), depth_loop, overlapped, rows}] =
+              arrangement_of(p, merge, depth_loop, overlapped, rows);
         const double one = clocks_of(p, a, columns);
         const int products_of_step =
             std::accumulate(a.runs.begin(), a.runs.end(), 0, [columns](int sum, const std::vector<int>& runs) {
@@ -297,6 +328,8 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   f.rows = rows, f.columns = columns, f.segments = segments;
                   f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line,
                   f.direct = direct;
+                  if (overlapped && (line || direct)) continue;
+                  f.room = overlapped ? 64 * segments + 16 : 0;
                   if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
                   const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
                   if (line && (result_last || (wide && width < 16))) continue;
@@ -305,10 +338,14 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   if (!lay_out(p, axis, a.slots, result_last, target.shared_per_block, f)) continue;
                   const Fit fit = fit_source(p, axis, f);
                   if (fit.positions == 0) continue;
+                  if (overlapped && fit.positions < 32 * segments) continue;
                   // A row of boxes ends with a part of one; boxes of several rows are fitted to the plane.
                   const double whole = width <= fit.columns ? width : fit.columns - (p.element_bytes == 2 ? 16 : 8);
-                  const double filled = line ? whole > 0.0 ? width / (std::ceil(width / whole) * full) : 0.0
-                                             : 0.92 * fit.positions / full;
+                  const double filled =
+                      line        ? whole > 0.0 ? width / (std::ceil(width / whole) * full) : 0.0
+                      : fit.whole ? 0.96 * fit.positions / full * width / double(p.src[2])
+                                  : 0.92 * fit.positions / full *
+                                        (overlapped ? double(fit.columns - w.span) / double(fit.columns) : 1.0);
                   if (line && filled < 0.4) continue;
                   const double shares = double(p.groups) * std::ceil(double(p.n) / columns);
                   const double stages_of_box =
@@ -329,13 +366,19 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                                        : line ? 2.6 * columns_of_line / (columns_of_line + 64.0)
                                               : 1.6) *
                                       (p.element_bytes == 2 ? 1.4 : 1.0) * (warpgroups == 2 ? 1.0 : 0.7);
-                  const double store = written / rate, products = stages_of_box * stage;
+                  // Overlapped, each sum is staged and read; fitted to 80 forms (docs/measured-cuda-boxes.md).
+                  const double store = overlapped
+                                           ? (11.5 * columns + 18.3 * double(per_row * rows * segments * columns)) *
+                                                 (warpgroups == 2 ? 1.0 : 1.95)
+                                           : written / rate;
+                  const double products = stages_of_box * stage;
                   const double box =
                       std::max({set * products, 2.0 * products + store,
                                 stages_of_box * ((shared ? 1.0 : set) * fit.bytes / source_rate + set * streamed),
                                 set * written * p.element_bytes / 17.0});
                   const double estimate = all_positions * depths / (64.0 * segments * rows * filled) * shares * box /
-                                          set * (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02);
+                                          set * (stages == 2 ? 1.05 : 1.0) * (wide ? 1.0 : 1.02) *
+                                          overlapped_factor(p, f);
                   sketches.push_back({f, a.slots, one * segments * f.steps, store, estimate});
                 }
         }
@@ -361,7 +404,8 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     if (c.launch.refusal || c.launch.grid == 0) continue;
     const BoxForm& f = c.form;
     const double once = (f.resident ? double(c.fixed.share_bytes) / 24.0 : 0.0) + 2.0e-6 * clock_rate;
-    c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) + once) / clock_rate + start_seconds;
+    c.seconds =
+        (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) * overlapped_factor(p, f) + once) / clock_rate + start_seconds;
     choices.push_back(std::move(c));
   }
   // Of forms that differ in stages alone, in f32 four, where they leave the staging of boxes more than a step, else
@@ -382,14 +426,14 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       return y.wide && x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
              x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.warpgroups == y.warpgroups &&
              x.resident == y.resident && x.shared == y.shared && x.stages == y.stages && x.steps == y.steps &&
-             std::equal(m.extent, m.extent + 4, n.extent);
+             x.overlapped == y.overlapped && std::equal(m.extent, m.extent + 4, n.extent);
     });
   };
   // Of forms that differ in stages and the shape of boxes alone, two.
   const auto alike = [](const BoxForm& x, const BoxForm& y) {
     return x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
            x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.warpgroups == y.warpgroups &&
-           x.resident == y.resident;
+           x.resident == y.resident && x.overlapped == y.overlapped;
   };
   std::vector<bool> drop;
   for (const BoxChoice& c : choices) drop.push_back(twin(c));

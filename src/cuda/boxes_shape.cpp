@@ -210,6 +210,13 @@ BoxProblem box_problem(const Geometry& g, bool backward, bool tf32, int parts, i
 std::array<BoxAxis, 3> axes_of(const BoxProblem& p, const BoxForm& f) {
   std::array<BoxAxis, 3> axis = p.axis;
   axis[0] = f.depth_loop ? fixed_axis(p.out[0]) : p.whole_depth;
+  if (f.overlapped) {
+    BoxAxis& w = axis[2];
+    std::fill(w.offset.begin(), w.offset.end(), 0);
+    std::iota(w.phase.begin(), w.phase.end(), 0);
+    w.used = w.phase;
+    w.used_count = static_cast<int>(w.phase.size());
+  }
   return axis;
 }
 

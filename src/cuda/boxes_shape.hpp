@@ -52,9 +52,11 @@ struct BoxForm {
   Merge merge = Merge::none;
   bool depth_loop = false;
   bool resident = true, shared = false;
-  bool wide = false;    ///< Boxes are multiples of 16 positions wide.
-  bool line = false;    ///< Boxes are rows of positions.
-  bool direct = false;  ///< Sums go to the result from registers.
+  bool wide = false;        ///< Boxes are multiples of 16 positions wide.
+  bool line = false;        ///< Boxes are rows of positions.
+  bool direct = false;      ///< Sums go to the result from registers.
+  bool overlapped = false;  ///< Taps of W are columns of the products; their sums are added up as they are stored.
+  int room = 0;             ///< Overlapped: source elements that are staged for a tap and row set, and empty places.
   int stages = 2;
   int steps = 1;         ///< Products' depths of channels in a stage.
   int together = 1;      ///< Steps of a store between two meetings of a warpgroup.
@@ -81,7 +83,7 @@ struct BoxWork {
 
 BoxProblem box_problem(const Geometry& g, bool backward, bool tf32, int parts, int element_bytes);
 
-/// Axes as a form has them: D is the loop or not.
+/// Axes as a form has them: D is the loop or not; overlapped, all taps of W meet at offset 0, each a phase of its own.
 std::array<BoxAxis, 3> axes_of(const BoxProblem& p, const BoxForm& f);
 
 /// The order of sums and weights with the fewest and widest products.
