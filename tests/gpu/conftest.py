@@ -22,13 +22,16 @@ def pytest_configure(config):
 #: Tests that compile for many seconds each.
 LONG = (
     "test_exported",
+    "test_tuning_measures_remembers_and_changes_no_number",
     "test_row_lengths",
+    "test_ten_runs_give_the_same_bits",
+    "test_edges",
+    "test_residues_of_a_stride_as_channels",
     "test_batches",
     "test_heights",
-    "test_edges",
     "test_channels",
     "test_empty_batch_and_empty_phases",
-    "test_every_candidate_can_be_captured",
+    "test_denormals_and_large_numbers",
 )
 
 

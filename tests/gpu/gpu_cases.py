@@ -72,6 +72,13 @@ def case(text: str, dtype: str | None = None, precision: str | None = None) -> C
     return Case(replace(parse_problem(text), **{k: v for k, v in changes.items() if v}))
 
 
+@functools.cache
+def sanitized() -> tuple[Case, ...]:
+    """The problems of sanitize.cpp: all that selects different code, by few kernels, which the sanitizers need too."""
+    lines = re.search(r"lines\[\] = \{(.*?)\n\};", (ROOT / "tests/gpu/sanitize.cpp").read_text(), re.S)[1]
+    return tuple(case(line) for line in re.findall(r'"(.*)"', lines))
+
+
 def laid_out(t: torch.Tensor, last: bool, offset: int = 0) -> torch.Tensor:
     """Dense, channels last if asked, its first element `offset` elements into fresh memory."""
     t = t.movedim(1, -1).contiguous().movedim(-1, 1) if last else t.contiguous()
@@ -136,13 +143,6 @@ def poisoned():
             torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
-@functools.cache
-def tiled() -> frozenset[str]:
-    """Candidates with a choice of tiles, whose kernels change with the sizes; of cuda_columns they seldom do."""
-    text = (ROOT / "src/cuda/candidates.cpp").read_text()
-    return frozenset(re.findall(r'"(\w+)", \w+\}, most_variants', text)) - {"cuda_columns"}
-
-
 # Which candidates Judge.check_all forces, of those of a pass. Each compiles kernels of its own.
 Pick = Callable[[Sequence[str]], Sequence[str]]
 
@@ -158,14 +158,6 @@ def none(names: Sequence[str]) -> Sequence[str]:
 def share(turn: int, of: int = 2) -> Pick:
     """One `of`-th of them: `of` turns that follow one another force all."""
     return lambda names: names[turn % of :: of]
-
-
-def share_of_tiled(turn: int, of: int = 2) -> Pick:
-    """The same of those whose kernels change with the sizes, and all others."""
-    return lambda names: (
-        *(n for n in names if n not in tiled()),
-        *[n for n in names if n in tiled()][turn % of :: of],
-    )
 
 
 def residues(names: Sequence[str]) -> Sequence[str]:

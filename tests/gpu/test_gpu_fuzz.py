@@ -12,7 +12,7 @@ import os
 import gpu_fuzz
 import gpu_tally
 import pytest
-from gpu_cases import DEVICE, FORMATS, Case, Judge, case, run, tensors
+from gpu_cases import DEVICE, FORMATS, Case, Judge, case, run, sanitized, tensors
 
 SEED = int(os.environ.get("UPCONV_FUZZ_SEED", "0"))
 PARTS, SEEDS_A_PART = 28, 16
@@ -37,7 +37,7 @@ def test_fuzz(part):
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.parametrize("seed", range(900, 916))
+@pytest.mark.parametrize("seed", range(900, 904))
 def test_the_cpu_engine_agrees(seed):
     """A second opinion for a part of the problems: the library's CPU engine on the same tensors."""
     if DEVICE == "cpu":
@@ -53,7 +53,7 @@ def test_the_cpu_engine_agrees(seed):
 
 
 def test_one_problem():
-    text = os.environ.get("UPCONV_FUZZ_PROBLEM", "2d n2 c16 o8 i9x11 k3 s2 p1 b f32 tf32")
+    text = os.environ.get("UPCONV_FUZZ_PROBLEM", sanitized()[0].text)
     for data in ("integers", "normal"):
         assert Judge(case(text), data).check_all() > 0
 
