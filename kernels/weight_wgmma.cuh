@@ -5,7 +5,8 @@
 // order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
 // that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
 // tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
-// lies K-major, swizzled, and is read by the tensor cores themselves.
+// lies K-major, swizzled, and is read by the tensor cores themselves. Where H has stride 1, its taps may be columns too
+// (STACKED): a fragment then feeds as many times more, from lines of x one above the other.
 //
 // WGS warpgroups multiply (multiply.cuh), MT fragments of rows each; one more brings the boxes (bring.cuh), and it or
 // (APART) another finishes them (finish.cuh): rounds what was not rounded on its way to TF32. Lines of x that begin
@@ -77,7 +78,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
 #pragma unroll
     for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
-      for (int i = 0; i < NB / 2; ++i) sums[mt][i] = 0.0f;
+      for (int i = 0; i < STACKED * (NB / 2); ++i) sums[mt][i / (NB / 2)][i % (NB / 2)] = 0.0f;
     int left = p.chain;
     while (left > 0 && b < p.boxes) {
       bool apart = false;  // this stage's box is multiplied one pair after the other
@@ -91,7 +92,9 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       }
       mma_wait<0>();
 #pragma unroll
-      for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
+      for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+        for (int tap = 0; tap < STACKED; ++tap) hold(sums[mt][tap]);
       __syncwarp();
       if (held >= 0 && threadIdx.x % 32 < arriving) barrier_arrive(empty + 8 * held);
       held = -1;

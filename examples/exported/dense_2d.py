@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_77cc170c75bd"
+NAME = "upconv_0c6fd3b323ee"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3551,7 +3551,7 @@ struct WeightMma {
   Strides xs, ys;
   long long boxes, splits;
   long long dw_size;
-  int in_d, in_h, in_w, out_d, out_h, out_w;
+  int in_d, in_h, in_w, out_d, out_h, out_w;  ///< in_h: LATE more than x has, where weight_wgmma.cuh stacks taps.
   int boxes_d, boxes_h, boxes_w;
   int x_vector, y_vector;  ///< Elements that may be copied at once.
   int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.
@@ -4352,7 +4352,10 @@ constexpr int quad = 16 / element_bytes;  ///< Positions of 16 bytes.
 constexpr int step = 2 * quad;            ///< Positions of a product.
 constexpr int box_positions = BD * BH * BW, steps = box_positions / step;
 constexpr int row_bytes = ROW_BYTES, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
-constexpr int x_rows = (box_positions + row_positions - 1) / row_positions * NB;
+/// STACKED taps of H are columns of the products, each with lines of x of its own, LATER above those of the tap before:
+/// positions are dy's along H, and a box has LATE lines of x more than of dy.
+constexpr int x_lines_h = BH + LATE, x_positions = BD * x_lines_h * BW;
+constexpr int x_rows = (x_positions + row_positions - 1) / row_positions * NB;
 constexpr bool may_be_bulk = ROWS_BULK;
 constexpr bool runs = row_positions > BW;                         ///< Bulk copies of x bring several lines at once.
 constexpr int x_lines = BD * BH, behind_at = x_rows * row_bytes;  ///< Where shifted lines' last 16 bytes lie.
@@ -4363,6 +4366,7 @@ constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
               "products of whole steps; the place of a sum of positions is the sum of their places");
 static_assert(!may_be_bulk || box_positions % row_positions == 0, "bulk copies bring whole rows");
+static_assert(STACKED == 1 || (TH == 1 && SH == 1 && row_positions <= BW), "lines of x are whole rows of shared memory");
 /// Lines of channels of x that are a multiple of X_PERIOD apart begin alike. Those of a block lie side by side, as bulk
 /// copies bring them; with X_EARLY it has no others.
 constexpr int x_classes = X_SHIFTED ? X_PERIOD : 1, channel_step = X_EARLY ? X_PERIOD : 1;
@@ -4379,6 +4383,11 @@ __device__ constexpr int x_place(int channel, int position) {
   const int turn = row_bytes == 128 ? channel & 7 : row_bytes == 64 ? channel >> 1 & 3 : channel >> 2 & 1;
   return position / row_positions * (NB * row_bytes) + channel * row_bytes +
          ((position % row_positions / quad) ^ turn) * 16 + position % quad * element_bytes;
+}
+
+/// The position of x's tile that a position of the box meets with stacked tap `tap`.
+__device__ constexpr int x_position(int at, int tap) {
+  return (at / (BW * BH) * x_lines_h + at / BW % BH + LATE - LATER * tap) * BW + at % BW;
 }
 
 /// This block's part of dw, and where its taps put position 0.
@@ -4473,7 +4482,7 @@ struct Bringer {
 };
 struct XTile : Bringer {
   static constexpr int channels = NB, all_channels = CI / channel_step;
-  static constexpr int lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr int lines_d = BD, lines_h = x_lines_h, span = BW, planes = 1;
   static constexpr bool last = x_last != 0;
   static constexpr int most = BW < quad ? BW : quad;
   __device__ static int d(int line) { return line; }
@@ -4538,7 +4547,7 @@ struct Bringing {
   }
   __device__ __forceinline__ bool more(const Arguments& p) const { return brought < p.boxes; }
   __device__ __forceinline__ void bring_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
-    barrier_expect_only(landed, box_positions * NB * element_bytes);
+    barrier_expect_only(landed, x_positions * NB * element_bytes);
     const int channel = part.group * CI + part.ci0;
     if constexpr (runs) {
 #pragma unroll 1
@@ -4549,11 +4558,11 @@ struct Bringing {
       }
     } else {
 #pragma unroll 1
-      for (int line = 0; line < BD * BH; ++line)
+      for (int line = 0; line < BD * x_lines_h; ++line)
 #pragma unroll
         for (int w = 0; w < BW; w += row_positions)
-          copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w, ahead.h * BH + line % BH,
-                   ahead.d * BD + line / BH, channel, ahead.n);
+          copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w,
+                   ahead.h * BH - LATE + line % x_lines_h, ahead.d * BD + line / x_lines_h, channel, ahead.n);
     }
   }
   __device__ __forceinline__ void bring_x_early(const Arguments& p, const Part& part, u32 to, u32 landed) const {
@@ -4669,7 +4678,7 @@ struct Bringing {
       WeightStrides strides = p.xs;
       strides.c *= channel_step;
       stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0 / channel_step, strides, ahead.d * BD,
-                   ahead.h * BH, w, p.in_d, p.in_h, p.in_w);
+                   ahead.h * BH - LATE, w, p.in_d, p.in_h - LATE, p.in_w);
     }
     if (Y_BULK && p.y_bulk) {
       if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);
@@ -4718,8 +4727,8 @@ __device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
     load_quad(v, at);
     found |= not_finite(v);
   };
-  constexpr int box_quads = box_positions / quad;
-  constexpr bool x_filled = box_positions % row_positions == 0, y_filled = SPAN_READ == SPAN && YC == LD * LH * SPAN;
+  constexpr int box_quads = x_positions / quad;
+  constexpr bool x_filled = x_positions % row_positions == 0, y_filled = SPAN_READ == SPAN && YC == LD * LH * SPAN;
 #pragma unroll 4
   for (int i = thread; i < box_quads * NB; i += warpgroup)
     look(stage + (x_filled ? i * 16 : x_place(i / box_quads, i % box_quads * quad)));
@@ -4752,6 +4761,7 @@ __device__ __forceinline__ bool complete(int begin, int box, int in, int stride,
 __device__ __forceinline__ bool complete(const Box& b, int w, const Shift& c, const Arguments& p) {
   return complete(b.d * BD, BD, p.in_d, SD, c.d, DD * (TD - 1), p.out_d) &&
          complete(b.h * BH, BH, p.in_h, SH, c.h, DH * (TH - 1), p.out_h) &&
+         (STACKED == 1 || (b.h * BH >= LATE && (b.h + 1) * BH <= p.in_h - LATE)) &&
          complete(w, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
 }
 
@@ -4902,7 +4912,7 @@ struct Finishing {
 
 namespace upconv {
 
-typedef float Sums[MT][NB / 2];
+typedef float Sums[MT][STACKED][NB / 2];
 constexpr int raw_words = tf32 || PAIRED ? 4 : 8;
 static_assert(!PAIRED || (!tf32 && TW % 2 == 0 && DW == 1 && SW % 2 == 0 && LEAD % 2 == 0), "pairs of taps are words");
 static_assert(PAIRED < 2 || (TW == 2 && SW == 2 && LEAD % 4 == 0 && BW > 1), "of two positions side by side");
@@ -4974,7 +4984,9 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
     hold(f[i % 2]);
     if (i + 1 < fragments) load_fragment(raw, row[(i + 1) % MT], (i + 1) / MT);
     mma_fence();
-    wgmma(sums[i % MT], f[i % 2], b + x_place(0, i / MT * step) / 16);
+#pragma unroll
+    for (int tap = 0; tap < STACKED; ++tap)
+      wgmma(sums[i % MT][tap], f[i % 2], b + x_place(0, x_position(i / MT * step, tap)) / 16);
     mma_commit();
   }
   held = now;
@@ -5005,18 +5017,23 @@ __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, 
         y[mt][half] = number(stage + x_bytes + (Y_PIECES ? begin : 0) + row.place() + position_place(at));
       }
 #pragma unroll
-    for (int j = 0; j < NB / 8; ++j)
+    for (int tap = 0; tap < STACKED; ++tap) {
+      const int line = h - LATER * tap;  // of x
+      if (STACKED > 1 && (line < 0 || line >= p.in_h - LATE)) continue;
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float v = number(stage + x_place(8 * j + 2 * column + i, at));
+      for (int j = 0; j < NB / 8; ++j)
 #pragma unroll
-        for (int mt = 0; mt < MT; ++mt)
+        for (int i = 0; i < 2; ++i) {
+          const float v = number(stage + x_place(8 * j + 2 * column + i, x_position(at, tap)));
 #pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            float& sum = sums[mt][4 * j + 2 * half + i];
-            sum = lands[mt][half] ? fmaf(y[mt][half], v, sum) : sum;
-          }
-      }
+          for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+              float& sum = sums[mt][tap][4 * j + 2 * half + i];
+              sum = lands[mt][half] ? fmaf(y[mt][half], v, sum) : sum;
+            }
+        }
+    }
   }
 }
 
@@ -5061,7 +5078,7 @@ template <class Out>
 struct Leaving {
   static constexpr int size = sizeof(Out);
   static constexpr bool dense =
-      TD == KD && TH == KH && TW == KW && W_W == 1 && W_H == KW && W_D == KH * KW && W_CO == KD * KH * KW;
+      STACKED == 1 && TD == KD && TH == KH && TW == KW && W_W == 1 && W_H == KW && W_D == KH * KW && W_CO == KD * KH * KW;
   /// Elements of a store: of a block's rows, of the last block's and of a channel's a divisor.
   __device__ static constexpr int vector() {
     int v = 16 / size;
@@ -5092,7 +5109,7 @@ __device__ __forceinline__ void leave_together(const Sums& sums, const Part& par
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int column = 8 * j - n0 + 2 * static_cast<int>(threadIdx.x % 4) + i % 2;
-          turned[column * L::pitch + row_of(mt, i / 2)] = from_float<Out>(sums[mt][4 * j + i]);
+          turned[column * L::pitch + row_of(mt, i / 2)] = from_float<Out>(sums[mt][0][4 * j + i]);
         }
     meet(2, multiplying);
     const int columns = NB - n0 < L::at_once ? NB - n0 : L::at_once;
@@ -5125,7 +5142,7 @@ __device__ __forceinline__ void leave_in_cluster(const Sums& sums, const Argumen
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         turned[(8 * j + 2 * static_cast<int>(threadIdx.x % 4) + i % 2) * pitch + row_of(mt, i / 2)] =
-            sums[mt][4 * j + i];
+            sums[mt][0][4 * j + i];
   meet_cluster();
   const int first = static_cast<int>(part.split) * columns, count = NB - first < columns ? NB - first : columns;
   const int limit = (CO - part.co0 < COB ? CO - part.co0 : COB) * taps_of_block, left = CI - part.ci0;
@@ -5179,10 +5196,14 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
       if (!row.real || co >= CO || td >= KD || th >= KH || tw >= KW) continue;
       const i64 at =
           (static_cast<i64>(part.group) * CI + part.ci0 + channel) * W_CI + co * W_CO + td * W_D + th * W_H + tw * W_W;
-      if (p.partial)
-        leave_row(sums[mt], half, static_cast<float*>(p.out) + part.split * p.dw_size + at, left, first);
-      else
-        leave_row(sums[mt], half, static_cast<Element*>(p.out) + at, left, first);
+#pragma unroll
+      for (int tap = 0; tap < STACKED; ++tap) {
+        if (p.partial)
+          leave_row(sums[mt][tap], half, static_cast<float*>(p.out) + part.split * p.dw_size + at + tap * W_H, left,
+                    first);
+        else
+          leave_row(sums[mt][tap], half, static_cast<Element*>(p.out) + at + tap * W_H, left, first);
+      }
     }
 }
 
@@ -5195,7 +5216,8 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
 // order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
 // that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
 // tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
-// lies K-major, swizzled, and is read by the tensor cores themselves.
+// lies K-major, swizzled, and is read by the tensor cores themselves. Where H has stride 1, its taps may be columns too
+// (STACKED): a fragment then feeds as many times more, from lines of x one above the other.
 //
 // WGS warpgroups multiply (multiply.cuh), MT fragments of rows each; one more brings the boxes (bring.cuh), and it or
 // (APART) another finishes them (finish.cuh): rounds what was not rounded on its way to TF32. Lines of x that begin
@@ -5267,7 +5289,7 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
 #pragma unroll
     for (int mt = 0; mt < MT; ++mt)
 #pragma unroll
-      for (int i = 0; i < NB / 2; ++i) sums[mt][i] = 0.0f;
+      for (int i = 0; i < STACKED * (NB / 2); ++i) sums[mt][i / (NB / 2)][i % (NB / 2)] = 0.0f;
     int left = p.chain;
     while (left > 0 && b < p.boxes) {
       bool apart = false;  // this stage's box is multiplied one pair after the other
@@ -5281,7 +5303,9 @@ __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& par
       }
       mma_wait<0>();
 #pragma unroll
-      for (int mt = 0; mt < MT; ++mt) hold(sums[mt]);
+      for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+        for (int tap = 0; tap < STACKED; ++tap) hold(sums[mt][tap]);
       __syncwarp();
       if (held >= 0 && threadIdx.x % 32 < arriving) barrier_arrive(empty + 8 * held);
       held = -1;
@@ -6216,6 +6240,7 @@ struct WeightMmaFixed {
   bool x_early = false;  ///< Boxes begin at the multiple of 16 bytes before their first position of a line.
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
+  Int late = 0;  ///< Positions of H that x does not have: its taps there are columns (weight_wgmma.cuh).
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
   Int element_bytes = 4;
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
@@ -6231,7 +6256,7 @@ struct WeightMmaFixed {
   void visit(Visit&& field) {
     field("folded", folded), field("x_last", x_last), field("y_last", y_last), field("x_early", x_early);
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
-    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
+    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w), field("late", late);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
@@ -6339,7 +6364,7 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
     l.refusal = "a sample past 32-bit strides";
   if (l.refusal) return l;
   arguments::WeightMma& p = l.arguments;
-  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1], z.in[2]};
+  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1] + f.late, z.in[2]};
   const Int out[3] = {f.folded ? z.batch : z.out[0], z.out[1], z.out[2]};
   const Int batch = f.folded ? 1 : z.batch;
   l.batch = z.batch;
@@ -6555,7 +6580,7 @@ inline TensorBoxes x_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma
   const Int row = f.row_positions * bytes;
   b.swizzle = row == 128 ? MapSwizzle::bytes_128 : row == 64 ? MapSwizzle::bytes_64 : MapSwizzle::bytes_32;
   return b.dimension(p.in_w, 0, f.row_positions)
-      .dimension(p.in_h, p.xs.h * bytes, 1)
+      .dimension(p.in_h - f.late, p.xs.h * bytes, 1)
       .dimension(p.in_d, p.xs.d * bytes, 1)
       .dimension(f.groups * f.ci, p.xs.c * bytes, f.columns)
       .dimension(batch, p.xs.n * bytes, 1);
@@ -7568,12 +7593,12 @@ constexpr int PD = 0;
 constexpr int TD = 1;
 constexpr int BD = 1;
 constexpr int GD = 1;
-constexpr int KH = 3;
+constexpr int KH = 1;
 constexpr int SH = 1;
 constexpr int DH = 1;
 constexpr int PH = 0;
-constexpr int TH = 3;
-constexpr int BH = 4;
+constexpr int TH = 1;
+constexpr int BH = 2;
 constexpr int GH = 1;
 constexpr int KW = 3;
 constexpr int SW = 1;
@@ -7585,24 +7610,24 @@ constexpr int GW = 1;
 constexpr int walk_depth = 0;
 constexpr long long W_CI = 576, W_CO = 9, W_D = 9, W_H = 3, W_W = 1;
 constexpr int LD = 1;
-constexpr int LH = 6;
+constexpr int LH = 2;
 constexpr int LINE_D = 1;
 constexpr int LINE_H = 1;
 constexpr int STEP_D = 1;
 constexpr int STEP_H = 1;
 __device__ constexpr int d_origin(int line) { return (0); }
 __device__ constexpr int h_origin(int line) { return (0); }
-__device__ constexpr int row_offset(int i) { return i == 0 ? 0 : i == 1 ? 40 : 80; }
+__device__ constexpr int row_offset(int i) { return 0; }
 __device__ constexpr int d_extra(int line) { return 0; }
 __device__ constexpr int h_extra(int line) { return 0; }
 constexpr int Y_PIECES = 0;
-constexpr int PITCH_D = 240;
-constexpr int PITCH_H = 40;
+constexpr int PITCH_D = 72;
+constexpr int PITCH_H = 36;
 constexpr int COB = 64;
 constexpr int NB = 64;
-constexpr int MT = 3;
+constexpr int MT = 1;
 constexpr int WGS = 3;
-constexpr int STAGES = 2;
+constexpr int STAGES = 4;
 constexpr int CLUSTER = 1;
 constexpr int ROW_BYTES = 128;
 constexpr int ROWS_BULK = 1;
@@ -7612,9 +7637,12 @@ constexpr int PAIRED = 0;
 constexpr int X_PERIOD = 1;
 constexpr int Y_BULK = 0;
 constexpr int FOLDED = 1;
-constexpr int SPAN = 40;
+constexpr int STACKED = 3;
+constexpr int LATER = 1;
+constexpr int LATE = 2;
+constexpr int SPAN = 36;
 constexpr int SPAN_READ = 36;
-constexpr int YC = 248;
+constexpr int YC = 72;
 constexpr int LEAD = 0;
 constexpr int APART = 0;
 constexpr int COMPUTE_REGISTERS = 152;
@@ -8112,7 +8140,7 @@ struct weight_gradient_ieee_base_9 {
 #endif
 
 #if UPCONV_HOPPER
-// conv, weight gradient, tf32, hopper: cuda_weight_wgmma, block 64 co x 1x3x3 taps x 64 ci, 3 warpgroups of 3 fragments, box 1x4x32, 2 stages of 94.0 KiB, x in bulk, 1.0 loads a bank, 1 tiles x 132 splits
+// conv, weight gradient, tf32, hopper: cuda_weight_wgmma, block 64 co x 1x1x3 taps x 64 ci x 3 taps of H, 3 warpgroups of 1 fragments, box 1x2x32, 4 stages of 50.0 KiB, x in bulk, 1.0 loads a bank, 1 tiles x 132 splits
 struct weight_gradient_tf32_hopper_10 {
   static upconv::launch::WeightWgmmaFixed fixed() {
     upconv::launch::WeightWgmmaFixed f;
@@ -8120,15 +8148,16 @@ struct weight_gradient_tf32_hopper_10 {
     f.ci = 64;
     f.co = 64;
     f.taps = 9;
-    f.box_h = 4;
+    f.box_h = 2;
     f.box_w = 32;
+    f.late = 2;
     f.tile_words = 36864;
     f.x_vector = 4;
     f.y_vector = 4;
-    f.shared_bytes = 193536;
+    f.shared_bytes = 205824;
     f.threads = 512;
     f.sum_vector = 4;
-    f.box_cycles = 8302.5308484848483;
+    f.box_cycles = 3678.6077706893498;
     f.bytes_per_second = 4280000000000;
     f.unhidden = 0.20000000000000001;
     f.columns = 64;

@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_038c915c841a"
+NAME = "upconv_8d8256e68824"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -4064,7 +4064,7 @@ struct WeightMma {
   Strides xs, ys;
   long long boxes, splits;
   long long dw_size;
-  int in_d, in_h, in_w, out_d, out_h, out_w;
+  int in_d, in_h, in_w, out_d, out_h, out_w;  ///< in_h: LATE more than x has, where weight_wgmma.cuh stacks taps.
   int boxes_d, boxes_h, boxes_w;
   int x_vector, y_vector;  ///< Elements that may be copied at once.
   int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.
@@ -5675,6 +5675,7 @@ struct WeightMmaFixed {
   bool x_early = false;  ///< Boxes begin at the multiple of 16 bytes before their first position of a line.
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
+  Int late = 0;  ///< Positions of H that x does not have: its taps there are columns (weight_wgmma.cuh).
   Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
   Int element_bytes = 4;
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
@@ -5690,7 +5691,7 @@ struct WeightMmaFixed {
   void visit(Visit&& field) {
     field("folded", folded), field("x_last", x_last), field("y_last", y_last), field("x_early", x_early);
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
-    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
+    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w), field("late", late);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
@@ -5798,7 +5799,7 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
     l.refusal = "a sample past 32-bit strides";
   if (l.refusal) return l;
   arguments::WeightMma& p = l.arguments;
-  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1], z.in[2]};
+  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1] + f.late, z.in[2]};
   const Int out[3] = {f.folded ? z.batch : z.out[0], z.out[1], z.out[2]};
   const Int batch = f.folded ? 1 : z.batch;
   l.batch = z.batch;

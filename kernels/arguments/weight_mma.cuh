@@ -13,7 +13,7 @@ struct WeightMma {
   Strides xs, ys;
   long long boxes, splits;
   long long dw_size;
-  int in_d, in_h, in_w, out_d, out_h, out_w;
+  int in_d, in_h, in_w, out_d, out_h, out_w;  ///< in_h: LATE more than x has, where weight_wgmma.cuh stacks taps.
   int boxes_d, boxes_h, boxes_w;
   int x_vector, y_vector;  ///< Elements that may be copied at once.
   int quad_steps;          ///< Known here, but ptxas unrolls a loop whose length it knows, and runs out of registers.

@@ -15,7 +15,8 @@ struct WeightMmaFixed {
   bool x_early = false;  ///< Boxes begin at the multiple of 16 bytes before their first position of a line.
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
-  Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
+  Int late = 0;  ///< Positions of H that x does not have: its taps there are columns (weight_wgmma.cuh).
+  Int tiles = 1, tile_words = 1;  ///< Blocks for one share of the positions; elements of dw in each.
   Int element_bytes = 4;
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.
@@ -30,7 +31,7 @@ struct WeightMmaFixed {
   void visit(Visit&& field) {
     field("folded", folded), field("x_last", x_last), field("y_last", y_last), field("x_early", x_early);
     field("groups", groups), field("ci", ci), field("co", co), field("taps", taps);
-    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w);
+    field("box_d", box_d), field("box_h", box_h), field("box_w", box_w), field("late", late);
     field("tiles", tiles), field("tile_words", tile_words);
     field("element_bytes", element_bytes), field("x_vector", x_vector), field("y_vector", y_vector);
     field("occupancy", occupancy);
@@ -138,7 +139,7 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
     l.refusal = "a sample past 32-bit strides";
   if (l.refusal) return l;
   arguments::WeightMma& p = l.arguments;
-  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1], z.in[2]};
+  const Int in[3] = {f.folded ? z.batch : z.in[0], z.in[1] + f.late, z.in[2]};
   const Int out[3] = {f.folded ? z.batch : z.out[0], z.out[1], z.out[2]};
   const Int batch = f.folded ? 1 : z.batch;
   l.batch = z.batch;

@@ -69,7 +69,7 @@ inline TensorBoxes x_boxes(const WeightWgmmaFixed& f, const arguments::WeightMma
   const Int row = f.row_positions * bytes;
   b.swizzle = row == 128 ? MapSwizzle::bytes_128 : row == 64 ? MapSwizzle::bytes_64 : MapSwizzle::bytes_32;
   return b.dimension(p.in_w, 0, f.row_positions)
-      .dimension(p.in_h, p.xs.h * bytes, 1)
+      .dimension(p.in_h - f.late, p.xs.h * bytes, 1)
       .dimension(p.in_d, p.xs.d * bytes, 1)
       .dimension(f.groups * f.ci, p.xs.c * bytes, f.columns)
       .dimension(batch, p.xs.n * bytes, 1);

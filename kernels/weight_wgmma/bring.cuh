@@ -23,7 +23,7 @@ struct Bringer {
 };
 struct XTile : Bringer {
   static constexpr int channels = NB, all_channels = CI / channel_step;
-  static constexpr int lines_d = BD, lines_h = BH, span = BW, planes = 1;
+  static constexpr int lines_d = BD, lines_h = x_lines_h, span = BW, planes = 1;
   static constexpr bool last = x_last != 0;
   static constexpr int most = BW < quad ? BW : quad;
   __device__ static int d(int line) { return line; }
@@ -88,7 +88,7 @@ struct Bringing {
   }
   __device__ __forceinline__ bool more(const Arguments& p) const { return brought < p.boxes; }
   __device__ __forceinline__ void bring_bulk(const Arguments& p, const Part& part, u32 to, u32 landed) const {
-    barrier_expect_only(landed, box_positions * NB * element_bytes);
+    barrier_expect_only(landed, x_positions * NB * element_bytes);
     const int channel = part.group * CI + part.ci0;
     if constexpr (runs) {
 #pragma unroll 1
@@ -99,11 +99,11 @@ struct Bringing {
       }
     } else {
 #pragma unroll 1
-      for (int line = 0; line < BD * BH; ++line)
+      for (int line = 0; line < BD * x_lines_h; ++line)
 #pragma unroll
         for (int w = 0; w < BW; w += row_positions)
-          copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w, ahead.h * BH + line % BH,
-                   ahead.d * BD + line / BH, channel, ahead.n);
+          copy_box(to + x_place(0, line * BW + w), &p.x_map, landed, ahead.w * BW + w,
+                   ahead.h * BH - LATE + line % x_lines_h, ahead.d * BD + line / x_lines_h, channel, ahead.n);
     }
   }
   __device__ __forceinline__ void bring_x_early(const Arguments& p, const Part& part, u32 to, u32 landed) const {
@@ -219,7 +219,7 @@ struct Bringing {
       WeightStrides strides = p.xs;
       strides.c *= channel_step;
       stage<XTile>(p.x_vector, at, p.x, x_channels + ahead.n * p.xs.n, part.ci0 / channel_step, strides, ahead.d * BD,
-                   ahead.h * BH, w, p.in_d, p.in_h, p.in_w);
+                   ahead.h * BH - LATE, w, p.in_d, p.in_h - LATE, p.in_w);
     }
     if (Y_BULK && p.y_bulk) {
       if (Bringer::thread() == 0) bring_y_bulk(p, part, w, at + x_bytes, landed);

@@ -26,8 +26,8 @@ __device__ __forceinline__ bool holds_not_finite(u32 stage, int thread) {
     load_quad(v, at);
     found |= not_finite(v);
   };
-  constexpr int box_quads = box_positions / quad;
-  constexpr bool x_filled = box_positions % row_positions == 0, y_filled = SPAN_READ == SPAN && YC == LD * LH * SPAN;
+  constexpr int box_quads = x_positions / quad;
+  constexpr bool x_filled = x_positions % row_positions == 0, y_filled = SPAN_READ == SPAN && YC == LD * LH * SPAN;
 #pragma unroll 4
   for (int i = thread; i < box_quads * NB; i += warpgroup)
     look(stage + (x_filled ? i * 16 : x_place(i / box_quads, i % box_quads * quad)));
@@ -60,6 +60,7 @@ __device__ __forceinline__ bool complete(int begin, int box, int in, int stride,
 __device__ __forceinline__ bool complete(const Box& b, int w, const Shift& c, const Arguments& p) {
   return complete(b.d * BD, BD, p.in_d, SD, c.d, DD * (TD - 1), p.out_d) &&
          complete(b.h * BH, BH, p.in_h, SH, c.h, DH * (TH - 1), p.out_h) &&
+         (STACKED == 1 || (b.h * BH >= LATE && (b.h + 1) * BH <= p.in_h - LATE)) &&
          complete(w, BW, p.in_w, SW, c.w, DW * (TW - 1), p.out_w);
 }
 

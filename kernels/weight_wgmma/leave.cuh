@@ -36,8 +36,8 @@ __device__ __forceinline__ void leave_row(const float (&sums)[NB / 2], int half,
 template <class Out>
 struct Leaving {
   static constexpr int size = sizeof(Out);
-  static constexpr bool dense =
-      TD == KD && TH == KH && TW == KW && W_W == 1 && W_H == KW && W_D == KH * KW && W_CO == KD * KH * KW;
+  static constexpr bool dense = STACKED == 1 && TD == KD && TH == KH && TW == KW && W_W == 1 && W_H == KW &&
+                                W_D == KH * KW && W_CO == KD * KH * KW;
   /// Elements of a store: of a block's rows, of the last block's and of a channel's a divisor.
   __device__ static constexpr int vector() {
     int v = 16 / size;
@@ -68,7 +68,7 @@ __device__ __forceinline__ void leave_together(const Sums& sums, const Part& par
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int column = 8 * j - n0 + 2 * static_cast<int>(threadIdx.x % 4) + i % 2;
-          turned[column * L::pitch + row_of(mt, i / 2)] = from_float<Out>(sums[mt][4 * j + i]);
+          turned[column * L::pitch + row_of(mt, i / 2)] = from_float<Out>(sums[mt][0][4 * j + i]);
         }
     meet(2, multiplying);
     const int columns = NB - n0 < L::at_once ? NB - n0 : L::at_once;
@@ -101,7 +101,7 @@ __device__ __forceinline__ void leave_in_cluster(const Sums& sums, const Argumen
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         turned[(8 * j + 2 * static_cast<int>(threadIdx.x % 4) + i % 2) * pitch + row_of(mt, i / 2)] =
-            sums[mt][4 * j + i];
+            sums[mt][0][4 * j + i];
   meet_cluster();
   const int first = static_cast<int>(part.split) * columns, count = NB - first < columns ? NB - first : columns;
   const int limit = (CO - part.co0 < COB ? CO - part.co0 : COB) * taps_of_block, left = CI - part.ci0;
@@ -155,10 +155,14 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
       if (!row.real || co >= CO || td >= KD || th >= KH || tw >= KW) continue;
       const i64 at =
           (static_cast<i64>(part.group) * CI + part.ci0 + channel) * W_CI + co * W_CO + td * W_D + th * W_H + tw * W_W;
-      if (p.partial)
-        leave_row(sums[mt], half, static_cast<float*>(p.out) + part.split * p.dw_size + at, left, first);
-      else
-        leave_row(sums[mt], half, static_cast<Element*>(p.out) + at, left, first);
+#pragma unroll
+      for (int tap = 0; tap < STACKED; ++tap) {
+        if (p.partial)
+          leave_row(sums[mt][tap], half, static_cast<float*>(p.out) + part.split * p.dw_size + at + tap * W_H, left,
+                    first);
+        else
+          leave_row(sums[mt][tap], half, static_cast<Element*>(p.out) + at + tap * W_H, left, first);
+      }
     }
 }
 

@@ -8,7 +8,7 @@
 
 namespace upconv {
 
-typedef float Sums[MT][NB / 2];
+typedef float Sums[MT][STACKED][NB / 2];
 constexpr int raw_words = tf32 || PAIRED ? 4 : 8;
 static_assert(!PAIRED || (!tf32 && TW % 2 == 0 && DW == 1 && SW % 2 == 0 && LEAD % 2 == 0), "pairs of taps are words");
 static_assert(PAIRED < 2 || (TW == 2 && SW == 2 && LEAD % 4 == 0 && BW > 1), "of two positions side by side");
@@ -80,7 +80,9 @@ __device__ __forceinline__ void multiply(Sums& sums, u32 (&f)[2][4], const u32 (
     hold(f[i % 2]);
     if (i + 1 < fragments) load_fragment(raw, row[(i + 1) % MT], (i + 1) / MT);
     mma_fence();
-    wgmma(sums[i % MT], f[i % 2], b + x_place(0, i / MT * step) / 16);
+#pragma unroll
+    for (int tap = 0; tap < STACKED; ++tap)
+      wgmma(sums[i % MT][tap], f[i % 2], b + x_place(0, x_position(i / MT * step, tap)) / 16);
     mma_commit();
   }
   held = now;
@@ -111,18 +113,23 @@ __device__ __forceinline__ void multiply_masked(Sums& sums, const Arguments& p, 
         y[mt][half] = number(stage + x_bytes + (Y_PIECES ? begin : 0) + row.place() + position_place(at));
       }
 #pragma unroll
-    for (int j = 0; j < NB / 8; ++j)
+    for (int tap = 0; tap < STACKED; ++tap) {
+      const int line = h - LATER * tap;  // of x
+      if (STACKED > 1 && (line < 0 || line >= p.in_h - LATE)) continue;
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float v = number(stage + x_place(8 * j + 2 * column + i, at));
+      for (int j = 0; j < NB / 8; ++j)
 #pragma unroll
-        for (int mt = 0; mt < MT; ++mt)
+        for (int i = 0; i < 2; ++i) {
+          const float v = number(stage + x_place(8 * j + 2 * column + i, x_position(at, tap)));
 #pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            float& sum = sums[mt][4 * j + 2 * half + i];
-            sum = lands[mt][half] ? fmaf(y[mt][half], v, sum) : sum;
-          }
-      }
+          for (int mt = 0; mt < MT; ++mt)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+              float& sum = sums[mt][tap][4 * j + 2 * half + i];
+              sum = lands[mt][half] ? fmaf(y[mt][half], v, sum) : sum;
+            }
+        }
+    }
   }
 }
 

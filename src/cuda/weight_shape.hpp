@@ -34,6 +34,10 @@ struct WeightShape {
   int element_bytes = 4;
   bool x_last = false, y_last = false, w_last = false;
   bool x_turned = false, y_turned = false;  ///< Last in memory, turned before (turning.hpp): not x_last, y_last then.
+  /// As many taps of H are columns of the products, lines of x `later` above one another's: geometry has one tap there,
+  /// and lines for all.
+  int stacked = 1, later = 0;
+  [[nodiscard]] int late() const { return later * (stacked - 1); }  ///< Lines of geometry that x does not have.
 };
 
 /// One dimension of dy's tile in shared memory: outputs of one residue mod the stride side by side ("plane").

@@ -1,6 +1,8 @@
 // dw on the warpgroup tensor cores of sm_90a. Host side of kernels/weight_wgmma.cuh: the specialisation's text, the
 // launches.
+#include <algorithm>
 #include <cstdio>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -35,6 +37,7 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   add("STAGES", t.stages), add("CLUSTER", t.cluster), add("ROW_BYTES", row_bytes(shape, t)), add("ROWS_BULK", t.x_bulk);
   add("X_SHIFTED", t.x_shifted), add("X_EARLY", t.x_early), add("PAIRED", paired(shape, t)),
       add("X_PERIOD", t.x_period), add("Y_BULK", t.y_bulk), add("FOLDED", shape.folded);
+  add("STACKED", shape.stacked), add("LATER", shape.later), add("LATE", shape.late());
   add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
   add("APART", t.apart()), add("COMPUTE_REGISTERS", t.compute_registers());
   add("BRING_REGISTERS", t.bring_registers()), add("FINISH_REGISTERS", t.finish_registers());
@@ -58,6 +61,7 @@ class WeightWgmma final : public PassKernel {
   WeightWgmma(const Request& request, const WeightShape& shape, const WgmmaWeightTile& tile)
       : tile_(tile),
         stage_bytes_(stage_bytes(shape, tile)),
+        of_columns_(shape.stacked > 1 ? " x " + std::to_string(shape.stacked) + " taps of H" : ""),
         device_(request.target.device),
         fixed_(weight_fixed(shape, tile, request.target)),
         launch_(launch::launch_of(fixed_, sizes_of(request.geometry), request.target.processors)),
@@ -81,20 +85,21 @@ class WeightWgmma final : public PassKernel {
 
   std::string detail() const override {
     char text[256];
-    std::snprintf(text, sizeof text,
-                  "block %d co x %dx%dx%d taps x %d ci, %d warpgroups of %d fragments, box %dx%dx%d, %d stages of %.1f "
-                  "KiB%s%s, %.1f loads a bank, %lld tiles x %lld splits%s%s",
-                  tile_.co, tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.columns, tile_.warpgroups,
-                  tile_.fragments, tile_.box[0], tile_.box[1], tile_.box[2], tile_.stages, stage_bytes_ / 1024.0,
-                  tile_.x_early     ? ", x in bulk, boxes begin early"
-                  : tile_.x_shifted ? ", x in bulk and shifted"
-                  : tile_.x_bulk    ? ", x in bulk"
-                                    : "",
-                  tile_.y_bulk     ? ", dy in bulk"
-                  : tile_.y_pieces ? ", dy in pieces"
-                                   : "",
-                  tile_.conflicts, static_cast<long long>(tile_.tiles), static_cast<long long>(tile_.splits),
-                  tile_.cluster > 1 ? " in clusters" : "", launch_.turn.needed() ? ", channels turned first" : "");
+    std::snprintf(
+        text, sizeof text,
+        "block %d co x %dx%dx%d taps x %d ci%s, %d warpgroups of %d fragments, box %dx%dx%d, %d stages of %.1f "
+        "KiB%s%s, %.1f loads a bank, %lld tiles x %lld splits%s%s",
+        tile_.co, tile_.taps[0], tile_.taps[1], tile_.taps[2], tile_.columns, of_columns_.c_str(), tile_.warpgroups,
+        tile_.fragments, tile_.box[0], tile_.box[1], tile_.box[2], tile_.stages, stage_bytes_ / 1024.0,
+        tile_.x_early     ? ", x in bulk, boxes begin early"
+        : tile_.x_shifted ? ", x in bulk and shifted"
+        : tile_.x_bulk    ? ", x in bulk"
+                          : "",
+        tile_.y_bulk     ? ", dy in bulk"
+        : tile_.y_pieces ? ", dy in pieces"
+                         : "",
+        tile_.conflicts, static_cast<long long>(tile_.tiles), static_cast<long long>(tile_.splits),
+        tile_.cluster > 1 ? " in clusters" : "", launch_.turn.needed() ? ", channels turned first" : "");
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override {
@@ -107,7 +112,9 @@ class WeightWgmma final : public PassKernel {
 
  private:
   WgmmaWeightTile tile_;
-  int stage_bytes_, device_;
+  int stage_bytes_;
+  std::string of_columns_;
+  int device_;
   launch::WeightWgmmaFixed fixed_;
   launch::WeightWgmmaLaunch launch_;
   jit::Kernel products_, sum_, turn_;
@@ -124,14 +131,25 @@ std::int64_t last_bytes(const Problem& p, const Geometry& g) {
 }
 
 Result<std::unique_ptr<PassKernel>> make(const Request& request, const WeightShape& shape) {
-  const auto tiles = wgmma_weight_tiles(shape, request.target, request.variant + 1);
+  const WeightShape shapes[] = {shape, stacked(shape)};
+  std::vector<std::pair<WgmmaWeightTile, const WeightShape*>> tiles;
+  for (const WeightShape& s : shapes)
+    if (&s == shapes || s.stacked > 1)
+      for (WgmmaWeightTile& t : wgmma_weight_tiles(s, request.target, request.variant + 1)) tiles.emplace_back(t, &s);
+  std::stable_sort(tiles.begin(), tiles.end(),
+                   [](const auto& a, const auto& b) { return a.first.seconds < b.first.seconds; });
+  // Tuning and tests are offered one of either kind.
+  const auto of_first = [&tiles](const auto& t) { return t.second == tiles.front().second; };
+  const auto other = std::find_if_not(tiles.begin(), tiles.end(), of_first);
+  if (other != tiles.end() && other - tiles.begin() >= most_variants)
+    std::rotate(tiles.begin() + (most_variants - 1), other, other + 1);
   if (tiles.empty())
     return unsupported("no tile of this kernel fits " + std::to_string(request.target.shared_per_block) + " bytes");
   if (request.variant >= static_cast<int>(tiles.size())) return no_variant(request.variant);
-  const auto tile = tiles.begin() + request.variant;
-  if (tile->tiles * tile->splits > 0x7fffffff)
-    return unsupported(std::to_string(tile->tiles) + " tiles pass the largest grid");
-  return std::unique_ptr<PassKernel>(std::make_unique<WeightWgmma>(request, shape, *tile));
+  const auto& [tile, of] = tiles[static_cast<std::size_t>(request.variant)];
+  if (tile.tiles * tile.splits > 0x7fffffff)
+    return unsupported(std::to_string(tile.tiles) + " tiles pass the largest grid");
+  return std::unique_ptr<PassKernel>(std::make_unique<WeightWgmma>(request, *of, tile));
 }
 
 }  // namespace

@@ -93,14 +93,21 @@ struct Search {
       const std::int64_t count = early ? line_boxes(t) : ceil_div<std::int64_t>(g.in[i], box);
       // b * box * s >= p; (b + 1) * box <= in; ((b + 1) * box - 1) * s - p + last < out. Before and beyond x products
       // do not matter where no tap lands in dy.
-      const std::int64_t first = early && last - p >= s ? 1 : ceil_div(p, box * s);
+      const std::int64_t late = i == 1 ? shape.late() : 0;  // that x has not, at both ends
+      const std::int64_t first = early && last - p >= s ? 1 : std::max(ceil_div(p, box * s), ceil_div(late, box));
       const std::int64_t top = (g.out[i] - 1 + p - last) / s + 1;
-      const std::int64_t end = g.out[i] - 1 + p < last                                  ? 0
-                               : early && top >= g.in[i] && s * g.in[i] - p >= g.out[i] ? count
-                                                                                        : std::min(g.in[i], top) / box;
+      const std::int64_t end = g.out[i] - 1 + p < last ? 0
+                               : early && top >= g.in[i] && s * g.in[i] - p >= g.out[i]
+                                   ? count
+                                   : std::min(g.in[i] - late, top) / box;
       inside *= double(std::max<std::int64_t>(0, end - first)) / double(count);
     }
     return 1.0 - inside;
+  }
+
+  /// Of x's tile.
+  [[nodiscard]] int x_positions_of(const WgmmaWeightTile& t) const {
+    return t.box[0] * (t.box[1] + shape.late()) * t.box[2];
   }
 
   /// Cycles a multiprocessor spends on one box: the longest of the products, what one warpgroup does to bring it and
@@ -110,9 +117,19 @@ struct Search {
     const Geometry& g = shape.geometry;
     const double eb = shape.element_bytes, n = t.columns;
     const double fragments = double(t.warpgroups) * t.fragments * t.positions() / step();
+    const double all = n * shape.stacked;  // columns of a fragment
     const double loads =
-        eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * n : (paired(shape, t) ? 16 : 32) * t.conflicts + 3.0 + 0.37 * n;
-    const double products = 1.11 * fragments * std::max({n / 2, loads, 13.0});
+        eb == 4 ? 16 * t.conflicts + 3.5 + 0.35 * all : (paired(shape, t) ? 16 : 32) * t.conflicts + 3.0 + 0.37 * all;
+    // Several narrow products take longer than one as wide as all, and a box something by itself; three warpgroups
+    // suffer from banks and from narrow products; lines that other blocks bring too, for other taps of D, come twice
+    // (54 tiles of nine rows of level 1, within a seventh).
+    const bool several = shape.stacked > 1;
+    const double tensor = several ? shape.stacked * std::max(n / 2 + 2, 17.0) : std::max(n / 2, 13.0);
+    const double suffers = !several || t.apart() ? 1.0 : (n <= 32 ? 1.12 : 1.0) * (1 + 0.4 * (t.conflicts - 1));
+    const double again = several && t.taps[0] < g.kernel[0] ? 1.06 : 1.0;
+    const double products =
+        (several ? 1.0 : 1.11) * suffers * again * fragments * std::max(loads, tensor) + (several ? 200.0 : 0.0);
+    const double x_positions = x_positions_of(t);
     // A lane copies the same place of several channels: finding a place takes long, going to the next channel little.
     const auto copying = [&](int channels, double elements_of_channel, std::int64_t width, int most) {
       const int v = width % most == 0 ? most : most > 4 && width % 4 == 0 ? 4 : width % 2 == 0 && most > 1 ? 2 : 1;
@@ -127,22 +144,25 @@ struct Search {
       return std::ceil(t.co * t.lines_d * t.lines_h / 32.0) * (t.apart() ? 5 : 12) *
              (30 + (1 + 7 * ends) * std::ceil(pieces_of(t) / 4.0));
     };
-    const double x_copies = t.positions() * eb / row_bytes(shape, t) + (t.x_shifted ? t.box[0] * t.box[1] : 0);
+    const double x_copies = x_positions * eb / row_bytes(shape, t) + (t.x_shifted ? t.box[0] * t.box[1] : 0);
     const double bringing =
         360 +
         (t.y_bulk     ? 40.0
          : t.y_pieces ? piecemeal()
                       : copying(t.co, y_elements, g.out[2], shape.y_last ? 1 : t.y_vector)) +
         (t.x_bulk ? (t.x_shifted ? 40 + 10 * t.x_period : 0) * x_copies
-                  : copying(t.columns, t.positions(), g.in[2], shape.x_last ? 1 : std::min(quad(), t.box[2])));
-    const double looked_at = (n * t.positions() + t.co * y_elements) / quad() / 128;
+                  : copying(t.columns, x_positions, g.in[2], shape.x_last ? 1 : std::min(quad(), t.box[2])));
+    const double looked_at = (n * x_positions + t.co * y_elements) / quad() / 128;
     const double finishing =
-        100 + (eb == 4 && !t.x_bulk ? n * t.positions() / 4 / 128 * 11 : 0.0) +
+        100 + (eb == 4 && !t.x_bulk ? n * x_positions / 4 / 128 * 11 : 0.0) +
         at_edges(t) * looked_at * (t.y_bulk ? 25 : 50) + (t.x_shifted ? n * t.positions() / quad() / 128 * 30 : 0.0) +
         // Both ends of a line are cleared, 16 bytes of a channel by a thread.
         (t.x_early ? 200.0 * t.box[0] * std::ceil(n / 128) * std::min(1.0, 2.0 / line_boxes(t)) : 0.0);
-    const double row_x = shape.x_last ? eb : t.box[2] * eb, row_y = shape.y_last ? eb : t.span_read * eb;
-    const double bytes = eb * (n * t.positions() * (1 + 77 / std::max(row_x, 32.0)) +
+    const double row_x = shape.x_last        ? eb
+                         : shape.stacked > 1 ? row_bytes(shape, t)
+                                             : t.box[2] * eb,
+                 row_y = shape.y_last ? eb : t.span_read * eb;
+    const double bytes = eb * (n * x_positions * (1 + 77 / std::max(row_x, 32.0)) +
                                t.co * y_elements * (1 + 77 / std::max(row_y, 32.0)));
     const double brought = t.apart() ? std::max(bringing, finishing) : bringing + finishing;
     // All stages but the one that is multiplied are on their way at once, each for as long as memory takes to answer.
@@ -175,7 +195,7 @@ struct Search {
   /// Whether the sums of a tile's blocks may be added up in a cluster: blocks have all taps, and their sums fit where
   /// the stages were.
   [[nodiscard]] bool may_cluster(const WgmmaWeightTile& t) const {
-    return t.splits > 1 && t.tap_count() == shape.geometry.taps() && !shape.w_last &&
+    return t.splits > 1 && t.tap_count() == shape.geometry.taps() && !shape.w_last && shape.stacked == 1 &&
            t.columns * (rows(t) + 4) * 4 <= t.stages * stage_bytes(shape, t);
   }
   [[nodiscard]] bool one_chain(const WgmmaWeightTile& t) const {
@@ -323,12 +343,14 @@ struct Search {
           // for their sake.
           const int products = t.positions() / step() * t.fragments;
           if (bd > 1 && bd / 2 >= g.in[0] && products / 2 >= 4) break;
-          if (t.positions() % step() != 0 || products < 4 || products > 64) continue;
+          if (t.positions() % step() != 0 || products < 4 || products * shape.stacked > (shape.stacked > 1 ? 96 : 64))
+            continue;
           t.lines_d = lines_of(axis_d, bd), t.lines_h = lines_of(axis_h, bh);
           t.span_read = t.span =
               round_up(int(g.stride[2]) * (bw - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1 + t.lead, q);
           t.channel = t.lines_d * t.lines_h * t.span;
           choose_x(t);
+          if (shape.stacked > 1 && (!t.x_bulk || t.x_shifted)) continue;
           WgmmaWeightTile whole = t;
           const bool lanes_do = t.lead == 0 && !t.x_shifted && t.span * shape.element_bytes >= 128;
           const bool may = choose_whole_y(whole), bulk = may && !(lanes_do && meet_in_banks(whole));
@@ -384,7 +406,7 @@ struct Search {
         if (columns * 8 > least * 9) continue;  // columns that are not there cost more than shifting saves
         add(columns, false);
       }
-    if (may_begin_early()) {
+    if (may_begin_early() && shape.stacked == 1) {
       const std::int64_t alike = g.ci / x_period(), least = ceil_div<std::int64_t>(alike, 192);
       for (std::int64_t parts = least; parts <= least + 2; ++parts) add(round_up(int(ceil_div(alike, parts)), 8), true);
     }
@@ -394,7 +416,8 @@ struct Search {
       for (t.warpgroups = 2; t.warpgroups <= 3; ++t.warpgroups)
         for (t.fragments = 1; t.fragments <= 8; ++t.fragments) {
           // Beside three warpgroups there are no registers for the places of more rows.
-          if (t.fragments * t.columns / 2 > (t.apart() ? 128 : 96) || (!t.apart() && t.fragments > 3)) break;
+          if (t.fragments * t.columns * shape.stacked / 2 > (t.apart() ? 128 : 96) || (!t.apart() && t.fragments > 3))
+            break;
           if (t.tap_count() > rows(t)) continue;
           const int most = int(std::min<std::int64_t>(g.co, rows(t) / t.tap_count()));
           t.co = int(ceil_div<std::int64_t>(g.co, ceil_div<std::int64_t>(g.co, most)));
@@ -477,7 +500,7 @@ std::vector<int> YLines::places(int lines_h) const {
 
 int row_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
   const int of_line = t.box[2] * shape.element_bytes;
-  const int line = t.box[2] == shape.geometry.in[2] ? of_line * t.box[1] : of_line;
+  const int line = t.box[2] == shape.geometry.in[2] && shape.stacked == 1 ? of_line * t.box[1] : of_line;
   return line < 32 ? 128 : std::min(line, 128);
 }
 
@@ -488,9 +511,19 @@ int paired(const WeightShape& shape, const WgmmaWeightTile& t) {
   return !words ? 0 : t.taps[2] == 2 && g.stride[2] == 2 && t.lead % 4 == 0 && t.box[2] > 1 ? 2 : 1;
 }
 
+WeightShape stacked(WeightShape shape) {
+  Geometry& g = shape.geometry;
+  if (g.kernel[1] == 1 || g.stride[1] != 1 || shape.x_last || g.in[2] * shape.element_bytes % 16 != 0) return shape;
+  shape.stacked = int(g.kernel[1]), shape.later = int(g.dilation[1]);
+  g.kernel[1] = 1, g.dilation[1] = 1;
+  g.in[1] += shape.late();
+  return shape;
+}
+
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
   const int behind = t.x_shifted ? t.box[0] * t.box[1] * t.columns * 16 : 0;
-  return round_up(round_up(t.positions() * shape.element_bytes, row_bytes(shape, t)) * t.columns + behind, 1024) +
+  const int x = t.box[0] * (t.box[1] + shape.late()) * t.box[2];
+  return round_up(round_up(x * shape.element_bytes, row_bytes(shape, t)) * t.columns + behind, 1024) +
          round_up(t.co * t.channel * shape.element_bytes + (t.y_pieces ? 16 : 0), 1024);
 }
 
@@ -500,9 +533,9 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   f.folded = shape.folded;
   f.x_last = shape.x_last, f.y_last = shape.y_last, f.x_early = t.x_early;
   f.x_turned = shape.x_turned, f.y_turned = shape.y_turned, f.turned = f.x_turned || f.y_turned;
-  f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps();
-  f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2];
-  f.tiles = t.tiles, f.tile_words = std::int64_t(t.co) * t.tap_count() * t.columns;
+  f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps() * shape.stacked;
+  f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2], f.late = shape.late();
+  f.tiles = t.tiles, f.tile_words = std::int64_t(t.co) * t.tap_count() * t.columns * shape.stacked;
   f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;
   f.x_vector = std::min(16 / shape.element_bytes, t.box[2]);
   f.shared_bytes = t.stages * stage_bytes(shape, t) + 1024, f.threads = t.threads();
@@ -523,7 +556,7 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   f.sum_slices = sum_slices(t.splits), f.sum_vector = sum_vector(f.dw_size(), f.sum_slices);
   // A block that has all taps of its channels leaves 16 bytes at a time. Others store 16 bits at a time: pix2pix/up1 38
   // us, and 16 with all taps.
-  const bool together = t.tap_count() == g.taps() && !shape.w_last;
+  const bool together = t.tap_count() == g.taps() && !shape.w_last && shape.stacked == 1;
   if (!together && shape.element_bytes == 2) f.leave_cycles = 0.3;
   f.box_cycles = t.cycles, f.bytes_per_second = target.bytes_per_second, f.unhidden = 0.2;
   return f;
