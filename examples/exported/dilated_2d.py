@@ -38,7 +38,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_6ecb8038c496"
+NAME = "upconv_6e74e81b1762"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -4366,7 +4366,8 @@ constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
               "products of whole steps; the place of a sum of positions is the sum of their places");
 static_assert(!may_be_bulk || box_positions % row_positions == 0, "bulk copies bring whole rows");
-static_assert(STACKED == 1 || (TH == 1 && SH == 1 && row_positions <= BW), "lines of x are whole rows of shared memory");
+static_assert(STACKED == 1 || (TH == 1 && SH == 1 && row_positions <= BW),
+              "lines of x are whole rows of shared memory");
 /// Lines of channels of x that are a multiple of X_PERIOD apart begin alike. Those of a block lie side by side, as bulk
 /// copies bring them; with X_EARLY it has no others.
 constexpr int x_classes = X_SHIFTED ? X_PERIOD : 1, channel_step = X_EARLY ? X_PERIOD : 1;
@@ -5077,8 +5078,8 @@ __device__ __forceinline__ void leave_row(const float (&sums)[NB / 2], int half,
 template <class Out>
 struct Leaving {
   static constexpr int size = sizeof(Out);
-  static constexpr bool dense =
-      STACKED == 1 && TD == KD && TH == KH && TW == KW && W_W == 1 && W_H == KW && W_D == KH * KW && W_CO == KD * KH * KW;
+  static constexpr bool dense = STACKED == 1 && TD == KD && TH == KH && TW == KW && W_W == 1 && W_H == KW &&
+                                W_D == KH * KW && W_CO == KD * KH * KW;
   /// Elements of a store: of a block's rows, of the last block's and of a channel's a divisor.
   __device__ static constexpr int vector() {
     int v = 16 / size;
@@ -6241,7 +6242,7 @@ struct WeightMmaFixed {
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int late = 0;  ///< Positions of H that x does not have: its taps there are columns (weight_wgmma.cuh).
-  Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
+  Int tiles = 1, tile_words = 1;  ///< Blocks for one share of the positions; elements of dw in each.
   Int element_bytes = 4;
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.

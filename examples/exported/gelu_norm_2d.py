@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_78949d1c842b"
+NAME = "upconv_147e0b994cda"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -6893,7 +6893,7 @@ struct WeightMmaFixed {
   Int groups = 1, ci = 1, co = 1, taps = 1;  ///< Channels a group.
   Int box_d = 1, box_h = 1, box_w = 1;       ///< Positions that a block brings in at once.
   Int late = 0;  ///< Positions of H that x does not have: its taps there are columns (weight_wgmma.cuh).
-  Int tiles = 1, tile_words = 1;             ///< Blocks for one share of the positions; elements of dw in each.
+  Int tiles = 1, tile_words = 1;  ///< Blocks for one share of the positions; elements of dw in each.
   Int element_bytes = 4;
   Int x_vector = 1, y_vector = 1;                      ///< Most elements of x and of dy that one copy may take.
   Int occupancy = 1, shared_bytes = 0, threads = 256;  ///< Blocks of a multiprocessor; of a block.

@@ -173,6 +173,15 @@ double overlapped_factor(const BoxProblem& p, const BoxForm& f) {
   return (f.resident ? 1.15 : 1.0) * (0.97 + 0.03 * std::ceil(double(p.n) / f.columns));
 }
 
+/// What boxes of y take longer that stage few channels between two meetings, by how many there are and what part of a
+/// box is its store (L1/71 448 us with 4 channels together, 402 with 8; docs/measured-cuda-boxes.md).
+double staging_factor(const BoxProblem& p, const BoxForm& f, double products, double store) {
+  if (p.backward || f.line || f.direct || f.overlapped || f.together > 2) return 1.0;
+  const double meetings = double(f.columns) / (4 * f.together);
+  const double costs = f.together == 1 ? 0.140 * std::max(0.0, 1.0 - 2.0 / meetings) : 0.058 * (1.0 - 1.0 / meetings);
+  return 1.0 + costs * store / (2.0 * products + store);
+}
+
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
 void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
   const auto bytes = [&](const arguments::Boxes<void>& a) {
@@ -404,8 +413,10 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     if (c.launch.refusal || c.launch.grid == 0) continue;
     const BoxForm& f = c.form;
     const double once = (f.resident ? double(c.fixed.share_bytes) / 24.0 : 0.0) + 2.0e-6 * clock_rate;
-    c.seconds =
-        (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) * overlapped_factor(p, f) + once) / clock_rate + start_seconds;
+    const double products = sketches[i].clocks * double(p.chunks(f.steps)) *
+                            (f.depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
+    const double factor = overlapped_factor(p, f) * staging_factor(p, f, products, sketches[i].store_clocks);
+    c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) * factor + once) / clock_rate + start_seconds;
     choices.push_back(std::move(c));
   }
   // Of forms that differ in stages alone, in f32 four, where they leave the staging of boxes more than a step, else
