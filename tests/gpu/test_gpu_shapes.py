@@ -115,8 +115,8 @@ def test_channels_last_in_clusters(line, dtype, precision):
     assert ran >= 8
 
 
-#: Products whose columns are taps too: of W, added up as y is stored (cuda_boxes), and of H (cuda_weight_wgmma, the last
-#: of its tiles that tuning is offered). Rows of a part of a box, of one and more, padding, dilation, groups, depths.
+#: Products whose columns are taps too: of W, added up as y is stored (cuda_boxes), and of H (cuda_weight_wgmma, the
+#: last of its tiles that tuning is offered). Rows of a part of a box, of one and more, padding, dilation, groups.
 COLUMNS = (
     ("forward", "3d n2 c32 o16 i6x20x64 k3x5x7 b"),
     ("forward", "3d n2 c24 o24 i8x30x96 k3 p1"),
