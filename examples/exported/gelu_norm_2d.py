@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_147e0b994cda"
+NAME = "upconv_0df1cc025586"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -7033,7 +7033,7 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
 
   const double bytes = double(f.element_bytes) * double(batch) *
-                       (double(f.groups * f.ci) * double(in[0] * in[1] * in[2]) +
+                       (double(f.groups * f.ci) * double(in[0] * (in[1] - f.late) * in[2]) +
                         double(f.groups * f.co) * double(out[0] * out[1] * out[2]));
   p.splits = weight_mma_shares(f, p.boxes, bytes, processors).splits;
   if (f.tiles * p.splits > 0x7fffffff) l.refusal = "more than 2^31 blocks";

@@ -156,7 +156,7 @@ inline WeightMmaLaunch launch_of(const WeightMmaFixed& f, const Sizes& z, int pr
   p.quad_steps = int(box[0] * box[1] * box[2] * f.element_bytes / 128);
 
   const double bytes = double(f.element_bytes) * double(batch) *
-                       (double(f.groups * f.ci) * double(in[0] * in[1] * in[2]) +
+                       (double(f.groups * f.ci) * double(in[0] * (in[1] - f.late) * in[2]) +
                         double(f.groups * f.co) * double(out[0] * out[1] * out[2]));
   p.splits = weight_mma_shares(f, p.boxes, bytes, processors).splits;
   if (f.tiles * p.splits > 0x7fffffff) l.refusal = "more than 2^31 blocks";

@@ -173,13 +173,12 @@ double overlapped_factor(const BoxProblem& p, const BoxForm& f) {
   return (f.resident ? 1.15 : 1.0) * (0.97 + 0.03 * std::ceil(double(p.n) / f.columns));
 }
 
-/// What boxes of y take longer that stage few channels between two meetings, by how many there are and what part of a
-/// box is its store (L1/71 448 us with 4 channels together, 402 with 8; docs/measured-cuda-boxes.md).
+/// What boxes of y take longer that stage four channels between two meetings, by how many these are and what part of a
+/// box is its store, where W has one phase (L1/71 448 us, 402 with eight; docs/measured-cuda-boxes.md).
 double staging_factor(const BoxProblem& p, const BoxForm& f, double products, double store) {
-  if (p.backward || f.line || f.direct || f.overlapped || f.together > 2) return 1.0;
-  const double meetings = double(f.columns) / (4 * f.together);
-  const double costs = f.together == 1 ? 0.140 * std::max(0.0, 1.0 - 2.0 / meetings) : 0.058 * (1.0 - 1.0 / meetings);
-  return 1.0 + costs * store / (2.0 * products + store);
+  if (p.backward || p.axis[2].phases > 1 || f.line || f.direct || f.overlapped || f.together > 1) return 1.0;
+  const double meetings = double(f.columns) / 4;
+  return 1.0 + 0.095 * std::max(0.0, 1.0 - 2.0 / meetings) * store / (2.0 * products + store);
 }
 
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.

@@ -185,9 +185,9 @@ struct Search {
   /// How many blocks share a tile's boxes, and what the whole then takes.
   void share(WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
-    const double bytes =
-        double(shape.element_bytes) * double(g.batch) *
-        (double(g.in_channels()) * double(g.in_volume()) + double(g.out_channels()) * double(g.out_volume()));
+    const double in = double(g.in[0]) * double(g.in[1] - shape.late()) * double(g.in[2]);
+    const double bytes = double(shape.element_bytes) * double(g.batch) *
+                         (double(g.in_channels()) * in + double(g.out_channels()) * double(g.out_volume()));
     const auto shares = launch::weight_mma_shares(weight_fixed(shape, t, target), t.boxes, bytes, target.processors);
     t.splits = shares.splits, t.seconds = shares.seconds;
   }
@@ -350,7 +350,8 @@ struct Search {
               round_up(int(g.stride[2]) * (bw - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1 + t.lead, q);
           t.channel = t.lines_d * t.lines_h * t.span;
           choose_x(t);
-          if (shape.stacked > 1 && (!t.x_bulk || t.x_shifted)) continue;
+          const bool lines = row_bytes(shape, t) <= t.box[2] * shape.element_bytes;  // not runs of several
+          if (shape.stacked > 1 && (!t.x_bulk || t.x_shifted || !lines)) continue;
           WgmmaWeightTile whole = t;
           const bool lanes_do = t.lead == 0 && !t.x_shifted && t.span * shape.element_bytes >= 128;
           const bool may = choose_whole_y(whole), bulk = may && !(lanes_do && meet_in_banks(whole));
@@ -514,6 +515,7 @@ int paired(const WeightShape& shape, const WgmmaWeightTile& t) {
 WeightShape stacked(WeightShape shape) {
   Geometry& g = shape.geometry;
   if (g.kernel[1] == 1 || g.stride[1] != 1 || shape.x_last || g.in[2] * shape.element_bytes % 16 != 0) return shape;
+  if (g.dilation[1] * (g.kernel[1] - 1) > 1024) return shape;  // no stage has room for as many lines
   shape.stacked = int(g.kernel[1]), shape.later = int(g.dilation[1]);
   g.kernel[1] = 1, g.dilation[1] = 1;
   g.in[1] += shape.late();
