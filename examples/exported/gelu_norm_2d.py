@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_0df1cc025586"
+NAME = "upconv_1feda4d21f96"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -6677,13 +6677,13 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
   };
   const bool whole_rows = f.overlapped && space.source[3] <= positions && space.source[3] % wide == 0;
   if (whole_rows) add(space.source[3]);
+  const auto positions_of = [&](Int w) { return whole_rows && w == space.source[3] ? space.count[3] : w - more; };
   for (Int parts = 1; parts <= 6; ++parts) add(ceil_div(space.count[3], parts) + more);
   for (Int w = positions; w >= 16 && count < 12; w /= 2)
     if (w < space.count[3]) add(w);
   const auto consider = [&](Int n, Int d, Int h, Int w) {
     Boxing b;
-    b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.columns = w;
-    b.extent[3] = whole_rows && w == space.source[3] ? space.count[3] : w - more;
+    b.extent[0] = n, b.extent[1] = d, b.extent[2] = h, b.extent[3] = positions_of(w), b.columns = w;
     weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
@@ -6700,7 +6700,7 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
       const Int most_d = f.merge == 0 || f.depth_loop ? 1 : least(planes, space.count[1]);
       const Int d = most_d == 1 ? 1 : ceil_div(space.count[1], ceil_div(space.count[1], most_d));
       consider(1, d, h, w);
-      const bool whole_sample = f.groups == 1 && (w - more >= space.count[3] || (whole_rows && w == space.source[3])) &&
+      const bool whole_sample = f.groups == 1 && positions_of(w) >= space.count[3] &&
                                 (f.merge == 1 ? f.rows >= space.count[2] : h >= space.count[2]) &&
                                 (f.merge == 0 ? f.rows >= space.count[1] : d >= space.count[1] || f.depth_loop);
       if (whole_sample && planes / d > 1) {

@@ -302,12 +302,8 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       if (!fits_registers(p, 2, static_cast<int>(per_row * rows * 4), 1)) continue;
       for (int columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256}) {
         if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > 128) break;
-        const Arrangement& a =
-            arrangements.try_emplace({static_cast<int>(merge), depth_loop, overlapped, rows}, Arrangement{})
-                .first->second;
-        if (a.slots == 0)
-          arrangements[{static_cast<int>(merge), depth_loop, overlapped, rows}] =
-              arrangement_of(p, merge, depth_loop, overlapped, rows);
+        Arrangement& a = arrangements[{static_cast<int>(merge), depth_loop, overlapped, rows}];
+        if (a.slots == 0) a = arrangement_of(p, merge, depth_loop, overlapped, rows);
         const double one = clocks_of(p, a, columns);
         const int products_of_step =
             std::accumulate(a.runs.begin(), a.runs.end(), 0, [columns](int sum, const std::vector<int>& runs) {

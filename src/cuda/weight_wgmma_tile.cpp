@@ -12,6 +12,11 @@ namespace {
 
 constexpr int row_fragment = 64;
 
+/// Of x's tile.
+int x_positions_of(const WeightShape& shape, const WgmmaWeightTile& t) {
+  return t.box[0] * (t.box[1] + shape.late()) * t.box[2];
+}
+
 struct Search {
   const WeightShape& shape;
   const CudaTarget& target;
@@ -105,11 +110,6 @@ struct Search {
     return 1.0 - inside;
   }
 
-  /// Of x's tile.
-  [[nodiscard]] int x_positions_of(const WgmmaWeightTile& t) const {
-    return t.box[0] * (t.box[1] + shape.late()) * t.box[2];
-  }
-
   /// Cycles a multiprocessor spends on one box: the longest of the products, what one warpgroup does to bring it and
   /// one to finish it, and its bytes; a part of the others. Fitted to 120 tiles of 20 TF32 problems timed in one run on
   /// an H200 (a tenth is the median error).
@@ -129,7 +129,7 @@ struct Search {
     const double again = several && t.taps[0] < g.kernel[0] ? 1.06 : 1.0;
     const double products =
         (several ? 1.0 : 1.11) * suffers * again * fragments * std::max(loads, tensor) + (several ? 200.0 : 0.0);
-    const double x_positions = x_positions_of(t);
+    const double x_positions = x_positions_of(shape, t);
     // A lane copies the same place of several channels: finding a place takes long, going to the next channel little.
     const auto copying = [&](int channels, double elements_of_channel, std::int64_t width, int most) {
       const int v = width % most == 0 ? most : most > 4 && width % 4 == 0 ? 4 : width % 2 == 0 && most > 1 ? 2 : 1;
@@ -256,7 +256,9 @@ struct Search {
   void choose_x(WgmmaWeightTile& t) const {
     const Geometry& g = shape.geometry;
     const int bytes = row_bytes(shape, t), row = bytes / shape.element_bytes;
-    const bool line = row <= t.box[2], run = line || (t.box[2] == g.in[2] && row <= t.box[1] * t.box[2]);
+    // Lines for stacked taps are apart, and no runs of several.
+    const bool line = row <= t.box[2];
+    const bool run = line || (shape.stacked == 1 && t.box[2] == g.in[2] && row <= t.box[1] * t.box[2]);
     if (t.x_early) return;
     t.x_period = 1, t.x_bulk = t.x_shifted = false;
     if (shape.x_last || t.positions() % row != 0 || !run) return;
@@ -350,8 +352,7 @@ struct Search {
               round_up(int(g.stride[2]) * (bw - 1) + int(g.dilation[2]) * (t.taps[2] - 1) + 1 + t.lead, q);
           t.channel = t.lines_d * t.lines_h * t.span;
           choose_x(t);
-          const bool lines = row_bytes(shape, t) <= t.box[2] * shape.element_bytes;  // not runs of several
-          if (shape.stacked > 1 && (!t.x_bulk || t.x_shifted || !lines)) continue;
+          if (shape.stacked > 1 && !t.x_bulk) continue;
           WgmmaWeightTile whole = t;
           const bool lanes_do = t.lead == 0 && !t.x_shifted && t.span * shape.element_bytes >= 128;
           const bool may = choose_whole_y(whole), bulk = may && !(lanes_do && meet_in_banks(whole));
@@ -524,8 +525,8 @@ WeightShape stacked(WeightShape shape) {
 
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& t) {
   const int behind = t.x_shifted ? t.box[0] * t.box[1] * t.columns * 16 : 0;
-  const int x = t.box[0] * (t.box[1] + shape.late()) * t.box[2];
-  return round_up(round_up(x * shape.element_bytes, row_bytes(shape, t)) * t.columns + behind, 1024) +
+  return round_up(round_up(x_positions_of(shape, t) * shape.element_bytes, row_bytes(shape, t)) * t.columns + behind,
+                  1024) +
          round_up(t.co * t.channel * shape.element_bytes + (t.y_pieces ? 16 : 0), 1024);
 }
 
