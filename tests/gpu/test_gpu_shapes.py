@@ -15,6 +15,7 @@ import pytest
 import torch
 from gpu_cases import FORMATS, PASSES, ROOT, Case, Declined, Judge, case, none, residues, run, share
 
+from upconv import _ops
 from upconv.cli.shapes import read_shapes
 
 ROWS = read_shapes(ROOT / "tests" / "shapes" / "edges.txt")
@@ -115,35 +116,30 @@ def test_channels_last_in_clusters(line, dtype, precision):
     assert ran >= 8
 
 
-#: Products whose columns are taps too: of W, added up as y is stored (cuda_boxes), and of H (cuda_weight_wgmma, the
-#: last of its tiles that tuning is offered). Rows of a part of a box, of one and more, padding, dilation, groups.
-COLUMNS = (
-    ("forward", "3d n2 c32 o16 i6x20x64 k3x5x7 b"),
-    ("forward", "3d n2 c24 o24 i8x30x96 k3 p1"),
-    ("forward", "2d n4 c16 o16 i60x70 k3x7 p1x3 d1x2 g2 b"),
-    ("forward", "3d n3 c16 o40 i5x40x33 k3 p2x0x2"),
-    ("backward_weight", "2d n4 c32 o32 i61x64 k3 p1"),
-    ("backward_weight", "3d n2 c32 o16 i5x20x32 k3x5x7"),
-    ("backward_weight", "2d n2 c48 o40 i33x96 k5x2 s1x2 p2x1 d2x1 g2"),
-    ("backward_weight", "3d n2 c24 o24 i6x17x64 k3 s2x1x1 p1"),
-)
+#: Products whose columns are taps too: of W, added up as y is stored (cuda_boxes), and of H (cuda_weight_wgmma). Rows
+#: of a part of a box, of one and more, padding, dilation, groups, depths.
+COLUMNS = {
+    "3d n2 c32 o16 i6x20x64 k3x5x7 b": "forward",
+    "3d n2 c24 o24 i8x30x96 k3 p1": "forward",
+    "2d n2 c32 o8 i20x41 k7 d1x2 p3 b": "forward",
+    "3d n1 c32 o32 i5x12x33 k5 p2x0x2 g2": "forward",
+    "2d n4 c32 o32 i61x64 k3 p1": "backward_weight",
+    "3d n2 c32 o16 i5x20x32 k3x5x7": "backward_weight",
+    "2d n2 c48 o40 i33x96 k5x2 s1x2 p2x1 d2x1 g2": "backward_weight",
+    "3d n2 c24 o24 i6x17x64 k3 s2x1x1 p1": "backward_weight",
+}
 
 
-@pytest.mark.parametrize("dtype,precision", (("f32", "tf32"), ("bf16", "ieee"), ("f16", "ieee")))
-@pytest.mark.parametrize("what,line", COLUMNS)
-def test_taps_as_columns(what, line, dtype, precision):
-    """Twice, to the same bits; of both 16-bit types one, by turns."""
-    if dtype == ("bf16", "f16")[COLUMNS.index((what, line)) % 2]:
-        pytest.skip("the other 16-bit type's turn")
-    c = case(line, dtype, precision)
-    names = (
-        ("cuda_boxes", "cuda_boxes:1", "cuda_boxes:4")
-        if what == "forward"
-        else ("cuda_weight_wgmma", "cuda_weight_wgmma:7")
-    )
+@on_tensor_maps(COLUMNS)
+def test_taps_as_columns(cuda, line, dtype, precision):
+    """The first, the second and the last form that tuning is offered of this kind; twice, to the same bits."""
+    c, what = case(line, dtype, precision), COLUMNS[line]
+    offered = (form.split("\t") for form in _ops.alternatives(c.text, what, "cuda", []).splitlines())
+    names = [name for name, text in offered if "and taps of W" in text or "taps of H" in text]
+    assert names
     for data in ("normal", "integers"):
         judge = Judge(c, data, seed=5)
-        for name in names:
+        for name in dict.fromkeys((*names[:2], names[-1])):
             judge.check(what, name)
             operands = judge.tensors.operands(what)
             assert torch.equal(run(c, what, name, *operands), run(c, what, name, *operands)), name
