@@ -4,6 +4,8 @@
 #include "arguments/boxes.cuh"
 #include "launch/sizes.hpp"
 #include "launch/tensor_map.hpp"
+#include <cstdlib>
+#include <cstring>
 
 namespace upconv::launch {
 
@@ -16,6 +18,7 @@ struct BoxesFixed {
   bool direct = false;      ///< Sums go to the result from registers.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
   bool overlapped = false;  ///< Taps of W are columns; a box's rows of products are source elements.
+  bool parted = false;      ///< The result's last columns may have boxes of a shape of their own.
   Int room = 0;             ///< Overlapped: staged source elements of a tap and row set, and places at their ends.
   Int warpgroups = 2;       ///< That multiply.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
@@ -42,7 +45,7 @@ struct BoxesFixed {
   void visit(Visit&& field) {
     field("backward", backward), field("source_last", source_last), field("out_last", out_last);
     field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line),
-        field("direct", direct), field("overlapped", overlapped), field("room", room);
+        field("direct", direct), field("overlapped", overlapped), field("parted", parted), field("room", room);
     field("warpgroups", warpgroups), field("merge", merge), field("rows", rows), field("segments", segments),
         field("columns", columns);
     field("element_bytes", element_bytes), field("channels", channels);
@@ -71,12 +74,14 @@ struct Boxing {
   Int tiles = 0, lines = 0, line = 0;
   Int columns = 0;  ///< Rows of products along w: extent[3], overlapped source elements.
   Int from_w = 0, put_from = 0, read_from = 0, line_room = 0;  ///< As in the arguments.
+  Int workers = 0;  ///< Boxes that are worked on at once, at most.
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
 
 /// The dimensions of a launch as boxes see them, n first: positions q, and elements of source and result.
 struct BoxSpace {
   Int begin[4], count[4], source[4], out[4];
+  double part = 1.0;  ///< Of source and result, that these positions read and write.
 };
 
 inline BoxSpace box_space(const BoxesFixed& f, const Sizes& s) {
@@ -241,8 +246,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
     if (bring == Bring::bulk && b.box[d] > 256) return;
   if (stage_elements(f, bring, b) * f.element_bytes > 4 * f.source_words) return;
 
-  b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
-            (f.depth_loop ? 1 : f.phases_d);
+  b.lines = whole[0] * whole[1] * whole[2] * f.phases_h * (f.depth_loop ? 1 : f.phases_d);
   // Elements of a box are found by 32-bit distances from its corner, in bytes.
   double distance = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
   const Int phases[4] = {1, f.depth_loop ? 1 : f.phases_d, f.phases_h, f.phases_w};
@@ -255,12 +259,13 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   b.tiles = 1;
   for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
   const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : f.warpgroups;
-  const Int blocks = most(1, processors / shares), workers = blocks * rings;
+  b.workers = most(1, processors / shares) * rings;
   const double stages =
       double(ceil_div(f.k, f.channels)) * (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
   // A set of boxes: one of each warpgroup.
   const double set = double(f.warpgroups), source = f.shared ? 1.0 : set;
-  const double line_bytes = double(least(b.extent[3] * f.phases_w, space.out[3]) * f.element_bytes);
+  const double line_bytes =
+      double(least(least(b.extent[3], space.count[3]) * f.phases_w, space.out[3]) * f.element_bytes);
   const bool on_sectors =
       space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
@@ -270,19 +275,19 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
   // have ends once for all lines that follow each other.
   const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
-  const double together = whole_lines ? double((f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h) : 1.0;
-  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double together = whole_lines ? double(whole[2] * f.phases_h) : 1.0;
+  const double ends = on_sectors || f.line ? 0.0 :  220.0 / together;
   const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
   // Source and result come from memory once.
-  const double rounds = double(ceil_div(b.tiles, workers));
+  const double rounds = double(ceil_div(b.tiles, b.workers));
   double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds,
          source_elements = double(f.k);
   double result_elements = double(f.n);
   for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
-  memory *= source_elements + result_elements;
+  memory *= (source_elements + result_elements) * space.part;
   const double bound = longest > memory ? longest : memory;
   const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
   b.clocks = one * rounds * (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
@@ -314,27 +319,81 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
     weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
+  // As many as divide all evenly, with the fewest boxes.
+  const auto even = [](Int all, Int at_most) { return ceil_div(all, ceil_div(all, least(all, at_most))); };
+  const Int all_h = ceil_div(space.count[2], f.merge == 1 ? f.rows : 1);
+  const Int all_d = f.depth_loop ? 1 : ceil_div(space.count[1], f.merge == 0 ? f.rows : 1);
+  // Of merged rows more than once so many only where one line does not fill a box: with strides no stage has a source
+  // as wide, and narrow results have none.
+  const bool again = f.step_h * f.step_w > 1 || space.count[3] < 16;
   for (Int i = 0; i < count; ++i) {
     const Int w = widths[i], lines = positions / w;
-    const Int most_h = f.merge == 1 ? 1 : least(lines, space.count[2]);
     Int last_h = 0;
-    for (Int parts = most_h; parts >= 1; parts -= parts > 8 ? 2 : 1) {
-      // As many rows as divide the plane evenly, with the fewest boxes.
-      const Int h = f.merge == 1 ? 1 : ceil_div(space.count[2], ceil_div(space.count[2], parts));
+    for (Int parts = least(f.merge == 1 && !again ? 1 : lines, all_h); parts >= 1; parts -= parts > 8 ? 2 : 1) {
+      const Int h = even(all_h, parts);
       if (h == last_h) continue;
       last_h = h;
-      const Int planes = lines / h;
-      const Int most_d = f.merge == 0 || f.depth_loop ? 1 : least(planes, space.count[1]);
-      const Int d = most_d == 1 ? 1 : ceil_div(space.count[1], ceil_div(space.count[1], most_d));
+      const Int planes = lines / h, d = even(all_d, f.merge == 0 && !again ? 1 : planes);
       consider(1, d, h, w);
-      const bool whole_sample = f.groups == 1 && positions_of(w) >= space.count[3] &&
-                                (f.merge == 1 ? f.rows >= space.count[2] : h >= space.count[2]) &&
-                                (f.merge == 0 ? f.rows >= space.count[1] : d >= space.count[1] || f.depth_loop);
+      const bool whole_sample = f.groups == 1 && positions_of(w) >= space.count[3] && h == all_h && d == all_d;
       if (whole_sample && planes / d > 1) {
         const Int n = least(planes / d, space.count[0]);
         consider(ceil_div(space.count[0], ceil_div(space.count[0], n)), d, h, w);
       }
     }
+  }
+  return best;
+}
+
+/// The boxes of a result. Where boxes of whole segments leave a few of its columns over, these have boxes of a shape of
+/// their own: a handful of columns of many rows.
+struct Boxings {
+  Boxing main, last;
+  BoxSpace main_space, last_space;
+  bool parted = false;
+  double clocks = -1.0;  ///< As those of a boxing.
+};
+
+/// Columns that boxes of so many positions in a row leave over; 0 where they are none or too many.
+inline Int columns_left(Int columns, Int of_box) {
+  constexpr Int most_left = 8;
+  const Int left = columns % of_box;
+  return columns >= 4 * of_box && left <= most_left ? left : 0;
+}
+
+/// The cheapest for these sizes.
+inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
+  Boxings best;
+  best.main_space = space;
+  best.main = best_boxing(f, space, processors, bring);
+  best.clocks = best.main.clocks;
+  const char* X = getenv("UPCONV_X");
+  if (X && strchr(X, 'p')) return best;
+  if (best.clocks < 0.0 || !f.parted) return best;
+  const Int all = space.count[3];
+  Int before = 0;
+  for (const Int of_box : {Int{64}, Int{16}}) {
+    const Int left = columns_left(all, of_box);
+    if (left == 0 || left == before) continue;
+    before = left;
+    Boxings b;
+    b.parted = true;
+    b.main_space = b.last_space = space;
+    b.main_space.count[3] = all - left, b.last_space.count[3] = left;
+    b.last_space.begin[3] += all - left;
+    b.main_space.part = double(all - left) / double(all), b.last_space.part = double(left) / double(all);
+    b.main = best_boxing(f, b.main_space, processors, bring);
+    if (b.main.clocks < 0.0 || (all - left) % b.main.step[3] != 0) continue;
+    // No more room than the others' source takes: what a stage does not need stages results.
+    BoxesFixed narrow = f;
+    narrow.source_words = ceil_div(stage_elements(f, bring, b.main) * f.element_bytes, 128) * 32;
+    b.last = best_boxing(narrow, b.last_space, processors, bring);
+    if (b.last.clocks < 0.0) continue;
+    // Both at once: rounds of as many boxes as there are workers.
+    const auto boxes = [](const Boxing& of) { return of.clocks / double(ceil_div(of.tiles, of.workers)) * double(of.tiles); };
+    const Int tiles = b.main.tiles + b.last.tiles;
+    b.clocks = (boxes(b.main) + boxes(b.last)) / double(tiles) * double(ceil_div(tiles, b.main.workers));
+    if (b.clocks < best.clocks) best = b;
   }
   return best;
 }
@@ -349,33 +408,48 @@ struct BoxesLaunch {
   Int workspace_bytes = 0;
 };
 
-inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, arguments::Boxes<void>& a) {
+/// Where boxes of a boxing lie.
+inline void fill_shape(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, const arguments::Strides& src,
+                       arguments::BoxShape& shape) {
+  for (int d = 0; d < 3; ++d) {
+    shape.first[d] = static_cast<int>(space.begin[d + 1]);
+    shape.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
+  }
+  for (int d = 0; d < 4; ++d) {
+    shape.extent[d] = static_cast<int>(b.extent[d]), shape.step[d] = static_cast<int>(b.step[d]);
+    shape.second[d] = static_cast<int>(b.second[d]), shape.box[d] = static_cast<int>(b.box[d]);
+  }
+  shape.pitch_h = static_cast<int>(b.pitch_h), shape.pitch_d = static_cast<int>(b.pitch_d);
+  shape.pitch_c = static_cast<int>(b.pitch_c), shape.pitch_n = static_cast<int>(b.pitch_n);
+  shape.next_place[0] = static_cast<int>((b.pitch_d - b.box[2] * b.pitch_h) * f.element_bytes);
+  shape.next_place[1] = static_cast<int>((b.pitch_n - b.box[1] * b.pitch_d) * f.element_bytes);
+  shape.next_from[0] = (src.d - b.box[2] * src.h) * f.element_bytes;
+  shape.next_from[1] = (src.n - b.box[1] * src.d) * f.element_bytes;
+  shape.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
+}
+
+inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxings& of, arguments::Boxes<void>& a) {
   const Int source[3] = {space.source[1], space.source[2], space.source[3]};
   const Int out[3] = {space.out[1], space.out[2], space.out[3]};
   a.src_strides = dense_strides(f.source_last, f.k * f.groups, source);
   a.out_strides = dense_strides(f.out_last, f.n * f.groups, out);
   a.groups = static_cast<int>(f.groups), a.samples = static_cast<int>(space.count[0]);
-  for (int d = 0; d < 3; ++d) {
-    a.src_size[d] = static_cast<int>(source[d]), a.out_size[d] = static_cast<int>(out[d]);
-    a.first[d] = static_cast<int>(space.begin[d + 1]);
+  for (int d = 0; d < 3; ++d) a.src_size[d] = static_cast<int>(source[d]), a.out_size[d] = static_cast<int>(out[d]);
+  fill_shape(f, of.main_space, of.main, a.src_strides, a.shapes[0]);
+  a.all_boxes = static_cast<int>(of.main.tiles);
+  if (of.parted) {
+    fill_shape(f, of.last_space, of.last, a.src_strides, a.shapes[1]);
+    a.second_boxes = static_cast<int>(of.last.tiles);
+    a.all_boxes += a.second_boxes;
+  } else {
+    a.shapes[1] = a.shapes[0];
   }
-  for (int d = 0; d < 4; ++d) {
-    a.extent[d] = static_cast<int>(b.extent[d]), a.step[d] = static_cast<int>(b.step[d]);
-    a.second[d] = static_cast<int>(b.second[d]), a.box[d] = static_cast<int>(b.box[d]);
-  }
+  const Boxing& b = of.main;
   a.columns = static_cast<int>(b.columns), a.from_w = static_cast<int>(b.from_w);
   a.put_from = static_cast<int>(b.put_from), a.read_from = static_cast<int>(b.read_from);
   a.line_room = static_cast<int>(b.line_room);
-  for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
-  a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
-  a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);
-  a.pitch_c = static_cast<int>(b.pitch_c), a.pitch_n = static_cast<int>(b.pitch_n);
-  a.next_place[0] = static_cast<int>((b.pitch_d - b.box[2] * b.pitch_h) * f.element_bytes);
-  a.next_place[1] = static_cast<int>((b.pitch_n - b.box[1] * b.pitch_d) * f.element_bytes);
-  a.next_from[0] = (a.src_strides.d - b.box[2] * a.src_strides.h) * f.element_bytes;
-  a.next_from[1] = (a.src_strides.n - b.box[1] * a.src_strides.d) * f.element_bytes;
+  a.line = static_cast<int>(b.line);
   a.alike = a.src_strides.c % (16 / f.element_bytes) == 0;
-  a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
 }
 
 /// The box that a worker takes as its number `box` (kernels/boxes/balance.cuh).
@@ -396,12 +470,12 @@ inline Int taps_of_depth(const BoxesFixed& f, const BoxSpace& space, Int d) {
 
 /// Clocks of the longest of some workers, in the first rounds.
 inline double longest(const BoxesFixed& f, const BoxSpace& space, const arguments::Boxes<void>& a, Int turn) {
-  const Int of_depth = Int{a.boxes[0]} * a.boxes[1], rounds = least(ceil_div(a.all_boxes, a.round), 64);
+  const Int of_depth = Int{a.shapes[0].boxes[0]} * a.shapes[0].boxes[1], rounds = least(ceil_div(a.all_boxes, a.round), 64);
   double most_clocks = 0.0;
   for (Int worker = 0; worker < a.round; worker += ceil_div(a.round, 16)) {
     double clocks = 0.0;
     for (Int box = worker; box < least(a.all_boxes, rounds * a.round); box += a.round) {
-      const Int depth = taken_box(a, turn, box) / of_depth % a.boxes[2];
+      const Int depth = taken_box(a, turn, box) / of_depth % a.shapes[0].boxes[2];
       clocks += double(taps_of_depth(f, space, depth) * ceil_div(f.k, f.channels)) * f.clocks + f.store_clocks / 2;
     }
     most_clocks = clocks > most_clocks ? clocks : most_clocks;
@@ -419,48 +493,46 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (l.refusal) return l;
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
-  const auto grid = [&](const Boxing& b, arguments::Boxes<void>& a) {
+  const auto launch = [&](const Boxings& b, arguments::Boxes<void>& a) {
+    fill(f, space, b, a);
     const Int rings = f.shared ? 1 : f.warpgroups;
-    const Int blocks = most(1, least(ceil_div(b.tiles, rings), processors / shares));
-    const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
+    const Int blocks = most(1, least(ceil_div(a.all_boxes, rings), processors / shares));
+    const Int round = blocks * rings, of_depth = Int{a.shapes[0].boxes[0]} * a.shapes[0].boxes[1];
     a.round = static_cast<int>(round);
     if (f.depth_loop && f.depth_stride > 1 && of_depth < round &&
         longest(f, space, a, of_depth) < 0.95 * longest(f, space, a, 0))
       a.turn = static_cast<int>(of_depth);
+    l.clocks = b.clocks;
     return static_cast<unsigned>(shares * blocks);
   };
-  const Boxing plain = best_boxing(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
+  const Boxings plain = best_boxings(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
-  fill(f, space, plain, l.plain);
-  l.plain_grid = l.grid = grid(plain, l.plain);
-  l.clocks = plain.clocks;
+  if (double(plain.main.tiles) + double(plain.last.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  l.plain_grid = l.grid = launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
-    const Boxing bulk = best_boxing(f, space, processors, Bring::bulk);
+    const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
     if (bulk.clocks >= 0.0) {
       l.may_bulk = true;
-      fill(f, space, bulk, l.bulk);
+      l.grid = launch(bulk, l.bulk);
       l.bulk.bulk = 1;
-      l.grid = grid(bulk, l.bulk);
-      l.clocks = bulk.clocks;
     }
   }
   return l;
 }
 
 /// The source as bulk copies see it: columns, rows, planes, channels of a group, samples and groups.
-inline TensorBoxes source_boxes(const BoxesFixed& f, const arguments::Boxes<void>& a) {
+inline TensorBoxes source_boxes(const BoxesFixed& f, const arguments::Boxes<void>& a, const int (&box)[4]) {
   const Int e = f.element_bytes;
   TensorBoxes b;
   b.base = a.src;
   b.element = e == 4 ? MapElement::f32 : MapElement::u16;
   b.promotion = 3;
-  b.dimension(a.src_size[2], 0, a.box[3]);
-  b.dimension(a.src_size[1], a.src_strides.h * e, a.box[2]);
-  b.dimension(a.src_size[0], a.src_strides.d * e, a.box[1]);
+  b.dimension(a.src_size[2], 0, box[3]);
+  b.dimension(a.src_size[1], a.src_strides.h * e, box[2]);
+  b.dimension(a.src_size[0], a.src_strides.d * e, box[1]);
   b.dimension(f.k, a.src_strides.c * e, f.channels);
-  b.dimension(Int{a.samples} * f.groups, f.k * a.src_strides.c * e, a.box[0]);
+  b.dimension(Int{a.samples} * f.groups, f.k * a.src_strides.c * e, box[0]);
   return b;
 }
 
@@ -470,7 +542,9 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   const bool bulk = l.may_bulk && aligned(t.a, 16);
   arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
   a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
-  if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
+  if (bulk)
+    for (int i = 0; i < (a.second_boxes > 0 ? 2 : 1); ++i)
+      if (!encode_map(start, a.shapes[i].map, source_boxes(f, a, a.shapes[i].box))) return false;
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;

@@ -40,7 +40,7 @@ TEST(CudaBoxes, PositionsAreAsManyAsStridesOfTheResultWhereThatIsFree) {
 /// Products and stores of the busiest worker over those of the average, a tap as long as a store.
 double imbalance(const launch::BoxesFixed& f, const arguments::Boxes<void>& a, const launch::BoxSpace& space,
                  launch::Int turn) {
-  const launch::Int of_depth = launch::Int{a.boxes[0]} * a.boxes[1];
+  const launch::Int of_depth = launch::Int{a.shapes[0].boxes[0]} * a.shapes[0].boxes[1];
   std::vector<int> taken(static_cast<std::size_t>(a.all_boxes), 0);
   double busiest = 0.0, all = 0.0;
   for (int worker = 0; worker < a.round; ++worker) {
@@ -48,7 +48,7 @@ double imbalance(const launch::BoxesFixed& f, const arguments::Boxes<void>& a, c
     for (launch::Int box = worker; box < a.all_boxes; box += a.round) {
       const launch::Int at = launch::taken_box(a, turn, box);
       ++taken[static_cast<std::size_t>(at)];
-      mine += 1.0 + double(launch::taps_of_depth(f, space, at / of_depth % a.boxes[2]));
+      mine += 1.0 + double(launch::taps_of_depth(f, space, at / of_depth % a.shapes[0].boxes[2]));
     }
     busiest = std::max(busiest, mine);
     all += mine;
