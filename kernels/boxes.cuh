@@ -35,15 +35,8 @@ namespace upconv {
 using namespace config;
 
 typedef arguments::Boxes<Element> Arguments;
-using arguments::BoxShape;
 using arguments::Strides;
 
-/// Of boxes that have the shape whose number is this.
-__device__ __forceinline__ const BoxShape& shape_of(const Arguments& a, int number) {
-  return a.shapes[PARTED ? number : 0];
-}
-
-constexpr int shapes = PARTED ? 2 : 1;
 constexpr int rings = SHARED ? 1 : GROUPS;
 constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
 constexpr int rows_d = MERGE == 0 ? ROWS : 1, rows_h = MERGE == 1 ? ROWS : 1;  ///< Positions of one row of products.
@@ -54,7 +47,6 @@ constexpr int rows_d = MERGE == 0 ? ROWS : 1, rows_h = MERGE == 1 ? ROWS : 1;  /
 constexpr int ring = !tf32 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS % 6 == 0 ? 6 : FRAGMENTS % 5 == 0 ? 5 : 4;
 constexpr bool goes_round = FRAGMENTS % ring == 0;
 static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
-static_assert(!PARTED || (SHARED && !OVERLAPPED && !LINE), "boxes of a launch are of one shape");
 
 }  // namespace upconv
 
@@ -82,24 +74,23 @@ constexpr int lane_halves = WIDE ? 1 : 2, lane_channels = channels_k / 4;
 struct Lanes {
   u32 at[SEGMENTS][lane_halves][lane_channels];
 
-  __device__ __forceinline__ Lanes(const Arguments& a, const BoxShape& s, int group, int warp, int lane) {
-    const int apart = s.second[0] * s.pitch_n + s.second[1] * STEP_D * s.pitch_d + s.second[2] * STEP_H * s.pitch_h +
-                      s.second[3] * STEP_W;
-    const int columns = OVERLAPPED ? a.columns : s.extent[3];
-    const int count = s.extent[0] * s.extent[1] * s.extent[2] * columns;
+  __device__ __forceinline__ Lanes(const Arguments& a, int group, int warp, int lane) {
+    const int apart = a.second[0] * a.pitch_n + a.second[1] * STEP_D * a.pitch_d + a.second[2] * STEP_H * a.pitch_h +
+                      a.second[3] * STEP_W;
+    const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.columns;
 #pragma unroll
     for (int segment = 0; segment < SEGMENTS; ++segment)
 #pragma unroll
       for (int half = 0; half < lane_halves; ++half) {
         int position = (segment * 4 + warp) * 16 + half * 8 + lane / 4;
         if (position >= count) position = 0;
-        const int w = position % columns, line = position / columns, h = line % s.extent[2];
-        const int plane = line / s.extent[2], d = plane % s.extent[1], n = plane / s.extent[1];
-        const int element = n * s.pitch_n + d * (rows_d * STEP_D) * s.pitch_d + h * (rows_h * STEP_H) * s.pitch_h +
+        const int w = position % a.columns, line = position / a.columns, h = line % a.extent[2];
+        const int plane = line / a.extent[2], d = plane % a.extent[1], n = plane / a.extent[1];
+        const int element = n * a.pitch_n + d * (rows_d * STEP_D) * a.pitch_d + h * (rows_h * STEP_H) * a.pitch_h +
                             w * STEP_W + (SHARED ? group * apart : 0);
 #pragma unroll
         for (int c = 0; c < lane_channels; ++c)
-          at[segment][half][c] = (element + (lane % 4 + 4 * c) * s.pitch_c) * static_cast<int>(sizeof(Element));
+          at[segment][half][c] = (element + (lane % 4 + 4 * c) * a.pitch_c) * static_cast<int>(sizeof(Element));
       }
   }
 };
@@ -171,7 +162,7 @@ __device__ __forceinline__ void product(float (&acc)[BLOCKS * (NB / 2)], Fragmen
 /// All products of one stage. Products of the stage before may still run when this begins: `finished` is called when
 /// they have ended, `read` when no more words of the source are wanted. This stage's products run on when it returns.
 template <class Finished, class Read>
-__device__ __forceinline__ void multiply(const BoxShape& s, float (&acc)[BLOCKS * (NB / 2)], Fragments& f,
+__device__ __forceinline__ void multiply(const Arguments& a, float (&acc)[BLOCKS * (NB / 2)], Fragments& f,
                                          const Lanes& lanes, u32 shared, u32 weights, Finished&& finished,
                                          Read&& read) {
   const u32 units = weights >> 4;
@@ -180,7 +171,7 @@ __device__ __forceinline__ void multiply(const BoxShape& s, float (&acc)[BLOCKS 
     // A fragment's registers are free when all but the last group of products have ended.
 #define LOAD(index, segment, k, d, h, w)                                                 \
   load_raw(f.raw[(index) % ring], lanes.at[segment],                                     \
-           shared + ((k)*channels_k * s.pitch_c + (d)*s.pitch_d + (h)*s.pitch_h + (w)) * \
+           shared + ((k)*channels_k * a.pitch_c + (d)*a.pitch_d + (h)*a.pitch_h + (w)) * \
                         static_cast<int>(sizeof(Element)));
 #define USE(index)                                         \
   mma_wait<((index) > 0 || tf32 || goes_round) ? 1 : 0>(); \
@@ -201,9 +192,8 @@ __device__ __forceinline__ void multiply(const BoxShape& s, float (&acc)[BLOCKS 
 /// The box of a warpgroup, where several share a source: the first's is `p`.
 __device__ __forceinline__ Place own_place(const Arguments& a, Place p, int group) {
   if constexpr (SHARED) {
-    const BoxShape& s = shape_of(a, p.shape);
-    p.n += group * s.second[0];
-    p.q[0] += group * s.second[1], p.q[1] += group * s.second[2], p.q[2] += group * s.second[3];
+    p.n += group * a.second[0];
+    p.q[0] += group * a.second[1], p.q[1] += group * a.second[2], p.q[2] += group * a.second[3];
   }
   return p;
 }
@@ -212,19 +202,15 @@ __device__ __forceinline__ Place own_place(const Arguments& a, Place p, int grou
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
   if (a.bulk && thread != 0) return;
-  Portion own(pieces_of(shape_of(a, 0)), thread, of_ring);
+  const Portion own(pieces_of(a), thread, of_ring);
   Source from;
-  int stage = 0, parity = 1, shape = 0;
+  int stage = 0, parity = 1;
   for (Walk at(a, first, step, share); at.next(a);) {
-    if (PARTED && at.place.shape != shape) {
-      shape = at.place.shape;
-      own = Portion(pieces_of(shape_of(a, shape)), thread, of_ring);
-    }
     barrier_wait(empty + 8 * stage, parity);
     const u32 to = stages + stage * (stage_words * 4), source = to + streamed_words * 4, ready = full + 8 * stage;
     constexpr int weight_bytes = RESIDENT ? 0 : chunk_words * 4;
     if (a.bulk) {
-      barrier_expect(ready, shape_of(a, at.place.shape).bulk_bytes + weight_bytes);
+      barrier_expect(ready, a.bulk_bytes + weight_bytes);
       bring_bulk(a, at, source, ready);
     } else {
       if (!RESIDENT && thread == 0) barrier_expect_only(ready, weight_bytes);
@@ -265,9 +251,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   }
   Spot* spots = reinterpret_cast<Spot*>(shared + resident_words + rings * STAGES * stage_words);
   __shared__ RowSet sets[all_sets];
-  if constexpr (!LINE)
-    for (int shape = 0; shape < shapes; ++shape)
-      find_spots(a, a.shapes[shape], spots + shape * all_spots, threadIdx.x, blockDim.x);
+  if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
   __syncthreads();
   after_previous();
@@ -285,7 +269,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     const int ring = SHARED ? 0 : group;
     const u32 stages = stages0 + ring * (STAGES * stage_words * 4);
     const u32 full = full0 + 8 * ring * STAGES, empty = empty0 + 8 * ring * STAGES;
-    float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : shapes * all_spots)) + group * store_words;
+    float* staging = reinterpret_cast<float*>(spots + (LINE ? 0 : all_spots)) + group * store_words;
     u32* inside = reinterpret_cast<u32*>(staging + staging_words);
     if constexpr (!result_last && !LINE && !DIRECT)
       find_bits([&](int, int position, int) { return spots[position].at >= 0; }, inside, warp, lane);
@@ -293,7 +277,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       for (int i = thread; i < staging_words; i += 128) staging[i] = 0.f;  // of what no source element leads to
       meet(1 + group, 128);
     }
-    Lanes lanes(a, a.shapes[0], group, warp, lane);
+    const Lanes lanes(a, group, warp, lane);
     // Each warpgroup begins later than the one before, so that one multiplies while another stores; those that share
     // stages cannot be further apart than these.
     constexpr int apart = GROUPS == 1 ? 1 : SHARED ? (STAGES - 1) / (GROUPS - 1) : LOOP_TAPS * chunks / (GROUPS - 1);
@@ -304,20 +288,15 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     };
     if (RESIDENT) barrier_wait(resident, 0);
     if (group > 0) meet(GROUPS + group, 256);
-    int stage = 0, parity = 0, turn = 0, inside_turn = 0, shape = 0;
+    int stage = 0, parity = 0, turn = 0, inside_turn = 0;
 #pragma unroll 1
     for (int box = block * rings + ring; box < a.all_boxes; box += blocks * rings) {
       Place p(a, box, share);
-      const Spot* const spots_of = spots + (PARTED ? p.shape * all_spots : 0);
-      if (PARTED && p.shape != shape) {
-        shape = p.shape;
-        lanes = Lanes(a, shape_of(a, shape), group, warp, lane);
-      }
       // What the stores make of the thread's number is worth no register while products run.
       int writer = thread;
       asm volatile("" : "+r"(writer));
       if constexpr (config::asks && !result_last && !LINE && !DIRECT)
-        ask_for_operands(a, operands, own_place(a, p, group), spots_of, sets, thread);
+        ask_for_operands(a, operands, own_place(a, p, group), spots, sets, thread);
       float acc[BLOCKS * (NB / 2)];
       Fragments fragments;
 #pragma unroll
@@ -340,7 +319,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
             barrier_arrive_if(lane < arriving && which >= 0, empty + 8 * which);
           };
           multiply(
-              shape_of(a, p.shape), acc, fragments, lanes, at + streamed_words * 4 + before, w,
+              a, acc, fragments, lanes, at + streamed_words * 4 + before, w,
               [&] {
                 if (!RESIDENT) release(held);
               },
@@ -364,9 +343,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       }
       p = own_place(a, p, group);
       if constexpr (DIRECT)
-        store_direct(a, operands, p, acc, spots_of, writer);
+        store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots_of, sets, inside, group, writer, turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
     let_next_group_begin();
   }

@@ -7,25 +7,22 @@
 
 namespace upconv {
 
-/// One box of the work: its shape, its sample, its corner in the phase grid (the dimension of a depth loop: in the
-/// result), its share of the result channels.
+/// One box of the work: its sample, its corner in the phase grid (the dimension of a depth loop: in the result), its
+/// share of the result channels.
 struct Place {
-  int shape, n, q[3], group, column0;
+  int n, q[3], group, column0;
 
-  __device__ __forceinline__ Place(const Arguments& a, int index, int share) {
-    const Numbered numbered(a, index);
-    shape = numbered.shape;
-    int box = numbered.number;
-    const BoxShape& s = shape_of(a, shape);
+  __device__ __forceinline__ Place(const Arguments& a, int box, int share) {
+    box = taken_box(a, box);
     column0 = share % shares_of_group * NB;
     group = share / shares_of_group;
     // Neighbours in W run at the same time: they write parts of the same sectors.
-    q[2] = s.first[2] + box % s.boxes[0] * s.step[3];
-    box /= s.boxes[0];
-    q[1] = s.first[1] + box % s.boxes[1] * s.step[2];
-    box /= s.boxes[1];
-    q[0] = s.first[0] + box % s.boxes[2] * s.step[1];
-    n = box / s.boxes[2] * s.step[0];
+    q[2] = a.first[2] + box % a.boxes[0] * a.step[3];
+    box /= a.boxes[0];
+    q[1] = a.first[1] + box % a.boxes[1] * a.step[2];
+    box /= a.boxes[1];
+    q[0] = a.first[0] + box % a.boxes[2] * a.step[1];
+    n = box / a.boxes[2] * a.step[0];
   }
 };
 
@@ -94,7 +91,7 @@ struct Walk {
 /// By one thread; the barrier `full` has been told of the bytes. (A box whose first column is no multiple of 16 bytes
 /// is an illegal instruction.)
 __device__ __forceinline__ void bring_bulk(const Arguments& a, const Walk& at, u32 to, u32 full) {
-  copy_box(to, &shape_of(a, at.place.shape).map, full, origin_w(a, at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
+  copy_box(to, &a.map, full, origin_w(a, at.place) - slack(a, at.place, at.depth), origin_h(at.place), at.depth,
            at.chunk * channels, at.place.n * a.groups + at.place.group);
 }
 
@@ -125,18 +122,18 @@ struct Row {
 
   __device__ __forceinline__ Row(const Source& source, u32 to)
       : from(source.from), place(to + (source_last ? 0 : static_cast<u32>(reinterpret_cast<u64>(source.from)) % 16)) {}
-  __device__ __forceinline__ void advance(const Arguments& a, const BoxShape& s, int rows) {
+  __device__ __forceinline__ void advance(const Arguments& a, int rows) {
     h += rows;
-    place += rows * s.pitch_h * element_bytes;
+    place += rows * a.pitch_h * element_bytes;
     from += rows * a.src_strides.h * element_bytes;
-    while (h >= s.box[2]) {
-      h -= s.box[2];
-      place += s.next_place[0];
-      from += s.next_from[0];
-      if (++d < s.box[1]) continue;
+    while (h >= a.box[2]) {
+      h -= a.box[2];
+      place += a.next_place[0];
+      from += a.next_from[0];
+      if (++d < a.box[1]) continue;
       d = 0, ++n;
-      place += s.next_place[1];
-      from += s.next_from[1];
+      place += a.next_place[1];
+      from += a.next_from[1];
     }
   }
   /// Whether the tensor has it.
@@ -147,8 +144,8 @@ struct Row {
 };
 
 /// Pieces (or places) of a row of a box.
-__device__ __forceinline__ int pieces_of(const BoxShape& s) {
-  return source_last ? s.box[3] : (s.box[3] + 2 * unit - 2) / unit;
+__device__ __forceinline__ int pieces_of(const Arguments& a) {
+  return source_last ? a.box[3] : (a.box[3] + 2 * unit - 2) / unit;
 }
 
 /// Which pieces of a box a thread brings: the first, and from one to the next.
@@ -166,12 +163,11 @@ struct Portion {
 
 /// Calls `bring` with the row and the piece of each piece of a portion.
 template <class Bring>
-__device__ __forceinline__ void for_pieces(const Arguments& a, const BoxShape& s, const Portion& portion, Row row,
-                                           Bring&& bring) {
-  const int pieces = pieces_of(s), count = s.box[0] * s.box[1] * s.box[2] * pieces;
+__device__ __forceinline__ void for_pieces(const Arguments& a, const Portion& portion, Row row, Bring&& bring) {
+  const int pieces = pieces_of(a), count = a.box[0] * a.box[1] * a.box[2] * pieces;
   if (portion.first >= count) return;
   int piece = portion.piece;
-  row.advance(a, s, portion.line);
+  row.advance(a, portion.line);
 #pragma unroll 1
   for (int i = portion.first;;) {
     bring(row, piece);
@@ -179,7 +175,7 @@ __device__ __forceinline__ void for_pieces(const Arguments& a, const BoxShape& s
     piece += portion.more_pieces;
     const bool next = piece >= pieces;
     if (next) piece -= pieces;
-    row.advance(a, s, portion.more_lines + next);
+    row.advance(a, portion.more_lines + next);
   }
 }
 
@@ -187,12 +183,12 @@ __device__ __forceinline__ void for_pieces(const Arguments& a, const BoxShape& s
 /// in memory and in the stage. Pieces that lie half in their row are left to bring_ends(); an `inner` box has none. Of
 /// `ways` channels each begins in its own way.
 template <int ways, bool inner>
-__device__ __forceinline__ void bring_rows(const Arguments& a, const BoxShape& s, const Walk& at, const Source& source,
+__device__ __forceinline__ void bring_rows(const Arguments& a, const Walk& at, const Source& source,
                                            const Portion& portion, u32 to) {
   const int left = K - at.chunk * channels, w0 = origin_w(a, at.place), width = a.src_size[2];
-  const int box = s.box[3] * element_bytes, pitch = s.pitch_c * element_bytes;
+  const int box = a.box[3] * element_bytes, pitch = a.pitch_c * element_bytes;
   const i64 stride = a.src_strides.c * element_bytes;
-  for_pieces(a, s, portion, Row(source, to), [&](const Row& row, int piece) {
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int piece) {
     const bool inside = row.inside(a, at);
     const int column = piece * 16;
     const char* start = row.from + column;
@@ -228,26 +224,26 @@ __device__ __forceinline__ void bring_piece(const Arguments& a, u32 place, const
 }
 
 /// Whether all pieces of a box's rows lie in the tensor's.
-__device__ __forceinline__ bool inner_box(const Arguments& a, const BoxShape& s, int w0) {
-  return w0 >= unit - 1 && w0 + s.box[3] + unit - 1 <= a.src_size[2];
+__device__ __forceinline__ bool inner_box(const Arguments& a, int w0) {
+  return w0 >= unit - 1 && w0 + a.box[3] + unit - 1 <= a.src_size[2];
 }
 
 /// What bring_rows() leaves: the piece that holds column 0 of a row, but not first, and the one that holds the row's
 /// end, but not last.
-__device__ __forceinline__ void bring_ends(const Arguments& a, const BoxShape& s, const Walk& at, const Source& source,
-                                           u32 to, int thread, int threads) {
-  const int w0 = origin_w(a, at.place), end = w0 + s.box[3], width = a.src_size[2];
-  const int count = s.box[0] * s.box[1] * s.box[2] * channels, left = K - at.chunk * channels;
+__device__ __forceinline__ void bring_ends(const Arguments& a, const Walk& at, const Source& source, u32 to, int thread,
+                                           int threads) {
+  const int w0 = origin_w(a, at.place), end = w0 + a.box[3], width = a.src_size[2];
+  const int count = a.box[0] * a.box[1] * a.box[2] * channels, left = K - at.chunk * channels;
   Row row(source, to);
   int line = 0;
 #pragma unroll 1
   for (int i = thread; i < count; i += threads) {
     const int c = i % channels;
-    row.advance(a, s, i / channels - line);
+    row.advance(a, i / channels - line);
     line = i / channels;
     if (!row.inside(a, at)) continue;
     // Of column 0.
-    const u32 zero = row.place + static_cast<u32>(c * s.pitch_c - w0) * element_bytes;
+    const u32 zero = row.place + static_cast<u32>(c * a.pitch_c - w0) * element_bytes;
     const Element* from = reinterpret_cast<const Element*>(row.from) + c * a.src_strides.c - w0;
     const int turn = static_cast<int>(zero % 16) / element_bytes, first = w0 - ((turn + w0) & (unit - 1));
     const int head = -turn, tail = width - ((turn + width) & (unit - 1));
@@ -261,15 +257,15 @@ __device__ __forceinline__ void bring_ends(const Arguments& a, const BoxShape& s
 
 /// Element by element, all channels of a place in a row. Asynchronous copies need 4 bytes; what is narrower goes
 /// through registers.
-__device__ __forceinline__ void bring_elements(const Arguments& a, const BoxShape& s, const Walk& at,
-                                               const Source& source, const Portion& portion, u32 to) {
+__device__ __forceinline__ void bring_elements(const Arguments& a, const Walk& at, const Source& source,
+                                               const Portion& portion, u32 to) {
   const int left = K - at.chunk * channels;
-  for_pieces(a, s, portion, Row(source, to), [&](const Row& row, int column) {
+  for_pieces(a, portion, Row(source, to), [&](const Row& row, int column) {
     const bool inside =
         row.inside(a, at) && static_cast<u32>(origin_w(a, at.place) + column) < static_cast<u32>(a.src_size[2]);
     const Element* from = inside ? reinterpret_cast<const Element*>(row.from) + column * a.src_strides.w : a.src;
     const i64 step = inside ? a.src_strides.c : 0;
-    const u32 place = row.place + column * element_bytes, pitch = s.pitch_c * element_bytes;
+    const u32 place = row.place + column * element_bytes, pitch = a.pitch_c * element_bytes;
     if constexpr (element_bytes == 4) {
 #pragma unroll
       for (int c = 0; c < channels; ++c)
@@ -297,18 +293,15 @@ constexpr int arrivals = stores_too + copies_too;
 /// Without bulk copies: all threads of a ring's producers; each arrives `arrivals` times at `full`.
 __device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const Source& source, const Portion& portion,
                                       u32 to, u32 full, int thread, int threads) {
-  const BoxShape& s = shape_of(a, at.place.shape);
   if constexpr (source_last) {
-    bring_elements(a, s, at, source, portion, to);
+    bring_elements(a, at, source, portion, to);
   } else {
-    const bool inner = inner_box(a, s, origin_w(a, at.place));
-    if (!inner) bring_ends(a, s, at, source, to, thread, threads);
+    const bool inner = inner_box(a, origin_w(a, at.place));
+    if (!inner) bring_ends(a, at, source, to, thread, threads);
     if (a.alike)
-      inner ? bring_rows<1, true>(a, s, at, source, portion, to) : bring_rows<1, false>(a, s, at, source, portion, to);
-    else if (inner)
-      bring_rows<unit, true>(a, s, at, source, portion, to);
+      inner ? bring_rows<1, true>(a, at, source, portion, to) : bring_rows<1, false>(a, at, source, portion, to);
     else
-      bring_rows<unit, false>(a, s, at, source, portion, to);
+      inner ? bring_rows<unit, true>(a, at, source, portion, to) : bring_rows<unit, false>(a, at, source, portion, to);
   }
   if constexpr (stores_too) barrier_arrive(full);
   if constexpr (copies_too) barrier_arrive_after_copies(full);

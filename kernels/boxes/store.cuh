@@ -44,12 +44,11 @@ struct Spot {
   int at, w, h, dn;  ///< dn: 65536 * d + n.
 };
 
-__device__ __forceinline__ void find_spots(const Arguments& a, const BoxShape& s, Spot* spots, int thread,
-                                           int threads) {
-  const int count = s.extent[0] * s.extent[1] * s.extent[2] * s.extent[3];
+__device__ __forceinline__ void find_spots(const Arguments& a, Spot* spots, int thread, int threads) {
+  const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3];
   for (int i = thread; i < all_spots; i += threads) {
-    const int w = i % s.extent[3] * PHASES_W, line = i / s.extent[3], h = line % s.extent[2] * rows_in_h;
-    const int plane = line / s.extent[2], d = plane % s.extent[1] * rows_in_d, n = plane / s.extent[1];
+    const int w = i % a.extent[3] * PHASES_W, line = i / a.extent[3], h = line % a.extent[2] * rows_in_h;
+    const int plane = line / a.extent[2], d = plane % a.extent[1] * rows_in_d, n = plane / a.extent[1];
     const i64 at = n * a.out_strides.n + d * a.out_strides.d + h * a.out_strides.h + w * a.out_strides.w;
     spots[i] = {i < count ? static_cast<int>(at) : -1, w, h, d << 16 | n};
   }
@@ -111,12 +110,11 @@ __device__ __forceinline__ void find_bits(Inside&& inside, u32* words, int warp,
   }
 }
 
-/// Whether all of a box of the first shape is inside the result.
+/// Whether all of a box is inside the result.
 __device__ __forceinline__ bool ends_nowhere(const Arguments& a, const Corner& c) {
-  const int(&extent)[4] = a.shapes[0].extent;
-  return c.w >= 0 && c.w + extent[3] * PHASES_W <= a.out_size[2] && c.h >= 0 &&
-         c.h + extent[2] * rows_in_h <= a.out_size[1] && c.d >= 0 && c.d + extent[1] * rows_in_d <= a.out_size[0] &&
-         c.n + extent[0] <= a.samples;
+  return c.w >= 0 && c.w + a.extent[3] * PHASES_W <= a.out_size[2] && c.h >= 0 &&
+         c.h + a.extent[2] * rows_in_h <= a.out_size[1] && c.d >= 0 && c.d + a.extent[1] * rows_in_d <= a.out_size[0] &&
+         c.n + a.extent[0] <= a.samples;
 }
 
 /// Where a lane's products are staged, OVERLAPPED: rows lane / 4 and 8 more of each segment; -1: rows of no element.
@@ -125,8 +123,7 @@ struct Puts {
 
   __device__ __forceinline__ Puts(const Arguments& a, int warp, int lane) {
     if constexpr (OVERLAPPED) {
-      const int(&extent)[4] = a.shapes[0].extent;
-      const int count = extent[0] * extent[1] * extent[2] * a.columns;
+      const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.columns;
 #pragma unroll
       for (int segment = 0; segment < SEGMENTS; ++segment)
 #pragma unroll
@@ -144,14 +141,13 @@ struct Overlaps {
 
   __device__ __forceinline__ Overlaps(const Arguments& a, int lane) {
     if constexpr (OVERLAPPED) {
-      const int(&extent)[4] = a.shapes[0].extent;
 #pragma unroll
       for (int e = 0; e < at_once; ++e) {
 #pragma unroll
         for (int r = 0; r < rounds; ++r) {
           int place = (r * 32 + lane) * at_once + e;
-          if (place >= extent[0] * extent[1] * extent[2] * extent[3]) place = 0;
-          at[r][e] = a.read_from + place / extent[3] * a.line_room + place % extent[3];
+          if (place >= a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3]) place = 0;
+          at[r][e] = a.read_from + place / a.extent[3] * a.line_room + place % a.extent[3];
         }
       }
     }
@@ -497,7 +493,7 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
   const u32* mine = inside;
   u32 at[rounds][at_once];
   if constexpr (!result_last && !LINE) {
-    if ((PARTED && p.shape != 0) || !ends_nowhere(a, c)) {
+    if (!ends_nowhere(a, c)) {
       u32* words = inside + (1 + inside_turn) * words_of_box;
       find_bits([&](int set, int position, int pw) { return is_inside(a, c, sets[set], spots[position], pw); }, words,
                 thread / 32, lane);

@@ -4,8 +4,6 @@
 #include "arguments/boxes.cuh"
 #include "launch/sizes.hpp"
 #include "launch/tensor_map.hpp"
-#include <cstdlib>
-#include <cstring>
 
 namespace upconv::launch {
 
@@ -18,7 +16,6 @@ struct BoxesFixed {
   bool direct = false;      ///< Sums go to the result from registers.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
   bool overlapped = false;  ///< Taps of W are columns; a box's rows of products are source elements.
-  bool parted = false;      ///< The result's last columns may have boxes of a shape of their own.
   Int room = 0;             ///< Overlapped: staged source elements of a tap and row set, and places at their ends.
   Int warpgroups = 2;       ///< That multiply.
   Int merge = -1, rows = 1, segments = 1, columns = 8;
@@ -45,7 +42,7 @@ struct BoxesFixed {
   void visit(Visit&& field) {
     field("backward", backward), field("source_last", source_last), field("out_last", out_last);
     field("shared", shared), field("depth_loop", depth_loop), field("wide", wide), field("line", line),
-        field("direct", direct), field("overlapped", overlapped), field("parted", parted), field("room", room);
+        field("direct", direct), field("overlapped", overlapped), field("room", room);
     field("warpgroups", warpgroups), field("merge", merge), field("rows", rows), field("segments", segments),
         field("columns", columns);
     field("element_bytes", element_bytes), field("channels", channels);
@@ -74,7 +71,6 @@ struct Boxing {
   Int tiles = 0, lines = 0, line = 0;
   Int columns = 0;  ///< Rows of products along w: extent[3], overlapped source elements.
   Int from_w = 0, put_from = 0, read_from = 0, line_room = 0;  ///< As in the arguments.
-  Int workers = 0;  ///< Boxes that are worked on at once, at most.
   double clocks = -1.0;  ///< Of all boxes on one multiprocessor, for one share of the result channels; < 0: none fits.
 };
 
@@ -259,7 +255,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   b.tiles = 1;
   for (int d = 0; d < 4; ++d) b.tiles *= ceil_div(space.count[d], b.step[d]);
   const Int shares = f.groups * ceil_div(f.n, f.columns), rings = f.shared ? 1 : f.warpgroups;
-  b.workers = most(1, processors / shares) * rings;
+  const Int blocks = most(1, processors / shares), workers = blocks * rings;
   const double stages =
       double(ceil_div(f.k, f.channels)) * (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
   // A set of boxes: one of each warpgroup.
@@ -276,13 +272,14 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   // have ends once for all lines that follow each other.
   const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
   const double together = whole_lines ? double(whole[2] * f.phases_h) : 1.0;
-  const double ends = on_sectors || f.line ? 0.0 :  220.0 / together;
+  // Lines shorter than a sector: what they take was measured alone (L2/19, L1/57, L1/71).
+  const double ends = on_sectors || f.line ? 0.0 : line_bytes < 32.0 ? 420.0 : 220.0 / together;
   const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
   // Source and result come from memory once.
-  const double rounds = double(ceil_div(b.tiles, b.workers));
+  const double rounds = double(ceil_div(b.tiles, workers));
   double memory = double(f.element_bytes * f.groups) / 18.5 / double(processors) / rounds,
          source_elements = double(f.k);
   double result_elements = double(f.n);
@@ -319,17 +316,16 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
     weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
-  // As many as divide all evenly, with the fewest boxes.
+  // As many as divide all evenly, with the fewest boxes. Of merged rows several times so many only where one line does
+  // not fill a box: with strides no stage has a source as wide, and narrow results have none.
   const auto even = [](Int all, Int at_most) { return ceil_div(all, ceil_div(all, least(all, at_most))); };
+  const bool again = f.step_d * f.step_h * f.step_w > 1 || space.count[3] < 16;
   const Int all_h = ceil_div(space.count[2], f.merge == 1 ? f.rows : 1);
   const Int all_d = f.depth_loop ? 1 : ceil_div(space.count[1], f.merge == 0 ? f.rows : 1);
-  // Of merged rows more than once so many only where one line does not fill a box: with strides no stage has a source
-  // as wide, and narrow results have none.
-  const bool again = f.step_h * f.step_w > 1 || space.count[3] < 16;
   for (Int i = 0; i < count; ++i) {
     const Int w = widths[i], lines = positions / w;
     Int last_h = 0;
-    for (Int parts = least(f.merge == 1 && !again ? 1 : lines, all_h); parts >= 1; parts -= parts > 8 ? 2 : 1) {
+    for (Int parts = f.merge == 1 && !again ? 1 : least(lines, all_h); parts >= 1; parts -= parts > 8 ? 2 : 1) {
       const Int h = even(all_h, parts);
       if (h == last_h) continue;
       last_h = h;
@@ -345,8 +341,8 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
   return best;
 }
 
-/// The boxes of a result. Where boxes of whole segments leave a few of its columns over, these have boxes of a shape of
-/// their own: a handful of columns of many rows.
+/// The boxes of a result. Where boxes of whole segments leave a few of its columns over, boxes of a launch of their own
+/// have these: a handful of columns of many rows.
 struct Boxings {
   Boxing main, last;
   BoxSpace main_space, last_space;
@@ -354,27 +350,22 @@ struct Boxings {
   double clocks = -1.0;  ///< As those of a boxing.
 };
 
-/// Columns that boxes of so many positions in a row leave over; 0 where they are none or too many.
-inline Int columns_left(Int columns, Int of_box) {
-  constexpr Int most_left = 8;
-  const Int left = columns % of_box;
-  return columns >= 4 * of_box && left <= most_left ? left : 0;
-}
-
 /// The cheapest for these sizes.
 inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
+  constexpr double start_clocks = 10000.0;
+  // What two launches take longer than predicted, by the dozen that were measured.
+  const double surplus = f.element_bytes == 4 ? 1.04 : 1.0;
+  constexpr Int most_left = 8;
   Boxings best;
   best.main_space = space;
   best.main = best_boxing(f, space, processors, bring);
   best.clocks = best.main.clocks;
-  const char* X = getenv("UPCONV_X");
-  if (X && strchr(X, 'p')) return best;
-  if (best.clocks < 0.0 || !f.parted) return best;
+  if (best.clocks < 0.0 || f.overlapped || f.line || f.out_last) return best;
   const Int all = space.count[3];
   Int before = 0;
   for (const Int of_box : {Int{64}, Int{16}}) {
-    const Int left = columns_left(all, of_box);
-    if (left == 0 || left == before) continue;
+    const Int left = all % of_box;
+    if (left == 0 || left > most_left || left == before || all < 4 * of_box) continue;
     before = left;
     Boxings b;
     b.parted = true;
@@ -389,67 +380,53 @@ inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int proc
     narrow.source_words = ceil_div(stage_elements(f, bring, b.main) * f.element_bytes, 128) * 32;
     b.last = best_boxing(narrow, b.last_space, processors, bring);
     if (b.last.clocks < 0.0) continue;
-    // Both at once: rounds of as many boxes as there are workers.
-    const auto boxes = [](const Boxing& of) { return of.clocks / double(ceil_div(of.tiles, of.workers)) * double(of.tiles); };
-    const Int tiles = b.main.tiles + b.last.tiles;
-    b.clocks = (boxes(b.main) + boxes(b.last)) / double(tiles) * double(ceil_div(tiles, b.main.workers));
+    b.clocks = surplus * (b.main.clocks + b.last.clocks) + start_clocks;
     if (b.clocks < best.clocks) best = b;
   }
   return best;
 }
 
+/// What a launch with, or without, bulk copies of the source passes.
+struct BoxesWay {
+  arguments::Boxes<void> main{}, last{};
+  unsigned grid = 0, last_grid = 0;  ///< 0: nothing to do.
+};
+
 struct BoxesLaunch {
   const char* refusal = nullptr;
-  arguments::Boxes<void> bulk{}, plain{};  ///< With and without bulk copies of the source.
+  BoxesWay bulk, plain;
   bool may_bulk = false;
-  unsigned grid = 0;  ///< 0: nothing to do. The same for both.
-  unsigned plain_grid = 0;
   double clocks = 0.0;
   Int workspace_bytes = 0;
 };
 
-/// Where boxes of a boxing lie.
-inline void fill_shape(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, const arguments::Strides& src,
-                       arguments::BoxShape& shape) {
-  for (int d = 0; d < 3; ++d) {
-    shape.first[d] = static_cast<int>(space.begin[d + 1]);
-    shape.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
-  }
-  for (int d = 0; d < 4; ++d) {
-    shape.extent[d] = static_cast<int>(b.extent[d]), shape.step[d] = static_cast<int>(b.step[d]);
-    shape.second[d] = static_cast<int>(b.second[d]), shape.box[d] = static_cast<int>(b.box[d]);
-  }
-  shape.pitch_h = static_cast<int>(b.pitch_h), shape.pitch_d = static_cast<int>(b.pitch_d);
-  shape.pitch_c = static_cast<int>(b.pitch_c), shape.pitch_n = static_cast<int>(b.pitch_n);
-  shape.next_place[0] = static_cast<int>((b.pitch_d - b.box[2] * b.pitch_h) * f.element_bytes);
-  shape.next_place[1] = static_cast<int>((b.pitch_n - b.box[1] * b.pitch_d) * f.element_bytes);
-  shape.next_from[0] = (src.d - b.box[2] * src.h) * f.element_bytes;
-  shape.next_from[1] = (src.n - b.box[1] * src.d) * f.element_bytes;
-  shape.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
-}
-
-inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxings& of, arguments::Boxes<void>& a) {
+inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, arguments::Boxes<void>& a) {
   const Int source[3] = {space.source[1], space.source[2], space.source[3]};
   const Int out[3] = {space.out[1], space.out[2], space.out[3]};
   a.src_strides = dense_strides(f.source_last, f.k * f.groups, source);
   a.out_strides = dense_strides(f.out_last, f.n * f.groups, out);
   a.groups = static_cast<int>(f.groups), a.samples = static_cast<int>(space.count[0]);
-  for (int d = 0; d < 3; ++d) a.src_size[d] = static_cast<int>(source[d]), a.out_size[d] = static_cast<int>(out[d]);
-  fill_shape(f, of.main_space, of.main, a.src_strides, a.shapes[0]);
-  a.all_boxes = static_cast<int>(of.main.tiles);
-  if (of.parted) {
-    fill_shape(f, of.last_space, of.last, a.src_strides, a.shapes[1]);
-    a.second_boxes = static_cast<int>(of.last.tiles);
-    a.all_boxes += a.second_boxes;
-  } else {
-    a.shapes[1] = a.shapes[0];
+  for (int d = 0; d < 3; ++d) {
+    a.src_size[d] = static_cast<int>(source[d]), a.out_size[d] = static_cast<int>(out[d]);
+    a.first[d] = static_cast<int>(space.begin[d + 1]);
   }
-  const Boxing& b = of.main;
+  for (int d = 0; d < 4; ++d) {
+    a.extent[d] = static_cast<int>(b.extent[d]), a.step[d] = static_cast<int>(b.step[d]);
+    a.second[d] = static_cast<int>(b.second[d]), a.box[d] = static_cast<int>(b.box[d]);
+  }
   a.columns = static_cast<int>(b.columns), a.from_w = static_cast<int>(b.from_w);
   a.put_from = static_cast<int>(b.put_from), a.read_from = static_cast<int>(b.read_from);
   a.line_room = static_cast<int>(b.line_room);
-  a.line = static_cast<int>(b.line);
+  for (int d = 0; d < 3; ++d) a.boxes[d] = static_cast<int>(ceil_div(space.count[3 - d], b.step[3 - d]));
+  a.all_boxes = static_cast<int>(b.tiles), a.line = static_cast<int>(b.line);
+  a.pitch_h = static_cast<int>(b.pitch_h), a.pitch_d = static_cast<int>(b.pitch_d);
+  a.pitch_c = static_cast<int>(b.pitch_c), a.pitch_n = static_cast<int>(b.pitch_n);
+  a.next_place[0] = static_cast<int>((b.pitch_d - b.box[2] * b.pitch_h) * f.element_bytes);
+  a.next_place[1] = static_cast<int>((b.pitch_n - b.box[1] * b.pitch_d) * f.element_bytes);
+  a.next_from[0] = (a.src_strides.d - b.box[2] * a.src_strides.h) * f.element_bytes;
+  a.next_from[1] = (a.src_strides.n - b.box[1] * a.src_strides.d) * f.element_bytes;
   a.alike = a.src_strides.c % (16 / f.element_bytes) == 0;
+  a.bulk_bytes = static_cast<int>(b.box[0] * b.box[1] * b.box[2] * b.box[3] * f.channels * f.element_bytes);
 }
 
 /// The box that a worker takes as its number `box` (kernels/boxes/balance.cuh).
@@ -470,12 +447,12 @@ inline Int taps_of_depth(const BoxesFixed& f, const BoxSpace& space, Int d) {
 
 /// Clocks of the longest of some workers, in the first rounds.
 inline double longest(const BoxesFixed& f, const BoxSpace& space, const arguments::Boxes<void>& a, Int turn) {
-  const Int of_depth = Int{a.shapes[0].boxes[0]} * a.shapes[0].boxes[1], rounds = least(ceil_div(a.all_boxes, a.round), 64);
+  const Int of_depth = Int{a.boxes[0]} * a.boxes[1], rounds = least(ceil_div(a.all_boxes, a.round), 64);
   double most_clocks = 0.0;
   for (Int worker = 0; worker < a.round; worker += ceil_div(a.round, 16)) {
     double clocks = 0.0;
     for (Int box = worker; box < least(a.all_boxes, rounds * a.round); box += a.round) {
-      const Int depth = taken_box(a, turn, box) / of_depth % a.shapes[0].boxes[2];
+      const Int depth = taken_box(a, turn, box) / of_depth % a.boxes[2];
       clocks += double(taps_of_depth(f, space, depth) * ceil_div(f.k, f.channels)) * f.clocks + f.store_clocks / 2;
     }
     most_clocks = clocks > most_clocks ? clocks : most_clocks;
@@ -493,68 +470,72 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (l.refusal) return l;
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
-  const auto launch = [&](const Boxings& b, arguments::Boxes<void>& a) {
-    fill(f, space, b, a);
+  const auto grid = [&](const BoxSpace& of, const Boxing& b, arguments::Boxes<void>& a) {
+    fill(f, of, b, a);
     const Int rings = f.shared ? 1 : f.warpgroups;
-    const Int blocks = most(1, least(ceil_div(a.all_boxes, rings), processors / shares));
-    const Int round = blocks * rings, of_depth = Int{a.shapes[0].boxes[0]} * a.shapes[0].boxes[1];
+    const Int blocks = most(1, least(ceil_div(b.tiles, rings), processors / shares));
+    const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
     a.round = static_cast<int>(round);
     if (f.depth_loop && f.depth_stride > 1 && of_depth < round &&
         longest(f, space, a, of_depth) < 0.95 * longest(f, space, a, 0))
       a.turn = static_cast<int>(of_depth);
-    l.clocks = b.clocks;
     return static_cast<unsigned>(shares * blocks);
+  };
+  const auto launch = [&](const Boxings& b, BoxesWay& way) {
+    way.grid = grid(b.main_space, b.main, way.main);
+    if (b.parted) way.last_grid = grid(b.last_space, b.last, way.last);
+    l.clocks = b.clocks;
   };
   const Boxings plain = best_boxings(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.main.tiles) + double(plain.last.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
-  l.plain_grid = l.grid = launch(plain, l.plain);
+  if (double(plain.main.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
     const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
     if (bulk.clocks >= 0.0) {
       l.may_bulk = true;
-      l.grid = launch(bulk, l.bulk);
-      l.bulk.bulk = 1;
+      launch(bulk, l.bulk);
+      l.bulk.main.bulk = l.bulk.last.bulk = 1;
     }
   }
   return l;
 }
 
 /// The source as bulk copies see it: columns, rows, planes, channels of a group, samples and groups.
-inline TensorBoxes source_boxes(const BoxesFixed& f, const arguments::Boxes<void>& a, const int (&box)[4]) {
+inline TensorBoxes source_boxes(const BoxesFixed& f, const arguments::Boxes<void>& a) {
   const Int e = f.element_bytes;
   TensorBoxes b;
   b.base = a.src;
   b.element = e == 4 ? MapElement::f32 : MapElement::u16;
   b.promotion = 3;
-  b.dimension(a.src_size[2], 0, box[3]);
-  b.dimension(a.src_size[1], a.src_strides.h * e, box[2]);
-  b.dimension(a.src_size[0], a.src_strides.d * e, box[1]);
+  b.dimension(a.src_size[2], 0, a.box[3]);
+  b.dimension(a.src_size[1], a.src_strides.h * e, a.box[2]);
+  b.dimension(a.src_size[0], a.src_strides.d * e, a.box[1]);
   b.dimension(f.k, a.src_strides.c * e, f.channels);
-  b.dimension(Int{a.samples} * f.groups, f.k * a.src_strides.c * e, box[0]);
+  b.dimension(Int{a.samples} * f.groups, f.k * a.src_strides.c * e, a.box[0]);
   return b;
 }
 
 template <class Start>
 bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* workspace, Start&& start) {
-  if (l.grid == 0) return true;
+  if (l.plain.grid == 0) return true;
   const bool bulk = l.may_bulk && aligned(t.a, 16);
-  arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
-  a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
-  if (bulk)
-    for (int i = 0; i < (a.second_boxes > 0 ? 2 : 1); ++i)
-      if (!encode_map(start, a.shapes[i].map, source_boxes(f, a, a.shapes[i].box))) return false;
+  BoxesWay way = bulk ? l.bulk : l.plain;
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;
   void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
-  void* list[] = {&a, operands_of(t)};
-  return start(1,
-               Shape{bulk ? l.grid : l.plain_grid, static_cast<unsigned>(128 * (f.warpgroups + 1)),
-                     static_cast<unsigned>(f.shared_bytes)},
-               list);
+  const auto boxes = [&](arguments::Boxes<void>& a, unsigned grid) {
+    a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
+    if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
+    void* list[] = {&a, operands_of(t)};
+    return start(1,
+                 Shape{grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)},
+                 list);
+  };
+  return boxes(way.main, way.grid) && (way.last_grid == 0 || boxes(way.last, way.last_grid));
 }
 
 }  // namespace upconv::launch

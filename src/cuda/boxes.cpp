@@ -77,7 +77,6 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   c.flag("WIDE", f.wide);
   c.flag("LINE", f.line);
   c.flag("DIRECT", f.direct);
-  c.flag("PARTED", f.parted);
   overlap_constants(c, p, f);
   c.text += every_lane_text();
   c.constant("GROUPS", f.warpgroups);
@@ -146,19 +145,19 @@ class Boxes final : public PassKernel {
   }
 
   std::string detail() const override {
-    const arguments::Boxes<void>& way = launch_.may_bulk ? launch_.bulk : launch_.plain;
-    const arguments::BoxShape &a = way.shapes[0], &rest = way.shapes[1];
-    char rows[40] = "", last[80] = "", text[400];
+    const launch::BoxesWay& way = launch_.may_bulk ? launch_.bulk : launch_.plain;
+    const auto &a = way.main, &last = way.last;
+    char rows[40] = "", columns[80] = "", text[400];
     if (form_.merge != Merge::none)
       std::snprintf(rows, sizeof rows, " with %d %s", form_.rows, form_.merge == Merge::depth ? "depths" : "rows");
-    if (way.second_boxes > 0)
-      std::snprintf(last, sizeof last, " (the last columns: %dx%dx%dx%d)", rest.extent[0], rest.extent[1],
-                    rest.extent[2], rest.extent[3]);
+    if (way.last_grid > 0)
+      std::snprintf(columns, sizeof columns, " (%dx%dx%dx%d of the last columns)", last.extent[0], last.extent[1],
+                    last.extent[2], last.extent[3]);
     std::snprintf(
         text, sizeof text,
         "%s of %dx%dx%dx%d positions%s%s x %d channels%s%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
         "channels stored together, %d warpgroups, %u KB",
-        form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], last, rows,
+        form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], columns, rows,
         form_.columns,
         form_.overlapped ? " and taps of W" : "", form_.depth_loop ? " in a loop over depths" : "", form_.segments,
         form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,

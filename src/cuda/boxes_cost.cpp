@@ -97,10 +97,9 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
   const Int positions = set_elements(p, f) / axis[2].phases, sets = Int{axis[0].phases} * axis[1].phases * f.rows;
   if (!f.line && of_set > 32) return false;
   const Int words = f.line ? 0 : (sets + 32 / of_set - 1) / (32 / of_set);
-  const Int spots = positions * 16 * (f.parted ? 2 : 1);
-  const Int stores = f.direct ? spots
+  const Int stores = f.direct ? positions * 16
                               : f.together * staging_bytes(axis, f, result_last) +
-                                    (f.line ? 0 : f.warpgroups * 3 * 32 * words * 4) + spots;
+                                    (f.line ? 0 : f.warpgroups * 3 * 32 * words * 4) + positions * 16;
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
   const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
   const Int rings = f.shared ? 1 : f.warpgroups;
@@ -171,7 +170,8 @@ Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const Bo
 /// the result channels, which reads the source again.
 double overlapped_factor(const BoxProblem& p, const BoxForm& f) {
   if (!f.overlapped) return 1.0;
-  return (f.resident ? 1.15 : 1.0) * (0.97 + 0.03 * std::ceil(double(p.n) / f.columns));
+  return (f.resident ? 1.15 : 1.0) * (!p.tf32 ? 1.1 : f.depth_loop ? 0.95 : 1.0) *
+         (0.97 + 0.03 * std::ceil(double(p.n) / f.columns));
 }
 
 /// What boxes of y take longer that stage four channels between two meetings, by how many these are and what part of a
@@ -185,10 +185,10 @@ double staging_factor(const BoxProblem& p, const BoxForm& f, double products, do
 /// Shared memory that these boxes leave goes to the staging: fewer meetings, and more loads in flight.
 void fit_store(const BoxProblem& p, bool result_last, Int limit, int slots, BoxChoice& c) {
   const auto bytes = [&](const arguments::Boxes<void>& a) {
-    const arguments::BoxShape& s = a.shapes[0];  // where there is another, it takes no more
-    return Int{s.box[0]} * s.pitch_n * p.element_bytes + (s.pitch_h * p.element_bytes % 16 == 0 ? 0 : 16);
+    return Int{a.box[0]} * a.pitch_n * p.element_bytes + (a.pitch_h * p.element_bytes % 16 == 0 ? 0 : 16);
   };
-  const Int need = std::max(bytes(c.launch.plain), c.launch.may_bulk ? bytes(c.launch.bulk) : 0);
+  // Boxes of the last columns take no more than the others.
+  const Int need = std::max(bytes(c.launch.plain.main), c.launch.may_bulk ? bytes(c.launch.bulk.main) : 0);
   const int steps = c.form.columns / (result_last ? 8 : 4);
   const BoxForm before = c.form;
   if (before.direct) return;
@@ -210,7 +210,7 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.source_last = (p.backward ? problem.y_layout : problem.x_layout) == Layout::channels_last;
   x.out_last = (p.backward ? problem.x_layout : problem.y_layout) == Layout::channels_last;
   x.shared = f.shared, x.depth_loop = f.depth_loop, x.wide = f.wide, x.line = f.line, x.direct = f.direct;
-  x.overlapped = f.overlapped, x.parted = f.parted, x.room = f.room, x.warpgroups = f.warpgroups;
+  x.overlapped = f.overlapped, x.room = f.room, x.warpgroups = f.warpgroups;
   x.merge = static_cast<int>(f.merge), x.rows = f.rows, x.segments = f.segments, x.columns = f.columns;
   x.element_bytes = p.element_bytes, x.channels = p.channels_k() * f.steps;
   x.groups = g.groups, x.k = p.k, x.n = p.n;
@@ -295,11 +295,6 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
     f.merge = merge, f.depth_loop = depth_loop, f.overlapped = overlapped;
     const std::array<BoxAxis, 3> axis = axes_of(p, f);
     const Int per_row = Int{axis[0].used_count} * axis[1].used_count * axis[2].used_count;
-    // Rounds of boxes of different depths are turned (kernels/boxes/balance.cuh), which those of two shapes are not.
-    const bool turns = depth_loop && !p.backward && g.stride[0] > 1;
-    const Int all_columns = axis[2].q_end - axis[2].q_begin;
-    const bool may_part =
-        !turns && (launch::columns_left(all_columns, 64) > 0 || launch::columns_left(all_columns, 16) > 0);
     for (int rows : {1, 2, 3, 4, 5, 6, 8}) {
       if ((merge == Merge::none) != (rows == 1)) continue;
       if (merge != Merge::none) {
@@ -340,7 +335,6 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line,
                   f.direct = direct;
                   if (overlapped && (line || direct)) continue;
-                  f.parted = shared && !overlapped && !line && may_part;
                   f.room = overlapped ? 64 * segments + 16 : 0;
                   if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
                   const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
@@ -409,12 +403,11 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
         {},
         0.0};
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
-    if (c.launch.refusal || c.launch.grid == 0) continue;
-    c.form.parted = c.launch.plain.second_boxes > 0 || c.launch.bulk.second_boxes > 0;
+    if (c.launch.refusal || c.launch.plain.grid == 0) continue;
     fit_store(p, result_last, target.shared_per_block, sketches[i].slots, c);
     c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks);
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
-    if (c.launch.refusal || c.launch.grid == 0) continue;
+    if (c.launch.refusal || c.launch.plain.grid == 0) continue;
     const BoxForm& f = c.form;
     const double once = (f.resident ? double(c.fixed.share_bytes) / 24.0 : 0.0) + 2.0e-6 * clock_rate;
     const double products = sketches[i].clocks * double(p.chunks(f.steps)) *
@@ -436,13 +429,13 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
   const auto twin = [&](const BoxChoice& c) {
     return !c.form.wide && std::any_of(choices.begin(), choices.end(), [&](const BoxChoice& d) {
       const BoxForm &x = c.form, &y = d.form;
-      const auto &m = c.launch.may_bulk ? c.launch.bulk : c.launch.plain,
-                 &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
+      const launch::BoxesWay &m = c.launch.may_bulk ? c.launch.bulk : c.launch.plain,
+                             &n = d.launch.may_bulk ? d.launch.bulk : d.launch.plain;
       return y.wide && x.columns == y.columns && x.segments == y.segments && x.rows == y.rows && x.merge == y.merge &&
              x.depth_loop == y.depth_loop && x.line == y.line && x.direct == y.direct && x.warpgroups == y.warpgroups &&
              x.resident == y.resident && x.shared == y.shared && x.stages == y.stages && x.steps == y.steps &&
-             x.overlapped == y.overlapped && std::equal(m.shapes[0].extent, m.shapes[0].extent + 4, n.shapes[0].extent) &&
-             std::equal(m.shapes[1].extent, m.shapes[1].extent + 4, n.shapes[1].extent);
+             x.overlapped == y.overlapped && std::equal(m.main.extent, m.main.extent + 4, n.main.extent) &&
+             std::equal(m.last.extent, m.last.extent + 4, n.last.extent);
     });
   };
   // Of forms that differ in stages and the shape of boxes alone, two.

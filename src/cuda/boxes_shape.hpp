@@ -56,7 +56,6 @@ struct BoxForm {
   bool line = false;        ///< Boxes are rows of positions.
   bool direct = false;      ///< Sums go to the result from registers.
   bool overlapped = false;  ///< Taps of W are columns of the products; their sums are added up as they are stored.
-  bool parted = false;      ///< The last columns have boxes of a shape of their own.
   int room = 0;             ///< Overlapped: source elements that are staged for a tap and row set, and empty places.
   int stages = 2;
   int steps = 1;         ///< Products' depths of channels in a stage.

@@ -40,7 +40,7 @@ TEST(CudaBoxes, PositionsAreAsManyAsStridesOfTheResultWhereThatIsFree) {
 /// Products and stores of the busiest worker over those of the average, a tap as long as a store.
 double imbalance(const launch::BoxesFixed& f, const arguments::Boxes<void>& a, const launch::BoxSpace& space,
                  launch::Int turn) {
-  const launch::Int of_depth = launch::Int{a.shapes[0].boxes[0]} * a.shapes[0].boxes[1];
+  const launch::Int of_depth = launch::Int{a.boxes[0]} * a.boxes[1];
   std::vector<int> taken(static_cast<std::size_t>(a.all_boxes), 0);
   double busiest = 0.0, all = 0.0;
   for (int worker = 0; worker < a.round; ++worker) {
@@ -48,7 +48,7 @@ double imbalance(const launch::BoxesFixed& f, const arguments::Boxes<void>& a, c
     for (launch::Int box = worker; box < a.all_boxes; box += a.round) {
       const launch::Int at = launch::taken_box(a, turn, box);
       ++taken[static_cast<std::size_t>(at)];
-      mine += 1.0 + double(launch::taps_of_depth(f, space, at / of_depth % a.shapes[0].boxes[2]));
+      mine += 1.0 + double(launch::taps_of_depth(f, space, at / of_depth % a.boxes[2]));
     }
     busiest = std::max(busiest, mine);
     all += mine;
@@ -70,7 +70,7 @@ TEST(CudaBoxes, NoWorkerHasTheLongDepthsAlone) {
     const Geometry g = make_geometry(*problem);
     int turned = 0;
     for (const BoxChoice& c : box_choices(boxes_of(text), *problem, g, **cuda_target_model(90), 8)) {
-      const arguments::Boxes<void>& a = c.launch.bulk;
+      const arguments::Boxes<void>& a = c.launch.bulk.main;
       if (!c.form.depth_loop || !c.launch.may_bulk) continue;
       const launch::BoxSpace space = launch::box_space(c.fixed, sizes_of(g));
       const double with = imbalance(c.fixed, a, space, a.turn), without = imbalance(c.fixed, a, space, 0);
@@ -80,6 +80,53 @@ TEST(CudaBoxes, NoWorkerHasTheLongDepthsAlone) {
     if (must_turn) {
       EXPECT_GT(turned, 0) << text;
     }
+  }
+}
+
+/// Forms of cuda_boxes on a model of an H200 with so many multiprocessors.
+std::vector<BoxChoice> choices_of(const char* text, bool backward, int processors) {
+  const Problem problem = *parse_problem(text);
+  const Geometry geometry = make_geometry(problem);
+  const bool f32 = problem.dtype == DType::f32, tf32 = f32 && problem.precision == Precision::tf32;
+  const BoxProblem p =
+      box_problem(geometry, backward, tf32, f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(problem.dtype)));
+  CudaTarget target = **cuda_target_model(90);
+  target.processors = processors;
+  return box_choices(p, problem, geometry, target, 8);
+}
+
+TEST(CudaBoxes, LastColumnsHaveBoxesOfTheirOwnWhereWholeBoxesLeaveAFew) {
+  const struct {
+    const char* text;
+    int processors;
+    bool parted;
+  } cases[] = {{"2d n128 c64 o64 i256x256 k3 f32 tf32", 132, true},
+               {"2d n8 c64 o64 i512x512 k3x7 bf16", 132, true},
+               {"2d n8 c512 o256 i128x128 k4 s2 p1 f32 tf32", 132, true},
+               {"2d n6 c8 o8 i48x64 k3x5 b f32 tf32", 3, true},     // as tests/emulator/persistent.txt has them
+               {"2d n6 c16 o16 i96x64 k4 s2 p1 f32 tf32", 3, true},
+               {"2d n128 c64 o64 i256x256 k3 p1 f32 tf32", 132, false},  // 256 columns
+               {"2d n1 c64 o64 i32x32 k3 f32 tf32", 132, false}};        // a launch costs more
+  for (const auto& [text, processors, must_part] : cases) {
+    const launch::Sizes sizes = sizes_of(make_geometry(*parse_problem(text)));
+    int parted = 0;
+    for (const BoxChoice& c : choices_of(text, false, processors))
+      for (const launch::BoxesWay* way : {&c.launch.plain, &c.launch.bulk}) {
+        if (way->last_grid == 0) continue;
+        ++parted;
+        const launch::BoxSpace space = launch::box_space(c.fixed, sizes);
+        const arguments::Boxes<void>&main = way->main, &last = way->last;
+        // One after the other, and nothing twice.
+        EXPECT_EQ(main.first[2], space.begin[3]) << text;
+        EXPECT_EQ(main.first[2] + main.boxes[0] * main.step[3], last.first[2]) << text;
+        EXPECT_LT(last.first[2], space.begin[3] + space.count[3]) << text;
+        EXPECT_GE(last.first[2] + last.boxes[0] * last.step[3], space.begin[3] + space.count[3]) << text;
+        for (const arguments::Boxes<void>* a : {&main, &last}) {
+          EXPECT_GE(launch::Int{a->boxes[1]} * a->step[2], space.count[2]) << text;
+          EXPECT_LE(launch::Int{a->box[0]} * a->pitch_n * c.fixed.element_bytes, 4 * c.fixed.source_words) << text;
+        }
+      }
+    EXPECT_EQ(parted > 0, must_part) << text;
   }
 }
 
