@@ -196,9 +196,7 @@ inline bool overlap(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
 }
 
 /// Whether boxes that share a source may lie side by side along dimension d of a box.
-inline bool may_lie_along(const BoxesFixed& f, int d) {
-  return !(d == 1 && f.depth_loop) && !(d == 0 && f.groups > 1);
-}
+inline bool may_lie_along(const BoxesFixed& f, int d) { return !(d == 1 && f.depth_loop) && !(d == 0 && f.groups > 1); }
 
 /// The dimension along which boxes of so many positions share a source: that of the rows, where halos are shared, else
 /// the first one that one box does not fill.
@@ -370,7 +368,7 @@ inline Boxing fitting_boxing(const BoxesFixed& f, const BoxSpace& space, int pro
 
 struct BoxesLaunch {
   const char* refusal = nullptr;
-  bool refitted = false;  ///< The stage was made for the boxes of other sizes.
+  bool refitted = false;                   ///< The stage was made for the boxes of other sizes.
   arguments::Boxes<void> bulk{}, plain{};  ///< With and without bulk copies of the source.
   bool may_bulk = false;
   unsigned grid = 0;  ///< 0: nothing to do. The same for both.
