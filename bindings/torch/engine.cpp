@@ -120,13 +120,13 @@ void prepare_alternative(const std::string& text, const std::string& pass_text, 
 }
 
 std::string launch_text(const std::string& text, const std::string& pass_text, const std::string& device_text,
-                        const std::vector<double>& epilogue) {
+                        const std::vector<double>& epilogue, bool any_size) {
   const auto problem = parse_problem(text);
   if (!problem.ok()) throw std::runtime_error(problem.status().message());
   const Device device = parse_device(device_text);
   if (device.kind != Device::Kind::cuda_model)
     throw std::runtime_error("upconv: '" + device_text + "' is no model of a GPU");
-  const auto e = export_pass(*problem, parse_pass(pass_text), device.index, make_epilogue(epilogue));
+  const auto e = export_pass(*problem, parse_pass(pass_text), device.index, make_epilogue(epilogue), any_size);
   if (!e.ok()) throw std::runtime_error(e.status().message());
   std::string all = e->candidate;
   const auto add = [&](const std::string& field) { all += "\x1e" + field; };
@@ -166,11 +166,12 @@ std::string joined(const std::vector<std::string>& fields, const std::vector<Exp
 }  // namespace
 
 std::string chain_launch_text(const std::string& text, const std::string& device_text,
-                              const std::vector<double>& numbers, const std::vector<std::int64_t>& sizes) {
+                              const std::vector<double>& numbers, const std::vector<std::int64_t>& sizes,
+                              bool any_size) {
   const Problem p = problem_of_text(text);
   std::vector<Shape5> shapes;
   const Chain chain = noted_chain(p, numbers, sizes, shapes);
-  const auto e = export_pass(p, Pass::forward, parse_device(device_text).index, epilogue_of_layer(chain));
+  const auto e = export_pass(p, Pass::forward, parse_device(device_text).index, epilogue_of_layer(chain), any_size);
   if (!e.ok()) throw std::runtime_error(e.status().message());
   return joined({e->candidate, e->detail, e->header, e->type, e->fields}, e->kernels);
 }

@@ -21,13 +21,14 @@ void prepare(const std::string& problem, const std::string& pass, const std::str
              const std::vector<double>& epilogue);
 
 /// One pass as `upconv export` writes it: candidate, detail, header, type and fields of the launch, then file, entry
-/// and preamble of each kernel, separated by "\x1e". `device` is "sm_90" or the like.
+/// and preamble of each kernel, separated by "\x1e". `device` is "sm_90" or the like; `any_size`: for sizes that others
+/// refuse (plan/launch_export.hpp).
 std::string launch_text(const std::string& problem, const std::string& pass, const std::string& device,
-                        const std::vector<double>& epilogue);
+                        const std::vector<double>& epilogue, bool any_size);
 
 /// launch_text() of a chain's convolution with its epilogue; `sizes` of the operands, five numbers each.
 std::string chain_launch_text(const std::string& problem, const std::string& device, const std::vector<double>& numbers,
-                              const std::vector<std::int64_t>& sizes);
+                              const std::vector<std::int64_t>& sizes, bool any_size);
 
 /// A chain's passes as an exported file runs them (plan/program_text.hpp), separated by \x1e: the statements, then
 /// file, entry and preamble of each kernel. `purpose`: 0 results, 1 training, 2 gradient.

@@ -44,8 +44,8 @@ constexpr const char* schemas[] = {
     "_engine_report() -> str",
     "_kernel_cache(str action) -> str",
     "_prepare(str problem, str pass_, str device, int precision, float[] epilogue) -> ()",
-    "_launch_text(str problem, str pass_, str device, float[] epilogue) -> str",
-    "_chain_launch_text(str problem, str device, float[] numbers, int[] sizes) -> str",
+    "_launch_text(str problem, str pass_, str device, float[] epilogue, bool any_size) -> str",
+    "_chain_launch_text(str problem, str device, float[] numbers, int[] sizes, bool any_size) -> str",
     "_chain_program_text(str problem, float[] numbers, int[] sizes, int wanted, int purpose, bool layer) -> str",
     "_kernel_source(str name) -> str",
     "_pass_problem(str problem, str pass_, str device, int precision) -> str",
@@ -109,7 +109,8 @@ void explain_chain_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
 void launch_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::string problem = take_string(stack[0]), pass = take_string(stack[1]), device = take_string(stack[2]);
   const auto epilogue = torch::stable::detail::to<std::vector<double>>(stack[3]);
-  stack[0] = torch::stable::detail::from<std::string>(launch_text(problem, pass, device, epilogue));
+  const bool any_size = torch::stable::detail::to<bool>(stack[4]);
+  stack[0] = torch::stable::detail::from<std::string>(launch_text(problem, pass, device, epilogue, any_size));
 }
 
 void chain_launch_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -117,7 +118,8 @@ void chain_launch_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) 
   const std::string problem = take_string(stack[0]), device = take_string(stack[1]);
   const auto numbers = to<std::vector<double>>(stack[2]);
   const auto sizes = to<std::vector<std::int64_t>>(stack[3]);
-  stack[0] = torch::stable::detail::from<std::string>(chain_launch_text(problem, device, numbers, sizes));
+  const bool any_size = to<bool>(stack[4]);
+  stack[0] = torch::stable::detail::from<std::string>(chain_launch_text(problem, device, numbers, sizes, any_size));
 }
 
 void chain_program_text_boxed(StableIValue* stack, std::uint64_t, std::uint64_t) {

@@ -32,6 +32,8 @@ Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or late
     conv, weight gradient, ieee  sm_90: cuda_weight_mma
     conv, bias gradient          other: cuda_bias_sum
     conv, bias gradient          sm_90: cuda_bias_sum
+Sizes that one of them refuses at a call (rows wider than its tiles take, numbers past its 32-bit indices) are computed
+by cuda_direct, which takes any: a thread for each element, as exact as fp32 in either setting, and slow.
 """
 
 import math
@@ -42,7 +44,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_1feda4d21f96"
+NAME = "upconv_6bd766385b64"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -103,218 +105,6 @@ __device__ __forceinline__ bf16 from_float<bf16>(float v) {
   bf16 r;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r.bits) : "f"(v));
   return r;
-}
-
-}  // namespace upconv
-""",
-    "ptx/mma.cuh": r"""// Warp-level matrix products of sm_80 and up, shared-memory words and predicated global loads, as PTX.
-// All are volatile, so that the order written is the order the assembler starts from.
-#pragma once
-
-#include "types.cuh"
-
-namespace upconv {
-
-enum class Products { tf32, f16, bf16 };
-
-/// d += a * b: 16 rows, 8 columns, 8 words of depth (8 TF32 numbers, or 16 of 16 bits in pairs).
-template <Products P>
-__device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  if constexpr (P == Products::tf32)
-    asm volatile(
-        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  else if constexpr (P == Products::f16)
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  else
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
-
-__device__ __forceinline__ u32 load_shared(u32 address) {
-  u32 v;
-  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
-  return v;
-}
-__device__ __forceinline__ void load_shared2(u32 address, u32& a, u32& b) {
-  asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address));
-}
-__device__ __forceinline__ void load_shared4(u32 address, u32& a, u32& b, u32& c, u32& d) {
-  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "r"(address));
-}
-__device__ __forceinline__ void store_shared(u32 address, u32 v) {
-  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v));
-}
-
-/// The bits at `p`, or 0 where `ok` is false (nothing is read then).
-template <int BYTES>
-__device__ __forceinline__ u32 load_or_zero(const void* p, bool ok) {
-  u32 v;
-  if constexpr (BYTES == 4) {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.b32 %0, [%1];}"
-                 : "=r"(v)
-                 : "l"(p), "r"(static_cast<int>(ok)));
-  } else {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.u16 %0, [%1];}"
-                 : "=r"(v)
-                 : "l"(p), "r"(static_cast<int>(ok)));
-  }
-  return v;
-}
-
-/// Four bytes from global to shared memory, in the background; zero where `ok` is false.
-__device__ __forceinline__ void copy_or_zero(u32 address, const void* p, bool ok) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(p), "r"(ok ? 4 : 0));
-}
-/// Waits for all copies that this thread began.
-__device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
-/// threadIdx.x, read anew each time: what is computed from it is not kept in registers across a loop.
-__device__ __forceinline__ int fresh_thread() {
-  u32 t;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
-  return static_cast<int>(t);
-}
-
-/// All threads of the block: what each wrote to shared memory before is seen by all after.
-__device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
-
-}  // namespace upconv
-""",
-    "mma/operand.cuh": r"""// How numbers become the 32-bit words that tensor cores multiply, by mode:
-//   tf32    one number a word, rounded to nearest even             1 product
-//   half    a pair of fp16 or bf16 numbers of consecutive channels 1 product
-//   bf16x3  a pair of fp32 numbers as hi and lo bf16 pairs         3 products
-//   tf32x3  one fp32 number as hi and lo TF32 numbers              3 products, summed in fp32 a few at a time
-#pragma once
-
-#include "ptx/mma.cuh"
-
-namespace upconv {
-
-enum class Mode { tf32, f16, bf16, bf16x3, tf32x3 };
-
-constexpr int numbers_a_word(Mode m) { return m == Mode::tf32 || m == Mode::tf32x3 ? 1 : 2; }
-constexpr int parts_of(Mode m) { return m == Mode::bf16x3 || m == Mode::tf32x3 ? 2 : 1; }
-constexpr int bytes_a_number(Mode m) { return m == Mode::f16 || m == Mode::bf16 ? 2 : 4; }
-constexpr Products products_of(Mode m) {
-  return m == Mode::tf32 || m == Mode::tf32x3 ? Products::tf32 : m == Mode::f16 ? Products::f16 : Products::bf16;
-}
-
-__device__ __forceinline__ u32 round_tf32(u32 bits) {
-#if __CUDA_ARCH__ >= 900
-  u32 r;
-  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(bits)));
-  return r;
-#else
-  const u32 rounded = (bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu;
-  return (bits & 0x7f800000u) == 0x7f800000u ? bits : rounded;
-#endif
-}
-
-/// Two floats as bf16, the first in the low half.
-__device__ __forceinline__ u32 pack_bf16(float low, float high) {
-  u32 r;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-  return r;
-}
-
-/// The words of `raw` (numbers_a_word bit patterns).
-template <Mode M>
-__device__ __forceinline__ void to_words(const u32* raw, u32 (&word)[parts_of(M)]) {
-  if constexpr (M == Mode::tf32) {
-    word[0] = round_tf32(raw[0]);
-  } else if constexpr (M == Mode::f16 || M == Mode::bf16) {
-    word[0] = raw[0] | raw[1] << 16;
-  } else if constexpr (M == Mode::bf16x3) {
-    const float a = __uint_as_float(raw[0]), b = __uint_as_float(raw[1]);
-    const u32 hi = pack_bf16(a, b);
-    word[0] = hi;
-    word[1] = pack_bf16(a - __uint_as_float(hi << 16), b - __uint_as_float(hi & 0xffff0000u));
-  } else {
-    const u32 hi = round_tf32(raw[0]);
-    word[0] = hi;
-    word[1] = round_tf32(__float_as_uint(__uint_as_float(raw[0]) - __uint_as_float(hi)));
-  }
-}
-
-}  // namespace upconv
-""",
-    "mma/taps.cuh": r"""// The algebra of one dimension, at compile time: a tap t meets the residue (d*t) mod s and reaches (d*t) div s steps.
-// forward: residue = output phase, input = q - reach. dx: residue = plane of dy, dy step = q + reach.
-// A merged dimension (kernel a multiple of the stride, dilation 1) has its residues among the columns of the product
-// (forward) or among its depth (dx), so that here it looks like stride 1 with kernel/stride taps.
-#pragma once
-
-namespace upconv {
-
-struct Dimension {
-  int kernel, stride, dilation;
-  bool merged;
-};
-
-constexpr int taps(Dimension d) { return d.merged ? d.kernel / d.stride : d.kernel; }
-constexpr int residue(Dimension d, int t) { return d.merged ? 0 : d.dilation * t % d.stride; }
-constexpr int reach(Dimension d, int t) { return d.merged ? t : d.dilation * t / d.stride; }
-constexpr int span(Dimension d) { return reach(d, taps(d) - 1); }
-constexpr int merged_stride(Dimension d) { return d.merged ? d.stride : 1; }
-constexpr int open_stride(Dimension d) { return d.merged ? 1 : d.stride; }
-
-constexpr bool residue_used(Dimension d, int r) {
-  for (int t = 0; t < taps(d); ++t)
-    if (residue(d, t) == r) return true;
-  return false;
-}
-/// Residues below `r` that some tap meets; with r = open_stride(d), all of them.
-constexpr int residues_below(Dimension d, int r) {
-  int n = 0;
-  for (int i = 0; i < r; ++i) n += residue_used(d, i) ? 1 : 0;
-  return n;
-}
-constexpr int residues(Dimension d) { return residues_below(d, open_stride(d)); }
-/// The i-th residue that some tap meets.
-constexpr int used_residue(Dimension d, int i) {
-  for (int r = 0; r < open_stride(d); ++r)
-    if (residue_used(d, r) && i-- == 0) return r;
-  return 0;
-}
-
-/// An entry is one view of the source: in forward the taps of equal reach (they are consecutive), in dx one tap.
-constexpr int entries(Dimension d, bool forward) {
-  int n = 1;
-  for (int t = 1; t < taps(d); ++t) n += !forward || reach(d, t) != reach(d, t - 1) ? 1 : 0;
-  return n;
-}
-constexpr int entry_first(Dimension d, bool forward, int e) {
-  for (int t = 0; t < taps(d); ++t)
-    if (t == 0 || !forward || reach(d, t) != reach(d, t - 1))
-      if (e-- == 0) return t;
-  return taps(d);
-}
-constexpr int entry_size(Dimension d, bool forward, int e) {
-  return entry_first(d, forward, e + 1) - entry_first(d, forward, e);
-}
-
-template <int I>
-struct Int {
-  static constexpr int value = I;
-};
-
-/// f(Int<BEGIN>) ... f(Int<END - 1>).
-template <int BEGIN, int END, class F>
-__device__ __forceinline__ void static_for(F&& f) {
-  if constexpr (BEGIN < END) {
-    f(Int<BEGIN>{});
-    static_for<BEGIN + 1, END>(f);
-  }
 }
 
 }  // namespace upconv
@@ -604,6 +394,645 @@ __device__ __forceinline__ i64 operand_place(const arguments::Operand& o, const 
     d = row / values.h, h = row - d * values.h;
   }
   return n * o.n + channel * o.c + d * o.d + h * o.h + w * o.w;
+}
+
+}  // namespace upconv
+""",
+    "arguments/direct.cuh": r"""// What a launch of direct.cuh passes by value: the whole problem. launch/direct.hpp fills it.
+#pragma once
+
+namespace upconv::arguments {
+
+/// Element strides of (n, channel, d, h, w).
+struct DirectTensor {
+  long long n, c, at[3];
+};
+
+/// Counts of channels are per group. A dimension of one input has stride 1 and a kernel of one tap dilation 1:
+/// equivalent, and free of numbers near the end of 64 bits.
+struct Direct {
+  long long batch, groups, ci, co;
+  long long in[3], out[3], kernel[3], stride[3], padding[3], dilation[3];
+  long long tap_step[3];        ///< stride / gcd(stride, dilation): from a tap that reaches an output to the next.
+  long long source_step[3];     ///< dilation / gcd: how far back the input moves meanwhile.
+  long long back[3], shift[3];  ///< dilation / stride and dilation % stride.
+  DirectTensor x, y;
+  long long w_ci, w_co, w_tap[3];
+  long long channels_fast;  ///< Neighbouring threads take neighbouring channels, not positions.
+};
+
+}  // namespace upconv::arguments
+""",
+    "ptx/dependents.cuh": r"""// A kernel beside the end of the one before it on the stream (programmatic dependent launch, compute capability 9.0
+// on): its blocks begin where there is room as soon as every block of that one has begun, and wait here for its end.
+//
+// Every kernel calls both, in all threads: let_next_begin() first, after_previous() before a thread first reads or
+// writes global memory and before it may return. A kernel thus ends after all that were launched before it, and what
+// holds of two holds of a row of them. Where the launch does not ask for it (src/jit/kernel.cpp), both do nothing.
+//
+// What lies in memory is not constant while a kernel waits: the assembler moves ld.global.nc in front of the wait, and
+// a cache may hold what it read for an earlier kernel. So no kernel uses it, nor __ldg(), nor what the compiler makes
+// it of, parameters that are `const` and `__restrict__`. Asm that loads is volatile, or by pointers that went through
+// the wait. tests/kernels/compile.cpp looks for all this in the machine code.
+#pragma once
+
+namespace upconv {
+
+/// What loads by `p` behind this is behind it for the compiler too. (What it knew of the address is lost: for asm.)
+template <class Pointer>
+__device__ __forceinline__ void behind(Pointer& p) {
+  asm volatile("" : "+l"(p));
+}
+
+/// Returns when the kernels before this one have ended and what they wrote can be read: by `pointers` also with asm
+/// that is not volatile.
+template <class... Pointers>
+__device__ __forceinline__ void after_previous(Pointers&... pointers) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  (..., behind(pointers));
+#endif
+}
+
+/// The next kernel's blocks may begin once all blocks of this one have called it or returned.
+__device__ __forceinline__ void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+}  // namespace upconv
+""",
+    "direct.cuh": r"""// Every pass by its definition: any rank, stride, dilation, groups, layout and dtype; src/cuda/direct.cpp launches it.
+// The problem is a parameter, so one compilation serves every problem of a dtype. fp32 products are FFMA.
+//   direct_gather  y or dx: a thread computes config::block channels of one position, summing over the taps that reach
+//   it direct_weight  dw: a block sums a tile of channel pairs of one tap over positions, thread by thread, then as a
+//   tree direct_bias    db: a block sums a channel over positions likewise
+// Host preamble: Element, Index (int where every number below fits, else long long), forward, block, tile_i, tile_o (of
+// a thread), across_i, across_o (tiles side by side in a warp, so that its lanes share lines of channels_last tensors).
+#pragma once
+
+#include "arguments/direct.cuh"
+#include "ptx/dependents.cuh"
+#include "types.cuh"
+
+namespace upconv {
+
+using config::Element;
+using config::Index;
+typedef Number<Element>::Sum Sum;
+
+typedef arguments::DirectTensor Tensor;
+typedef arguments::Direct Shape;
+
+/// Quotients of non-negative numbers. Most divisors are the same for all threads, and many of them are 1.
+__device__ __forceinline__ int divide(int a, int b) {
+  if (b == 1) return a;
+  return static_cast<int>(static_cast<u32>(a) / static_cast<u32>(b));
+}
+/// 64-bit division is many times a 32-bit one, and the numbers rarely need it.
+__device__ __forceinline__ i64 divide(i64 a, i64 b) {
+  if (((a | b) >> 32) == 0) return static_cast<u32>(a) / static_cast<u32>(b);
+  return a / b;
+}
+__device__ __forceinline__ i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+/// Takes the last digit, in base `size`, off `rest`.
+template <class I>
+__device__ __forceinline__ I digit(I& rest, I size) {
+  const I q = divide(rest, size), r = rest - q * size;
+  rest = q;
+  return r;
+}
+
+/// The taps of one dimension that one position takes part in: tap + m * tap_step meets source + m * source_step.
+struct Run {
+  Index tap, source, count;
+};
+
+/// Inputs i and taps t with stride * i + dilation * t = o + padding.
+__device__ __forceinline__ Run inputs_of(const Shape& s, int k, Index o) {
+  const Index stride = s.stride[k], step = s.tap_step[k], taps = s.kernel[k], shift = s.shift[k];
+  const Index v = o + Index(s.padding[k]), q = divide(v, stride), residue = v - q * stride;
+  Index t = 0, i = q;                     // stride * i + dilation * t = v - residue + r
+  for (Index r = 0; r != residue; ++t) {  // the first tap of this phase, among the `step` taps before residues repeat
+    if (t + 1 >= step || t + 1 >= taps) return {0, 0, 0};
+    const bool carry = r >= stride - shift;
+    r = carry ? r - (stride - shift) : r + shift;
+    i -= Index(s.back[k]) + Index(carry);
+    if (i < 0) return {0, 0, 0};
+  }
+  const Index back = s.source_step[k];
+  const Index by_input = divide(i, back), by_tap = divide(taps - 1 - t, step);
+  const Index last = by_input < by_tap ? by_input : by_tap;
+  const Index first = i < Index(s.in[k]) ? 0 : divide(i - Index(s.in[k]), back) + 1;
+  return {t + first * step, i - first * back, first > last ? 0 : last - first + 1};
+}
+
+/// Outputs o and taps t with o = stride * i + dilation * t - padding.
+__device__ __forceinline__ Run outputs_of(const Shape& s, int k, Index i) {
+  const Index dilation = s.dilation[k], base = Index(s.stride[k]) * i - Index(s.padding[k]);
+  const Index room = Index(s.out[k]) - 1 - base;
+  const Index first = base >= 0 ? 0 : divide(-base - 1, dilation) + 1;
+  if (room < 0 || first >= Index(s.kernel[k])) return {0, 0, 0};
+  const Index by_output = divide(room, dilation), by_tap = Index(s.kernel[k]) - 1;
+  const Index last = by_output < by_tap ? by_output : by_tap;
+  return {first, base + dilation * first, first > last ? 0 : last - first + 1};
+}
+
+/// Inputs i for which tap t lands inside the output.
+__device__ __forceinline__ void inputs_of_tap(const Shape& s, int k, Index t, Index& begin, Index& count) {
+  const Index shift = Index(s.dilation[k]) * t - Index(s.padding[k]), room = Index(s.out[k]) - 1 - shift;
+  begin = shift >= 0 ? 0 : divide(-shift - 1, Index(s.stride[k])) + 1;
+  Index end = room < 0 ? 0 : divide(room, Index(s.stride[k])) + 1;
+  if (end > Index(s.in[k])) end = s.in[k];
+  count = end > begin ? end - begin : 0;
+}
+
+/// Sums `count` values over those threads of a block of 256 that are equal modulo `across`: in thread
+/// k * count + j, k < across, the sum of value[j] over threads k, k + across, ...
+template <int across, int count>
+__device__ __forceinline__ Sum block_sum(Sum (&value)[count]) {
+  __shared__ Sum warps[8][across][count];
+#pragma unroll
+  for (int j = 0; j < count; ++j)
+#pragma unroll
+    for (int distance = 16; distance >= across; distance /= 2)
+      value[j] += __shfl_down_sync(0xffffffffu, value[j], distance);
+  __syncthreads();  // the values of the sum before have been read
+  if (threadIdx.x % 32 < across)
+#pragma unroll
+    for (int j = 0; j < count; ++j) warps[threadIdx.x / 32][threadIdx.x % 32][j] = value[j];
+  __syncthreads();
+  Sum total = 0;
+  if (threadIdx.x < across * count)
+    for (int i = 0; i < 8; ++i) total += warps[i][threadIdx.x / count][threadIdx.x % count];
+  return total;
+}
+
+}  // namespace upconv
+
+extern "C" __global__ void __launch_bounds__(256, 2)
+    direct_gather(const upconv::Shape s, const config::Element* source, const config::Element* w,
+                  const config::Element* bias, config::Element* __restrict__ result, const config::Operands operands) {
+  using namespace upconv;
+  let_next_begin();
+  after_previous();
+  constexpr bool forward = config::forward;
+  constexpr int block = config::block;
+  const Tensor& from = forward ? s.x : s.y;
+  const Tensor& to = forward ? s.y : s.x;
+  const i64* size = forward ? s.out : s.in;
+  const Index results = forward ? s.co : s.ci, sources = forward ? s.ci : s.co;
+  const Index w_source = forward ? s.w_ci : s.w_co, w_result = forward ? s.w_co : s.w_ci;
+  const Index source_c = from.c;
+  const Index blocks = divide(results + Index(block - 1), Index(block));
+  const Index items = Index(s.batch) * Index(s.groups) * blocks * Index(size[0]) * Index(size[1]) * Index(size[2]);
+  const Index stride = Index(gridDim.x) * 256;
+
+  for (Index item = Index(blockIdx.x) * 256 + Index(threadIdx.x); item < items; item += stride) {
+    Index rest = item, first = 0, group = 0, at[3];
+    if (s.channels_fast) {
+      first = digit(rest, blocks) * Index(block);
+      group = digit(rest, Index(s.groups));
+    }
+#pragma unroll
+    for (int k = 2; k >= 0; --k) at[k] = digit(rest, Index(size[k]));
+    if (!s.channels_fast) {
+      first = digit(rest, blocks) * Index(block);
+      group = digit(rest, Index(s.groups));
+    }
+    Run run[3];
+#pragma unroll
+    for (int k = 0; k < 3; ++k) run[k] = forward ? inputs_of(s, k, at[k]) : outputs_of(s, k, at[k]);
+
+    Index offset[block];  // channels past the last repeat it, and are not stored
+#pragma unroll
+    for (int j = 0; j < block; ++j) offset[j] = (first + j < results ? Index(j) : results - 1 - first) * w_result;
+    const Element* sources_at = source + (rest * Index(from.n) + group * sources * source_c);
+    const Element* weights_at = w + (group * Index(s.ci) * Index(s.w_ci) + first * w_result);
+    Sum sum[block] = {};
+    for (Index a = 0; a < run[0].count; ++a)
+      for (Index b = 0; b < run[1].count; ++b)
+        for (Index c = 0; c < run[2].count; ++c) {
+          const Index m[3] = {a, b, c};
+          Index source_offset = 0, w_offset = 0;
+#pragma unroll
+          for (int k = 0; k < 3; ++k) {
+            const Index back = forward ? -Index(s.source_step[k]) : Index(s.dilation[k]);
+            const Index on = forward ? Index(s.tap_step[k]) : Index(1);
+            source_offset += (run[k].source + m[k] * back) * Index(from.at[k]);
+            w_offset += (run[k].tap + m[k] * on) * Index(s.w_tap[k]);
+          }
+          const Element* v = sources_at + source_offset;
+          const Element* u = weights_at + w_offset;
+          Sum tap[block] = {};  // sums of one tap apart: shorter chains, smaller error
+#pragma unroll 4
+          for (Index c2 = 0; c2 < sources; ++c2) {
+            const Sum value = to_float(v[c2 * source_c]);
+#pragma unroll
+            for (int j = 0; j < block; ++j) tap[j] += value * to_float(u[c2 * w_source + offset[j]]);
+          }
+#pragma unroll
+          for (int j = 0; j < block; ++j) sum[j] += tap[j];
+        }
+
+    const Index channel = group * results + first;
+    Element* out = result + (rest * Index(to.n) + channel * Index(to.c) + at[0] * Index(to.at[0]) +
+                             at[1] * Index(to.at[1]) + at[2] * Index(to.at[2]));
+#pragma unroll
+    for (int j = 0; j < block; ++j) {
+      if (first + j >= results) break;
+      Sum value = sum[j];
+      if (forward) {
+        if (bias) value += to_float(bias[channel + j]);
+        value = config::epilogue(value, operands, int(rest), int(channel) + j, out - result + j * i64(to.c));
+      }
+      out[j * Index(to.c)] = from_float<Element>(value);
+    }
+  }
+}
+
+/// `parts` holds `splits` copies of dw's elements in its own order, to be added up by ordered_sum; null: write dw.
+extern "C" __global__ void __launch_bounds__(256, sizeof(config::Index) == 4 && config::across_i == 1 ? 2 : 1)
+    direct_weight(const upconv::Shape s, const config::Element* x, const config::Element* dy,
+                  upconv::Sum* __restrict__ parts, config::Element* __restrict__ dw, const upconv::i64 splits) {
+  using namespace upconv;
+  let_next_begin();
+  after_previous();
+  constexpr int tile_i = config::tile_i, tile_o = config::tile_o, chain = 64;
+  constexpr int across_i = config::across_i, across_o = config::across_o, across = across_i * across_o;
+  constexpr int block_i = tile_i * across_i, block_o = tile_o * across_o, lanes = 256 / across;
+  const int lane = int(threadIdx.x) / across;  // of those that share out the positions
+  const int own_i = int(threadIdx.x) % across / across_o * tile_i, own_o = int(threadIdx.x) % across_o * tile_o;
+  const i64 tiles_i = (s.ci + block_i - 1) / block_i, tiles_o = (s.co + block_o - 1) / block_o;
+  const i64 taps = s.kernel[0] * s.kernel[1] * s.kernel[2];
+  const i64 elements = s.groups * s.ci * s.co * taps, items = splits * s.groups * tiles_i * tiles_o * taps;
+
+  for (i64 item = blockIdx.x; item < items; item += gridDim.x) {
+    i64 rest = item, tap[3];
+#pragma unroll
+    for (int k = 2; k >= 0; --k) tap[k] = digit(rest, s.kernel[k]);
+    const i64 first_o = digit(rest, tiles_o) * block_o, first_i = digit(rest, tiles_i) * block_i;
+    const i64 group = digit(rest, s.groups), split = rest;
+
+    Index begin[3], count[3], base = 0;  // base: dy's offset where every input coordinate is 0
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+      inputs_of_tap(s, k, Index(tap[k]), begin[k], count[k]);
+      base += (Index(s.dilation[k]) * Index(tap[k]) - Index(s.padding[k])) * Index(s.y.at[k]);
+    }
+    const Index positions = Index(s.batch) * count[0] * count[1] * count[2];
+    const Index share = divide(positions + Index(splits - 1), Index(splits));
+    const Index from = share * Index(split) < positions ? share * Index(split) : positions;
+    const Index to = from + share < positions ? from + share : positions;
+
+    Index x_channel[tile_i], y_channel[tile_o];  // channels past the last repeat it, and are not stored
+#pragma unroll
+    for (int j = 0; j < tile_i; ++j)
+      x_channel[j] = Index(group * s.ci + smaller(first_i + own_i + j, s.ci - 1)) * Index(s.x.c);
+#pragma unroll
+    for (int j = 0; j < tile_o; ++j)
+      y_channel[j] = Index(group * s.co + smaller(first_o + own_o + j, s.co - 1)) * Index(s.y.c);
+
+    Sum sum[tile_i * tile_o] = {};
+    if (from < to) {
+      Index at[4], step[4], start = from + Index(lane), jump = lanes;  // (n, d, h, w) and as many positions on
+#pragma unroll
+      for (int k = 3; k > 0; --k) {
+        at[k] = digit(start, count[k - 1]);
+        step[k] = digit(jump, count[k - 1]);
+      }
+      at[0] = start;
+      step[0] = jump;
+      Index left = to - from > Index(lane) ? divide(to - from - Index(lane) + Index(lanes - 1), Index(lanes)) : 0;
+      while (left > 0) {
+        Sum part[tile_i * tile_o] = {};
+        const int links = left < chain ? int(left) : chain;
+        for (int link = 0; link < links; ++link) {
+          Index x_at = at[0] * Index(s.x.n), y_at = base + at[0] * Index(s.y.n);
+#pragma unroll
+          for (int k = 0; k < 3; ++k) {
+            const Index i = begin[k] + at[k + 1];
+            x_at += i * Index(s.x.at[k]);
+            y_at += i * Index(s.stride[k]) * Index(s.y.at[k]);
+          }
+          Sum u[tile_i], v[tile_o];
+#pragma unroll
+          for (int j = 0; j < tile_i; ++j) u[j] = to_float(x[x_at + x_channel[j]]);
+#pragma unroll
+          for (int j = 0; j < tile_o; ++j) v[j] = to_float(dy[y_at + y_channel[j]]);
+#pragma unroll
+          for (int i = 0; i < tile_i; ++i)
+#pragma unroll
+            for (int o = 0; o < tile_o; ++o) part[i * tile_o + o] += u[i] * v[o];
+#pragma unroll
+          for (int k = 3; k > 0; --k) {
+            at[k] += step[k];
+            if (at[k] >= count[k - 1]) {
+              at[k] -= count[k - 1];
+              ++at[k - 1];
+            }
+          }
+          at[0] += step[0];
+        }
+        left -= links;
+#pragma unroll
+        for (int j = 0; j < tile_i * tile_o; ++j) sum[j] += part[j];
+      }
+    }
+
+    const Sum total = block_sum<across>(sum);
+    const int k = int(threadIdx.x) / (tile_i * tile_o), j = int(threadIdx.x) % (tile_i * tile_o);
+    const i64 i = first_i + k / across_o * tile_i + j / tile_o, o = first_o + k % across_o * tile_o + j % tile_o;
+    if (k < across && i < s.ci && o < s.co) {
+      const i64 e =
+          (group * s.ci + i) * s.w_ci + o * s.w_co + tap[0] * s.w_tap[0] + tap[1] * s.w_tap[1] + tap[2] * s.w_tap[2];
+      if (parts)
+        parts[split * elements + e] = total;
+      else
+        dw[e] = from_float<Element>(total);
+    }
+  }
+}
+
+/// `parts` as above, `splits` copies of db's elements.
+extern "C" __global__ void __launch_bounds__(256)
+    direct_bias(const upconv::Shape s, const config::Element* dy, upconv::Sum* __restrict__ parts,
+                config::Element* __restrict__ db, const upconv::i64 splits) {
+  using namespace upconv;
+  let_next_begin();
+  after_previous();
+  const i64 channels = s.groups * s.co, volume = s.out[0] * s.out[1] * s.out[2], positions = s.batch * volume;
+  const i64 share = (positions + splits - 1) / splits;
+  for (i64 item = blockIdx.x; item < channels * splits; item += gridDim.x) {
+    const i64 channel = item % channels, split = item / channels;
+    const i64 from = share * split < positions ? share * split : positions;
+    const i64 to = from + share < positions ? from + share : positions;
+    Sum sum[1] = {};
+    for (i64 p = from + threadIdx.x; p < to;) {
+      Sum part = 0;
+      for (int link = 0; link < 64 && p < to; ++link, p += 256) {
+        const i64 n = divide(p, volume);
+        part += to_float(dy[n * s.y.n + channel * s.y.c + (p - n * volume) * s.y.at[2]]);
+      }
+      sum[0] += part;
+    }
+    const Sum total = block_sum<1>(sum);
+    if (threadIdx.x == 0) {
+      if (parts)
+        parts[split * channels + channel] = total;
+      else
+        db[channel] = from_float<Element>(total);
+    }
+  }
+}
+""",
+    "ordered_sum.cuh": r"""// The second pass of a split reduction: result[c] = the sum over `rows` rows and `inner` columns of
+// parts[row][c * inner + i], always in the same order. 512 threads: `lanes` (a power of two up to 32)
+// across columns, the rest across rows. With inner = 1 a block takes `lanes` results, else one.
+// Host preamble: Element.
+#pragma once
+
+#include "ptx/dependents.cuh"
+#include "types.cuh"
+
+extern "C" __global__ void __launch_bounds__(512)
+    ordered_sum(const upconv::Number<config::Element>::Sum* parts, config::Element* __restrict__ result,
+                const upconv::i64 count, const upconv::i64 rows, const upconv::i64 inner, const int lanes) {
+  using namespace upconv;
+  typedef Number<config::Element>::Sum Sum;
+  let_next_begin();
+  __shared__ Sum sums[512];
+  const int lane = threadIdx.x % lanes, row = threadIdx.x / lanes, row_lanes = 512 / lanes;
+  const i64 width = count * inner;
+  const i64 results = inner == 1 ? lanes : 1;
+  after_previous();
+  for (i64 first = i64(blockIdx.x) * results; first < count; first += i64(gridDim.x) * results) {
+    Sum sum = 0;
+    const i64 end = inner == 1 ? (first + lanes < count ? first + lanes : count) : (first + 1) * inner;
+    for (i64 c = first * inner + lane; c < end; c += lanes)
+#pragma unroll 8
+      for (i64 r = row; r < rows; r += row_lanes) sum += parts[r * width + c];
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = 256; half >= (inner == 1 ? lanes : 1); half /= 2) {
+      if (int(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+      __syncthreads();
+    }
+    if (threadIdx.x < results && first + threadIdx.x < count)
+      result[first + threadIdx.x] = from_float<config::Element>(sums[threadIdx.x]);
+    __syncthreads();
+  }
+}
+""",
+    "ptx/mma.cuh": r"""// Warp-level matrix products of sm_80 and up, shared-memory words and predicated global loads, as PTX.
+// All are volatile, so that the order written is the order the assembler starts from.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+enum class Products { tf32, f16, bf16 };
+
+/// d += a * b: 16 rows, 8 columns, 8 words of depth (8 TF32 numbers, or 16 of 16 bits in pairs).
+template <Products P>
+__device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  if constexpr (P == Products::tf32)
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else if constexpr (P == Products::f16)
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+__device__ __forceinline__ u32 load_shared(u32 address) {
+  u32 v;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address));
+  return v;
+}
+__device__ __forceinline__ void load_shared2(u32 address, u32& a, u32& b) {
+  asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address));
+}
+__device__ __forceinline__ void load_shared4(u32 address, u32& a, u32& b, u32& c, u32& d) {
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "r"(address));
+}
+__device__ __forceinline__ void store_shared(u32 address, u32 v) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v));
+}
+
+/// The bits at `p`, or 0 where `ok` is false (nothing is read then).
+template <int BYTES>
+__device__ __forceinline__ u32 load_or_zero(const void* p, bool ok) {
+  u32 v;
+  if constexpr (BYTES == 4) {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.b32 %0, [%1];}"
+                 : "=r"(v)
+                 : "l"(p), "r"(static_cast<int>(ok)));
+  } else {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.u16 %0, [%1];}"
+                 : "=r"(v)
+                 : "l"(p), "r"(static_cast<int>(ok)));
+  }
+  return v;
+}
+
+/// Four bytes from global to shared memory, in the background; zero where `ok` is false.
+__device__ __forceinline__ void copy_or_zero(u32 address, const void* p, bool ok) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(p), "r"(ok ? 4 : 0));
+}
+/// Waits for all copies that this thread began.
+__device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/// threadIdx.x, read anew each time: what is computed from it is not kept in registers across a loop.
+__device__ __forceinline__ int fresh_thread() {
+  u32 t;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+  return static_cast<int>(t);
+}
+
+/// All threads of the block: what each wrote to shared memory before is seen by all after.
+__device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+
+}  // namespace upconv
+""",
+    "mma/operand.cuh": r"""// How numbers become the 32-bit words that tensor cores multiply, by mode:
+//   tf32    one number a word, rounded to nearest even             1 product
+//   half    a pair of fp16 or bf16 numbers of consecutive channels 1 product
+//   bf16x3  a pair of fp32 numbers as hi and lo bf16 pairs         3 products
+//   tf32x3  one fp32 number as hi and lo TF32 numbers              3 products, summed in fp32 a few at a time
+#pragma once
+
+#include "ptx/mma.cuh"
+
+namespace upconv {
+
+enum class Mode { tf32, f16, bf16, bf16x3, tf32x3 };
+
+constexpr int numbers_a_word(Mode m) { return m == Mode::tf32 || m == Mode::tf32x3 ? 1 : 2; }
+constexpr int parts_of(Mode m) { return m == Mode::bf16x3 || m == Mode::tf32x3 ? 2 : 1; }
+constexpr int bytes_a_number(Mode m) { return m == Mode::f16 || m == Mode::bf16 ? 2 : 4; }
+constexpr Products products_of(Mode m) {
+  return m == Mode::tf32 || m == Mode::tf32x3 ? Products::tf32 : m == Mode::f16 ? Products::f16 : Products::bf16;
+}
+
+__device__ __forceinline__ u32 round_tf32(u32 bits) {
+#if __CUDA_ARCH__ >= 900
+  u32 r;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(bits)));
+  return r;
+#else
+  const u32 rounded = (bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu;
+  return (bits & 0x7f800000u) == 0x7f800000u ? bits : rounded;
+#endif
+}
+
+/// Two floats as bf16, the first in the low half.
+__device__ __forceinline__ u32 pack_bf16(float low, float high) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+
+/// The words of `raw` (numbers_a_word bit patterns).
+template <Mode M>
+__device__ __forceinline__ void to_words(const u32* raw, u32 (&word)[parts_of(M)]) {
+  if constexpr (M == Mode::tf32) {
+    word[0] = round_tf32(raw[0]);
+  } else if constexpr (M == Mode::f16 || M == Mode::bf16) {
+    word[0] = raw[0] | raw[1] << 16;
+  } else if constexpr (M == Mode::bf16x3) {
+    const float a = __uint_as_float(raw[0]), b = __uint_as_float(raw[1]);
+    const u32 hi = pack_bf16(a, b);
+    word[0] = hi;
+    word[1] = pack_bf16(a - __uint_as_float(hi << 16), b - __uint_as_float(hi & 0xffff0000u));
+  } else {
+    const u32 hi = round_tf32(raw[0]);
+    word[0] = hi;
+    word[1] = round_tf32(__float_as_uint(__uint_as_float(raw[0]) - __uint_as_float(hi)));
+  }
+}
+
+}  // namespace upconv
+""",
+    "mma/taps.cuh": r"""// The algebra of one dimension, at compile time: a tap t meets the residue (d*t) mod s and reaches (d*t) div s steps.
+// forward: residue = output phase, input = q - reach. dx: residue = plane of dy, dy step = q + reach.
+// A merged dimension (kernel a multiple of the stride, dilation 1) has its residues among the columns of the product
+// (forward) or among its depth (dx), so that here it looks like stride 1 with kernel/stride taps.
+#pragma once
+
+namespace upconv {
+
+struct Dimension {
+  int kernel, stride, dilation;
+  bool merged;
+};
+
+constexpr int taps(Dimension d) { return d.merged ? d.kernel / d.stride : d.kernel; }
+constexpr int residue(Dimension d, int t) { return d.merged ? 0 : d.dilation * t % d.stride; }
+constexpr int reach(Dimension d, int t) { return d.merged ? t : d.dilation * t / d.stride; }
+constexpr int span(Dimension d) { return reach(d, taps(d) - 1); }
+constexpr int merged_stride(Dimension d) { return d.merged ? d.stride : 1; }
+constexpr int open_stride(Dimension d) { return d.merged ? 1 : d.stride; }
+
+constexpr bool residue_used(Dimension d, int r) {
+  for (int t = 0; t < taps(d); ++t)
+    if (residue(d, t) == r) return true;
+  return false;
+}
+/// Residues below `r` that some tap meets; with r = open_stride(d), all of them.
+constexpr int residues_below(Dimension d, int r) {
+  int n = 0;
+  for (int i = 0; i < r; ++i) n += residue_used(d, i) ? 1 : 0;
+  return n;
+}
+constexpr int residues(Dimension d) { return residues_below(d, open_stride(d)); }
+/// The i-th residue that some tap meets.
+constexpr int used_residue(Dimension d, int i) {
+  for (int r = 0; r < open_stride(d); ++r)
+    if (residue_used(d, r) && i-- == 0) return r;
+  return 0;
+}
+
+/// An entry is one view of the source: in forward the taps of equal reach (they are consecutive), in dx one tap.
+constexpr int entries(Dimension d, bool forward) {
+  int n = 1;
+  for (int t = 1; t < taps(d); ++t) n += !forward || reach(d, t) != reach(d, t - 1) ? 1 : 0;
+  return n;
+}
+constexpr int entry_first(Dimension d, bool forward, int e) {
+  for (int t = 0; t < taps(d); ++t)
+    if (t == 0 || !forward || reach(d, t) != reach(d, t - 1))
+      if (e-- == 0) return t;
+  return taps(d);
+}
+constexpr int entry_size(Dimension d, bool forward, int e) {
+  return entry_first(d, forward, e + 1) - entry_first(d, forward, e);
+}
+
+template <int I>
+struct Int {
+  static constexpr int value = I;
+};
+
+/// f(Int<BEGIN>) ... f(Int<END - 1>).
+template <int BEGIN, int END, class F>
+__device__ __forceinline__ void static_for(F&& f) {
+  if constexpr (BEGIN < END) {
+    f(Int<BEGIN>{});
+    static_for<BEGIN + 1, END>(f);
+  }
 }
 
 }  // namespace upconv
@@ -1416,46 +1845,6 @@ __device__ __forceinline__ void store_tile_staged(const Arguments& a, const conf
 }
 
 }  // namespace upconv::gather
-""",
-    "ptx/dependents.cuh": r"""// A kernel beside the end of the one before it on the stream (programmatic dependent launch, compute capability 9.0
-// on): its blocks begin where there is room as soon as every block of that one has begun, and wait here for its end.
-//
-// Every kernel calls both, in all threads: let_next_begin() first, after_previous() before a thread first reads or
-// writes global memory and before it may return. A kernel thus ends after all that were launched before it, and what
-// holds of two holds of a row of them. Where the launch does not ask for it (src/jit/kernel.cpp), both do nothing.
-//
-// What lies in memory is not constant while a kernel waits: the assembler moves ld.global.nc in front of the wait, and
-// a cache may hold what it read for an earlier kernel. So no kernel uses it, nor __ldg(), nor what the compiler makes
-// it of, parameters that are `const` and `__restrict__`. Asm that loads is volatile, or by pointers that went through
-// the wait. tests/kernels/compile.cpp looks for all this in the machine code.
-#pragma once
-
-namespace upconv {
-
-/// What loads by `p` behind this is behind it for the compiler too. (What it knew of the address is lost: for asm.)
-template <class Pointer>
-__device__ __forceinline__ void behind(Pointer& p) {
-  asm volatile("" : "+l"(p));
-}
-
-/// Returns when the kernels before this one have ended and what they wrote can be read: by `pointers` also with asm
-/// that is not volatile.
-template <class... Pointers>
-__device__ __forceinline__ void after_previous(Pointers&... pointers) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-  (..., behind(pointers));
-#endif
-}
-
-/// The next kernel's blocks may begin once all blocks of this one have called it or returned.
-__device__ __forceinline__ void let_next_begin() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-}  // namespace upconv
 """,
     "gather_mma.cuh": r"""// forward and dx of dense and grouped problems on tensor cores: a gather of shifted source positions times weights.
 //   out[n, column, position] = sum over entries (plane, reach) and depth k of source[n, k, position shifted] * w
@@ -4998,44 +5387,6 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   }
 }
 """,
-    "ordered_sum.cuh": r"""// The second pass of a split reduction: result[c] = the sum over `rows` rows and `inner` columns of
-// parts[row][c * inner + i], always in the same order. 512 threads: `lanes` (a power of two up to 32)
-// across columns, the rest across rows. With inner = 1 a block takes `lanes` results, else one.
-// Host preamble: Element.
-#pragma once
-
-#include "ptx/dependents.cuh"
-#include "types.cuh"
-
-extern "C" __global__ void __launch_bounds__(512)
-    ordered_sum(const upconv::Number<config::Element>::Sum* parts, config::Element* __restrict__ result,
-                const upconv::i64 count, const upconv::i64 rows, const upconv::i64 inner, const int lanes) {
-  using namespace upconv;
-  typedef Number<config::Element>::Sum Sum;
-  let_next_begin();
-  __shared__ Sum sums[512];
-  const int lane = threadIdx.x % lanes, row = threadIdx.x / lanes, row_lanes = 512 / lanes;
-  const i64 width = count * inner;
-  const i64 results = inner == 1 ? lanes : 1;
-  after_previous();
-  for (i64 first = i64(blockIdx.x) * results; first < count; first += i64(gridDim.x) * results) {
-    Sum sum = 0;
-    const i64 end = inner == 1 ? (first + lanes < count ? first + lanes : count) : (first + 1) * inner;
-    for (i64 c = first * inner + lane; c < end; c += lanes)
-#pragma unroll 8
-      for (i64 r = row; r < rows; r += row_lanes) sum += parts[r * width + c];
-    sums[threadIdx.x] = sum;
-    __syncthreads();
-    for (int half = 256; half >= (inner == 1 ? lanes : 1); half /= 2) {
-      if (int(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-      __syncthreads();
-    }
-    if (threadIdx.x < results && first + threadIdx.x < count)
-      result[first + threadIdx.x] = from_float<config::Element>(sums[threadIdx.x]);
-    __syncthreads();
-  }
-}
-""",
     "arguments/closing.cuh": r"""// What a launch of the kernels of closing/ passes by value. launch/closing.hpp fills it.
 #pragma once
 
@@ -6098,6 +6449,177 @@ inline arguments::Strides dense_strides(bool last, Int channels, const Int (&siz
 
 }  // namespace upconv::launch
 """,
+    "launch/ordered_sum.hpp": r"""// Launch of ordered_sum.cuh: result[c] = the sum over row < rows and i < inner of parts[row * count * inner + c * inner
+// + i], c < count.
+#pragma once
+
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// `start(kernel, shape, arguments)` puts a kernel on the stream and says whether it could.
+template <class Start>
+bool run_ordered_sum(Start&& start, int kernel, const void* parts, void* result, Int count, Int rows, Int inner = 1) {
+  if (count == 0) return true;
+  const Int columns = inner == 1 ? count : inner;
+  int lanes = 1;
+  // Eight neighbours fill a sector of memory; more would leave a small `count` to few blocks.
+  const int widest = inner == 1 && count < 1024 ? 8 : 32;
+  while (lanes < widest && lanes < columns) lanes *= 2;
+  const Int results = inner == 1 ? lanes : 1, blocks = (count + results - 1) / results;
+  void* list[] = {&parts, &result, &count, &rows, &inner, &lanes};
+  return start(kernel, Shape{static_cast<unsigned>(least(blocks, 1 << 20)), 512, 0}, list);
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/direct.hpp": r"""// Launch of direct.cuh for any batch and spatial size. Its kernels take the whole problem by value. Kernels: 0
+// direct_gather, direct_weight or direct_bias, 1 ordered_sum.
+#pragma once
+
+#include "arguments/direct.cuh"
+#include "launch/ordered_sum.hpp"
+
+namespace upconv::launch {
+
+constexpr Int direct_threads = 256, direct_most_blocks = 1 << 20;
+/// Products that one thread of a weight or bias block adds up: 64 chains of 64.
+constexpr Int direct_longest_chain = 4096;
+
+struct DirectFixed {
+  Int which = 0;        ///< 0 forward, 1 dx, 2 dw, 3 db
+  bool narrow = false;  ///< Indices of 32 bits.
+  bool x_last = false, y_last = false, channels_fast = false;
+  Int groups = 1, ci = 1, co = 1;  ///< Channels a group.
+  Int kernel_d = 1, kernel_h = 1, kernel_w = 1, stride_d = 1, stride_h = 1, stride_w = 1;
+  Int padding_d = 0, padding_h = 0, padding_w = 0, dilation_d = 1, dilation_h = 1, dilation_w = 1;
+  Int w_ci = 0, w_co = 0, w_tap_d = 0, w_tap_h = 0, w_tap_w = 0;          ///< Element strides of the weights.
+  Int block = 1;                                                          ///< forward, dx: channels of a thread.
+  Int tile_i = 1, tile_o = 1, across_i = 1, across_o = 1, sum_bytes = 4;  ///< dw: channels of a thread, threads across.
+  Int workspace_limit = 64 << 20;
+
+  template <class Visit>
+  void visit(Visit&& field) {
+    field("which", which), field("narrow", narrow), field("x_last", x_last), field("y_last", y_last);
+    field("channels_fast", channels_fast), field("groups", groups), field("ci", ci), field("co", co);
+    field("kernel_d", kernel_d), field("kernel_h", kernel_h), field("kernel_w", kernel_w);
+    field("stride_d", stride_d), field("stride_h", stride_h), field("stride_w", stride_w);
+    field("padding_d", padding_d), field("padding_h", padding_h), field("padding_w", padding_w);
+    field("dilation_d", dilation_d), field("dilation_h", dilation_h), field("dilation_w", dilation_w);
+    field("w_ci", w_ci), field("w_co", w_co);
+    field("w_tap_d", w_tap_d), field("w_tap_h", w_tap_h), field("w_tap_w", w_tap_w);
+    field("block", block), field("tile_i", tile_i), field("tile_o", tile_o);
+    field("across_i", across_i), field("across_o", across_o), field("sum_bytes", sum_bytes);
+    field("workspace_limit", workspace_limit);
+  }
+};
+
+struct DirectLaunch {
+  const char* refusal = nullptr;
+  arguments::Direct arguments{};
+  unsigned grid = 0;  ///< 0: nothing to do.
+  Int elements = 0, splits = 1;
+  Int workspace_bytes = 0;
+};
+
+inline arguments::Direct direct_arguments(const DirectFixed& f, const Sizes& z) {
+  const Int kernel[3] = {f.kernel_d, f.kernel_h, f.kernel_w}, stride[3] = {f.stride_d, f.stride_h, f.stride_w};
+  const Int padding[3] = {f.padding_d, f.padding_h, f.padding_w};
+  const Int dilation[3] = {f.dilation_d, f.dilation_h, f.dilation_w};
+  const Int w_tap[3] = {f.w_tap_d, f.w_tap_h, f.w_tap_w};
+  arguments::Direct s{};
+  s.batch = z.batch, s.groups = f.groups, s.ci = f.ci, s.co = f.co;
+  s.w_ci = f.w_ci, s.w_co = f.w_co;
+  for (int k = 0; k < 3; ++k) {
+    s.in[k] = z.in[k], s.out[k] = z.out[k], s.kernel[k] = kernel[k], s.padding[k] = padding[k];
+    s.stride[k] = z.in[k] == 1 ? 1 : stride[k];
+    s.dilation[k] = kernel[k] == 1 ? 1 : dilation[k];
+    Int common = s.stride[k], rest = s.dilation[k];  // gcd
+    while (rest != 0) {
+      const Int next = common % rest;
+      common = rest, rest = next;
+    }
+    s.tap_step[k] = s.stride[k] / common;
+    s.source_step[k] = s.dilation[k] / common;
+    s.back[k] = s.dilation[k] / s.stride[k];
+    s.shift[k] = s.dilation[k] % s.stride[k];
+    s.w_tap[k] = w_tap[k];
+  }
+  const arguments::Strides x = dense_strides(f.x_last, f.groups * f.ci, z.in);
+  const arguments::Strides y = dense_strides(f.y_last, f.groups * f.co, z.out);
+  s.x = {x.n, x.c, {x.d, x.h, x.w}};
+  s.y = {y.n, y.c, {y.d, y.h, y.w}};
+  s.channels_fast = f.channels_fast;
+  return s;
+}
+
+/// Whether every index and every sum of two of them stays inside 32 bits.
+inline bool direct_fits_32_bits(const DirectFixed& f, const Sizes& z, const arguments::Direct& s) {
+  const double limit = 1 << 30;
+  double reach = 0.0;  // in elements of dy, padding included
+  for (int k = 0; k < 3; ++k) {
+    const double span = double(s.stride[k]) * double(z.in[k]) + double(s.dilation[k]) * double(s.kernel[k]) +
+                        2.0 * double(s.padding[k]) + double(z.out[k]);
+    if (span >= limit) return false;
+    reach += span * double(s.y.at[k]);
+  }
+  const double batch = double(most(z.batch, 1)), in_channels = double(f.groups * f.ci);
+  return reach < limit && batch * in_channels * double(volume(z.in)) < limit &&
+         batch * double(f.groups * f.co) * double(volume(z.out)) < limit &&
+         in_channels * double(f.co) * double(s.kernel[0] * s.kernel[1] * s.kernel[2]) < limit;
+}
+
+inline DirectLaunch launch_of(const DirectFixed& f, const Sizes& z, int processors) {
+  DirectLaunch l;
+  l.arguments = direct_arguments(f, z);
+  const arguments::Direct& s = l.arguments;
+  if (f.narrow && f.which < 3 && !direct_fits_32_bits(f, z, s)) {
+    l.refusal = "numbers past the 32-bit indices it was compiled with";
+    return l;
+  }
+  const auto grid = [](Int blocks) { return static_cast<unsigned>(least(most(blocks, 1), direct_most_blocks)); };
+  if (f.which < 2) {
+    const Int items = z.batch * f.groups * ceil_div(f.which == 0 ? f.co : f.ci, f.block) *
+                      (f.which == 0 ? volume(z.out) : volume(z.in));
+    l.grid = items == 0 ? 0 : grid(ceil_div(items, direct_threads));
+    return l;
+  }
+  const bool weight = f.which == 2;
+  const Int taps = s.kernel[0] * s.kernel[1] * s.kernel[2];
+  l.elements = weight ? f.groups * f.ci * f.co * taps : f.groups * f.co;
+  const Int tiles =
+      weight ? f.groups * ceil_div(f.ci, f.tile_i * f.across_i) * ceil_div(f.co, f.tile_o * f.across_o) * taps
+             : l.elements;
+  const Int positions = z.batch * (weight ? volume(z.in) : volume(z.out)), part = l.elements * f.sum_bytes;
+  const Int lanes = direct_threads / (f.across_i * f.across_o);
+  const Int for_chip = least(ceil_div(Int{8} * processors, tiles), ceil_div(positions, 4 * lanes));
+  const Int for_accuracy = ceil_div(positions, lanes * direct_longest_chain);
+  l.splits = least(most(most(for_chip, for_accuracy), 1), most(f.workspace_limit / part, 1));
+  l.workspace_bytes = l.splits > 1 ? l.splits * part : 0;
+  l.grid = grid(tiles * l.splits);
+  return l;
+}
+
+template <class Start>
+bool run(const DirectFixed& f, const DirectLaunch& l, const Tensors& t, void* workspace, Start&& start) {
+  if (l.grid == 0) return true;
+  arguments::Direct shape = l.arguments;
+  const void *a = t.a, *b = t.b, *bias = t.bias;
+  void *result = t.out, *parts = l.splits > 1 ? workspace : nullptr;
+  Int splits = l.splits;
+  const Shape launch{l.grid, static_cast<unsigned>(direct_threads), 0};
+  if (f.which < 2) {
+    void* list[] = {&shape, &a, &b, &bias, &result, operands_of(t)};
+    return start(0, launch, list);
+  }
+  void* of_weight[] = {&shape, &a, &b, &parts, &result, &splits};
+  void* of_bias[] = {&shape, &a, &parts, &result, &splits};
+  if (!start(0, launch, f.which == 2 ? of_weight : of_bias)) return false;
+  return l.splits == 1 || run_ordered_sum(start, 1, parts, result, l.elements, l.splits);
+}
+
+}  // namespace upconv::launch
+""",
     "launch/gather_mma.hpp": r"""// Launch of gather_mma.cuh for any batch and spatial size; the tile is fixed.
 #pragma once
 
@@ -6385,7 +6907,7 @@ struct BoxesFixed {
   bool backward = false, source_last = false, out_last = false;
   bool shared = false;      ///< The two warpgroups' boxes lie side by side.
   bool depth_loop = false;  ///< D is a loop, and a box lies in one depth of the result.
-  bool wide = false;        ///< Boxes are multiples of 16 positions wide.
+  bool wide = false;        ///< Boxes are multiples of 16 positions wide, or one row of fewer.
   bool direct = false;      ///< Sums go to the result from registers.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
   bool overlapped = false;  ///< Taps of W are columns; a box's rows of products are source elements.
@@ -6568,8 +7090,21 @@ inline bool overlap(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
          lines * b.columns <= 64 * f.segments;
 }
 
+/// Whether boxes that share a source may lie side by side along dimension d of a box.
+inline bool may_lie_along(const BoxesFixed& f, int d) { return !(d == 1 && f.depth_loop) && !(d == 0 && f.groups > 1); }
+
+/// The dimension along which boxes of so many positions share a source: that of the rows, where halos are shared, else
+/// the first one that one box does not fill.
+inline int lie_along(const BoxesFixed& f, const BoxSpace& space, const Int (&whole)[4]) {
+  const int order[5] = {static_cast<int>(f.merge) + 1, 2, 1, 3, 0};
+  for (int i = f.merge < 0 ? 1 : 0; i < 5; ++i)
+    if (may_lie_along(f, order[i]) && space.count[order[i]] > whole[order[i]]) return order[i];
+  return 3;
+}
+
 /// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
-inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b) {
+/// Boxes that share a source lie along `along`, < 0: where lie_along() says.
+inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b, int along = -1) {
   const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   b.clocks = -1.0;
   if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
@@ -6590,15 +7125,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   b.line = whole[3] * f.phases_w;
   for (int d = 0; d < 4; ++d) b.step[d] = whole[d];
   if (f.shared) {
-    // Along the rows, where halos are shared, else along the first dimension that one box does not fill.
-    int along = 3;
-    const int order[5] = {static_cast<int>(f.merge) + 1, 2, 1, 3, 0};
-    for (int i = f.merge < 0 ? 1 : 0; i < 5; ++i) {
-      const int d = order[i];
-      if ((d == 1 && f.depth_loop) || (d == 0 && f.groups > 1) || space.count[d] <= whole[d]) continue;
-      along = d;
-      break;
-    }
+    if (along < 0) along = lie_along(f, space, whole);
     b.second[along] = whole[along];
     b.step[along] = f.warpgroups * whole[along];
     reach[along] += (f.warpgroups - 1) * whole[along];
@@ -6712,8 +7239,31 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
   return best;
 }
 
+/// The cheapest of the widest boxes that fit, where best_boxing() finds none: a stage has room for the boxes of the
+/// sizes that its kernel was made for. Boxes that share a source may then lie along a dimension that one of them fills.
+inline Boxing fitting_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
+  const Int positions = 64 * f.segments, more = f.overlapped ? f.span_w : 0;
+  const auto by = [&](Int columns) { return f.wide && columns > 16 ? 16 : 1; };
+  Int columns = space.count[3] + more;
+  columns = least(ceil_div(columns, by(columns)) * by(columns), positions);
+  Boxing best;
+  for (; columns > more && best.clocks < 0.0; columns -= by(columns)) {
+    const bool one_row = f.merge == 1 || (f.wide && columns % 16 != 0);
+    for (Int h = one_row ? 1 : least(positions / columns, space.count[2]); h >= 1; h /= 2)
+      for (int along = 0; along < (f.shared ? 4 : 1); ++along) {
+        if (f.shared && !may_lie_along(f, along)) continue;
+        Boxing b;
+        b.extent[0] = b.extent[1] = 1, b.extent[2] = h, b.extent[3] = columns - more, b.columns = columns;
+        weigh(f, space, processors, bring, b, along);
+        if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
+      }
+  }
+  return best;
+}
+
 struct BoxesLaunch {
   const char* refusal = nullptr;
+  bool refitted = false;                   ///< The stage was made for the boxes of other sizes.
   arguments::Boxes<void> bulk{}, plain{};  ///< With and without bulk copies of the source.
   bool may_bulk = false;
   unsigned grid = 0;  ///< 0: nothing to do. The same for both.
@@ -6802,7 +7352,10 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
       a.turn = static_cast<int>(of_depth);
     return static_cast<unsigned>(shares * blocks);
   };
-  const Boxing plain = best_boxing(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
+  const Bring without_bulk = f.source_last ? Bring::elements : Bring::rows;
+  Boxing plain = best_boxing(f, space, processors, without_bulk);
+  l.refitted = plain.clocks < 0.0;
+  if (l.refitted) plain = fitting_boxing(f, space, processors, without_bulk);
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
   if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
@@ -7088,30 +7641,6 @@ bool run(const WeightMmaFixed& f, const WeightMmaLaunch& l, const Tensors& t, vo
   arguments::WeightMma p = arguments_of(f, l, t, workspace);
   void* list[] = {&p};
   return start(0, shape_of(f, l), list) && sum_up(f, p, t, workspace, start);
-}
-
-}  // namespace upconv::launch
-""",
-    "launch/ordered_sum.hpp": r"""// Launch of ordered_sum.cuh: result[c] = the sum over row < rows and i < inner of parts[row * count * inner + c * inner
-// + i], c < count.
-#pragma once
-
-#include "launch/sizes.hpp"
-
-namespace upconv::launch {
-
-/// `start(kernel, shape, arguments)` puts a kernel on the stream and says whether it could.
-template <class Start>
-bool run_ordered_sum(Start&& start, int kernel, const void* parts, void* result, Int count, Int rows, Int inner = 1) {
-  if (count == 0) return true;
-  const Int columns = inner == 1 ? count : inner;
-  int lanes = 1;
-  // Eight neighbours fill a sector of memory; more would leave a small `count` to few blocks.
-  const int widest = inner == 1 && count < 1024 ? 8 : 32;
-  while (lanes < widest && lanes < columns) lanes *= 2;
-  const Int results = inner == 1 ? lanes : 1, blocks = (count + results - 1) / results;
-  void* list[] = {&parts, &result, &count, &rows, &inner, &lanes};
-  return start(kernel, Shape{static_cast<unsigned>(least(blocks, 1 << 20)), 512, 0}, list);
 }
 
 }  // namespace upconv::launch
@@ -7750,6 +8279,54 @@ void run_program(const Program& program, const ProgramPlan& plan, const ProgramT
 
 # What each kernel is specialised for: where it is compiled, its source, and the text before it.
 KERNELS = {
+    "direct_0": ("UPCONV_BASE || UPCONV_HOPPER", "direct.cuh", r"""#include "types.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
+  return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
+}
+}  // namespace config
+namespace config {
+typedef float Element;
+typedef long long Index;
+constexpr bool forward = true;
+constexpr int block = 4, tile_i = 1, tile_o = 1, across_i = 1, across_o = 1;
+}
+"""),
+    "ordered_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "ordered_sum.cuh", r"""#include "types.cuh"
+namespace config {
+typedef float Element;
+}
+"""),
     "gather_mma_0": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
 #include "mma/taps.cuh"
 namespace config {
@@ -8087,6 +8664,49 @@ __device__ __forceinline__ S epilogue(S v) {
   return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
+"""),
+    "direct_1": ("UPCONV_BASE || UPCONV_HOPPER", "direct.cuh", r"""#include "types.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
+  return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
+}
+}  // namespace config
+namespace config {
+typedef float Element;
+typedef long long Index;
+constexpr bool forward = false;
+constexpr int block = 4, tile_i = 1, tile_o = 1, across_i = 1, across_o = 1;
+}
 """),
     "gather_mma_1": ("UPCONV_BASE", "gather_mma.cuh", r"""#include "mma/operand.cuh"
 #include "mma/taps.cuh"
@@ -8505,6 +9125,49 @@ __device__ __forceinline__ S epilogue(S v) {
 }
 }  // namespace config
 """),
+    "direct_2": ("UPCONV_BASE || UPCONV_HOPPER", "direct.cuh", r"""#include "types.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+namespace config {
+constexpr bool has_epilogue = false;
+constexpr bool short_epilogue = true;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+struct OfChannel {
+};
+struct OfElement {
+};
+__device__ __forceinline__ OfChannel of_channel(const Operands& operands, int channel) {
+  OfChannel r;
+  return r;
+}
+__device__ __forceinline__ OfElement of_element(const Operands& operands, bool exists, int n, int channel, upconv::i64 at) {
+  OfElement r;
+  return r;
+}
+constexpr bool asks = false;
+__device__ __forceinline__ void ask_for_elements(const Operands& operands, upconv::i64 at) {
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const OfChannel& of_channel, const OfElement& of_element) {
+  return v;
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return epilogue<S>(v, of_channel(operands, channel), of_element(operands, true, n, channel, at));
+}
+template <class S>
+__device__ __forceinline__ S epilogue(S v) {
+  return epilogue<S>(v, OfChannel(), OfElement());
+}
+}  // namespace config
+namespace config {
+typedef float Element;
+typedef long long Index;
+constexpr bool forward = true;
+constexpr int block = 1, tile_i = 4, tile_o = 4, across_i = 1, across_o = 1;
+}
+"""),
     "weight_mma_0": ("UPCONV_BASE || UPCONV_HOPPER", "weight_mma.cuh", r"""namespace config {
 constexpr int element = 0;
 constexpr int x_last = 0;
@@ -8644,11 +9307,6 @@ __device__ constexpr int plane_shift(int p, int k) { return plane_shift_of(p * P
 }
 """),
     "bias_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "bias_sum.cuh", r"""#include "types.cuh"
-namespace config {
-typedef float Element;
-}
-"""),
-    "ordered_sum_0": ("UPCONV_BASE || UPCONV_HOPPER", "ordered_sum.cuh", r"""#include "types.cuh"
 namespace config {
 typedef float Element;
 }
@@ -9008,6 +9666,7 @@ __device__ __forceinline__ S pull(S v, S g, const upconv::arguments::Pull& p, co
 
 
 LAUNCH_HEADERS = [
+    "launch/direct.hpp",
     "launch/gather_mma.hpp",
     "launch/positions.hpp",
     "launch/boxes.hpp",
@@ -9118,6 +9777,25 @@ constexpr Step step(int layer, Which which, int tf32, bool hopper) {
   return {layer, which, tf32, hopper, &plan_step<Special>, &run_step<Special>};
 }
 
+/// A step of two sets of kernels: `AnySize` takes the sizes that `Special` refuses.
+template <class Special, class AnySize>
+const char* plan_either(const Sizes& sizes, int processors, long long* workspace_bytes) {
+  return plan_step<Special>(sizes, processors, workspace_bytes) ? plan_step<AnySize>(sizes, processors, workspace_bytes)
+                                                                : nullptr;
+}
+
+template <class Special, class AnySize>
+cudaError_t run_either(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors,
+                       cudaStream_t stream) {
+  const bool refused = launch_for<Special>(sizes, processors).refusal != nullptr;
+  return (refused ? run_step<AnySize> : run_step<Special>)(sizes, tensors, workspace, processors, stream);
+}
+
+template <class Special, class AnySize>
+constexpr Step step(int layer, Which which, int tf32, bool hopper) {
+  return {layer, which, tf32, hopper, &plan_either<Special, AnySize>, &run_either<Special, AnySize>};
+}
+
 struct Kernels {
   const void* at[3];
 };
@@ -9176,9 +9854,31 @@ constexpr Layer layers[] = {
     {2, 64, 64, 8, true, {1, 3, 3}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, {1, 1, 1}},
 };
 
+#if UPCONV_BASE || UPCONV_HOPPER
+// conv, forward, sizes that the kernels below refuse: cuda_direct
+struct forward_any_size_0 {
+  static upconv::launch::DirectFixed fixed() {
+    upconv::launch::DirectFixed f;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.kernel_h = 3;
+    f.kernel_w = 3;
+    f.w_ci = 72;
+    f.w_co = 9;
+    f.w_tap_d = 9;
+    f.w_tap_h = 3;
+    f.w_tap_w = 1;
+    f.block = 4;
+    return f;
+  }
+  static Kernels kernels() { return {{address(direct_0::direct_gather), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
 #if UPCONV_BASE
 // conv, forward, tf32, base: cuda_gather_mma, tf32, 1x1x8x32 positions x 8 columns, warps 4x1x1 of 64x8, depth 8 (weights resident), runs of 4, 3 blocks of 25072 bytes shared
-struct forward_tf32_base_0 {
+struct forward_tf32_base_1 {
   static upconv::launch::GatherMmaFixed fixed() {
     upconv::launch::GatherMmaFixed f;
     f.groups = 8;
@@ -9199,7 +9899,7 @@ struct forward_tf32_base_0 {
 
 #if UPCONV_BASE
 // conv, forward, ieee, base: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
-struct forward_ieee_base_1 {
+struct forward_ieee_base_2 {
   static upconv::launch::PositionsFixed fixed() {
     upconv::launch::PositionsFixed f;
     f.groups = 8;
@@ -9218,7 +9918,7 @@ struct forward_ieee_base_1 {
 
 #if UPCONV_HOPPER
 // conv, forward, tf32, hopper: cuda_boxes, boxes of 1x1x1x52 positions with 8 rows x 8 channels, 1 segments, weights resident, shared 3 stages, source in bulk, 4 channels stored together, 3 warpgroups, 225 KB
-struct forward_tf32_hopper_2 {
+struct forward_tf32_hopper_3 {
   static upconv::launch::BoxesFixed fixed() {
     upconv::launch::BoxesFixed f;
     f.shared = true;
@@ -9250,7 +9950,7 @@ struct forward_tf32_hopper_2 {
 
 #if UPCONV_HOPPER
 // conv, forward, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5552 blocks
-struct forward_ieee_hopper_3 {
+struct forward_ieee_hopper_4 {
   static upconv::launch::PositionsFixed fixed() {
     upconv::launch::PositionsFixed f;
     f.groups = 8;
@@ -9267,9 +9967,32 @@ struct forward_ieee_hopper_3 {
 };
 #endif
 
+#if UPCONV_BASE || UPCONV_HOPPER
+// conv, input gradient, sizes that the kernels below refuse: cuda_direct
+struct input_gradient_any_size_5 {
+  static upconv::launch::DirectFixed fixed() {
+    upconv::launch::DirectFixed f;
+    f.which = 1;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.kernel_h = 3;
+    f.kernel_w = 3;
+    f.w_ci = 72;
+    f.w_co = 9;
+    f.w_tap_d = 9;
+    f.w_tap_h = 3;
+    f.w_tap_w = 1;
+    f.block = 4;
+    return f;
+  }
+  static Kernels kernels() { return {{address(direct_1::direct_gather), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
 #if UPCONV_BASE
 // conv, input gradient, tf32, base: cuda_gather_mma, tf32, 1x1x8x32 positions x 8 columns, warps 4x1x1 of 64x8, depth 8 (weights resident), runs of 4, 3 blocks of 25072 bytes shared
-struct input_gradient_tf32_base_4 {
+struct input_gradient_tf32_base_6 {
   static upconv::launch::GatherMmaFixed fixed() {
     upconv::launch::GatherMmaFixed f;
     f.forward = false;
@@ -9291,7 +10014,7 @@ struct input_gradient_tf32_base_4 {
 
 #if UPCONV_BASE
 // conv, input gradient, ieee, base: cuda_gather_mma, tf32x3, 1x1x8x32 positions x 8 columns, warps 4x1x1 of 64x8, depth 8 (weights resident), runs of 4, 2 blocks of 50144 bytes shared
-struct input_gradient_ieee_base_5 {
+struct input_gradient_ieee_base_7 {
   static upconv::launch::GatherMmaFixed fixed() {
     upconv::launch::GatherMmaFixed f;
     f.forward = false;
@@ -9313,7 +10036,7 @@ struct input_gradient_ieee_base_5 {
 
 #if UPCONV_HOPPER
 // conv, input gradient, tf32, hopper: cuda_boxes, boxes of 1x1x1x64 positions with 8 rows x 8 channels, 1 segments, weights resident, shared 3 stages, source by copies, direct 4 channels stored together, 3 warpgroups, 225 KB
-struct input_gradient_tf32_hopper_6 {
+struct input_gradient_tf32_hopper_8 {
   static upconv::launch::BoxesFixed fixed() {
     upconv::launch::BoxesFixed f;
     f.backward = true;
@@ -9346,7 +10069,7 @@ struct input_gradient_tf32_hopper_6 {
 
 #if UPCONV_HOPPER
 // conv, input gradient, ieee, hopper: cuda_positions, 3x1 positions x 1 phases x 8 channels a thread, lanes along lines, 1 slices, 16 steps, 5504 blocks
-struct input_gradient_ieee_hopper_7 {
+struct input_gradient_ieee_hopper_9 {
   static upconv::launch::PositionsFixed fixed() {
     upconv::launch::PositionsFixed f;
     f.dx = true;
@@ -9364,9 +10087,33 @@ struct input_gradient_ieee_hopper_7 {
 };
 #endif
 
+#if UPCONV_BASE || UPCONV_HOPPER
+// conv, weight gradient, sizes that the kernels below refuse: cuda_direct
+struct weight_gradient_any_size_10 {
+  static upconv::launch::DirectFixed fixed() {
+    upconv::launch::DirectFixed f;
+    f.which = 2;
+    f.groups = 8;
+    f.ci = 8;
+    f.co = 8;
+    f.kernel_h = 3;
+    f.kernel_w = 3;
+    f.w_ci = 72;
+    f.w_co = 9;
+    f.w_tap_d = 9;
+    f.w_tap_h = 3;
+    f.w_tap_w = 1;
+    f.tile_i = 4;
+    f.tile_o = 4;
+    return f;
+  }
+  static Kernels kernels() { return {{address(direct_2::direct_weight), address(ordered_sum_0::ordered_sum)}}; }
+};
+#endif
+
 #if UPCONV_BASE
 // conv, weight gradient, tf32, base: cuda_weight_mma, tf32, block 16 ci x 8 co x 1x3x3 taps, warps 1x1x8 of 1x1, box 1x16x32, 3 stages of 53.5 KiB, 1 a multiprocessor, 8 tiles x 27 splits
-struct weight_gradient_tf32_base_8 {
+struct weight_gradient_tf32_base_11 {
   static upconv::launch::WeightMmaFixed fixed() {
     upconv::launch::WeightMmaFixed f;
     f.folded = true;
@@ -9391,7 +10138,7 @@ struct weight_gradient_tf32_base_8 {
 
 #if UPCONV_BASE
 // conv, weight gradient, ieee, base: cuda_weight_mma, tf32x3, block 16 ci x 8 co x 1x3x3 taps, warps 1x1x8 of 1x1, box 1x16x32, 3 stages of 53.5 KiB, 1 a multiprocessor, 8 tiles x 27 splits
-struct weight_gradient_ieee_base_9 {
+struct weight_gradient_ieee_base_12 {
   static upconv::launch::WeightMmaFixed fixed() {
     upconv::launch::WeightMmaFixed f;
     f.folded = true;
@@ -9416,7 +10163,7 @@ struct weight_gradient_ieee_base_9 {
 
 #if UPCONV_HOPPER
 // conv, weight gradient, tf32, hopper: cuda_weight_mma, tf32, block 16 ci x 8 co x 1x3x3 taps, warps 1x1x8 of 1x1, box 1x16x32, 3 stages of 53.5 KiB, 1 a multiprocessor, 8 tiles x 33 splits
-struct weight_gradient_tf32_hopper_10 {
+struct weight_gradient_tf32_hopper_13 {
   static upconv::launch::WeightMmaFixed fixed() {
     upconv::launch::WeightMmaFixed f;
     f.folded = true;
@@ -9441,7 +10188,7 @@ struct weight_gradient_tf32_hopper_10 {
 
 #if UPCONV_HOPPER
 // conv, weight gradient, ieee, hopper: cuda_weight_mma, tf32x3, block 16 ci x 8 co x 1x3x3 taps, warps 1x1x8 of 1x1, box 1x16x32, 3 stages of 53.5 KiB, 1 a multiprocessor, 8 tiles x 33 splits
-struct weight_gradient_ieee_hopper_11 {
+struct weight_gradient_ieee_hopper_14 {
   static upconv::launch::WeightMmaFixed fixed() {
     upconv::launch::WeightMmaFixed f;
     f.folded = true;
@@ -9466,7 +10213,7 @@ struct weight_gradient_ieee_hopper_11 {
 
 #if UPCONV_BASE
 // conv, bias gradient, base: cuda_bias_sum, warps along rows of 66564, each channel in 27 parts
-struct bias_gradient_any_base_12 {
+struct bias_gradient_any_base_15 {
   static upconv::launch::BiasSumFixed fixed() {
     upconv::launch::BiasSumFixed f;
     f.channels = 64;
@@ -9478,7 +10225,7 @@ struct bias_gradient_any_base_12 {
 
 #if UPCONV_HOPPER
 // conv, bias gradient, hopper: cuda_bias_sum, warps along rows of 66564, each channel in 33 parts
-struct bias_gradient_any_hopper_13 {
+struct bias_gradient_any_hopper_16 {
   static upconv::launch::BiasSumFixed fixed() {
     upconv::launch::BiasSumFixed f;
     f.channels = 64;
@@ -9490,22 +10237,22 @@ struct bias_gradient_any_hopper_13 {
 
 constexpr Step steps[] = {
 #if UPCONV_BASE
-    step<forward_tf32_base_0>(0, FORWARD, 1, false),
-    step<forward_ieee_base_1>(0, FORWARD, 0, false),
-    step<input_gradient_tf32_base_4>(0, INPUT_GRADIENT, 1, false),
-    step<input_gradient_ieee_base_5>(0, INPUT_GRADIENT, 0, false),
-    step<weight_gradient_tf32_base_8>(0, WEIGHT_GRADIENT, 1, false),
-    step<weight_gradient_ieee_base_9>(0, WEIGHT_GRADIENT, 0, false),
-    step<bias_gradient_any_base_12>(0, BIAS_GRADIENT, -1, false),
+    step<forward_tf32_base_1, forward_any_size_0>(0, FORWARD, 1, false),
+    step<forward_ieee_base_2, forward_any_size_0>(0, FORWARD, 0, false),
+    step<input_gradient_tf32_base_6, input_gradient_any_size_5>(0, INPUT_GRADIENT, 1, false),
+    step<input_gradient_ieee_base_7, input_gradient_any_size_5>(0, INPUT_GRADIENT, 0, false),
+    step<weight_gradient_tf32_base_11, weight_gradient_any_size_10>(0, WEIGHT_GRADIENT, 1, false),
+    step<weight_gradient_ieee_base_12, weight_gradient_any_size_10>(0, WEIGHT_GRADIENT, 0, false),
+    step<bias_gradient_any_base_15>(0, BIAS_GRADIENT, -1, false),
 #endif
 #if UPCONV_HOPPER
-    step<forward_tf32_hopper_2>(0, FORWARD, 1, true),
-    step<forward_ieee_hopper_3>(0, FORWARD, 0, true),
-    step<input_gradient_tf32_hopper_6>(0, INPUT_GRADIENT, 1, true),
-    step<input_gradient_ieee_hopper_7>(0, INPUT_GRADIENT, 0, true),
-    step<weight_gradient_tf32_hopper_10>(0, WEIGHT_GRADIENT, 1, true),
-    step<weight_gradient_ieee_hopper_11>(0, WEIGHT_GRADIENT, 0, true),
-    step<bias_gradient_any_hopper_13>(0, BIAS_GRADIENT, -1, true),
+    step<forward_tf32_hopper_3, forward_any_size_0>(0, FORWARD, 1, true),
+    step<forward_ieee_hopper_4, forward_any_size_0>(0, FORWARD, 0, true),
+    step<input_gradient_tf32_hopper_8, input_gradient_any_size_5>(0, INPUT_GRADIENT, 1, true),
+    step<input_gradient_ieee_hopper_9, input_gradient_any_size_5>(0, INPUT_GRADIENT, 0, true),
+    step<weight_gradient_tf32_hopper_13, weight_gradient_any_size_10>(0, WEIGHT_GRADIENT, 1, true),
+    step<weight_gradient_ieee_hopper_14, weight_gradient_any_size_10>(0, WEIGHT_GRADIENT, 0, true),
+    step<bias_gradient_any_hopper_16>(0, BIAS_GRADIENT, -1, true),
 #endif
 };
 

@@ -12,7 +12,7 @@ struct BoxesFixed {
   bool backward = false, source_last = false, out_last = false;
   bool shared = false;      ///< The two warpgroups' boxes lie side by side.
   bool depth_loop = false;  ///< D is a loop, and a box lies in one depth of the result.
-  bool wide = false;        ///< Boxes are multiples of 16 positions wide.
+  bool wide = false;        ///< Boxes are multiples of 16 positions wide, or one row of fewer.
   bool direct = false;      ///< Sums go to the result from registers.
   bool line = false;        ///< Boxes are rows of positions, written in whole sectors.
   bool overlapped = false;  ///< Taps of W are columns; a box's rows of products are source elements.
@@ -196,8 +196,21 @@ inline bool overlap(const BoxesFixed& f, const BoxSpace& space, Boxing& b) {
          lines * b.columns <= 64 * f.segments;
 }
 
+/// Whether boxes that share a source may lie side by side along dimension d of a box.
+inline bool may_lie_along(const BoxesFixed& f, int d) { return !(d == 1 && f.depth_loop) && !(d == 0 && f.groups > 1); }
+
+/// The dimension along which boxes of so many positions share a source: that of the rows, where halos are shared, else
+/// the first one that one box does not fill.
+inline int lie_along(const BoxesFixed& f, const BoxSpace& space, const Int (&whole)[4]) {
+  const int order[5] = {static_cast<int>(f.merge) + 1, 2, 1, 3, 0};
+  for (int i = f.merge < 0 ? 1 : 0; i < 5; ++i)
+    if (may_lie_along(f, order[i]) && space.count[order[i]] > whole[order[i]]) return order[i];
+  return 3;
+}
+
 /// Source elements of a box and its cost, into `b`, whose extents are set. Bulk copies have at most 256 a dimension.
-inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b) {
+/// Boxes that share a source lie along `along`, < 0: where lie_along() says.
+inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring, Boxing& b, int along = -1) {
   const Int step[4] = {1, f.step_d, f.step_h, f.step_w}, span[4] = {0, f.span_d, f.span_h, f.span_w};
   b.clocks = -1.0;
   if (f.line && (b.extent[0] > 1 || b.extent[1] > 1 || b.extent[2] > 1)) return;
@@ -218,15 +231,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   b.line = whole[3] * f.phases_w;
   for (int d = 0; d < 4; ++d) b.step[d] = whole[d];
   if (f.shared) {
-    // Along the rows, where halos are shared, else along the first dimension that one box does not fill.
-    int along = 3;
-    const int order[5] = {static_cast<int>(f.merge) + 1, 2, 1, 3, 0};
-    for (int i = f.merge < 0 ? 1 : 0; i < 5; ++i) {
-      const int d = order[i];
-      if ((d == 1 && f.depth_loop) || (d == 0 && f.groups > 1) || space.count[d] <= whole[d]) continue;
-      along = d;
-      break;
-    }
+    if (along < 0) along = lie_along(f, space, whole);
     b.second[along] = whole[along];
     b.step[along] = f.warpgroups * whole[along];
     reach[along] += (f.warpgroups - 1) * whole[along];
@@ -341,6 +346,28 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
   return best;
 }
 
+/// The cheapest of the widest boxes that fit, where best_boxing() finds none: a stage has room for the boxes of the
+/// sizes that its kernel was made for. Boxes that share a source may then lie along a dimension that one of them fills.
+inline Boxing fitting_boxing(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
+  const Int positions = 64 * f.segments, more = f.overlapped ? f.span_w : 0;
+  const auto by = [&](Int columns) { return f.wide && columns > 16 ? 16 : 1; };
+  Int columns = space.count[3] + more;
+  columns = least(ceil_div(columns, by(columns)) * by(columns), positions);
+  Boxing best;
+  for (; columns > more && best.clocks < 0.0; columns -= by(columns)) {
+    const bool one_row = f.merge == 1 || (f.wide && columns % 16 != 0);
+    for (Int h = one_row ? 1 : least(positions / columns, space.count[2]); h >= 1; h /= 2)
+      for (int along = 0; along < (f.shared ? 4 : 1); ++along) {
+        if (f.shared && !may_lie_along(f, along)) continue;
+        Boxing b;
+        b.extent[0] = b.extent[1] = 1, b.extent[2] = h, b.extent[3] = columns - more, b.columns = columns;
+        weigh(f, space, processors, bring, b, along);
+        if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
+      }
+  }
+  return best;
+}
+
 /// The boxes of a result. Where boxes of whole segments leave a few of its columns over, boxes of a launch of their own
 /// have these: a handful of columns of many rows.
 struct Boxings {
@@ -394,6 +421,7 @@ struct BoxesWay {
 
 struct BoxesLaunch {
   const char* refusal = nullptr;
+  bool refitted = false;  ///< The stage was made for the boxes of other sizes.
   BoxesWay bulk, plain;
   bool may_bulk = false;
   double clocks = 0.0;
@@ -486,7 +514,13 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
     if (b.parted) way.last_grid = grid(b.last_space, b.last, way.last);
     l.clocks = b.clocks;
   };
-  const Boxings plain = best_boxings(f, space, processors, f.source_last ? Bring::elements : Bring::rows);
+  const Bring without_bulk = f.source_last ? Bring::elements : Bring::rows;
+  Boxings plain = best_boxings(f, space, processors, without_bulk);
+  l.refitted = plain.clocks < 0.0;
+  if (l.refitted) {
+    plain.main = fitting_boxing(f, space, processors, without_bulk);
+    plain.clocks = plain.main.clocks;
+  }
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
   if (double(plain.main.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";

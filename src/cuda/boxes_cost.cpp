@@ -403,11 +403,11 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
         {},
         0.0};
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
-    if (c.launch.refusal || c.launch.plain.grid == 0) continue;
+    if (c.launch.refusal || c.launch.refitted || c.launch.plain.grid == 0) continue;
     fit_store(p, result_last, target.shared_per_block, sketches[i].slots, c);
     c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks);
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
-    if (c.launch.refusal || c.launch.plain.grid == 0) continue;
+    if (c.launch.refusal || c.launch.refitted || c.launch.plain.grid == 0) continue;
     const BoxForm& f = c.form;
     const double once = (f.resident ? double(c.fixed.share_bytes) / 24.0 : 0.0) + 2.0e-6 * clock_rate;
     const double products = sketches[i].clocks * double(p.chunks(f.steps)) *

@@ -194,7 +194,11 @@ void estimate(const Shape& s, const Geometry& g, const CudaTarget& target, Tile&
   // Few stages hide the copies' latency badly, and narrow tiles copy short lines (docs/measured.md).
   const double hidden = t.stages == 2 ? 1.25 : t.stages == 3 ? 1.06 : 1.0;
   const double narrow = s.vectors && t.tile_columns() < 32 && s.w.q_end - s.w.q_begin > 16 ? 1.3 : 1.0;
-  const double multiply = chunks * chunk, store = stores / 4.0 + 400.0;
+  // So many sums leave no registers to load fragments ahead, less so beside weights that come with them (dx of L1/77:
+  // 248 us with 128 sums a thread, 211 with 64; of L1/79, weights resident: 393 with 128, 361 with 96).
+  const bool crowd = s.tf32 && accumulators(s, t) * t.columns / 2 > 112;
+  const double crowded = !crowd ? 1.0 : t.resident ? 1.12 : 1.25;
+  const double multiply = crowded * chunks * chunk, store = stores / 4.0 + 400.0;
   const double tile = t.turns ? std::max(multiply, (multiply + store) / 2.0) : multiply + store;
   t.seconds = hidden * narrow * (waves * tile + once) / clock + 6e-6;
 }

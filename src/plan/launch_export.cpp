@@ -31,15 +31,20 @@ struct Exportable {
 
 }  // namespace
 
-Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architecture, const Epilogue& epilogue) {
-  if (Status s = validate(problem); !s.ok()) return s;
+Result<ExportedPass> export_pass(const Problem& asked, Pass pass, int architecture, const Epilogue& epilogue,
+                                 bool any_size) {
+  if (Status s = validate(asked); !s.ok()) return s;
+  // The last candidate takes every problem, and counts so many samples with indices of 64 bits.
+  Problem problem = asked;
+  if (any_size) problem.batch = 1 << 30;
+  const auto candidates = any_size ? cuda::candidates(pass).last(1) : cuda::candidates(pass);
   const auto target = cuda_target_model(architecture);
   if (!target.ok()) return target.status();
   const Epilogue none;
   const cuda::Request request{{problem, make_geometry(problem), pass, pass == Pass::forward ? epilogue : none},
                               **target};
   std::vector<Exportable> list;
-  for (const cuda::Candidate& c : cuda::candidates(pass)) list.push_back({c.name, c.variants, c.compared, &c});
+  for (const cuda::Candidate& c : candidates) list.push_back({c.name, c.variants, c.compared, &c});
   Choice<cuda::PassKernel> choice;
   walk(list, {}, request, choice);
   if (choice.kernel) {

@@ -26,8 +26,9 @@ struct ExportedPass {
 };
 
 /// The first candidate for `pass` on a model of `architecture` (80, 89, 90, ...) that takes the problem and whose
-/// launch can be repeated for other sizes.
-Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architecture, const Epilogue& epilogue);
+/// launch can be repeated for other sizes; with `any_size` the one whose launch refuses no others.
+Result<ExportedPass> export_pass(const Problem& problem, Pass pass, int architecture, const Epilogue& epilogue,
+                                 bool any_size);
 
 /// A file of kernels/ by its path there; empty when there is none.
 std::string_view kernel_text(std::string_view name);

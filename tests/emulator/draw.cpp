@@ -114,16 +114,18 @@ bool size_it(Random& r, Problem& p, double budget) {
 
 }  // namespace
 
-std::vector<Problem> draw_cuda_problems(Random& r, int most, double budget) {
-  for (;;) {
-    const Problem p = specialisation(r);
-    std::vector<Problem> all;
-    for (int i = 0; i < 3 * most && static_cast<int>(all.size()) < most; ++i) {
-      Problem q = p;
-      if (size_it(r, q, budget)) all.push_back(q);
-    }
-    if (!all.empty()) return all;
+std::vector<Problem> draw_sizes(Random& r, const Problem& specialisation, int most, double budget) {
+  std::vector<Problem> all;
+  for (int i = 0; i < 3 * most && static_cast<int>(all.size()) < most; ++i) {
+    Problem p = specialisation;
+    if (size_it(r, p, budget)) all.push_back(p);
   }
+  return all;
+}
+
+std::vector<Problem> draw_cuda_problems(Random& r, int most, double budget) {
+  for (;;)
+    if (auto all = draw_sizes(r, specialisation(r), most, budget); !all.empty()) return all;
 }
 
 Epilogue draw_epilogue(Random& r) {

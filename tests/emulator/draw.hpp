@@ -13,6 +13,9 @@ namespace upconv::test {
 /// Problems of one specialisation, at most `most` of them and `budget` products each; never empty.
 std::vector<Problem> draw_cuda_problems(Random& random, int most, double budget);
 
+/// The same with the specialisation of a problem; may be empty.
+std::vector<Problem> draw_sizes(Random& random, const Problem& specialisation, int most, double budget);
+
 /// Mostly none.
 Epilogue draw_epilogue(Random& random);
 

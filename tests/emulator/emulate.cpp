@@ -41,7 +41,7 @@ constexpr const char* usage = R"(usage: emulate [options]
   --device NAME      sm_90 (default) or sm_80
   --processors N     multiprocessors of the device (default: those of an H200 or an A100; random runs draw it)
   --budget N         most products of a random problem (default 400000)
-  --sizes N          problems of one specialisation (default 4)
+  --sizes N          problems of one specialisation (default 4; with --problem 1, it alone)
   --shrink           look for a smaller problem that fails alike
   --go-on            count failures instead of stopping at the first
   --verbose          a line for every run
@@ -49,7 +49,7 @@ constexpr const char* usage = R"(usage: emulate [options]
 
 struct Options {
   std::string table, problem, candidate, pass, device = "sm_90", processors;
-  int part = 0, parts = 1, sizes = 4;
+  int part = 0, parts = 1, sizes = 0;  ///< sizes: 0, unless given
   double seconds = 0.0, budget = 400000;
   unsigned long long seed = 1, epilogue = 0;
   bool shrink = false, go_on = false, verbose = false, operands = false, not_finite = false;
@@ -307,7 +307,12 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "emulate: %s\n", status.message().c_str());
       return 2;
     }
-    check(o, {*p, o.seed, o.epilogue, o.candidate, o.pass, false, o.operands, o.not_finite}, counts);
+    std::vector<Problem> problems = {*p};
+    Random random(o.seed);
+    for (const Problem& q : draw_sizes(random, *p, o.sizes - 1, o.budget)) problems.push_back(q);
+    for (const Problem& q : problems)
+      if (!check(o, {q, o.seed, o.epilogue, o.candidate, o.pass, false, o.operands, o.not_finite}, counts) && !o.go_on)
+        break;
     if (counts.runs == 0) {
       std::fprintf(stderr, "emulate: no candidate took it\n");
       return 1;
@@ -338,7 +343,7 @@ int main(int argc, char** argv) {
       const double budget = o.budget * random.pick({1.0, 0.3, 0.1});
       bool good = true;
       unsigned long long data = seed * 8;
-      for (const Problem& p : draw_cuda_problems(random, o.sizes, budget)) {
+      for (const Problem& p : draw_cuda_problems(random, o.sizes > 0 ? o.sizes : 4, budget)) {
         if (elapsed() > o.seconds) break;
         good &= check(o, {p, data++, epilogue, o.candidate, o.pass, true}, counts);
         if (!good) break;  // its other sizes fail alike

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-/// Runs one step; null, or what went wrong. `hopper`: as on compute capability 9.x.
+/// Runs one step, or without a result plans it; null, or what went wrong. `hopper`: as on compute capability 9.x.
 extern "C" __attribute__((visibility("default"))) const char* exported_run(int layer, int which, int tf32, int hopper,
                                                                            int processors, long long batch,
                                                                            const long long* in, const long long* out,
@@ -15,6 +15,7 @@ extern "C" __attribute__((visibility("default"))) const char* exported_run(int l
     if (s.layer != layer || s.which != which || (s.tf32 >= 0 && s.tf32 != tf32) || s.hopper != (hopper != 0)) continue;
     long long bytes = 0;
     if (const char* refusal = s.plan(sizes, processors, &bytes)) return refusal;
+    if (!result) return nullptr;
     void* workspace = bytes ? std::aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
     if (workspace) std::memset(workspace, 0xff, bytes);  // NaN everywhere
     const cudaError_t error = s.run(sizes, {a, b, bias, result}, workspace, processors, nullptr);

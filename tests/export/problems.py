@@ -73,6 +73,17 @@ PROBLEMS = {
                     [(2, 2, 4), (1, 9, 40), (2, 3, 1024)]),
     "averaged_3d": (text(3, 4, 8, 16, (16, 16, 16), (4, 3, 2), "stride=2, padding=(1, 0, 1)", "",
                          "torch.tanh(self.conv_transpose(x).mean(dim=(3, 4)))"), [(2, 3, 4, 7), (1, 1, 2, 2)]),
+    # The last two sizes of each: too wide or too narrow for the boxes that the kernels were chosen with.
+    "narrow_boxes_1d": (text(1, 1, 32, 80, (256,), 11, "stride=2, padding=4, output_padding=1, groups=2"),
+                        [(1, 13), (2, 46)]),
+    "narrow_lines_1d": (text(1, 4, 16, 16, (32,), 7, "stride=2, padding=4, dilation=2, bias=False"),
+                        [(4, 17), (4, 4), (4, 55), (4, 6)]),
+    "narrow_boxes_2d": (text(2, 4, 8, 64, (14, 14), 3, "padding=(0, 2), dilation=2"), [(2, 3, 46), (1, 14, 5)]),
+    "narrow_boxes_3d": (text(3, 4, 32, 32, (32, 16, 6), 3, "stride=2, padding=(0, 2, 2), dilation=2, bias=False"),
+                        [(1, 3, 16, 1), (1, 2, 3, 9)]),
+    # A row longer than the tiles of the forward's kernel take.
+    "long_rows_2d": (text(2, 16, 32, 8, (56, 14), 3, "dilation=2", "        self.act = nn.LeakyReLU(0.2)\n",
+                          "torch.tanh(self.act(self.conv_transpose(x)))"), [(1, 5, 9), (1, 3, 112)]),
     "depthwise_2d": (text(2, 8, 32, 32, (64, 64), 4, "stride=2, padding=1, groups=32"), [(1, 5, 9), (2, 8, 8)]),
     "many_taps_1d": (text(1, 8, 16, 8, (4096,), 300, "stride=7, padding=5"), [(1, 11), (2, 40)]),
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 
 import pytest
 import torch
@@ -19,17 +20,26 @@ ALL = os.environ.get("UPCONV_EXPORT_ALL") == "1"
 QUICK = [
     ("dense_2d", True), ("wide_2d", True), ("wide_far_2d", True), ("wide_3d", True), ("few_3d", True),
     ("activated_2d", True), ("normed_2d", True), ("normed_2d", False), ("averaged_2d", True), ("averaged_3d", True),
+    ("narrow_boxes_1d", True), ("narrow_lines_1d", True), ("narrow_boxes_2d", True), ("long_rows_2d", True),
 ]  # fmt: skip
 CASES = [(name, hopper) for name in PROBLEMS for hopper in (True, False)] if ALL else QUICK
+#: By the second set of kernels of every step, as for sizes that the first refuses.
+SECOND = [("grouped_2d", True), ("activated_2d", False)]
 
 
 @needs_emulator
-@pytest.mark.parametrize("name, hopper", CASES, ids=[f"{n}-{'sm_90' if h else 'sm_80'}" for n, h in CASES])
-def test_values_and_gradients(name, hopper, tmp_path):
+@pytest.mark.parametrize(
+    "name, hopper, second",
+    [(*case, False) for case in CASES] + [(*case, True) for case in SECOND],
+    ids=[f"{n}-{'sm_90' if h else 'sm_80'}" for n, h in CASES] + [f"{n}-second" for n, _ in SECOND],
+)
+def test_values_and_gradients(name, hopper, second, tmp_path):
     problem = write(name, tmp_path)
     exported = tmp_path / "model_new.py"
     exported.write_text(export(problem))
     old, new = load(problem), load(exported)
+    if second:
+        new.STEPS = _by_the_second_sets(new.STEPS)
     kernels = compiled(new, hopper, tmp_path)
     new._extension = lambda x: kernels
     torch.manual_seed(3)
@@ -59,25 +69,54 @@ def test_values_and_gradients(name, hopper, tmp_path):
             assert _error(leaf.grad, exact_leaf.grad) < bound
             for (key, p), q in zip(fast.named_parameters(), exact.parameters(), strict=True):
                 assert _error(p.grad, q.grad) < bound, key
-    huge = (1, old.get_init_inputs()[0], *[1] * (new.LAYERS[0][0] - 1), 1 << 31)
-    for which in (0, 2, 3):  # nothing is launched
-        assert kernels.run(0, which, 1, huge, None, None, None, None)
+    # No size is refused; nothing is launched.
+    layer = next(i for i in range(len(new.LAYERS)) if f"({i}, FORWARD, " in new.STEPS)
+    huge = (1, new.LAYERS[layer][1], *[8] * (new.LAYERS[layer][0] - 1), 1 << 31)
+    for which in (0, 2, 3):
+        assert kernels.run(layer, which, 1, huge, None, None, None, None) is None
     settings = {tf32 for _, which, tf32 in kernels.calls if which == 0}
     assert settings == {True, False}
+
+
+@needs_emulator
+def test_sizes_that_a_kernel_refuses_are_computed_exactly(tmp_path):
+    """By cuda_direct, with what follows the layer: rows longer than a tile of cuda_columns takes."""
+    problem, (short, long) = write("long_rows_2d", tmp_path), PROBLEMS["long_rows_2d"][1]
+    exported = tmp_path / "model_new.py"
+    exported.write_text(export(problem))
+    old, new = load(problem), load(exported)
+    assert "forward chain, tf32 sm_90: cuda_columns" in " ".join(new.__doc__.split())
+    kernels = compiled(new, True, tmp_path)
+    new._extension = lambda x: kernels
+    new._permits_tf32 = lambda: True
+    torch.manual_seed(3)
+    fast, exact = new.ModelNew(*new.get_init_inputs()), old.Model(*old.get_init_inputs())
+    exact.load_state_dict(fast.state_dict())
+    exact.double()
+    for (batch, *size), rounds in ((short, True), (long, False)):
+        x = torch.randn(batch, old.get_init_inputs()[0], *size)
+        with torch.no_grad():
+            assert (_error(fast(x), exact(x.double())) > 2e-5) == rounds, size
 
 
 LEVEL_2 = list(CHAINS) if ALL else [3, 13, 15, 26, 38, 42, 72, 89]
 
 
 @needs_emulator
-@pytest.mark.parametrize("number", LEVEL_2)
-def test_level_2(number, tmp_path):
+@pytest.mark.parametrize(
+    "number, second",
+    [(number, False) for number in LEVEL_2] + [(26, True)],
+    ids=[*map(str, LEVEL_2), "26-second"],
+)
+def test_level_2(number, second, tmp_path):
     """The chains of KernelBench level 2, small: results without gradients and with them, every gradient, and the
     averages of a batch norm; in evaluation too where there is one."""
     problem = write(f"L2/{number}", tmp_path)
     exported = tmp_path / "model_new.py"
     exported.write_text(export(problem))
     old, new = load(problem), load(exported)
+    if second:
+        new.STEPS = _by_the_second_sets(new.STEPS)
     kernels = compiled(new, True, tmp_path)
     new._extension = lambda x: kernels
     new._permits_tf32 = lambda: False
@@ -160,6 +199,13 @@ def test_refusals_at_run_time(tmp_path):
         new.ModelNew(16, 17, 3)
     with pytest.raises(RuntimeError, match="NVIDIA GPU"):
         new.ModelNew(16, 16, 3)(torch.rand(1, 16, 4, 4))
+
+
+def _by_the_second_sets(steps: str) -> str:
+    """The steps without the kernels that were chosen for them."""
+    alone, count = re.subn(r"step<\w+, (\w+)>", r"step<\1>", steps)
+    assert count
+    return alone
 
 
 def _error(value, exact) -> float:

@@ -94,7 +94,8 @@ def test_level_1_of_kernelbench(p, tmp_path):
     for step in ("FORWARD", "INPUT_GRADIENT", "WEIGHT_GRADIENT"):
         for tf32 in (0, 1):
             for hopper in ("true", "false"):
-                assert f"(0, {step}, {tf32}, {hopper})" in steps
+                # Two sets of kernels: the second takes the sizes that the first refuses.
+                assert re.search(rf"step<\w+, \w+_any_size_\d+>\(0, {step}, {tf32}, {hopper}\)", steps)
 
 
 def test_the_form(tmp_path):

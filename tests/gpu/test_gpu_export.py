@@ -23,8 +23,9 @@ pytestmark = [
         shutil.which("nvcc") is None or not cpp_extension.is_ninja_available(), reason="needs nvcc and ninja"
     ),
 ]
-#: Kernels with tensor maps; a bias, GELU and GroupNorm; BatchNorm and average pooling.
-NAMES = ("wide_2d", "normed_2d", "L2/72")
+#: Kernels with tensor maps; a bias, GELU and GroupNorm; BatchNorm and average pooling; sizes for which boxes are fitted
+#: anew, and that a kernel refuses.
+NAMES = ("wide_2d", "normed_2d", "L2/72", "narrow_boxes_1d", "long_rows_2d")
 
 
 @pytest.mark.parametrize("name", NAMES)

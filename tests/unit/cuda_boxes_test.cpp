@@ -57,6 +57,38 @@ double imbalance(const launch::BoxesFixed& f, const arguments::Boxes<void>& a, c
   return busiest * a.round / all;
 }
 
+/// As exported files have it: the form of one size, launched for others.
+TEST(CudaBoxes, FormsTakeOtherWidthsThanTheirOwn) {
+  const char* const cases[] = {
+      "1d n2 c17 o8 i144 k4 p6 d2 b f32 tf32",    "2d n2 c32 o5 i7x32 k5x3 p2x1 b f16",
+      "3d n1 c9 o20 i7x8x39 k3x5x8 p4x0x6 f16",   "2d n4 c64 o64 i64x64 k4 s2 p1 f32 tf32",
+      "3d n2 c16 o16 i8x16x64 k3x5x7 f32 tf32",   "2d n8 c32 o32 i100x30 k3 p1 bf16",
+      "1d n4 c64 o32 i1000 k16 s8 p4 f32 bf16x3", "3d n2 c32 o16 i8x9x17 k3 s2 p1 op1 f32 tf32",
+      "2d n2 c24 o40 i50x200 k7 d2 p6 f32 tf32",
+  };
+  const auto model = cuda_target_model(90);
+  ASSERT_TRUE(model.ok());
+  for (const char* text : cases)
+    for (const bool backward : {false, true}) {
+      const Problem problem = *parse_problem(text);
+      const bool f32 = problem.dtype == DType::f32, tf32 = f32 && problem.precision == Precision::tf32;
+      const Geometry geometry = make_geometry(problem);
+      const BoxProblem p =
+          box_problem(geometry, backward, tf32, f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(problem.dtype)));
+      const auto choices = box_choices(p, problem, geometry, **model, 4);
+      ASSERT_FALSE(choices.empty()) << text;
+      for (const BoxChoice& choice : choices)
+        for (std::int64_t width = 1; width <= 260; ++width) {
+          Problem other = problem;
+          other.input[problem.rank - 1] = width;
+          const Extent y = output_size(other);
+          if (*std::min_element(y.begin(), y.begin() + problem.rank) < 1) continue;
+          const auto l = launch::launch_of(choice.fixed, sizes_of(make_geometry(other)), 132);
+          EXPECT_EQ(l.refusal, nullptr) << text << (backward ? ", dx" : "") << ", width " << width;
+        }
+    }
+}
+
 TEST(CudaBoxes, NoWorkerHasTheLongDepthsAlone) {
   // Of the first, a round is a sample: untouched, a worker would have the same depth of every one.
   const struct {

@@ -114,6 +114,8 @@ rounded to TF32 (of pairs of bfloat16 in the forward of a grouped layer); not pe
 
 Kernels (sm_90: for compute capability 9.x, where the toolkit is CUDA 12 or later; other: from 8.0 on):
 {used}
+Sizes that one of them refuses at a call (rows wider than its tiles take, numbers past its 32-bit indices) are computed
+by cuda_direct, which takes any: a thread for each element, as exact as fp32 in either setting, and slow.
 """'''
 
     def _imports(self) -> str:

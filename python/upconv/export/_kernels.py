@@ -49,7 +49,17 @@ class Row:
     what: str
     target: str
     candidate: str
+
+
+@dataclass
+class Parts:
+    """What the library says of a step: its candidate, what its launch depends on, its kernels."""
+
+    candidate: str
     detail: str
+    struct: str
+    fields: str
+    kernels: list[tuple[str, str, str]]  #: file, entry, preamble
 
 
 class Kernels:
@@ -59,7 +69,7 @@ class Kernels:
         self.architecture = {"base": base, "hopper": "sm_90"}
         self.kernels: dict[tuple[str, str], Kernel] = {}
         self.headers: list[str] = []
-        self.specials: dict[str, str] = {}  #: text of a struct: its name
+        self.specials: list[str] = []  #: texts of their structs
         self.steps: list[tuple[str, str]] = []  #: (guard, entry of the table)
         self.rows: list[Row] = []
         self.chains: list[str] = []  #: texts of the chains' structs and tables
@@ -153,26 +163,37 @@ class Kernels:
         return text + "}  // namespace exported\n"
 
     def _step(self, index, layer, which, step, permitted, chain=None):
-        """One step in both settings of TF32 (one where `permitted` is None) and for both targets."""
+        """One step in both settings of TF32 (one where `permitted` is None) and for both targets. Its last kernels take
+        the sizes that others refuse; those of a bias refuse none."""
+        name = which.lower()
+        what = name.replace("_", " ")
+        any_size = ""
+        if permitted:
+            parts = self._parts(layer, step, "ieee", "base", chain, any_size=True)
+            about = f"{layer.name}, {what}, sizes that the kernels below refuse: {parts.candidate}"
+            any_size = ", " + self._special(f"{name}_any_size", about, parts, [t for t, _ in TARGETS])
         for target, macro in TARGETS:
             settings = ((1, permitted), (0, "ieee")) if permitted else ((-1, "ieee"),)
             for tf32, precision in settings:
-                problem, model = layer.problem(precision), self.architecture[target]
-                if chain is not None:
-                    answer = torch.ops.upconv._chain_launch_text(problem, model, *chain)
-                else:
-                    answer = torch.ops.upconv._launch_text(problem, step, model, [])
-                candidate, detail, header, struct, fields, *rest = answer.split("\x1e")
-                if header not in self.headers:
-                    self.headers.append(header)
-                entries = []
-                for at in range(0, len(rest), 3):
-                    file, entry, preamble = rest[at : at + 3]
-                    entries.append(f"{self._kernel(file, entry, preamble, target).name}::{entry}")
-                special = self._special(which, target, tf32, struct, fields, entries)
+                parts = self._parts(layer, step, precision, target, chain)
+                row = Row(layer.name, what + (f", {precision}" if permitted else ""), target, parts.candidate)
+                about = f"{row.layer}, {row.what}, {target}: {row.candidate}, {parts.detail}"
+                stem = f"{name}_{ {1: 'tf32', 0: 'ieee', -1: 'any'}[tf32] }_{target}"
+                special = self._special(stem, about, parts, [target]) + any_size
                 self.steps.append((macro, f"step<{special}>({index}, {which}, {tf32}, {_truth(target == 'hopper')})"))
-                what = which.lower().replace("_", " ") + (f", {precision}" if permitted else "")
-                self.rows.append(Row(layer.name, what, target, candidate, detail))
+                self.rows.append(row)
+
+    def _parts(self, layer, step, precision, target, chain, any_size=False) -> Parts:
+        """What the library says of a step."""
+        problem, model = layer.problem(precision), self.architecture[target]
+        if chain is not None:
+            answer = torch.ops.upconv._chain_launch_text(problem, model, *chain, any_size)
+        else:
+            answer = torch.ops.upconv._launch_text(problem, step, model, [], any_size)
+        candidate, detail, header, struct, fields, *rest = answer.split("\x1e")
+        if header not in self.headers:
+            self.headers.append(header)
+        return Parts(candidate, detail, struct, fields, [tuple(rest[at : at + 3]) for at in range(0, len(rest), 3)])
 
     def _kernel(self, file, entry, preamble, target) -> Kernel:
         kernel = self.kernels.get((file, preamble))
@@ -183,14 +204,20 @@ class Kernels:
         kernel.targets.add(target)
         return kernel
 
-    def _special(self, which, target, tf32, struct, fields, entries) -> str:
-        lines = "".join(f"    {line}\n" for line in fields.splitlines())
-        body = f"  static upconv::launch::{struct} fixed() {{\n    upconv::launch::{struct} f;\n{lines}"
-        body += "    return f;\n  }\n"
-        addresses = ", ".join(f"address({entry})" for entry in entries)
-        body += f"  static Kernels kernels() {{ return {{{{{addresses}}}}}; }}\n"
-        name = f"{which.lower()}_{ {1: 'tf32', 0: 'ieee', -1: 'any'}[tf32] }_{target}_{len(self.specials)}"
-        self.specials[name] = body
+    def _special(self, stem, about, parts, targets) -> str:
+        """Writes the struct of a set of kernels and what their launch depends on, for these targets; its name."""
+        addresses = []
+        for file, entry, preamble in parts.kernels:
+            for target in targets:
+                space = self._kernel(file, entry, preamble, target).name
+            addresses.append(f"address({space}::{entry})")
+        lines = "".join(f"    {line}\n" for line in parts.fields.splitlines())
+        name = f"{stem}_{len(self.specials)}"
+        guard = " || ".join(macro for target, macro in TARGETS if target in targets)
+        text = f"#if {guard}\n// {about}\nstruct {name} {{\n  static upconv::launch::{parts.struct} fixed() {{\n"
+        text += f"    upconv::launch::{parts.struct} f;\n{lines}    return f;\n  }}\n"
+        text += f"  static Kernels kernels() {{ return {{{{{', '.join(addresses)}}}}}; }}\n}};\n#endif\n"
+        self.specials.append(text)
         return name
 
     def sources(self) -> dict[str, str]:
@@ -225,10 +252,7 @@ class Kernels:
             )
             text += f"{_truth(layer.bias)}, {lists}}},\n"
         text += "};\n\n"
-        of = {entry.split("<")[1].split(">")[0]: guard for guard, entry in self.steps}
-        for (name, body), row in zip(self.specials.items(), self.rows, strict=True):
-            text += f"#if {of[name]}\n// {row.layer}, {row.what}, {row.target}: {row.candidate}, {row.detail}\n"
-            text += f"struct {name} {{\n{body}}};\n#endif\n\n"
+        text += "".join(f"{special}\n" for special in self.specials)
         text += "constexpr Step steps[] = {\n"
         for _, macro in TARGETS:
             text += (

@@ -99,6 +99,25 @@ constexpr Step step(int layer, Which which, int tf32, bool hopper) {
   return {layer, which, tf32, hopper, &plan_step<Special>, &run_step<Special>};
 }
 
+/// A step of two sets of kernels: `AnySize` takes the sizes that `Special` refuses.
+template <class Special, class AnySize>
+const char* plan_either(const Sizes& sizes, int processors, long long* workspace_bytes) {
+  return plan_step<Special>(sizes, processors, workspace_bytes) ? plan_step<AnySize>(sizes, processors, workspace_bytes)
+                                                                : nullptr;
+}
+
+template <class Special, class AnySize>
+cudaError_t run_either(const Sizes& sizes, const Tensors& tensors, void* workspace, int processors,
+                       cudaStream_t stream) {
+  const bool refused = launch_for<Special>(sizes, processors).refusal != nullptr;
+  return (refused ? run_step<AnySize> : run_step<Special>)(sizes, tensors, workspace, processors, stream);
+}
+
+template <class Special, class AnySize>
+constexpr Step step(int layer, Which which, int tf32, bool hopper) {
+  return {layer, which, tf32, hopper, &plan_either<Special, AnySize>, &run_either<Special, AnySize>};
+}
+
 struct Kernels {
   const void* at[3];
 };
