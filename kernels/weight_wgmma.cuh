@@ -45,7 +45,7 @@ __device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, 
   for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers, begins, lines);
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits) {
-    finishing.next(p, part, stages, barriers, masked, Bringer::thread());
+    finishing.next(p, part, stages, barriers, masked, begins, lines, Bringer::thread());
     // Behind this box: those that multiply it give back the stage that is waited for.
     if (bringing.more(p)) bringing.next(p, part, stages, barriers, begins, lines);
   }
@@ -53,11 +53,12 @@ __device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, 
 
 /// The warpgroup that finishes what another brings.
 __device__ __forceinline__ void finish_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                           int* masked) {
+                                           int* masked, const int* begins, const LineOfY* lines) {
   Finishing finishing(p, part);
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits)
-    finishing.next(p, part, stages, barriers, masked, static_cast<int>(threadIdx.x) - multiplying - warpgroup);
+    finishing.next(p, part, stages, barriers, masked, begins, lines,
+                   static_cast<int>(threadIdx.x) - multiplying - warpgroup);
 }
 
 __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, char* shared, u32 stages, u32 full,
@@ -154,7 +155,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
     meet_others(p);
   } else if (APART && group > WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
-    finish_all(p, part, stages, barriers, masked);
+    finish_all(p, part, stages, barriers, masked, begins, lines);
     meet_others(p);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));

@@ -114,6 +114,7 @@ bool run(const WeightWgmmaFixed& f, const WeightWgmmaLaunch& l, Tensors t, void*
   arguments::WeightWgmma p;
   static_cast<arguments::WeightMma&>(p) = arguments_of(f, l, t, workspace);
   p.chain = int(chain_of(f, p));
+  p.dy_size = l.batch * p.ys.n;
   if (f.row_positions > 0 && !f.x_last) {
     TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
     const bool lines = !f.x_shifted && !f.x_early && f.row_positions <= f.box_w;

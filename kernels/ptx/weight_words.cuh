@@ -24,6 +24,14 @@ __device__ __forceinline__ void store_bits16(u32 to, u16 v) {
 __device__ __forceinline__ void load_quad(u32 (&v)[4], u32 from) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from));
 }
+/// Of 2 bytes or 4.
+template <int bytes>
+__device__ __forceinline__ void store_zero(u32 to) {
+  if constexpr (bytes == 2)
+    store_bits16(to, 0);
+  else
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(0) : "memory");
+}
 __device__ __forceinline__ void store_zero_quad(u32 to) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "ptx/warpgroup.cuh"
-#include "weight_wgmma/shape.cuh"
+#include "weight_wgmma/lines.cuh"
 
 namespace upconv {
 
@@ -53,14 +53,6 @@ struct YTile : Bringer {
     return channel_bytes(channel) + (line_at(line / LH, line % LH) + position) * element_bytes;
   }
 };
-
-/// A line of dy's tile as Y_PIECES brings it, from the tile's corner.
-struct LineOfY {
-  u32 distance;  ///< Elements in the tensor.
-  int place;     ///< Elements in shared memory.
-  int d, h;      ///< Coordinates.
-};
-constexpr int y_lines = Y_PIECES ? COB * LD * LH : 1, y_pieces = (SPAN_READ + 2 * quad - 2) / quad;
 
 /// By the warpgroup that brings, before the first box. A line of a channel that is not there lies outside of dy.
 __device__ __forceinline__ void find_lines(const Arguments& p, const Part& part, LineOfY* lines) {
@@ -147,30 +139,48 @@ struct Bringing {
                                                  const LineOfY* lines) const {
     const int d0 = SD * ahead.d * BD + part.shift.d, h0 = SH * ahead.h * BH + part.shift.h, w0 = SW * w + part.shift.w;
     const int lane = Bringer::thread() % 4;
-    const char* const corner = p.dy + (y_channels + ahead.n * p.ys.n + d0 * p.ys.d + h0 * p.ys.h + w0) * element_bytes;
-    const int behind = static_cast<int>(reinterpret_cast<u64>(corner) / element_bytes) & (quad - 1);
+    const i64 first = y_channels + ahead.n * p.ys.n + d0 * p.ys.d + h0 * p.ys.h + w0;
+    const u64 corner = reinterpret_cast<u64>(p.dy) + first * element_bytes;
+    const int behind = static_cast<int>(corner / element_bytes) & (quad - 1);
     if (Bringer::thread() == 0) *begin = behind * element_bytes;
-    // Whatever multiple of 16 bytes a line lies behind, its pieces are inside of it.
-    const bool inner = w0 >= quad - 1 && w0 + y_pieces * quad <= p.out_w;
-#pragma unroll 2
-    for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4) {
+    // Whatever multiple of 16 bytes a line lies behind, its pieces are inside of it; or at least of dy, and what they
+    // have of other lines is cleared.
+    const bool whole = (w0 >= quad - 1 && w0 + y_pieces * quad <= p.out_w) ||
+                       (elements_beyond(p, w0) <= most_cleared && pieces_in_dy(p, part, first));
+    const auto bring = [&](int i, const auto& copy_line) {
       const LineOfY line = lines[i];
-      const int place = behind + line.place, before = place & (quad - 1);
-      const bool inside = static_cast<u32>(d0) + static_cast<u32>(line.d) < static_cast<u32>(p.out_d) &&
-                          static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h);
-      const char* const from = corner + (static_cast<i64>(line.distance) - before) * element_bytes + lane * 16;
-      const u32 at = to + (place - before) * element_bytes + lane * 16;
-      if (inner) {
+      const int place = behind + line.place;
+      const u64 from = corner + lane * 16 + static_cast<u64>(line.distance) * element_bytes;
+      const u32 at = to + lane * 16 + place * element_bytes;
+      const bool inside = (static_cast<u32>(d0 + line.d) < static_cast<u32>(p.out_d)) &
+                          (static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h));
+      copy_line(at & ~15u, reinterpret_cast<const char*>(from & ~15ull), place, inside);
+    };
+    if (whole) {
+#pragma unroll 2
+      for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4)
+        bring(i, [&](u32 at, const char* from, int, bool inside) {
 #pragma unroll
-        for (int k = 0; k < y_pieces; k += 4)
-          if (k + 4 <= y_pieces || k + lane < y_pieces) copy_async<16>(at + k * 16, from + k * 16, inside);
-      } else {
-        bring_ends(p, at, from, w0 - before + lane * quad, inside);
-      }
+          for (int k = 0; k < y_pieces; k += 4)
+            if (k + 4 <= y_pieces || k + lane < y_pieces) copy_async<16>(at + k * 16, from + k * 16, inside);
+        });
+    } else {
+#pragma unroll 1
+      for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4)
+        bring(i, [&](u32 at, const char* from, int place, bool inside) {
+          bring_ends(p, at, from, w0 - (place & (quad - 1)) + lane * quad, inside);
+        });
     }
   }
-  /// Every fourth piece of a line, the first of which is element `first` of it. Zeros before the line and behind it; a
-  /// piece that it begins or ends in comes element by element, as nothing beyond dy may be read.
+  /// Whether nothing beyond dy is read where pieces of all lines of a box come whole. `first`: its corner in dy.
+  __device__ __forceinline__ bool pieces_in_dy(const Arguments& p, const Part& part, i64 first) const {
+    const int left = CO - part.co0, channels = left < COB ? left : COB;
+    const i64 farthest = times(channels - 1, p.ys.c) + times(SD * (BD - 1) + DD * (TD - 1), p.ys.d) +
+                         times(SH * (BH - 1) + DH * (TH - 1), p.ys.h);
+    return first >= quad - 1 && first + farthest + y_pieces * quad <= p.dy_size;
+  }
+  /// Every fourth piece of a line, the first of which is element `first` of it, where pieces may not come whole. Zeros
+  /// before the line and behind it; a piece that it begins or ends in comes element by element.
   __device__ __forceinline__ void bring_ends(const Arguments& p, u32 at, const char* from, int first,
                                              bool inside) const {
     const int lane = Bringer::thread() % 4;

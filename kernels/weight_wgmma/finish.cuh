@@ -1,10 +1,10 @@
 // Finishes the boxes of weight_wgmma.cuh whose copies have landed: moves lines of x that begin between multiples of 16
-// bytes, clears what lies outside of x, rounds it to TF32, and finds out which boxes at an edge hold an infinity or a
-// NaN.
+// bytes, clears what lies outside of x and beyond lines of dy, rounds x to TF32, and finds out which boxes at an edge
+// hold an infinity or a NaN.
 #pragma once
 
 #include "ptx/warpgroup.cuh"
-#include "weight_wgmma/shape.cuh"
+#include "weight_wgmma/lines.cuh"
 
 namespace upconv {
 
@@ -157,6 +157,22 @@ __device__ __forceinline__ void shift_x(u32 stage, const Box& b, const Arguments
   }
 }
 
+/// Pieces of dy's lines that came whole hold what lies before a line and behind it: zeros there. Its tile begins at
+/// element `w` of lines, `begin` bytes behind where it would lie if its corner were a multiple of 16 bytes.
+__device__ __forceinline__ void clear_beyond_lines_of_y(u32 stage, int w, int begin, const LineOfY* lines,
+                                                        const Arguments& p, int thread) {
+  const auto clear = [&](int from, int to) {
+#pragma unroll 1
+    for (int i = thread; i < y_lines; i += warpgroup) {
+      const u32 line = stage + x_bytes + begin + lines[i].place * element_bytes;
+#pragma unroll 1
+      for (int j = from; j < to; ++j) store_zero<element_bytes>(line + j * element_bytes);
+    }
+  };
+  if (w < 0) clear(0, -w);
+  if (w + SPAN_READ > p.out_w) clear(p.out_w - w, SPAN_READ);
+}
+
 /// Makes a stage ready whose copies have landed.
 __device__ __forceinline__ void finish_stage(u32 stage, const Box& b, int w, bool edge, const Arguments& p, int* masked,
                                              u32 full, int thread) {
@@ -189,9 +205,14 @@ struct Finishing {
     apart.start(p.splits, p);
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                       int* masked, int thread) {
+                                       int* masked, const volatile int* begins, const LineOfY* lines, int thread) {
     barrier_wait(barriers.landed + 8 * at, parity);
     const int w = first_position(p, part, now);
+    if (Y_PIECES && p.y_pieces) {
+      const int of_y = SW * w + part.shift.w, beyond = elements_beyond(p, of_y);
+      if (beyond > 0 && beyond <= most_cleared)
+        clear_beyond_lines_of_y(stages + at * stage_bytes, of_y, begins[at], lines, p, thread);
+    }
     finish_stage(stages + at * stage_bytes, now, w, !complete(now, w, part.shift, p), p, masked + at,
                  barriers.full + 8 * at, thread);
     now.advance(apart, p);

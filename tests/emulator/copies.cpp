@@ -105,7 +105,8 @@ void emu_copy_async(int bytes, unsigned to, const void* from, unsigned source_by
   needs_previous();
   const auto n = static_cast<unsigned>(bytes);
   if (source_bytes > n) fail("cp.async: more bytes of source than of destination");
-  // compute-sanitizer takes all 16 for read, and reports those that lie beyond an allocation.
+  // The assembler makes a copy of 16 bytes of it that begins as many bytes further on as are to be zeros; memcheck
+  // reports what of these lies beyond an allocation.
   if (n == 16 && source_bytes != 0 && source_bytes != 16) fail("cp.async: a part of 16 bytes");
   if (source_bytes && reinterpret_cast<std::uintptr_t>(from) % n != 0)
     fail("cp.async: the source is not a multiple of " + std::to_string(n) + " bytes");
