@@ -5,8 +5,9 @@
 // order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
 // that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
 // tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
-// lies K-major, swizzled, and is read by the tensor cores themselves. Where H has stride 1, its taps may be columns too
-// (STACKED): a fragment then feeds as many times more, from lines of x one above the other.
+// lies K-major, swizzled, and is read by the tensor cores themselves. Taps of H that meet the same lines of dy (at
+// stride 1 all) may be columns too (STACKED): a fragment then feeds as many times more, from lines of x one above the
+// other.
 //
 // WGS warpgroups multiply (multiply.cuh), MT fragments of rows each; one more brings the boxes (bring.cuh), and it or
 // (APART) another finishes them (finish.cuh): rounds what was not rounded on its way to TF32. Lines of x that begin

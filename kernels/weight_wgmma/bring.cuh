@@ -152,7 +152,7 @@ struct Bringing {
       const int place = behind + line.place;
       const u64 from = corner + lane * 16 + static_cast<u64>(line.distance) * element_bytes;
       const u32 at = to + lane * 16 + place * element_bytes;
-      const bool inside = (static_cast<u32>(d0 + line.d) < static_cast<u32>(p.out_d)) &
+      const bool inside = (static_cast<u32>(d0) + static_cast<u32>(line.d) < static_cast<u32>(p.out_d)) &
                           (static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h));
       copy_line(at & ~15u, reinterpret_cast<const char*>(from & ~15ull), place, inside);
     };

@@ -157,11 +157,12 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
           (static_cast<i64>(part.group) * CI + part.ci0 + channel) * W_CI + co * W_CO + td * W_D + th * W_H + tw * W_W;
 #pragma unroll
       for (int tap = 0; tap < STACKED; ++tap) {
+        if (th + tap * KH >= TAPS_H) continue;
+        const i64 to = at + tap * KH * W_H;
         if (p.partial)
-          leave_row(sums[mt][tap], half, static_cast<float*>(p.out) + part.split * p.dw_size + at + tap * W_H, left,
-                    first);
+          leave_row(sums[mt][tap], half, static_cast<float*>(p.out) + part.split * p.dw_size + to, left, first);
         else
-          leave_row(sums[mt][tap], half, static_cast<Element*>(p.out) + at + tap * W_H, left, first);
+          leave_row(sums[mt][tap], half, static_cast<Element*>(p.out) + to, left, first);
       }
     }
 }

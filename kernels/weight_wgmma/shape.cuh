@@ -16,8 +16,8 @@ constexpr int quad = 16 / element_bytes;  ///< Positions of 16 bytes.
 constexpr int step = 2 * quad;            ///< Positions of a product.
 constexpr int box_positions = BD * BH * BW, steps = box_positions / step;
 constexpr int row_bytes = ROW_BYTES, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
-/// STACKED taps of H are columns of the products, each with lines of x of its own, LATER above those of the tap before:
-/// positions are dy's along H, and a box has LATE lines of x more than of dy.
+/// STACKED taps of H, KH apart, are columns of the products, each with lines of x of its own, LATER above those of the
+/// tap before: positions along H are those of lines of dy of one residue, and a box has LATE lines of x more.
 constexpr int x_lines_h = BH + LATE, x_positions = BD * x_lines_h * BW;
 constexpr int x_rows = (x_positions + row_positions - 1) / row_positions * NB;
 constexpr bool may_be_bulk = ROWS_BULK;
@@ -30,8 +30,7 @@ constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
               "products of whole steps; the place of a sum of positions is the sum of their places");
 static_assert(!may_be_bulk || box_positions % row_positions == 0, "bulk copies bring whole rows");
-static_assert(STACKED == 1 || (TH == 1 && SH == 1 && row_positions <= BW),
-              "lines of x are whole rows of shared memory");
+static_assert(STACKED == 1 || row_positions <= BW, "lines of x are whole rows of shared memory");
 /// Lines of channels of x that are a multiple of X_PERIOD apart begin alike. Those of a block lie side by side, as bulk
 /// copies bring them; with X_EARLY it has no others.
 constexpr int x_classes = X_SHIFTED ? X_PERIOD : 1, channel_step = X_EARLY ? X_PERIOD : 1;

@@ -120,6 +120,7 @@ Result<WeightShape> weight_shape(const Request& request) {
     return unsupported(std::to_string(channels) + " elements a sample pass this kernel's 32-bit strides");
   WeightShape shape;
   shape.geometry = fold_batch(problem, g);
+  shape.taps_h = int(g.kernel[1]);
   shape.folded = problem.rank < 3;
   shape.element_bytes = int(size_of(problem.dtype));
   shape.x_last = problem.x_layout == Layout::channels_last;

@@ -34,9 +34,11 @@ struct WeightShape {
   int element_bytes = 4;
   bool x_last = false, y_last = false, w_last = false;
   bool x_turned = false, y_turned = false;  ///< Last in memory, turned before (turning.hpp): not x_last, y_last then.
-  /// As many taps of H are columns of the products, lines of x `later` above one another's: geometry has one tap there,
-  /// and lines for all.
-  int stacked = 1, later = 0;
+  /// As many taps of H are columns of the products, lines of x `later` above one another's: geometry has the first tap
+  /// of each such stack, and lines for all. dw has `taps_h` there; some stacks may lack their last.
+  int stacked = 1, later = 0, taps_h = 0;
+  /// Of dw.
+  [[nodiscard]] std::int64_t taps() const { return geometry.taps() / geometry.kernel[1] * taps_h; }
   [[nodiscard]] int late() const { return later * (stacked - 1); }  ///< Lines of geometry that x does not have.
 };
 

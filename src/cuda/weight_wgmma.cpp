@@ -37,7 +37,7 @@ std::string preamble(const Request& request, const WeightShape& shape, const Wgm
   add("STAGES", t.stages), add("CLUSTER", t.cluster), add("ROW_BYTES", row_bytes(shape, t)), add("ROWS_BULK", t.x_bulk);
   add("X_SHIFTED", t.x_shifted), add("X_EARLY", t.x_early), add("PAIRED", paired(shape, t)),
       add("X_PERIOD", t.x_period), add("Y_BULK", t.y_bulk), add("FOLDED", shape.folded);
-  add("STACKED", shape.stacked), add("LATER", shape.later), add("LATE", shape.late());
+  add("STACKED", shape.stacked), add("LATER", shape.later), add("LATE", shape.late()), add("TAPS_H", shape.taps_h);
   add("SPAN", t.span), add("SPAN_READ", t.span_read), add("YC", t.channel), add("LEAD", t.lead);
   add("APART", t.apart()), add("COMPUTE_REGISTERS", t.compute_registers());
   add("BRING_REGISTERS", t.bring_registers()), add("FINISH_REGISTERS", t.finish_registers());
@@ -138,6 +138,13 @@ Result<std::unique_ptr<PassKernel>> make(const Request& request, const WeightSha
       for (WgmmaWeightTile& t : wgmma_weight_tiles(s, request.target, request.variant + 1)) tiles.emplace_back(t, &s);
   std::stable_sort(tiles.begin(), tiles.end(),
                    [](const auto& a, const auto& b) { return a.first.seconds < b.first.seconds; });
+  // What is turned before leaves sums the less room.
+  if (shape.x_turned || shape.y_turned)
+    std::erase_if(tiles, [&request](const auto& t) {
+      const launch::WeightWgmmaFixed fixed = weight_fixed(*t.second, t.first, request.target);
+      return launch::launch_of(fixed, sizes_of(request.geometry), request.target.processors).workspace_bytes >
+             launch::weight_workspace_roof;
+    });
   // Tuning and tests are offered one of either kind.
   const auto of_first = [&tiles](const auto& t) { return t.second == tiles.front().second; };
   const auto other = std::find_if_not(tiles.begin(), tiles.end(), of_first);
@@ -172,7 +179,7 @@ Result<std::unique_ptr<PassKernel>> make_weight_wgmma(const Request& request) {
     turned.x_turned = std::exchange(turned.x_last, false);
     turned.y_turned = std::exchange(turned.y_last, false);
     auto kernel = make(request, turned);
-    if (kernel.ok() && (*kernel)->workspace_bytes() <= std::size_t(launch::weight_workspace_roof)) return kernel;
+    if (kernel.ok()) return kernel;
   }
   return make(request, shape);
 }

@@ -375,7 +375,7 @@ struct Search {
     const double x = double(g.batch) * double(g.in_channels()) * double(g.in_volume());
     const double bytes =
         shape.element_bytes * (x + double(g.batch) * double(g.out_channels()) * double(g.out_volume()));
-    const double products = 2.0 * x * double(g.co) * double(g.taps());
+    const double products = 2.0 * x * double(g.co) * double(shape.taps());
     return shape.element_bytes < 4 || products / target.tf32_flops > 0.4 * bytes / target.bytes_per_second;
   }
   /// The same box where dy comes in pieces of 16 bytes.
@@ -515,10 +515,13 @@ int paired(const WeightShape& shape, const WgmmaWeightTile& t) {
 
 WeightShape stacked(WeightShape shape) {
   Geometry& g = shape.geometry;
-  if (g.kernel[1] == 1 || g.stride[1] != 1 || shape.x_last || g.in[2] * shape.element_bytes % 16 != 0) return shape;
+  // Taps that many apart meet the same lines of dy.
+  const std::int64_t common = std::gcd(g.stride[1], g.dilation[1]), apart = g.stride[1] / common;
+  if (g.kernel[1] <= apart || shape.x_last || g.in[2] * shape.element_bytes % 16 != 0) return shape;
   if (g.dilation[1] * (g.kernel[1] - 1) > 1024) return shape;  // no stage has room for as many lines
-  shape.stacked = int(g.kernel[1]), shape.later = int(g.dilation[1]);
-  g.kernel[1] = 1, g.dilation[1] = 1;
+  shape.stacked = int(ceil_div(g.kernel[1], apart)), shape.later = int(g.dilation[1] / common);
+  g.kernel[1] = apart;
+  if (apart == 1) g.dilation[1] = 1;
   g.in[1] += shape.late();
   return shape;
 }
@@ -536,7 +539,7 @@ launch::WeightWgmmaFixed weight_fixed(const WeightShape& shape, const WgmmaWeigh
   f.folded = shape.folded;
   f.x_last = shape.x_last, f.y_last = shape.y_last, f.x_early = t.x_early;
   f.x_turned = shape.x_turned, f.y_turned = shape.y_turned, f.turned = f.x_turned || f.y_turned;
-  f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = g.taps() * shape.stacked;
+  f.groups = g.groups, f.ci = g.ci, f.co = g.co, f.taps = shape.taps();
   f.box_d = t.box[0], f.box_h = t.box[1], f.box_w = t.box[2], f.late = shape.late();
   f.tiles = t.tiles, f.tile_words = std::int64_t(t.co) * t.tap_count() * t.columns * shape.stacked;
   f.element_bytes = shape.element_bytes, f.y_vector = t.y_vector;

@@ -72,8 +72,8 @@ YLines y_lines(const WeightShape& shape, const WgmmaWeightTile& tile, int span, 
 /// dy's strides C, D, H in elements, modulo 16 bytes.
 std::array<int, 3> y_classes(const WeightShape& shape);
 
-/// The shape with its taps of H as columns of the products; itself where H has one tap or a stride, or bulk copies do
-/// not bring x in lines.
+/// The shape with those taps of H as columns of the products that meet the same lines of dy; itself where no two do, or
+/// bulk copies do not bring x in lines.
 WeightShape stacked(WeightShape shape);
 
 int stage_bytes(const WeightShape& shape, const WgmmaWeightTile& tile);
