@@ -38,7 +38,7 @@ typedef arguments::Boxes<Element> Arguments;
 using arguments::Strides;
 
 constexpr int rings = SHARED ? 1 : GROUPS;
-constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
+constexpr int of_ring = 128 / rings / 32 * 32;                                 ///< Producers of a ring.
 constexpr int rows_d = MERGE == 0 ? ROWS : 1, rows_h = MERGE == 1 ? ROWS : 1;  ///< Positions of one row of products.
 /// Registers of fragments that take turns. TF32 rounds them where they were loaded: those of the fragment after next
 /// may be loaded while two others' products run, so four sets, and a number of them that divides FRAGMENTS goes round

@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_cbfe2ff81a44"
+NAME = "upconv_7cb6da43487f"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2542,7 +2542,7 @@ struct Boxes {
   int groups, samples;
   int src_size[3], out_size[3];
   int first[3];   ///< The first q of each dimension.
-  int extent[4];  ///< Positions of a warpgroup's box: n, d, h, w (1 in the dimension of ROWS).
+  int extent[4];  ///< Positions of a warpgroup's box: n, d, h, w (of MERGE's dimension, ROWS together).
   int columns;    ///< Rows of its products along w: extent[3], but where OVERLAPPED source elements,
   int from_w;     ///< whose first lies so far from the first of a box's positions.
   int put_from;   ///< OVERLAPPED, a tap's products of a row set as they are staged: where those of the first source
@@ -2920,8 +2920,8 @@ namespace upconv {
 constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.
 constexpr int row_sets = ROWS * USED_D * USED_H;      ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
-constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
-constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;          ///< Elements that a lane writes together.
+constexpr int rows_in_d = rows_d * PHASES_D, rows_in_h = rows_h * PHASES_H;  ///< Of the result, of one position.
+constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;                        ///< Elements that a lane writes together.
 /// Of a warp over the elements of one row set.
 constexpr int rounds = ((OVERLAPPED ? ROOM : positions) * PHASES_W + 32 * at_once - 1) / (32 * at_once);
 constexpr int set_elements = rounds * 32 * at_once;
@@ -2953,8 +2953,8 @@ struct Spot {
 __device__ __forceinline__ void find_spots(const Arguments& a, Spot* spots, int thread, int threads) {
   const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3];
   for (int i = thread; i < all_spots; i += threads) {
-    const int w = i % a.extent[3] * PHASES_W, line = i / a.extent[3], h = line % a.extent[2] * PHASES_H;
-    const int plane = line / a.extent[2], d = plane % a.extent[1] * PHASES_D, n = plane / a.extent[1];
+    const int w = i % a.extent[3] * PHASES_W, line = i / a.extent[3], h = line % a.extent[2] * rows_in_h;
+    const int plane = line / a.extent[2], d = plane % a.extent[1] * rows_in_d, n = plane / a.extent[1];
     const i64 at = n * a.out_strides.n + d * a.out_strides.d + h * a.out_strides.h + w * a.out_strides.w;
     spots[i] = {i < count ? static_cast<int>(at) : -1, w, h, d << 16 | n};
   }
@@ -3018,7 +3018,6 @@ __device__ __forceinline__ void find_bits(Inside&& inside, u32* words, int warp,
 
 /// Whether all of a box is inside the result.
 __device__ __forceinline__ bool ends_nowhere(const Arguments& a, const Corner& c) {
-  const int rows_in_d = (MERGE == 0 ? ROWS : 1) * PHASES_D;
   return c.w >= 0 && c.w + a.extent[3] * PHASES_W <= a.out_size[2] && c.h >= 0 &&
          c.h + a.extent[2] * rows_in_h <= a.out_size[1] && c.d >= 0 && c.d + a.extent[1] * rows_in_d <= a.out_size[0] &&
          c.n + a.extent[0] <= a.samples;
@@ -3537,7 +3536,8 @@ typedef arguments::Boxes<Element> Arguments;
 using arguments::Strides;
 
 constexpr int rings = SHARED ? 1 : GROUPS;
-constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
+constexpr int of_ring = 128 / rings / 32 * 32;                                 ///< Producers of a ring.
+constexpr int rows_d = MERGE == 0 ? ROWS : 1, rows_h = MERGE == 1 ? ROWS : 1;  ///< Positions of one row of products.
 /// Registers of fragments that take turns. TF32 rounds them where they were loaded: those of the fragment after next
 /// may be loaded while two others' products run, so four sets, and a number of them that divides FRAGMENTS goes round
 /// from stage to stage; where none does, products end first. Other types have words (two sets) and operands (two sets)
@@ -3584,8 +3584,8 @@ struct Lanes {
         if (position >= count) position = 0;
         const int w = position % a.columns, line = position / a.columns, h = line % a.extent[2];
         const int plane = line / a.extent[2], d = plane % a.extent[1], n = plane / a.extent[1];
-        const int element =
-            n * a.pitch_n + d * STEP_D * a.pitch_d + h * STEP_H * a.pitch_h + w * STEP_W + (SHARED ? group * apart : 0);
+        const int element = n * a.pitch_n + d * (rows_d * STEP_D) * a.pitch_d + h * (rows_h * STEP_H) * a.pitch_h +
+                            w * STEP_W + (SHARED ? group * apart : 0);
 #pragma unroll
         for (int c = 0; c < lane_channels; ++c)
           at[segment][half][c] = (element + (lane % 4 + 4 * c) * a.pitch_c) * static_cast<int>(sizeof(Element));
@@ -4058,6 +4058,14 @@ __device__ __forceinline__ void store_bits16(u32 to, u16 v) {
 }
 __device__ __forceinline__ void load_quad(u32 (&v)[4], u32 from) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from));
+}
+/// Of 2 bytes or 4.
+template <int bytes>
+__device__ __forceinline__ void store_zero(u32 to) {
+  if constexpr (bytes == 2)
+    store_bits16(to, 0);
+  else
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(0) : "memory");
 }
 __device__ __forceinline__ void store_zero_quad(u32 to) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
@@ -4717,7 +4725,8 @@ struct WeightWgmma : WeightMma {
   int x_bulk = 0;    ///< x comes by bulk copies through the map, and through x_behind where its lines begin anywhere.
   int y_bulk = 0;    ///< dy comes by bulk copies through the map.
   int y_pieces = 0;  ///< dy's lines begin as far behind multiples of 16 bytes as the kernel's pitches have it.
-  int chain = 1;     ///< Boxes whose products are added up by the tensor cores alone.
+  long long dy_size = 0;  ///< Elements of dy.
+  int chain = 1;          ///< Boxes whose products are added up by the tensor cores alone.
   TensorMap x_map, x_behind, y_map;
 };
 
@@ -4741,8 +4750,8 @@ constexpr int quad = 16 / element_bytes;  ///< Positions of 16 bytes.
 constexpr int step = 2 * quad;            ///< Positions of a product.
 constexpr int box_positions = BD * BH * BW, steps = box_positions / step;
 constexpr int row_bytes = ROW_BYTES, row_positions = row_bytes / element_bytes;  ///< Of a channel of x, side by side.
-/// STACKED taps of H are columns of the products, each with lines of x of its own, LATER above those of the tap before:
-/// positions are dy's along H, and a box has LATE lines of x more than of dy.
+/// STACKED taps of H, KH apart, are columns of the products, each with lines of x of its own, LATER above those of the
+/// tap before: positions along H are those of lines of dy of one residue, and a box has LATE lines of x more.
 constexpr int x_lines_h = BH + LATE, x_positions = BD * x_lines_h * BW;
 constexpr int x_rows = (x_positions + row_positions - 1) / row_positions * NB;
 constexpr bool may_be_bulk = ROWS_BULK;
@@ -4755,8 +4764,7 @@ constexpr int taps_of_block = TD * TH * TW, rows_of_block = COB * taps_of_block;
 static_assert(steps * step == box_positions && (BD & (BD - 1) | BH & (BH - 1) | BW & (BW - 1)) == 0,
               "products of whole steps; the place of a sum of positions is the sum of their places");
 static_assert(!may_be_bulk || box_positions % row_positions == 0, "bulk copies bring whole rows");
-static_assert(STACKED == 1 || (TH == 1 && SH == 1 && row_positions <= BW),
-              "lines of x are whole rows of shared memory");
+static_assert(STACKED == 1 || row_positions <= BW, "lines of x are whole rows of shared memory");
 /// Lines of channels of x that are a multiple of X_PERIOD apart begin alike. Those of a block lie side by side, as bulk
 /// copies bring them; with X_EARLY it has no others.
 constexpr int x_classes = X_SHIFTED ? X_PERIOD : 1, channel_step = X_EARLY ? X_PERIOD : 1;
@@ -4847,12 +4855,40 @@ struct Barriers {
 
 }  // namespace upconv
 """,
+    "weight_wgmma/lines.cuh": r"""// Lines of dy that come in pieces of 16 bytes (Y_PIECES of weight_wgmma.cuh): where they lie, and whether their ends
+// are cleared. Read by who brings them and by who clears.
+#pragma once
+
+#include "weight_wgmma/shape.cuh"
+
+namespace upconv {
+
+/// A line of dy's tile, from the tile's corner.
+struct LineOfY {
+  u32 distance;  ///< Elements in the tensor.
+  int place;     ///< Elements in shared memory.
+  int d, h;      ///< Coordinates.
+};
+constexpr int y_lines = Y_PIECES ? COB * LD * LH : 1, y_pieces = (SPAN_READ + 2 * quad - 2) / quad;
+
+/// Elements at either end of a tile's lines that are cleared, at most, after pieces came whole. Where there are more,
+/// pieces hold zeros as they come.
+constexpr int most_cleared = 2 * quad;
+/// How many elements of a tile's lines lie before dy's lines or, if that is more, behind them. The tile begins at
+/// element `w` of these.
+__device__ __forceinline__ int elements_beyond(const Arguments& p, int w) {
+  const int behind = w + SPAN_READ - p.out_w;
+  return -w > behind ? -w : behind;
+}
+
+}  // namespace upconv
+""",
     "weight_wgmma/bring.cuh": r"""// Brings boxes of x and dy into the stages of weight_wgmma.cuh, in the background: by bulk copies, or by lanes' copies
 // where lines do not allow these.
 #pragma once
 
 #include "ptx/warpgroup.cuh"
-#include "weight_wgmma/shape.cuh"
+#include "weight_wgmma/lines.cuh"
 
 namespace upconv {
 
@@ -4902,14 +4938,6 @@ struct YTile : Bringer {
     return channel_bytes(channel) + (line_at(line / LH, line % LH) + position) * element_bytes;
   }
 };
-
-/// A line of dy's tile as Y_PIECES brings it, from the tile's corner.
-struct LineOfY {
-  u32 distance;  ///< Elements in the tensor.
-  int place;     ///< Elements in shared memory.
-  int d, h;      ///< Coordinates.
-};
-constexpr int y_lines = Y_PIECES ? COB * LD * LH : 1, y_pieces = (SPAN_READ + 2 * quad - 2) / quad;
 
 /// By the warpgroup that brings, before the first box. A line of a channel that is not there lies outside of dy.
 __device__ __forceinline__ void find_lines(const Arguments& p, const Part& part, LineOfY* lines) {
@@ -4996,30 +5024,48 @@ struct Bringing {
                                                  const LineOfY* lines) const {
     const int d0 = SD * ahead.d * BD + part.shift.d, h0 = SH * ahead.h * BH + part.shift.h, w0 = SW * w + part.shift.w;
     const int lane = Bringer::thread() % 4;
-    const char* const corner = p.dy + (y_channels + ahead.n * p.ys.n + d0 * p.ys.d + h0 * p.ys.h + w0) * element_bytes;
-    const int behind = static_cast<int>(reinterpret_cast<u64>(corner) / element_bytes) & (quad - 1);
+    const i64 first = y_channels + ahead.n * p.ys.n + d0 * p.ys.d + h0 * p.ys.h + w0;
+    const u64 corner = reinterpret_cast<u64>(p.dy) + first * element_bytes;
+    const int behind = static_cast<int>(corner / element_bytes) & (quad - 1);
     if (Bringer::thread() == 0) *begin = behind * element_bytes;
-    // Whatever multiple of 16 bytes a line lies behind, its pieces are inside of it.
-    const bool inner = w0 >= quad - 1 && w0 + y_pieces * quad <= p.out_w;
-#pragma unroll 2
-    for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4) {
+    // Whatever multiple of 16 bytes a line lies behind, its pieces are inside of it; or at least of dy, and what they
+    // have of other lines is cleared.
+    const bool whole = (w0 >= quad - 1 && w0 + y_pieces * quad <= p.out_w) ||
+                       (elements_beyond(p, w0) <= most_cleared && pieces_in_dy(p, part, first));
+    const auto bring = [&](int i, const auto& copy_line) {
       const LineOfY line = lines[i];
-      const int place = behind + line.place, before = place & (quad - 1);
-      const bool inside = static_cast<u32>(d0) + static_cast<u32>(line.d) < static_cast<u32>(p.out_d) &&
-                          static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h);
-      const char* const from = corner + (static_cast<i64>(line.distance) - before) * element_bytes + lane * 16;
-      const u32 at = to + (place - before) * element_bytes + lane * 16;
-      if (inner) {
+      const int place = behind + line.place;
+      const u64 from = corner + lane * 16 + static_cast<u64>(line.distance) * element_bytes;
+      const u32 at = to + lane * 16 + place * element_bytes;
+      const bool inside = (static_cast<u32>(d0) + static_cast<u32>(line.d) < static_cast<u32>(p.out_d)) &
+                          (static_cast<u32>(h0 + line.h) < static_cast<u32>(p.out_h));
+      copy_line(at & ~15u, reinterpret_cast<const char*>(from & ~15ull), place, inside);
+    };
+    if (whole) {
+#pragma unroll 2
+      for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4)
+        bring(i, [&](u32 at, const char* from, int, bool inside) {
 #pragma unroll
-        for (int k = 0; k < y_pieces; k += 4)
-          if (k + 4 <= y_pieces || k + lane < y_pieces) copy_async<16>(at + k * 16, from + k * 16, inside);
-      } else {
-        bring_ends(p, at, from, w0 - before + lane * quad, inside);
-      }
+          for (int k = 0; k < y_pieces; k += 4)
+            if (k + 4 <= y_pieces || k + lane < y_pieces) copy_async<16>(at + k * 16, from + k * 16, inside);
+        });
+    } else {
+#pragma unroll 1
+      for (int i = Bringer::thread() / 4; i < y_lines; i += warpgroup / 4)
+        bring(i, [&](u32 at, const char* from, int place, bool inside) {
+          bring_ends(p, at, from, w0 - (place & (quad - 1)) + lane * quad, inside);
+        });
     }
   }
-  /// Every fourth piece of a line, the first of which is element `first` of it. Zeros before the line and behind it; a
-  /// piece that it begins or ends in comes element by element, as nothing beyond dy may be read.
+  /// Whether nothing beyond dy is read where pieces of all lines of a box come whole. `first`: its corner in dy.
+  __device__ __forceinline__ bool pieces_in_dy(const Arguments& p, const Part& part, i64 first) const {
+    const int left = CO - part.co0, channels = left < COB ? left : COB;
+    const i64 farthest = times(channels - 1, p.ys.c) + times(SD * (BD - 1) + DD * (TD - 1), p.ys.d) +
+                         times(SH * (BH - 1) + DH * (TH - 1), p.ys.h);
+    return first >= quad - 1 && first + farthest + y_pieces * quad <= p.dy_size;
+  }
+  /// Every fourth piece of a line, the first of which is element `first` of it, where pieces may not come whole. Zeros
+  /// before the line and behind it; a piece that it begins or ends in comes element by element.
   __device__ __forceinline__ void bring_ends(const Arguments& p, u32 at, const char* from, int first,
                                              bool inside) const {
     const int lane = Bringer::thread() % 4;
@@ -5090,12 +5136,12 @@ struct Bringing {
 }  // namespace upconv
 """,
     "weight_wgmma/finish.cuh": r"""// Finishes the boxes of weight_wgmma.cuh whose copies have landed: moves lines of x that begin between multiples of 16
-// bytes, clears what lies outside of x, rounds it to TF32, and finds out which boxes at an edge hold an infinity or a
-// NaN.
+// bytes, clears what lies outside of x and beyond lines of dy, rounds x to TF32, and finds out which boxes at an edge
+// hold an infinity or a NaN.
 #pragma once
 
 #include "ptx/warpgroup.cuh"
-#include "weight_wgmma/shape.cuh"
+#include "weight_wgmma/lines.cuh"
 
 namespace upconv {
 
@@ -5248,6 +5294,22 @@ __device__ __forceinline__ void shift_x(u32 stage, const Box& b, const Arguments
   }
 }
 
+/// Pieces of dy's lines that came whole hold what lies before a line and behind it: zeros there. Its tile begins at
+/// element `w` of lines, `begin` bytes behind where it would lie if its corner were a multiple of 16 bytes.
+__device__ __forceinline__ void clear_beyond_lines_of_y(u32 stage, int w, int begin, const LineOfY* lines,
+                                                        const Arguments& p, int thread) {
+  const auto clear = [&](int from, int to) {
+#pragma unroll 1
+    for (int i = thread; i < y_lines; i += warpgroup) {
+      const u32 line = stage + x_bytes + begin + lines[i].place * element_bytes;
+#pragma unroll 1
+      for (int j = from; j < to; ++j) store_zero<element_bytes>(line + j * element_bytes);
+    }
+  };
+  if (w < 0) clear(0, -w);
+  if (w + SPAN_READ > p.out_w) clear(p.out_w - w, SPAN_READ);
+}
+
 /// Makes a stage ready whose copies have landed.
 __device__ __forceinline__ void finish_stage(u32 stage, const Box& b, int w, bool edge, const Arguments& p, int* masked,
                                              u32 full, int thread) {
@@ -5280,9 +5342,14 @@ struct Finishing {
     apart.start(p.splits, p);
   }
   __device__ __forceinline__ void next(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                       int* masked, int thread) {
+                                       int* masked, const volatile int* begins, const LineOfY* lines, int thread) {
     barrier_wait(barriers.landed + 8 * at, parity);
     const int w = first_position(p, part, now);
+    if (Y_PIECES && p.y_pieces) {
+      const int of_y = SW * w + part.shift.w, beyond = elements_beyond(p, of_y);
+      if (beyond > 0 && beyond <= most_cleared)
+        clear_beyond_lines_of_y(stages + at * stage_bytes, of_y, begins[at], lines, p, thread);
+    }
     finish_stage(stages + at * stage_bytes, now, w, !complete(now, w, part.shift, p), p, masked + at,
                  barriers.full + 8 * at, thread);
     now.advance(apart, p);
@@ -5588,11 +5655,12 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
           (static_cast<i64>(part.group) * CI + part.ci0 + channel) * W_CI + co * W_CO + td * W_D + th * W_H + tw * W_W;
 #pragma unroll
       for (int tap = 0; tap < STACKED; ++tap) {
+        if (th + tap * KH >= TAPS_H) continue;
+        const i64 to = at + tap * KH * W_H;
         if (p.partial)
-          leave_row(sums[mt][tap], half, static_cast<float*>(p.out) + part.split * p.dw_size + at + tap * W_H, left,
-                    first);
+          leave_row(sums[mt][tap], half, static_cast<float*>(p.out) + part.split * p.dw_size + to, left, first);
         else
-          leave_row(sums[mt][tap], half, static_cast<Element*>(p.out) + at + tap * W_H, left, first);
+          leave_row(sums[mt][tap], half, static_cast<Element*>(p.out) + to, left, first);
       }
     }
 }
@@ -5606,8 +5674,9 @@ __device__ __forceinline__ void leave(const Sums& sums, const Arguments& p, cons
 // order) and NB input channels, and sums over boxes of positions. Rows of dy lie in shared memory as in the tensor, so
 // that row (co, tap) at position i is one word, `the row's place + the position's place`: lanes read A from there, a
 // tap is an address and every stride, dilation and rank is the same loop; a fragment of 64 rows feeds NB columns. x
-// lies K-major, swizzled, and is read by the tensor cores themselves. Where H has stride 1, its taps may be columns too
-// (STACKED): a fragment then feeds as many times more, from lines of x one above the other.
+// lies K-major, swizzled, and is read by the tensor cores themselves. Taps of H that meet the same lines of dy (at
+// stride 1 all) may be columns too (STACKED): a fragment then feeds as many times more, from lines of x one above the
+// other.
 //
 // WGS warpgroups multiply (multiply.cuh), MT fragments of rows each; one more brings the boxes (bring.cuh), and it or
 // (APART) another finishes them (finish.cuh): rounds what was not rounded on its way to TF32. Lines of x that begin
@@ -5646,7 +5715,7 @@ __device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, 
   for (int i = 0; i < STAGES - 1 && bringing.more(p); ++i) bringing.next(p, part, stages, barriers, begins, lines);
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits) {
-    finishing.next(p, part, stages, barriers, masked, Bringer::thread());
+    finishing.next(p, part, stages, barriers, masked, begins, lines, Bringer::thread());
     // Behind this box: those that multiply it give back the stage that is waited for.
     if (bringing.more(p)) bringing.next(p, part, stages, barriers, begins, lines);
   }
@@ -5654,11 +5723,12 @@ __device__ __forceinline__ void bring_all(const Arguments& p, const Part& part, 
 
 /// The warpgroup that finishes what another brings.
 __device__ __forceinline__ void finish_all(const Arguments& p, const Part& part, u32 stages, const Barriers& barriers,
-                                           int* masked) {
+                                           int* masked, const int* begins, const LineOfY* lines) {
   Finishing finishing(p, part);
 #pragma unroll 1
   for (i64 b = part.split; b < p.boxes; b += p.splits)
-    finishing.next(p, part, stages, barriers, masked, static_cast<int>(threadIdx.x) - multiplying - warpgroup);
+    finishing.next(p, part, stages, barriers, masked, begins, lines,
+                   static_cast<int>(threadIdx.x) - multiplying - warpgroup);
 }
 
 __device__ __forceinline__ void multiply_all(const Arguments& p, const Part& part, char* shared, u32 stages, u32 full,
@@ -5755,7 +5825,7 @@ __device__ __forceinline__ void run(const Arguments& p) {
     meet_others(p);
   } else if (APART && group > WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FINISH_REGISTERS));
-    finish_all(p, part, stages, barriers, masked);
+    finish_all(p, part, stages, barriers, masked, begins, lines);
     meet_others(p);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COMPUTE_REGISTERS));
@@ -6359,6 +6429,7 @@ struct Boxing {
 /// The dimensions of a launch as boxes see them, n first: positions q, and elements of source and result.
 struct BoxSpace {
   Int begin[4], count[4], source[4], out[4];
+  double part = 1.0;  ///< Of source and result, that these positions read and write.
 };
 
 inline BoxSpace box_space(const BoxesFixed& f, const Sizes& s) {
@@ -6528,8 +6599,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
     if (bring == Bring::bulk && b.box[d] > 256) return;
   if (stage_elements(f, bring, b) * f.element_bytes > 4 * f.source_words) return;
 
-  b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
-            (f.depth_loop ? 1 : f.phases_d);
+  b.lines = whole[0] * whole[1] * whole[2] * f.phases_h * (f.depth_loop ? 1 : f.phases_d);
   // Elements of a box are found by 32-bit distances from its corner, in bytes.
   double distance = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
   const Int phases[4] = {1, f.depth_loop ? 1 : f.phases_d, f.phases_h, f.phases_w};
@@ -6547,7 +6617,8 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
       double(ceil_div(f.k, f.channels)) * (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
   // A set of boxes: one of each warpgroup.
   const double set = double(f.warpgroups), source = f.shared ? 1.0 : set;
-  const double line_bytes = double(least(b.extent[3] * f.phases_w, space.out[3]) * f.element_bytes);
+  const double line_bytes =
+      double(least(least(b.extent[3], space.count[3]) * f.phases_w, space.out[3]) * f.element_bytes);
   const bool on_sectors =
       space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
@@ -6557,8 +6628,9 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
   // have ends once for all lines that follow each other.
   const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
-  const double together = whole_lines ? double((f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h) : 1.0;
-  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double together = whole_lines ? double(whole[2] * f.phases_h) : 1.0;
+  // Lines shorter than a sector: what they take was measured alone (L2/19, L1/57, L1/71).
+  const double ends = on_sectors || f.line ? 0.0 : line_bytes < 32.0 ? 420.0 : 220.0 / together;
   const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
@@ -6569,7 +6641,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
          source_elements = double(f.k);
   double result_elements = double(f.n);
   for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
-  memory *= source_elements + result_elements;
+  memory *= (source_elements + result_elements) * space.part;
   const double bound = longest > memory ? longest : memory;
   const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
   b.clocks = one * rounds * (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
@@ -6601,22 +6673,22 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
     weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
+  // As many as divide all evenly, with the fewest boxes. Of merged rows several times so many only where one line does
+  // not fill a box: with strides no stage has a source as wide, and narrow results have none.
+  const auto even = [](Int all, Int at_most) { return ceil_div(all, ceil_div(all, least(all, at_most))); };
+  const bool again = f.step_d * f.step_h * f.step_w > 1 || space.count[3] < 16;
+  const Int all_h = ceil_div(space.count[2], f.merge == 1 ? f.rows : 1);
+  const Int all_d = f.depth_loop ? 1 : ceil_div(space.count[1], f.merge == 0 ? f.rows : 1);
   for (Int i = 0; i < count; ++i) {
     const Int w = widths[i], lines = positions / w;
-    const Int most_h = f.merge == 1 ? 1 : least(lines, space.count[2]);
     Int last_h = 0;
-    for (Int parts = most_h; parts >= 1; parts -= parts > 8 ? 2 : 1) {
-      // As many rows as divide the plane evenly, with the fewest boxes.
-      const Int h = f.merge == 1 ? 1 : ceil_div(space.count[2], ceil_div(space.count[2], parts));
+    for (Int parts = f.merge == 1 && !again ? 1 : least(lines, all_h); parts >= 1; parts -= parts > 8 ? 2 : 1) {
+      const Int h = even(all_h, parts);
       if (h == last_h) continue;
       last_h = h;
-      const Int planes = lines / h;
-      const Int most_d = f.merge == 0 || f.depth_loop ? 1 : least(planes, space.count[1]);
-      const Int d = most_d == 1 ? 1 : ceil_div(space.count[1], ceil_div(space.count[1], most_d));
+      const Int planes = lines / h, d = even(all_d, f.merge == 0 && !again ? 1 : planes);
       consider(1, d, h, w);
-      const bool whole_sample = f.groups == 1 && positions_of(w) >= space.count[3] &&
-                                (f.merge == 1 ? f.rows >= space.count[2] : h >= space.count[2]) &&
-                                (f.merge == 0 ? f.rows >= space.count[1] : d >= space.count[1] || f.depth_loop);
+      const bool whole_sample = f.groups == 1 && positions_of(w) >= space.count[3] && h == all_h && d == all_d;
       if (whole_sample && planes / d > 1) {
         const Int n = least(planes / d, space.count[0]);
         consider(ceil_div(space.count[0], ceil_div(space.count[0], n)), d, h, w);
@@ -6648,13 +6720,62 @@ inline Boxing fitting_boxing(const BoxesFixed& f, const BoxSpace& space, int pro
   return best;
 }
 
+/// The boxes of a result. Where boxes of whole segments leave a few of its columns over, boxes of a launch of their own
+/// have these: a handful of columns of many rows.
+struct Boxings {
+  Boxing main, last;
+  BoxSpace main_space, last_space;
+  bool parted = false;
+  double clocks = -1.0;  ///< As those of a boxing.
+};
+
+/// The cheapest for these sizes.
+inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
+  constexpr double start_clocks = 10000.0;
+  // What two launches take longer than predicted, by the dozen that were measured.
+  const double surplus = f.element_bytes == 4 ? 1.04 : 1.0;
+  constexpr Int most_left = 8;
+  Boxings best;
+  best.main_space = space;
+  best.main = best_boxing(f, space, processors, bring);
+  best.clocks = best.main.clocks;
+  if (best.clocks < 0.0 || f.overlapped || f.line || f.out_last) return best;
+  const Int all = space.count[3];
+  Int before = 0;
+  for (const Int of_box : {Int{64}, Int{16}}) {
+    const Int left = all % of_box;
+    if (left == 0 || left > most_left || left == before || all < 4 * of_box) continue;
+    before = left;
+    Boxings b;
+    b.parted = true;
+    b.main_space = b.last_space = space;
+    b.main_space.count[3] = all - left, b.last_space.count[3] = left;
+    b.last_space.begin[3] += all - left;
+    b.main_space.part = double(all - left) / double(all), b.last_space.part = double(left) / double(all);
+    b.main = best_boxing(f, b.main_space, processors, bring);
+    if (b.main.clocks < 0.0 || (all - left) % b.main.step[3] != 0) continue;
+    // No more room than the others' source takes: what a stage does not need stages results.
+    BoxesFixed narrow = f;
+    narrow.source_words = ceil_div(stage_elements(f, bring, b.main) * f.element_bytes, 128) * 32;
+    b.last = best_boxing(narrow, b.last_space, processors, bring);
+    if (b.last.clocks < 0.0) continue;
+    b.clocks = surplus * (b.main.clocks + b.last.clocks) + start_clocks;
+    if (b.clocks < best.clocks) best = b;
+  }
+  return best;
+}
+
+/// What a launch with, or without, bulk copies of the source passes.
+struct BoxesWay {
+  arguments::Boxes<void> main{}, last{};
+  unsigned grid = 0, last_grid = 0;  ///< 0: nothing to do.
+};
+
 struct BoxesLaunch {
   const char* refusal = nullptr;
-  bool refitted = false;                   ///< The stage was made for the boxes of other sizes.
-  arguments::Boxes<void> bulk{}, plain{};  ///< With and without bulk copies of the source.
+  bool refitted = false;  ///< The stage was made for the boxes of other sizes.
+  BoxesWay bulk, plain;
   bool may_bulk = false;
-  unsigned grid = 0;  ///< 0: nothing to do. The same for both.
-  unsigned plain_grid = 0;
   double clocks = 0.0;
   Int workspace_bytes = 0;
 };
@@ -6729,7 +6850,8 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (l.refusal) return l;
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
-  const auto grid = [&](const Boxing& b, arguments::Boxes<void>& a) {
+  const auto grid = [&](const BoxSpace& of, const Boxing& b, arguments::Boxes<void>& a) {
+    fill(f, of, b, a);
     const Int rings = f.shared ? 1 : f.warpgroups;
     const Int blocks = most(1, least(ceil_div(b.tiles, rings), processors / shares));
     const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
@@ -6739,24 +6861,28 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
       a.turn = static_cast<int>(of_depth);
     return static_cast<unsigned>(shares * blocks);
   };
+  const auto launch = [&](const Boxings& b, BoxesWay& way) {
+    way.grid = grid(b.main_space, b.main, way.main);
+    if (b.parted) way.last_grid = grid(b.last_space, b.last, way.last);
+    l.clocks = b.clocks;
+  };
   const Bring without_bulk = f.source_last ? Bring::elements : Bring::rows;
-  Boxing plain = best_boxing(f, space, processors, without_bulk);
+  Boxings plain = best_boxings(f, space, processors, without_bulk);
   l.refitted = plain.clocks < 0.0;
-  if (l.refitted) plain = fitting_boxing(f, space, processors, without_bulk);
+  if (l.refitted) {
+    plain.main = fitting_boxing(f, space, processors, without_bulk);
+    plain.clocks = plain.main.clocks;
+  }
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
-  fill(f, space, plain, l.plain);
-  l.plain_grid = l.grid = grid(plain, l.plain);
-  l.clocks = plain.clocks;
+  if (double(plain.main.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
-    const Boxing bulk = best_boxing(f, space, processors, Bring::bulk);
+    const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
     if (bulk.clocks >= 0.0) {
       l.may_bulk = true;
-      fill(f, space, bulk, l.bulk);
-      l.bulk.bulk = 1;
-      l.grid = grid(bulk, l.bulk);
-      l.clocks = bulk.clocks;
+      launch(bulk, l.bulk);
+      l.bulk.main.bulk = l.bulk.last.bulk = 1;
     }
   }
   return l;
@@ -6779,21 +6905,22 @@ inline TensorBoxes source_boxes(const BoxesFixed& f, const arguments::Boxes<void
 
 template <class Start>
 bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* workspace, Start&& start) {
-  if (l.grid == 0) return true;
+  if (l.plain.grid == 0) return true;
   const bool bulk = l.may_bulk && aligned(t.a, 16);
-  arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
-  a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
-  if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
+  BoxesWay way = bulk ? l.bulk : l.plain;
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;
   void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
-  void* list[] = {&a, operands_of(t)};
-  return start(1,
-               Shape{bulk ? l.grid : l.plain_grid, static_cast<unsigned>(128 * (f.warpgroups + 1)),
-                     static_cast<unsigned>(f.shared_bytes)},
-               list);
+  const auto boxes = [&](arguments::Boxes<void>& a, unsigned grid) {
+    a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
+    if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
+    void* list[] = {&a, operands_of(t)};
+    return start(1, Shape{grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)},
+                 list);
+  };
+  return boxes(way.main, way.grid) && (way.last_grid == 0 || boxes(way.last, way.last_grid));
 }
 
 }  // namespace upconv::launch
@@ -7217,6 +7344,7 @@ bool run(const WeightWgmmaFixed& f, const WeightWgmmaLaunch& l, Tensors t, void*
   arguments::WeightWgmma p;
   static_cast<arguments::WeightMma&>(p) = arguments_of(f, l, t, workspace);
   p.chain = int(chain_of(f, p));
+  p.dy_size = l.batch * p.ys.n;
   if (f.row_positions > 0 && !f.x_last) {
     TensorBoxes boxes = x_boxes(f, p, f.folded ? 1 : l.batch);
     const bool lines = !f.x_shifted && !f.x_early && f.row_positions <= f.box_w;
@@ -8201,6 +8329,7 @@ constexpr int FOLDED = 1;
 constexpr int STACKED = 1;
 constexpr int LATER = 0;
 constexpr int LATE = 0;
+constexpr int TAPS_H = 3;
 constexpr int SPAN = 164;
 constexpr int SPAN_READ = 164;
 constexpr int YC = 164;

@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_1ebbadcd314b"
+NAME = "upconv_ec798d6593d1"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3055,7 +3055,7 @@ struct Boxes {
   int groups, samples;
   int src_size[3], out_size[3];
   int first[3];   ///< The first q of each dimension.
-  int extent[4];  ///< Positions of a warpgroup's box: n, d, h, w (1 in the dimension of ROWS).
+  int extent[4];  ///< Positions of a warpgroup's box: n, d, h, w (of MERGE's dimension, ROWS together).
   int columns;    ///< Rows of its products along w: extent[3], but where OVERLAPPED source elements,
   int from_w;     ///< whose first lies so far from the first of a box's positions.
   int put_from;   ///< OVERLAPPED, a tap's products of a row set as they are staged: where those of the first source
@@ -3433,8 +3433,8 @@ namespace upconv {
 constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.
 constexpr int row_sets = ROWS * USED_D * USED_H;      ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
-constexpr int rows_in_h = (MERGE == 1 ? ROWS : 1) * PHASES_H;  ///< Of the result, that follow each other.
-constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;          ///< Elements that a lane writes together.
+constexpr int rows_in_d = rows_d * PHASES_D, rows_in_h = rows_h * PHASES_H;  ///< Of the result, of one position.
+constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;                        ///< Elements that a lane writes together.
 /// Of a warp over the elements of one row set.
 constexpr int rounds = ((OVERLAPPED ? ROOM : positions) * PHASES_W + 32 * at_once - 1) / (32 * at_once);
 constexpr int set_elements = rounds * 32 * at_once;
@@ -3466,8 +3466,8 @@ struct Spot {
 __device__ __forceinline__ void find_spots(const Arguments& a, Spot* spots, int thread, int threads) {
   const int count = a.extent[0] * a.extent[1] * a.extent[2] * a.extent[3];
   for (int i = thread; i < all_spots; i += threads) {
-    const int w = i % a.extent[3] * PHASES_W, line = i / a.extent[3], h = line % a.extent[2] * PHASES_H;
-    const int plane = line / a.extent[2], d = plane % a.extent[1] * PHASES_D, n = plane / a.extent[1];
+    const int w = i % a.extent[3] * PHASES_W, line = i / a.extent[3], h = line % a.extent[2] * rows_in_h;
+    const int plane = line / a.extent[2], d = plane % a.extent[1] * rows_in_d, n = plane / a.extent[1];
     const i64 at = n * a.out_strides.n + d * a.out_strides.d + h * a.out_strides.h + w * a.out_strides.w;
     spots[i] = {i < count ? static_cast<int>(at) : -1, w, h, d << 16 | n};
   }
@@ -3531,7 +3531,6 @@ __device__ __forceinline__ void find_bits(Inside&& inside, u32* words, int warp,
 
 /// Whether all of a box is inside the result.
 __device__ __forceinline__ bool ends_nowhere(const Arguments& a, const Corner& c) {
-  const int rows_in_d = (MERGE == 0 ? ROWS : 1) * PHASES_D;
   return c.w >= 0 && c.w + a.extent[3] * PHASES_W <= a.out_size[2] && c.h >= 0 &&
          c.h + a.extent[2] * rows_in_h <= a.out_size[1] && c.d >= 0 && c.d + a.extent[1] * rows_in_d <= a.out_size[0] &&
          c.n + a.extent[0] <= a.samples;
@@ -4050,7 +4049,8 @@ typedef arguments::Boxes<Element> Arguments;
 using arguments::Strides;
 
 constexpr int rings = SHARED ? 1 : GROUPS;
-constexpr int of_ring = 128 / rings / 32 * 32;  ///< Producers of a ring.
+constexpr int of_ring = 128 / rings / 32 * 32;                                 ///< Producers of a ring.
+constexpr int rows_d = MERGE == 0 ? ROWS : 1, rows_h = MERGE == 1 ? ROWS : 1;  ///< Positions of one row of products.
 /// Registers of fragments that take turns. TF32 rounds them where they were loaded: those of the fragment after next
 /// may be loaded while two others' products run, so four sets, and a number of them that divides FRAGMENTS goes round
 /// from stage to stage; where none does, products end first. Other types have words (two sets) and operands (two sets)
@@ -4097,8 +4097,8 @@ struct Lanes {
         if (position >= count) position = 0;
         const int w = position % a.columns, line = position / a.columns, h = line % a.extent[2];
         const int plane = line / a.extent[2], d = plane % a.extent[1], n = plane / a.extent[1];
-        const int element =
-            n * a.pitch_n + d * STEP_D * a.pitch_d + h * STEP_H * a.pitch_h + w * STEP_W + (SHARED ? group * apart : 0);
+        const int element = n * a.pitch_n + d * (rows_d * STEP_D) * a.pitch_d + h * (rows_h * STEP_H) * a.pitch_h +
+                            w * STEP_W + (SHARED ? group * apart : 0);
 #pragma unroll
         for (int c = 0; c < lane_channels; ++c)
           at[segment][half][c] = (element + (lane % 4 + 4 * c) * a.pitch_c) * static_cast<int>(sizeof(Element));
@@ -4571,6 +4571,14 @@ __device__ __forceinline__ void store_bits16(u32 to, u16 v) {
 }
 __device__ __forceinline__ void load_quad(u32 (&v)[4], u32 from) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from));
+}
+/// Of 2 bytes or 4.
+template <int bytes>
+__device__ __forceinline__ void store_zero(u32 to) {
+  if constexpr (bytes == 2)
+    store_bits16(to, 0);
+  else
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(0) : "memory");
 }
 __device__ __forceinline__ void store_zero_quad(u32 to) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
@@ -5793,6 +5801,7 @@ struct Boxing {
 /// The dimensions of a launch as boxes see them, n first: positions q, and elements of source and result.
 struct BoxSpace {
   Int begin[4], count[4], source[4], out[4];
+  double part = 1.0;  ///< Of source and result, that these positions read and write.
 };
 
 inline BoxSpace box_space(const BoxesFixed& f, const Sizes& s) {
@@ -5962,8 +5971,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
     if (bring == Bring::bulk && b.box[d] > 256) return;
   if (stage_elements(f, bring, b) * f.element_bytes > 4 * f.source_words) return;
 
-  b.lines = b.extent[0] * (f.merge == 0 ? f.rows : b.extent[1]) * (f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h *
-            (f.depth_loop ? 1 : f.phases_d);
+  b.lines = whole[0] * whole[1] * whole[2] * f.phases_h * (f.depth_loop ? 1 : f.phases_d);
   // Elements of a box are found by 32-bit distances from its corner, in bytes.
   double distance = 0.0, inner = f.out_last ? double(f.n * f.groups) : 1.0;
   const Int phases[4] = {1, f.depth_loop ? 1 : f.phases_d, f.phases_h, f.phases_w};
@@ -5981,7 +5989,8 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
       double(ceil_div(f.k, f.channels)) * (f.depth_loop ? double(f.depth_taps) / double(f.depth_stride) : 1.0);
   // A set of boxes: one of each warpgroup.
   const double set = double(f.warpgroups), source = f.shared ? 1.0 : set;
-  const double line_bytes = double(least(b.extent[3] * f.phases_w, space.out[3]) * f.element_bytes);
+  const double line_bytes =
+      double(least(least(b.extent[3], space.count[3]) * f.phases_w, space.out[3]) * f.element_bytes);
   const bool on_sectors =
       space.out[3] * f.element_bytes % 32 == 0 && b.extent[3] * f.phases_w * f.element_bytes % 32 == 0;
   const double tensor = set * f.clocks * stages, write = f.store_clocks * (f.direct && !on_sectors ? 3.0 : 1.0);
@@ -5991,8 +6000,9 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   // Sectors that two boxes write cost time, those of two lines of one box do not (L2/15): boxes as wide as the result
   // have ends once for all lines that follow each other.
   const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
-  const double together = whole_lines ? double((f.merge == 1 ? f.rows : b.extent[2]) * f.phases_h) : 1.0;
-  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double together = whole_lines ? double(whole[2] * f.phases_h) : 1.0;
+  // Lines shorter than a sector: what they take was measured alone (L2/19, L1/57, L1/71).
+  const double ends = on_sectors || f.line ? 0.0 : line_bytes < 32.0 ? 420.0 : 220.0 / together;
   const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
   double longest = tensor;
   const double others[] = {chain, load, store};
@@ -6003,7 +6013,7 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
          source_elements = double(f.k);
   double result_elements = double(f.n);
   for (int d = 0; d < 4; ++d) source_elements *= double(space.source[d]), result_elements *= double(space.out[d]);
-  memory *= source_elements + result_elements;
+  memory *= (source_elements + result_elements) * space.part;
   const double bound = longest > memory ? longest : memory;
   const double one = bound + 0.05 * (tensor + chain + load + store - longest) + 200.0;
   b.clocks = one * rounds * (double(shares) > double(processors) ? double(shares) / double(processors) : 1.0);
@@ -6035,22 +6045,22 @@ inline Boxing best_boxing(const BoxesFixed& f, const BoxSpace& space, int proces
     weigh(f, space, processors, bring, b);
     if (b.clocks >= 0.0 && (best.clocks < 0.0 || b.clocks < best.clocks)) best = b;
   };
+  // As many as divide all evenly, with the fewest boxes. Of merged rows several times so many only where one line does
+  // not fill a box: with strides no stage has a source as wide, and narrow results have none.
+  const auto even = [](Int all, Int at_most) { return ceil_div(all, ceil_div(all, least(all, at_most))); };
+  const bool again = f.step_d * f.step_h * f.step_w > 1 || space.count[3] < 16;
+  const Int all_h = ceil_div(space.count[2], f.merge == 1 ? f.rows : 1);
+  const Int all_d = f.depth_loop ? 1 : ceil_div(space.count[1], f.merge == 0 ? f.rows : 1);
   for (Int i = 0; i < count; ++i) {
     const Int w = widths[i], lines = positions / w;
-    const Int most_h = f.merge == 1 ? 1 : least(lines, space.count[2]);
     Int last_h = 0;
-    for (Int parts = most_h; parts >= 1; parts -= parts > 8 ? 2 : 1) {
-      // As many rows as divide the plane evenly, with the fewest boxes.
-      const Int h = f.merge == 1 ? 1 : ceil_div(space.count[2], ceil_div(space.count[2], parts));
+    for (Int parts = f.merge == 1 && !again ? 1 : least(lines, all_h); parts >= 1; parts -= parts > 8 ? 2 : 1) {
+      const Int h = even(all_h, parts);
       if (h == last_h) continue;
       last_h = h;
-      const Int planes = lines / h;
-      const Int most_d = f.merge == 0 || f.depth_loop ? 1 : least(planes, space.count[1]);
-      const Int d = most_d == 1 ? 1 : ceil_div(space.count[1], ceil_div(space.count[1], most_d));
+      const Int planes = lines / h, d = even(all_d, f.merge == 0 && !again ? 1 : planes);
       consider(1, d, h, w);
-      const bool whole_sample = f.groups == 1 && positions_of(w) >= space.count[3] &&
-                                (f.merge == 1 ? f.rows >= space.count[2] : h >= space.count[2]) &&
-                                (f.merge == 0 ? f.rows >= space.count[1] : d >= space.count[1] || f.depth_loop);
+      const bool whole_sample = f.groups == 1 && positions_of(w) >= space.count[3] && h == all_h && d == all_d;
       if (whole_sample && planes / d > 1) {
         const Int n = least(planes / d, space.count[0]);
         consider(ceil_div(space.count[0], ceil_div(space.count[0], n)), d, h, w);
@@ -6082,13 +6092,62 @@ inline Boxing fitting_boxing(const BoxesFixed& f, const BoxSpace& space, int pro
   return best;
 }
 
+/// The boxes of a result. Where boxes of whole segments leave a few of its columns over, boxes of a launch of their own
+/// have these: a handful of columns of many rows.
+struct Boxings {
+  Boxing main, last;
+  BoxSpace main_space, last_space;
+  bool parted = false;
+  double clocks = -1.0;  ///< As those of a boxing.
+};
+
+/// The cheapest for these sizes.
+inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int processors, Bring bring) {
+  constexpr double start_clocks = 10000.0;
+  // What two launches take longer than predicted, by the dozen that were measured.
+  const double surplus = f.element_bytes == 4 ? 1.04 : 1.0;
+  constexpr Int most_left = 8;
+  Boxings best;
+  best.main_space = space;
+  best.main = best_boxing(f, space, processors, bring);
+  best.clocks = best.main.clocks;
+  if (best.clocks < 0.0 || f.overlapped || f.line || f.out_last) return best;
+  const Int all = space.count[3];
+  Int before = 0;
+  for (const Int of_box : {Int{64}, Int{16}}) {
+    const Int left = all % of_box;
+    if (left == 0 || left > most_left || left == before || all < 4 * of_box) continue;
+    before = left;
+    Boxings b;
+    b.parted = true;
+    b.main_space = b.last_space = space;
+    b.main_space.count[3] = all - left, b.last_space.count[3] = left;
+    b.last_space.begin[3] += all - left;
+    b.main_space.part = double(all - left) / double(all), b.last_space.part = double(left) / double(all);
+    b.main = best_boxing(f, b.main_space, processors, bring);
+    if (b.main.clocks < 0.0 || (all - left) % b.main.step[3] != 0) continue;
+    // No more room than the others' source takes: what a stage does not need stages results.
+    BoxesFixed narrow = f;
+    narrow.source_words = ceil_div(stage_elements(f, bring, b.main) * f.element_bytes, 128) * 32;
+    b.last = best_boxing(narrow, b.last_space, processors, bring);
+    if (b.last.clocks < 0.0) continue;
+    b.clocks = surplus * (b.main.clocks + b.last.clocks) + start_clocks;
+    if (b.clocks < best.clocks) best = b;
+  }
+  return best;
+}
+
+/// What a launch with, or without, bulk copies of the source passes.
+struct BoxesWay {
+  arguments::Boxes<void> main{}, last{};
+  unsigned grid = 0, last_grid = 0;  ///< 0: nothing to do.
+};
+
 struct BoxesLaunch {
   const char* refusal = nullptr;
-  bool refitted = false;                   ///< The stage was made for the boxes of other sizes.
-  arguments::Boxes<void> bulk{}, plain{};  ///< With and without bulk copies of the source.
+  bool refitted = false;  ///< The stage was made for the boxes of other sizes.
+  BoxesWay bulk, plain;
   bool may_bulk = false;
-  unsigned grid = 0;  ///< 0: nothing to do. The same for both.
-  unsigned plain_grid = 0;
   double clocks = 0.0;
   Int workspace_bytes = 0;
 };
@@ -6163,7 +6222,8 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   if (l.refusal) return l;
   if (s.batch == 0) return l;
   l.workspace_bytes = shares * f.share_bytes;
-  const auto grid = [&](const Boxing& b, arguments::Boxes<void>& a) {
+  const auto grid = [&](const BoxSpace& of, const Boxing& b, arguments::Boxes<void>& a) {
+    fill(f, of, b, a);
     const Int rings = f.shared ? 1 : f.warpgroups;
     const Int blocks = most(1, least(ceil_div(b.tiles, rings), processors / shares));
     const Int round = blocks * rings, of_depth = Int{a.boxes[0]} * a.boxes[1];
@@ -6173,24 +6233,28 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
       a.turn = static_cast<int>(of_depth);
     return static_cast<unsigned>(shares * blocks);
   };
+  const auto launch = [&](const Boxings& b, BoxesWay& way) {
+    way.grid = grid(b.main_space, b.main, way.main);
+    if (b.parted) way.last_grid = grid(b.last_space, b.last, way.last);
+    l.clocks = b.clocks;
+  };
   const Bring without_bulk = f.source_last ? Bring::elements : Bring::rows;
-  Boxing plain = best_boxing(f, space, processors, without_bulk);
+  Boxings plain = best_boxings(f, space, processors, without_bulk);
   l.refitted = plain.clocks < 0.0;
-  if (l.refitted) plain = fitting_boxing(f, space, processors, without_bulk);
+  if (l.refitted) {
+    plain.main = fitting_boxing(f, space, processors, without_bulk);
+    plain.clocks = plain.main.clocks;
+  }
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
-  fill(f, space, plain, l.plain);
-  l.plain_grid = l.grid = grid(plain, l.plain);
-  l.clocks = plain.clocks;
+  if (double(plain.main.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
-    const Boxing bulk = best_boxing(f, space, processors, Bring::bulk);
+    const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
     if (bulk.clocks >= 0.0) {
       l.may_bulk = true;
-      fill(f, space, bulk, l.bulk);
-      l.bulk.bulk = 1;
-      l.grid = grid(bulk, l.bulk);
-      l.clocks = bulk.clocks;
+      launch(bulk, l.bulk);
+      l.bulk.main.bulk = l.bulk.last.bulk = 1;
     }
   }
   return l;
@@ -6213,21 +6277,22 @@ inline TensorBoxes source_boxes(const BoxesFixed& f, const arguments::Boxes<void
 
 template <class Start>
 bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* workspace, Start&& start) {
-  if (l.grid == 0) return true;
+  if (l.plain.grid == 0) return true;
   const bool bulk = l.may_bulk && aligned(t.a, 16);
-  arguments::Boxes<void> a = bulk ? l.bulk : l.plain;
-  a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
-  if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
+  BoxesWay way = bulk ? l.bulk : l.plain;
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;
   void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
-  void* list[] = {&a, operands_of(t)};
-  return start(1,
-               Shape{bulk ? l.grid : l.plain_grid, static_cast<unsigned>(128 * (f.warpgroups + 1)),
-                     static_cast<unsigned>(f.shared_bytes)},
-               list);
+  const auto boxes = [&](arguments::Boxes<void>& a, unsigned grid) {
+    a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
+    if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
+    void* list[] = {&a, operands_of(t)};
+    return start(1, Shape{grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)},
+                 list);
+  };
+  return boxes(way.main, way.grid) && (way.last_grid == 0 || boxes(way.last, way.last_grid));
 }
 
 }  // namespace upconv::launch

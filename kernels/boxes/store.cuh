@@ -15,7 +15,7 @@ constexpr int positions = 64 * SEGMENTS;              ///< Of a warpgroup.
 constexpr int row_sets = ROWS * USED_D * USED_H;      ///< Rows of the result that positions of one row lead to,
 constexpr int all_sets = ROWS * PHASES_D * PHASES_H;  ///< and those without taps too.
 constexpr int rows_in_d = rows_d * PHASES_D, rows_in_h = rows_h * PHASES_H;  ///< Of the result, of one position.
-constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;          ///< Elements that a lane writes together.
+constexpr int at_once = sizeof(Element) == 2 ? 2 : 1;                        ///< Elements that a lane writes together.
 /// Of a warp over the elements of one row set.
 constexpr int rounds = ((OVERLAPPED ? ROOM : positions) * PHASES_W + 32 * at_once - 1) / (32 * at_once);
 constexpr int set_elements = rounds * 32 * at_once;

@@ -565,8 +565,7 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
     a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
     if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
     void* list[] = {&a, operands_of(t)};
-    return start(1,
-                 Shape{grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)},
+    return start(1, Shape{grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)},
                  list);
   };
   return boxes(way.main, way.grid) && (way.last_grid == 0 || boxes(way.last, way.last_grid));

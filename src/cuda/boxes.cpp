@@ -158,9 +158,8 @@ class Boxes final : public PassKernel {
         "%s of %dx%dx%dx%d positions%s%s x %d channels%s%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
         "channels stored together, %d warpgroups, %u KB",
         form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], columns, rows,
-        form_.columns,
-        form_.overlapped ? " and taps of W" : "", form_.depth_loop ? " in a loop over depths" : "", form_.segments,
-        form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
+        form_.columns, form_.overlapped ? " and taps of W" : "", form_.depth_loop ? " in a loop over depths" : "",
+        form_.segments, form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
         launch_.may_bulk ? "in bulk" : "by copies", form_.direct ? "direct " : "",
         (fixed_.out_last ? 8 : 4) * form_.together, form_.warpgroups, form_.shared_bytes / 1024);
     return text;

@@ -170,7 +170,10 @@ Fit fit_source(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, const Bo
 /// the result channels, which reads the source again.
 double overlapped_factor(const BoxProblem& p, const BoxForm& f) {
   if (!f.overlapped) return 1.0;
-  return (f.resident ? 1.15 : 1.0) * (!p.tf32 ? 1.2 : f.depth_loop ? 0.95 : 1.0) *
+  return (f.resident ? 1.15 : 1.0) *
+         (!p.tf32        ? 1.2
+          : f.depth_loop ? 0.95
+                         : 1.0) *
          (0.97 + 0.03 * std::ceil(double(p.n) / f.columns));
 }
 

@@ -172,6 +172,7 @@ Result<std::unique_ptr<PassKernel>> make_columns(const Request& r) {
     return unsupported("operands of 2^22 output channels or more");
   ColumnsShape s = columns_shape(p, g);
   s.operands = reads_elements(r.epilogue);
+  s.long_epilogue = !r.epilogue.steps.empty() && !is_short(r.epilogue);
   if (s.separate && s.phases > 16) return unsupported("more than 16 phases with different numbers of taps");
   const std::vector<ColumnsTile> tiles = columns_tiles(s, r.target);
   if (tiles.empty()) return unsupported("no tile fits registers and shared memory");

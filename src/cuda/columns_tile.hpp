@@ -27,8 +27,9 @@ struct ColumnsShape {
   std::array<int, 3> kernel{}, stride{}, shift{};  ///< shift: the largest.
   std::array<std::int64_t, 3> padding{}, in{}, out{};
   int all_taps = 1, phases = 1;
-  bool separate = false;  ///< Each phase has a row block of its own.
-  bool operands = false;  ///< The epilogue reads some that differ within a channel.
+  bool separate = false;       ///< Each phase has a row block of its own.
+  bool operands = false;       ///< The epilogue reads some that differ within a channel.
+  bool long_epilogue = false;  ///< Of many instructions.
   double x_bytes = 0, y_bytes = 0, weight_bytes = 0;
 
   [[nodiscard]] bool halves() const { return element_bytes == 2; }

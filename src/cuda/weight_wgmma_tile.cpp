@@ -127,8 +127,10 @@ struct Search {
     const double tensor = several ? shape.stacked * std::max(n / 2 + 2, 17.0) : std::max(n / 2, 13.0);
     const double suffers = !several || t.apart() ? 1.0 : (n <= 32 ? 1.12 : 1.0) * (1 + 0.4 * (t.conflicts - 1));
     const double again = several && t.taps[0] < g.kernel[0] ? 1.06 : 1.0;
-    const double products =
-        (several ? 1.0 : 1.11) * suffers * again * fragments * std::max(loads, tensor) + (!several ? 0.0 : eb == 4 && !t.apart() ? 450.0 : 200.0);
+    const double products = (several ? 1.0 : 1.11) * suffers * again * fragments * std::max(loads, tensor) +
+                            (!several                ? 0.0
+                             : eb == 4 && !t.apart() ? 450.0
+                                                     : 200.0);
     const double x_positions = x_positions_of(shape, t);
     // A lane copies the same place of several channels: finding a place takes long, going to the next channel little.
     const auto copying = [&](int channels, double elements_of_channel, std::int64_t width, int most) {
