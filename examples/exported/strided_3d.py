@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_ec798d6593d1"
+NAME = "upconv_8299a943e349"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -6001,9 +6001,12 @@ inline void weigh(const BoxesFixed& f, const BoxSpace& space, int processors, Br
   // have ends once for all lines that follow each other.
   const bool whole_lines = b.extent[3] >= space.count[3] && line_bytes >= 32.0 && !f.out_last;
   const double together = whole_lines ? double(whole[2] * f.phases_h) : 1.0;
-  // Lines shorter than a sector: what they take was measured alone (L2/19, L1/57, L1/71).
-  const double ends = on_sectors || f.line ? 0.0 : line_bytes < 32.0 ? 420.0 : 220.0 / together;
-  const double store = set * double(b.lines * f.columns) * (line_bytes + ends) / 17.0;
+  // However short it is, a line takes as long as one of 64 fp32 numbers (of 2: L2/19, L1/57, L1/71; of 32: L2/100), in
+  // 16 bits one shorter than a sector.
+  const double ends = on_sectors || f.line ? 0.0 : 220.0 / together;
+  const double least_line = ends == 220.0 && (f.element_bytes == 4 || line_bytes < 32.0) ? 440.0 : 0.0;
+  const double line_clocks = (line_bytes + ends > least_line ? line_bytes + ends : least_line) / 17.0;
+  const double store = set * double(b.lines * f.columns) * line_clocks;
   double longest = tensor;
   const double others[] = {chain, load, store};
   for (const double other : others) longest = other > longest ? other : longest;
