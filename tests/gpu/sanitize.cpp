@@ -68,7 +68,8 @@ constexpr const char* lines[] = {
     "3d n1 c16 o16 i2x4x64 k2x3x5 tf32",
 };
 
-/// Tiles that are not the first of their kernel anywhere in `lines`: dw with the taps of H as columns.
+/// Tiles that are not the first of their kernel anywhere in `lines`: dw with the taps of H as columns, and with lines of
+/// dy that begin and end within 16 bytes.
 constexpr struct {
   const char* line;
   Pass pass;
@@ -76,6 +77,8 @@ constexpr struct {
 } tiles[] = {
     {"2d n2 c32 o16 i9x64 k3 tf32", Pass::backward_weight, "cuda_weight_wgmma:7"},
     {"3d n1 c16 o16 i2x5x64 k2x3x2 p1 g2 f16", Pass::backward_weight, "cuda_weight_wgmma:7"},
+    {"3d n2 c32 o20 i5x4x64 k3 s2 p1 tf32", Pass::backward_weight, "cuda_weight_wgmma"},
+    {"3d n1 c32 o20 i3x4x64 k3 s2 p1 bf16", Pass::backward_weight, "cuda_weight_wgmma"},
 };
 
 using Pointer = unsigned long long;

@@ -127,6 +127,8 @@ COLUMNS = {
     "3d n2 c32 o16 i5x20x32 k3x5x7": "backward_weight",
     "2d n2 c48 o40 i33x96 k5x2 s1x2 p2x1 d2x1 g2": "backward_weight",
     "3d n2 c24 o24 i6x17x64 k3 s2x1x1 p1": "backward_weight",
+    "3d n2 c32 o32 i6x17x64 k3 s2 p1": "backward_weight",
+    "2d n3 c32 o40 i33x64 k3x5 s2x3 p1x2 d2x1 g2": "backward_weight",
 }
 
 
