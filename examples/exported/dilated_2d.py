@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_74c0f50eabaf"
+NAME = "upconv_ab582bf97029"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3281,7 +3281,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
     for (int k = 0; k < sets_at_once; ++k) {
       const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
       const int h = c.h + set.h, d = c.d + set.d;
-      const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+      const bool inside = c.n < a.samples && h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
       Element* whole = plane + d * a.out_strides.d + h * a.out_strides.h;
       const Columns of = columns_of(a, whole, c.w);
       const int first = of.begin + lane * at_once;
@@ -5306,8 +5306,8 @@ __device__ __forceinline__ void clear_beyond_lines_of_y(u32 stage, int w, int be
       for (int j = from; j < to; ++j) store_zero<element_bytes>(line + j * element_bytes);
     }
   };
-  if (w < 0) clear(0, -w);
-  if (w + SPAN_READ > p.out_w) clear(p.out_w - w, SPAN_READ);
+  if (w < 0) clear(0, -w < SPAN_READ ? -w : SPAN_READ);
+  if (w + SPAN_READ > p.out_w) clear(w < p.out_w ? p.out_w - w : 0, SPAN_READ);
 }
 
 /// Makes a stage ready whose copies have landed.
@@ -6745,7 +6745,8 @@ inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int proc
   if (best.clocks < 0.0 || f.overlapped || f.line || f.out_last) return best;
   const Int all = space.count[3];
   Int before = 0;
-  for (const Int of_box : {Int{64}, Int{16}}) {
+  const Int boxes[2] = {64, 16};
+  for (const Int of_box : boxes) {
     const Int left = all % of_box;
     if (left == 0 || left > most_left || left == before || all < 4 * of_box) continue;
     before = left;
@@ -6878,11 +6879,11 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   }
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.main.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  if (double(plain.main.tiles) + double(plain.last.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
   launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
     const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
-    if (bulk.clocks >= 0.0) {
+    if (bulk.clocks >= 0.0 && double(bulk.main.tiles) + double(bulk.last.tiles) < 2147483648.0) {
       l.may_bulk = true;
       launch(bulk, l.bulk);
       l.bulk.main.bulk = l.bulk.last.bulk = 1;

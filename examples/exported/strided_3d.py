@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_8299a943e349"
+NAME = "upconv_84254106da9a"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -3794,7 +3794,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
     for (int k = 0; k < sets_at_once; ++k) {
       const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
       const int h = c.h + set.h, d = c.d + set.d;
-      const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+      const bool inside = c.n < a.samples && h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
       Element* whole = plane + d * a.out_strides.d + h * a.out_strides.h;
       const Columns of = columns_of(a, whole, c.w);
       const int first = of.begin + lane * at_once;
@@ -6117,7 +6117,8 @@ inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int proc
   if (best.clocks < 0.0 || f.overlapped || f.line || f.out_last) return best;
   const Int all = space.count[3];
   Int before = 0;
-  for (const Int of_box : {Int{64}, Int{16}}) {
+  const Int boxes[2] = {64, 16};
+  for (const Int of_box : boxes) {
     const Int left = all % of_box;
     if (left == 0 || left > most_left || left == before || all < 4 * of_box) continue;
     before = left;
@@ -6250,11 +6251,11 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   }
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.main.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  if (double(plain.main.tiles) + double(plain.last.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
   launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
     const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
-    if (bulk.clocks >= 0.0) {
+    if (bulk.clocks >= 0.0 && double(bulk.main.tiles) + double(bulk.last.tiles) < 2147483648.0) {
       l.may_bulk = true;
       launch(bulk, l.bulk);
       l.bulk.main.bulk = l.bulk.last.bulk = 1;

@@ -375,7 +375,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
     for (int k = 0; k < sets_at_once; ++k) {
       const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
       const int h = c.h + set.h, d = c.d + set.d;
-      const bool inside = h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
+      const bool inside = c.n < a.samples && h >= 0 && h < a.out_size[1] && d >= 0 && d < a.out_size[0];
       Element* whole = plane + d * a.out_strides.d + h * a.out_strides.h;
       const Columns of = columns_of(a, whole, c.w);
       const int first = of.begin + lane * at_once;

@@ -393,7 +393,8 @@ inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int proc
   if (best.clocks < 0.0 || f.overlapped || f.line || f.out_last) return best;
   const Int all = space.count[3];
   Int before = 0;
-  for (const Int of_box : {Int{64}, Int{16}}) {
+  const Int boxes[2] = {64, 16};
+  for (const Int of_box : boxes) {
     const Int left = all % of_box;
     if (left == 0 || left > most_left || left == before || all < 4 * of_box) continue;
     before = left;
@@ -526,11 +527,11 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   }
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.main.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  if (double(plain.main.tiles) + double(plain.last.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
   launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
     const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
-    if (bulk.clocks >= 0.0) {
+    if (bulk.clocks >= 0.0 && double(bulk.main.tiles) + double(bulk.last.tiles) < 2147483648.0) {
       l.may_bulk = true;
       launch(bulk, l.bulk);
       l.bulk.main.bulk = l.bulk.last.bulk = 1;

@@ -169,8 +169,8 @@ __device__ __forceinline__ void clear_beyond_lines_of_y(u32 stage, int w, int be
       for (int j = from; j < to; ++j) store_zero<element_bytes>(line + j * element_bytes);
     }
   };
-  if (w < 0) clear(0, -w);
-  if (w + SPAN_READ > p.out_w) clear(p.out_w - w, SPAN_READ);
+  if (w < 0) clear(0, -w < SPAN_READ ? -w : SPAN_READ);
+  if (w + SPAN_READ > p.out_w) clear(w < p.out_w ? p.out_w - w : 0, SPAN_READ);
 }
 
 /// Makes a stage ready whose copies have landed.

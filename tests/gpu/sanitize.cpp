@@ -68,8 +68,8 @@ constexpr const char* lines[] = {
     "3d n1 c16 o16 i2x4x64 k2x3x5 tf32",
 };
 
-/// Tiles that are not the first of their kernel anywhere in `lines`: dw with the taps of H as columns, and with lines of
-/// dy that begin and end within 16 bytes.
+/// Tiles that are not the first of their kernel anywhere in `lines`: dw with the taps of H as columns, and with lines
+/// of dy that begin and end within 16 bytes.
 constexpr struct {
   const char* line;
   Pass pass;
