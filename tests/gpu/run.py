@@ -44,8 +44,8 @@ TOOLS = ("racecheck", "memcheck", "initcheck", "synccheck")
 FOR_RACECHECK = {"UPCONV_EVERY_LANE_ARRIVES": "1"}
 # Seconds after the start: no new problem is drawn; a phase that is still running is stopped. --within scales them.
 WITHIN = 476.0
-FUZZ_UNTIL = 285.0  # a problem may compile for 20 s, and parts that begin later draw one each
-PARALLEL_UNTIL, ALONE_UNTIL, SANITIZER_UNTIL = 325.0, 397.0, WITHIN
+FUZZ_UNTIL = 275.0  # a problem may compile for 20 s, and parts that begin later draw one each
+PARALLEL_UNTIL, ALONE_UNTIL, SANITIZER_UNTIL = 345.0, 405.0, WITHIN
 PHASES = ("parallel", "alone", "sanitizer")
 
 
