@@ -57,6 +57,17 @@ double imbalance(const launch::BoxesFixed& f, const arguments::Boxes<void>& a, c
   return busiest * a.round / all;
 }
 
+/// The first forms of cuda_boxes on a model of an H200 with so many multiprocessors.
+std::vector<BoxChoice> choices_of(const Problem& problem, bool backward, int processors, std::size_t most) {
+  const Geometry geometry = make_geometry(problem);
+  const bool f32 = problem.dtype == DType::f32, tf32 = f32 && problem.precision == Precision::tf32;
+  const BoxProblem p =
+      box_problem(geometry, backward, tf32, f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(problem.dtype)));
+  CudaTarget target = **cuda_target_model(90);
+  target.processors = processors;
+  return box_choices(p, problem, geometry, target, most);
+}
+
 /// As exported files have it: the form of one size, launched for others.
 TEST(CudaBoxes, FormsTakeOtherWidthsThanTheirOwn) {
   const char* const cases[] = {
@@ -66,16 +77,10 @@ TEST(CudaBoxes, FormsTakeOtherWidthsThanTheirOwn) {
       "1d n4 c64 o32 i1000 k16 s8 p4 f32 bf16x3", "3d n2 c32 o16 i8x9x17 k3 s2 p1 op1 f32 tf32",
       "2d n2 c24 o40 i50x200 k7 d2 p6 f32 tf32",
   };
-  const auto model = cuda_target_model(90);
-  ASSERT_TRUE(model.ok());
   for (const char* text : cases)
     for (const bool backward : {false, true}) {
       const Problem problem = *parse_problem(text);
-      const bool f32 = problem.dtype == DType::f32, tf32 = f32 && problem.precision == Precision::tf32;
-      const Geometry geometry = make_geometry(problem);
-      const BoxProblem p =
-          box_problem(geometry, backward, tf32, f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(problem.dtype)));
-      const auto choices = box_choices(p, problem, geometry, **model, 4);
+      const auto choices = choices_of(problem, backward, 132, 4);
       ASSERT_FALSE(choices.empty()) << text;
       for (const BoxChoice& choice : choices)
         for (std::int64_t width = 1; width <= 260; ++width) {
@@ -115,18 +120,6 @@ TEST(CudaBoxes, NoWorkerHasTheLongDepthsAlone) {
   }
 }
 
-/// Forms of cuda_boxes on a model of an H200 with so many multiprocessors.
-std::vector<BoxChoice> choices_of(const char* text, bool backward, int processors) {
-  const Problem problem = *parse_problem(text);
-  const Geometry geometry = make_geometry(problem);
-  const bool f32 = problem.dtype == DType::f32, tf32 = f32 && problem.precision == Precision::tf32;
-  const BoxProblem p =
-      box_problem(geometry, backward, tf32, f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(problem.dtype)));
-  CudaTarget target = **cuda_target_model(90);
-  target.processors = processors;
-  return box_choices(p, problem, geometry, target, 8);
-}
-
 TEST(CudaBoxes, LastColumnsHaveBoxesOfTheirOwnWhereWholeBoxesLeaveAFew) {
   const struct {
     const char* text;
@@ -140,9 +133,10 @@ TEST(CudaBoxes, LastColumnsHaveBoxesOfTheirOwnWhereWholeBoxesLeaveAFew) {
                {"2d n128 c64 o64 i256x256 k3 p1 f32 tf32", 132, false},  // 256 columns
                {"2d n1 c64 o64 i32x32 k3 f32 tf32", 132, false}};        // a launch costs more
   for (const auto& [text, processors, must_part] : cases) {
-    const launch::Sizes sizes = sizes_of(make_geometry(*parse_problem(text)));
+    const Problem problem = *parse_problem(text);
+    const launch::Sizes sizes = sizes_of(make_geometry(problem));
     int parted = 0;
-    for (const BoxChoice& c : choices_of(text, false, processors))
+    for (const BoxChoice& c : choices_of(problem, false, processors, 8))
       for (const launch::BoxesWay* way : {&c.launch.plain, &c.launch.bulk}) {
         if (way->last_grid == 0) continue;
         ++parted;
