@@ -96,7 +96,8 @@ def test_sizes_that_a_kernel_refuses_are_computed_exactly(tmp_path):
     for (batch, *size), rounds in ((short, True), (long, False)):
         x = torch.randn(batch, old.get_init_inputs()[0], *size)
         with torch.no_grad():
-            assert (_error(fast(x), exact(x.double())) > 2e-5) == rounds, size
+            error = _error(fast(x), exact(x.double()))
+        assert (error > 2e-5) == rounds and error < 2e-3, size
 
 
 LEVEL_2 = list(CHAINS) if ALL else [3, 13, 15, 26, 38, 42, 72, 89]
