@@ -130,6 +130,7 @@ TEST(CudaBoxes, LastColumnsHaveBoxesOfTheirOwnWhereWholeBoxesLeaveAFew) {
                {"2d n8 c512 o256 i128x128 k4 s2 p1 f32 tf32", 132, true},
                {"2d n6 c8 o8 i48x64 k3x5 b f32 tf32", 3, true},  // as tests/emulator/persistent.txt has them
                {"2d n6 c16 o16 i96x64 k4 s2 p1 f32 tf32", 3, true},
+               {"2d n6 c16 o16 i64x69 k3 p1 g2 f32 tf32", 3, true},
                {"2d n128 c64 o64 i256x256 k3 p1 f32 tf32", 132, false},  // 256 columns
                {"2d n1 c64 o64 i32x32 k3 f32 tf32", 132, false}};        // a launch costs more
   for (const auto& [text, processors, must_part] : cases) {
