@@ -1,5 +1,5 @@
 // Dense forward and dx on Hopper: host side of kernels/boxes.cuh. boxes_shape.hpp turns the pass into fragments and
-// products, boxes_cost.hpp chooses the form, kernels/launch/boxes.hpp the boxes; this is the text and the launch.
+// products, boxes_cost.hpp chooses the form, kernels/launch/boxing.hpp the boxes; this is the text and the launch.
 #include <cstdint>
 #include <cstdio>
 #include <set>

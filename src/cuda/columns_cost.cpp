@@ -21,8 +21,7 @@ struct Fit {
 Fit fit_of(const ColumnsShape& s, const ColumnsTile& t) {
   if (t.swizzled()) return {0.0, 1.0, 1200.0};
   if (s.halves()) return {4e-6, 1.25, 0.0};
-  if (s.phases == 1) return {4e-6, 1.10, 150.0};
-  return {4e-6, 1.10, 0.0};
+  return {4e-6, 1.10, s.phases == 1 ? 150.0 : 0.0};
 }
 
 /// What tiles of 64 rows take longer than by that fit, one after the other: sixteen of layers of L2/2, 20, 26, 34, 36,
