@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = os.environ.get("UPCONV_BUILD", "build")
 REPORTS = ROOT / "out" / "tests"
+CORES = str(os.cpu_count() or 1)
+WORKERS = str(min(os.cpu_count() or 1, 8))  # of Python: each imports torch
 
 
 @dataclass
@@ -49,7 +51,7 @@ def pytest(name: str, *arguments: str) -> list[str]:
 
 def ctest(name: str, build: str) -> list[str]:
     return ["ctest", "--test-dir", build, "--output-on-failure", "--progress", "--no-tests=error",
-            "-j", str(os.cpu_count() or 1), "--output-junit", str(report_of(name))]  # fmt: skip
+            "-j", CORES, "--output-junit", str(report_of(name))]  # fmt: skip
 
 
 SUITES = [
@@ -57,7 +59,8 @@ SUITES = [
     Suite("cpp", "C++ library: units, operators against the reference, fuzzer", ctest("cpp", BUILD)),
     Suite("sanitizers", "the same under AddressSanitizer and UndefinedBehaviorSanitizer",
           ["tools/test_sanitizers.sh", str(report_of("sanitizers"))]),
-    Suite("python", "PyTorch front end, command line, examples", pytest("python", "tests", "--ignore=tests/packaging")),
+    Suite("python", "PyTorch front end, command line, examples, files shared out over the cores",
+          pytest("python", "tests", "--ignore=tests/packaging", "-n", WORKERS, "--dist", "loadfile")),
     Suite("packaging", "wheel, source archive, installed C++ library", pytest("packaging", "tests/packaging")),
 ]  # fmt: skip
 
