@@ -44,7 +44,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_3ae7fad90bbd"
+NAME = "upconv_0008bc59331a"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2869,6 +2869,14 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
                : "memory");
   return v;
 }
+/// Four numbers to a block of the cluster in the background, whose barrier counts their 16 bytes; both addresses are of
+/// that block.
+__device__ __forceinline__ void send_quad(u32 to, const float4& v, u32 barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier)
+      : "memory");
+}
 /// The sum of what lies at `address` of each of the cluster's `blocks` blocks, always added in their order.
 template <int blocks>
 __device__ __forceinline__ float4 add_quads_in_cluster(u32 address) {
@@ -5416,6 +5424,11 @@ struct ClosingShape {
   Divisor volume, h, w;
 };
 
+/// Of closing/sets.cuh: warps that work on a set, and vectors of 16 bytes of a lane in a piece; threads of a block,
+/// bytes of a piece, and the most pieces in shared memory.
+constexpr int set_warps = 24, set_each = 2, set_threads = 32 * set_warps + 32;
+constexpr int set_piece = 512 * set_warps * set_each, most_slots = 9;
+
 struct Closing {
   const void* source;
   void* out;
@@ -5432,7 +5445,7 @@ struct Closing {
   long long row;                   ///< Values of a row that an item of the value divides by.
   long long units, length, inner;  ///< Ranges: [units][length][inner] values, or units of `length` of them.
   Divisor inner_by;
-  long long shares, share;  ///< Of a unit, and values of each.
+  long long shares, share;  ///< Of a unit, and values of each. sets: pieces that fit.
   long long planes;         ///< norm: planes of a set.
   int team;                 ///< Threads that work together.
   int backwards;            ///< 1: blocks begin with the last values.
@@ -5807,6 +5820,381 @@ __device__ __forceinline__ S reduced(const Collected<collect, T>& c, int as, i64
 }
 
 }  // namespace upconv::closing
+""",
+    "neighbours.cuh": r"""// Neighbouring elements that a lane loads and stores together.
+#pragma once
+
+#include "types.cuh"
+
+namespace upconv {
+
+/// `count` neighbours, moved by one instruction where that is known of their place (16 bytes at most by one).
+template <class T, int count>
+struct alignas(sizeof(T) * count < 16 ? sizeof(T) * count : 16) Neighbours {
+  T v[count];
+};
+template <class T, int count>
+__device__ __forceinline__ bool in_place_for(const void* at) {
+  return reinterpret_cast<unsigned long long>(at) % alignof(Neighbours<T, count>) == 0;
+}
+
+}  // namespace upconv
+""",
+    "closing/sets.cuh": r"""// A norm over sets of planes that follow each other (a group of channels of a sample) in one pass: a cluster of blocks
+// has a set, each a share of it in shared memory, so that memory sees every value once and every result once. What
+// parts.cuh, norm.cuh and map.cuh do in three reads where a set is too large for that.
+//
+// A share comes in pieces of 24 KiB by bulk copies into a ring of SLOTS. One warp brings them, as early as slots are
+// free: the next set's while this one's results leave. The others take the moments of what came (the items in front of
+// the norm are evaluated here, and kept where the ring holds their type), each block sends its own to all, and the
+// second look at the ring writes the results, which may take the source's place. Sets begin at any element: pieces are
+// counted from the last multiple of 16 bytes before.
+//
+// Host preamble: CLUSTER (blocks of a set), PER (planes of a set), WEIGHT, BIAS, CENTER (no scale), EPS, EVERY_LANE.
+// Compute capability 9.0 and later. Floor: the source once, the result once.
+#include "closing/collect.cuh"
+#include "neighbours.cuh"
+#include "ptx/arriving.cuh"
+#include "ptx/warpgroup.cuh"
+
+namespace upconv::closing {
+
+using config::CLUSTER;
+constexpr int SLOTS = arguments::most_slots, WARPS = arguments::set_warps;
+constexpr int MULTIPLE = 16, VECTOR = MULTIPLE / int(sizeof(Stored));               ///< Bytes of a vector, its values.
+constexpr int EACH = arguments::set_each, PIECE = arguments::set_piece / MULTIPLE;  ///< Vectors of a lane, of all.
+/// Whether the ring holds what the items in front of the norm gave, instead of what they were given.
+constexpr bool KEEPS = sizeof(Stored) == sizeof(S);
+
+/// This block's share of a set.
+struct Share {
+  const char* begin;  ///< A multiple of 16 bytes.
+  i64 set, first;     ///< The set's number, and its first value's among all.
+  int vectors;        ///< 16 bytes each.
+  int offset;         ///< Of the share's first vector from the set's first value: the least of its elements.
+  int n, channel;     ///< Of the set's first plane.
+
+  __device__ __forceinline__ Share(const Closing& a, i64 number) : set(number), first(number * a.length) {
+    const u32 plane = static_cast<u32>(number) * config::PER;  // planes have 31 bits
+    n = static_cast<int>(plane / CHANNELS), channel = static_cast<int>(plane % CHANNELS);
+    const char* from = static_cast<const char*>(a.source) + first * i64(sizeof(Stored));
+    const int lead = static_cast<int>(reinterpret_cast<u64>(from) % MULTIPLE);
+    const i64 all = (lead + a.length * i64(sizeof(Stored)) + MULTIPLE - 1) / MULTIPLE;
+    const int share = static_cast<int>((all + CLUSTER - 1) / CLUSTER), before = share * rank_in_cluster();
+    vectors = static_cast<int>(all) - before < share ? static_cast<int>(all) - before : share;
+    if (vectors < 0) vectors = 0;
+    begin = from - lead + i64(before) * MULTIPLE;
+    offset = before * VECTOR - lead / int(sizeof(Stored));
+  }
+  __device__ __forceinline__ int pieces() const { return (vectors + PIECE - 1) / PIECE; }
+};
+
+/// Where the ring is: pieces count on from set to set.
+struct Place {
+  int slot = 0, round = 0;
+  __device__ __forceinline__ void next(int slots) {
+    if (++slot == slots) slot = 0, round ^= 1;
+  }
+};
+
+struct Ring {
+  u32 slots, full, empty;  ///< Addresses in shared memory.
+  int count;
+
+  /// Where the ring is, is asked for once.
+  __device__ __forceinline__ void hold() { asm volatile("" : "+r"(slots), "+r"(full), "+r"(empty)); }
+  __device__ __forceinline__ u32 slot(const Place& p) const { return slots + p.slot * (PIECE * MULTIPLE); }
+  __device__ __forceinline__ u32 full_at(const Place& p) const { return full + p.slot * 8; }
+  __device__ __forceinline__ u32 empty_at(const Place& p) const { return empty + p.slot * 8; }
+};
+
+/// The warp that brings a share. A piece with bytes before the first value of all, or behind the last, comes element by
+/// element.
+__device__ __forceinline__ void bring(const Closing& a, const Ring& ring, char* slots, const Share& s, Place& place) {
+  const char *least = static_cast<const char*>(a.source), *most = least + a.at.count * i64(sizeof(Stored));
+  const int lane = threadIdx.x % 32;
+  for (int piece = 0; piece < s.pieces(); ++piece, place.next(ring.count)) {
+    const int left = s.vectors - piece * PIECE, bytes = (left < PIECE ? left : PIECE) * MULTIPLE;
+    const char* from = s.begin + i64(piece) * (PIECE * MULTIPLE);
+    if (lane < arriving) barrier_wait(ring.empty_at(place), place.round ^ 1);  // others might miss two rounds of a slot
+    __syncwarp();
+    if (from >= least && from + bytes <= most) {
+      if (lane == 0) {
+        barrier_expect(ring.full_at(place), bytes);
+        copy_bytes(ring.slot(place), from, bytes, ring.full_at(place));
+      } else {
+        barrier_arrive_if(lane < arriving, ring.full_at(place));
+      }
+      continue;
+    }
+    Stored* to = reinterpret_cast<Stored*>(slots + place.slot * (PIECE * MULTIPLE));
+    for (int i = lane; i < bytes / int(sizeof(Stored)); i += 32) {
+      const Stored* at = reinterpret_cast<const Stored*>(from) + i;
+      if (reinterpret_cast<const char*>(at) >= least && reinterpret_cast<const char*>(at) < most) to[i] = *at;
+    }
+    fence_shared();
+    __syncwarp();
+    barrier_arrive_if(lane < arriving, ring.full_at(place));
+  }
+}
+
+/// Values of a set, and of a plane: sets have less than 2^30.
+__device__ __forceinline__ int length_of(const Closing& a) { return static_cast<int>(a.length); }
+__device__ __forceinline__ int volume_of(const Closing& a) { return static_cast<int>(a.at.values.c); }
+
+/// A run of a share, in the set: where it begins and in which plane.
+struct Spots {
+  int first;     ///< Number of its first value in the set; below 0 where that lies in the set before.
+  int channel;   ///< Of that, or of the set's first.
+  int in_plane;  ///< The first value's number, counted from that plane's first.
+
+  __device__ __forceinline__ Spots(const Closing& a, int first, int channel) : first(first) {
+    const int plane = quotient(first < 0 ? 0 : first, a.at.volume);
+    this->channel = channel + plane;
+    in_plane = first - plane * volume_of(a);
+  }
+  /// Whether `count` values from here on lie in one plane of the set.
+  __device__ __forceinline__ bool in_one_plane(const Closing& a, int count) const {
+    return first >= 0 && first < length_of(a) && in_plane + count <= volume_of(a);
+  }
+  __device__ __forceinline__ bool inside(const Closing& a, int j) const {
+    return first + j >= 0 && first + j < length_of(a);
+  }
+  /// A plane has at least as many values as a vector.
+  __device__ __forceinline__ int channel_of(const Closing& a, int j) const {
+    return channel + (in_plane + j >= volume_of(a) ? 1 : 0);
+  }
+};
+
+typedef Neighbours<Stored, VECTOR> Vector;
+
+/// Moments as blocks and warps hand them on, in four words.
+typedef Collected<MOMENTS, S> Moments;
+__device__ __forceinline__ float4 quad_of(const Moments& m) { return {m.count, m.first, m.second, 0.0f}; }
+/// Of the moments in `parts`, one a lane, in every lane.
+__device__ __forceinline__ Moments merged(const float4* parts, int count) {
+  const int lane = threadIdx.x % 32;
+  const float4 part = parts[lane < count ? lane : 0];
+  Moments m = lane < count ? Moments{part.x, part.y, part.z} : Moments::none();
+  m.merge_team(32);
+  return m;
+}
+
+/// What the warps do that do not bring. A warp has EACH vectors a lane of a piece, which are neighbours across the
+/// lanes: but at the ends of planes it has values of one channel, and nothing is asked for each of them.
+struct Work {
+  const Closing& a;
+  const Operands& operands;
+  const Ring& ring;
+  char* slots;
+  const Share& share;
+  int warp, lane;
+
+  __device__ __forceinline__ Vector* vectors(const Place& place) const {
+    return reinterpret_cast<Vector*>(slots + place.slot * (PIECE * MULTIPLE)) + warp * (EACH * 32) + lane;
+  }
+  __device__ __forceinline__ Spots run(int piece) const {
+    return {a, share.offset + (piece * PIECE + warp * (EACH * 32)) * VECTOR, share.channel};
+  }
+  /// Whether all of a piece is this warp's in one plane.
+  __device__ __forceinline__ bool whole(int piece, const Spots& run) const {
+    return (piece * WARPS + warp + 1) * (EACH * 32) <= share.vectors && run.in_one_plane(a, EACH * 32 * VECTOR);
+  }
+  /// Vector k of a lane, where it exists, at its place.
+  template <class Handle>
+  __device__ __forceinline__ void each_alone(int piece, Handle&& handle) const {
+#pragma unroll 1
+    for (int k = 0; k < EACH; ++k) {
+      const int index = piece * PIECE + warp * (EACH * 32) + k * 32 + lane;
+      if (index < share.vectors) handle(k, Spots(a, share.offset + index * VECTOR, share.channel));
+    }
+  }
+  __device__ __forceinline__ S before(Stored v, int c, int at) const {
+    return config::before(to_float(v), a, operands, share.n, c, share.first + at);
+  }
+  /// The number in the set of value i of a lane in a piece that is whole.
+  __device__ __forceinline__ int number(const Spots& run, int i) const {
+    return run.first + (i / VECTOR * 32 + lane) * VECTOR + i % VECTOR;
+  }
+  __device__ __forceinline__ void read(const Vector* here, Vector (&v)[EACH]) const {
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) v[k] = here[k * 32];
+  }
+  /// A piece that is not whole: its values, and what the ring keeps.
+  __device__ __forceinline__ void look_alone(int piece, Vector* here, Taken<MOMENTS, S>& taken) const {
+    each_alone(piece, [&](int k, const Spots& at) {
+      Vector read = here[k * 32];
+#pragma unroll
+      for (int j = 0; j < VECTOR; ++j) {
+        if (!at.inside(a, j)) continue;
+        const S v[1] = {before(read.v[j], at.channel_of(a, j), at.first + j)};
+        taken.take(v, 1, taken.count == 0);
+        if constexpr (KEEPS) read.v[j] = from_float<Stored>(v[0]);
+      }
+      if constexpr (KEEPS) here[k * 32] = read;
+    });
+  }
+
+  /// First look: this warp's moments, in every lane. The ring keeps the values where it can.
+  __device__ __forceinline__ Moments look(Place at) const {
+    Taken<MOMENTS, S> taken;
+    const int pieces = share.pieces();
+    for (int piece = 0; piece < pieces; ++piece, at.next(ring.count)) {
+      barrier_wait(ring.full_at(at), at.round);
+      const Spots run = this->run(piece);
+      Vector* here = vectors(at);
+      if (!whole(piece, run)) {
+        look_alone(piece, here, taken);
+        continue;
+      }
+      Vector u[EACH];
+      S v[EACH * VECTOR];
+      read(here, u);
+#pragma unroll
+      for (int i = 0; i < EACH * VECTOR; ++i) v[i] = before(u[i / VECTOR].v[i % VECTOR], run.channel, number(run, i));
+      if constexpr (KEEPS) {
+#pragma unroll
+        for (int i = 0; i < EACH * VECTOR; ++i) u[i / VECTOR].v[i % VECTOR] = from_float<Stored>(v[i]);
+#pragma unroll
+        for (int k = 0; k < EACH; ++k) here[k * 32] = u[k];
+      }
+      taken.take(v, EACH * VECTOR, taken.count == 0);
+    }
+    if constexpr (KEEPS) fence_shared();  // what was kept, before the copies that take its place
+    Moments own = taken.collected();
+    __syncwarp();
+    own.merge_team(32);
+    return own;
+  }
+
+  /// Second look: results.
+  __device__ __forceinline__ void leave(S mean, S scale, Place& place) const {
+    Out* const out = static_cast<Out*>(a.out) + share.first;
+    const bool together = in_place_for<Out, VECTOR>(out + share.offset);
+    const int pieces = share.pieces();
+    int known = -1;  // the channel of `factor` and `shift`
+    S factor = S(0), shift = S(0);
+    const auto know = [&](int c) {
+      if (known == c) return;
+      known = c, factor = scale;
+      if constexpr (config::WEIGHT) factor *= to_float(static_cast<const Element*>(a.weight)[c]);
+      if constexpr (config::BIAS) shift = to_float(static_cast<const Element*>(a.bias)[c]);
+    };
+    const auto value = [&](Stored v, int c, int at) {
+      if constexpr (KEEPS) return S(to_float(v));
+      return before(v, c, at);
+    };
+    const auto result = [&](S v, int c, int at) {
+      return from_float<Out>(config::middle((v - mean) * factor + shift, a, operands, share.n, c, share.first + at));
+    };
+    for (int piece = 0; piece < pieces; ++piece, place.next(ring.count)) {
+      const Spots run = this->run(piece);
+      const Vector* here = vectors(place);
+      if (together && whole(piece, run)) {
+        Vector u[EACH];
+        read(here, u);
+        know(run.channel);
+#pragma unroll
+        for (int k = 0; k < EACH; ++k) {
+          const int first = number(run, k * VECTOR);
+          Neighbours<Out, VECTOR> to;
+#pragma unroll
+          for (int j = 0; j < VECTOR; ++j)
+            to.v[j] = result(value(u[k].v[j], run.channel, first + j), run.channel, first + j);
+          *reinterpret_cast<Neighbours<Out, VECTOR>*>(out + first) = to;
+        }
+      } else {
+        each_alone(piece, [&](int k, const Spots& at) {
+          const Vector u = here[k * 32];
+#pragma unroll
+          for (int j = 0; j < VECTOR; ++j) {
+            if (!at.inside(a, j)) continue;
+            const int c = at.channel_of(a, j);
+            know(c);
+            out[at.first + j] = result(value(u.v[j], c, at.first + j), c, at.first + j);
+          }
+        });
+      }
+      __syncwarp();
+      barrier_arrive_if(lane < arriving, ring.empty_at(place));
+    }
+  }
+};
+
+}  // namespace upconv::closing
+
+// Elsewhere an empty kernel, which nobody launches.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+extern "C" __global__ void closing_sets(const upconv::arguments::Closing, const config::Operands) {}
+#else
+extern "C" __global__ void __cluster_dims__(config::CLUSTER, 1, 1) __launch_bounds__(upconv::arguments::set_threads, 1)
+    closing_sets(const upconv::arguments::Closing a, const config::Operands operands) {
+  using namespace upconv;
+  using namespace upconv::closing;
+  let_next_begin();
+  extern __shared__ __align__(128) char slots[];
+  __shared__ u64 barriers[2 * SLOTS + 2];
+  __shared__ float4 of_warps[WARPS];
+  __shared__ float4 of_blocks[2][CLUSTER];  // of this set and the next
+  Ring ring{shared_address(slots), shared_address(barriers), shared_address(barriers + SLOTS), int(a.shares)};
+  ring.hold();
+  const u32 heard = shared_address(barriers + 2 * SLOTS);  // what all blocks send of a set has come
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < ring.count; ++i) {
+      barrier_init(ring.full + i * 8, arriving);
+      barrier_init(ring.empty + i * 8, WARPS * arriving);
+    }
+    barrier_init(heard, arriving), barrier_init(heard + 8, arriving);
+    barriers_ready();
+  }
+  after_previous();
+  meet_cluster();
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = threadIdx.x % 32;
+  // The sets of a cluster are its own number's and every `clusters`-th from there on.
+  const i64 clusters = gridDim.x / CLUSTER;
+  i64 index = blockIdx.x / CLUSTER;
+  const auto share_of = [&](i64 i) { return Share(a, a.backwards ? a.units - 1 - i : i); };
+  Place place;
+  if (warp == WARPS) {
+    for (; index < a.units; index += clusters) bring(a, ring, slots, share_of(index), place);
+    return;
+  }
+  for (int turn = 0, round = 0; index < a.units; index += clusters, turn ^= 1, round ^= turn == 0) {
+    const Share share = share_of(index);
+    const Work work{a, operands, ring, slots, share, warp, lane};
+    const Moments own = work.look(place);
+    if (lane == 0) of_warps[warp] = quad_of(own);
+    __syncwarp();
+    const u32 heard_now = heard + turn * 8;
+    if (warp == 0) {
+      meet(1, WARPS * 32);
+      const float4 of_all = quad_of(merged(of_warps, WARPS));
+      if constexpr (CLUSTER == 1) {
+        if (lane == 0) of_blocks[turn][0] = of_all;
+        barrier_arrive_if(lane < arriving, heard_now);
+      } else {
+        if (lane == 0)
+          barrier_expect(heard_now, CLUSTER * 16);
+        else
+          barrier_arrive_if(lane < arriving, heard_now);
+        // A block that sends of the next set but one has heard of the next from this block, whose warps have read this
+        // one's by then.
+        if (lane < CLUSTER)
+          send_quad(address_in(lane, shared_address(&of_blocks[turn][rank_in_cluster()])), of_all,
+                    address_in(lane, heard_now));
+      }
+    } else {
+      arrive_only(1, WARPS * 32);
+    }
+    barrier_wait(heard_now, round);
+    const Moments all = merged(of_blocks[turn], CLUSTER);
+    const S scale = config::CENTER ? S(1) : S(1) / root(all.second / all.count + S(config::EPS));
+    if (a.saved && rank_in_cluster() == 0 && threadIdx.x == 0)
+      static_cast<S*>(a.saved)[2 * share.set] = all.first, static_cast<S*>(a.saved)[2 * share.set + 1] = scale;
+    work.leave(all.first, scale, place);
+  }
+}
+#endif
 """,
     "closing/parts.cuh": r"""// Statistics of units, runs of `length` neighbouring values each: planes, rows, or what a pooling leaves of a plane.
 // A unit is cut into shares; a team (a warp where units are small, else a block) collects one share and writes two
@@ -6833,80 +7221,12 @@ bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, vo
 
 }  // namespace upconv::launch
 """,
-    "launch/tensor_map.hpp": r"""// What a tensor map is made from: a tensor in global memory and the box of it that one bulk copy moves. A launch fills
-// a TensorBoxes for its tensors and gives it to `encode_map(start, map, boxes)`, which whoever starts kernels defines
-// beside its Start (src/cuda/launching.hpp; exported files, export/text/tensor_map.cu).
-#pragma once
-
-#include "arguments/tensor_map.cuh"
-#include "launch/sizes.hpp"
-
-namespace upconv::launch {
-
-/// Of CUtensorMapDataType. tf32 rounds fp32 to the nearest, ties to even (measured on an H200).
-enum class MapElement : int { u8 = 0, u16 = 1, f16 = 6, f32 = 7, f64 = 8, bf16 = 9, tf32 = 11 };
-inline Int bytes_of(MapElement e) {
-  return e == MapElement::u8 ? 1 : e == MapElement::f64 ? 8 : e == MapElement::f32 || e == MapElement::tf32 ? 4 : 2;
-}
-
-/// Of CUtensorMapSwizzle: which 16 bytes of a box change places, within so many bytes.
-enum class MapSwizzle : int { none = 0, bytes_32 = 1, bytes_64 = 2, bytes_128 = 3 };
-
-/// Dimensions from the innermost on; what a box reaches outside of the tensor is zero.
-struct TensorBoxes {
-  const void* base = nullptr;
-  MapElement element = MapElement::f32;
-  MapSwizzle swizzle = MapSwizzle::none;
-  int promotion = 2;  ///< What L2 fetches at once, of CUtensorMapL2promotion: 128 bytes.
-  int rank = 0;
-  unsigned long long sizes[5] = {}, strides[4] = {};  ///< Elements; bytes, of all dimensions but the innermost.
-  unsigned box[5] = {}, steps[5] = {};
-  Int bytes = 0;  ///< Of the box in shared memory.
-
-  /// One more dimension: `count` elements of it in a box, every `step`-th. The innermost has no stride and no step.
-  TensorBoxes& dimension(Int size, Int stride_bytes, Int count, Int step = 1) {
-    if (rank == 5) {
-      rank = 6;  // refused
-      return *this;
-    }
-    sizes[rank] = static_cast<unsigned long long>(size);
-    if (rank > 0) strides[rank - 1] = static_cast<unsigned long long>(stride_bytes);
-    box[rank] = static_cast<unsigned>((count - 1) * step + 1);
-    steps[rank] = static_cast<unsigned>(step);
-    bytes = (rank == 0 ? bytes_of(element) : bytes) * count;
-    ++rank;
-    return *this;
-  }
-};
-
-/// Why there is no such map, or null. The rules are those of cuTensorMapEncodeTiled (and one of the kernels: no more
-/// in a box than shared memory holds).
-inline const char* refusal_of(const TensorBoxes& b) {
-  if (b.rank < 1 || b.rank > 5) return "a tensor map has one to five dimensions";
-  if (!b.base || !aligned(b.base, 16)) return "a tensor that does not begin at a multiple of 16 bytes";
-  for (int i = 0; i < b.rank; ++i) {
-    if (b.sizes[i] < 1 || b.sizes[i] > 1ull << 32) return "a dimension of a tensor map that is empty or beyond 2^32";
-    if (b.box[i] < 1 || b.box[i] > 256) return "a box of more than 256 elements in one dimension";
-    if (b.steps[i] < 1 || b.steps[i] > 8) return "a box with steps beyond 8";
-    if (i > 0 && (b.strides[i - 1] % 16 != 0 || b.strides[i - 1] >= 1ull << 40))
-      return "a stride that is no multiple of 16 bytes below 2^40";
-  }
-  const Int inner = Int(b.box[0]) * bytes_of(b.element);
-  if (b.steps[0] != 1) return "steps in the innermost dimension, which a bulk copy does not know";
-  if (inner % 16 != 0) return "rows of a box that are no multiple of 16 bytes";
-  if (b.swizzle != MapSwizzle::none && inner > Int(16) << int(b.swizzle)) return "rows of a box wider than the swizzle";
-  if (b.bytes > 232448) return "a box beyond shared memory";
-  return nullptr;
-}
-
-}  // namespace upconv::launch
-""",
-    "launch/boxes.hpp": r"""// Launch of boxes.cuh for any batch and spatial size: the extents of its boxes and how the source is brought.
+    "launch/boxing.hpp": r"""// The boxes of boxes.cuh for any batch and spatial size: their extents, how their source is brought, and the cheapest
+// of them.
 #pragma once
 
 #include "arguments/boxes.cuh"
 #include "launch/sizes.hpp"
-#include "launch/tensor_map.hpp"
 
 namespace upconv::launch {
 
@@ -7320,6 +7640,86 @@ inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int proc
   return best;
 }
 
+inline bool too_many(const Boxings& b) { return double(b.main.tiles) + double(b.last.tiles) >= 2147483648.0; }
+
+}  // namespace upconv::launch
+""",
+    "launch/tensor_map.hpp": r"""// What a tensor map is made from: a tensor in global memory and the box of it that one bulk copy moves. A launch fills
+// a TensorBoxes for its tensors and gives it to `encode_map(start, map, boxes)`, which whoever starts kernels defines
+// beside its Start (src/cuda/launching.hpp; exported files, export/text/tensor_map.cu).
+#pragma once
+
+#include "arguments/tensor_map.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// Of CUtensorMapDataType. tf32 rounds fp32 to the nearest, ties to even (measured on an H200).
+enum class MapElement : int { u8 = 0, u16 = 1, f16 = 6, f32 = 7, f64 = 8, bf16 = 9, tf32 = 11 };
+inline Int bytes_of(MapElement e) {
+  return e == MapElement::u8 ? 1 : e == MapElement::f64 ? 8 : e == MapElement::f32 || e == MapElement::tf32 ? 4 : 2;
+}
+
+/// Of CUtensorMapSwizzle: which 16 bytes of a box change places, within so many bytes.
+enum class MapSwizzle : int { none = 0, bytes_32 = 1, bytes_64 = 2, bytes_128 = 3 };
+
+/// Dimensions from the innermost on; what a box reaches outside of the tensor is zero.
+struct TensorBoxes {
+  const void* base = nullptr;
+  MapElement element = MapElement::f32;
+  MapSwizzle swizzle = MapSwizzle::none;
+  int promotion = 2;  ///< What L2 fetches at once, of CUtensorMapL2promotion: 128 bytes.
+  int rank = 0;
+  unsigned long long sizes[5] = {}, strides[4] = {};  ///< Elements; bytes, of all dimensions but the innermost.
+  unsigned box[5] = {}, steps[5] = {};
+  Int bytes = 0;  ///< Of the box in shared memory.
+
+  /// One more dimension: `count` elements of it in a box, every `step`-th. The innermost has no stride and no step.
+  TensorBoxes& dimension(Int size, Int stride_bytes, Int count, Int step = 1) {
+    if (rank == 5) {
+      rank = 6;  // refused
+      return *this;
+    }
+    sizes[rank] = static_cast<unsigned long long>(size);
+    if (rank > 0) strides[rank - 1] = static_cast<unsigned long long>(stride_bytes);
+    box[rank] = static_cast<unsigned>((count - 1) * step + 1);
+    steps[rank] = static_cast<unsigned>(step);
+    bytes = (rank == 0 ? bytes_of(element) : bytes) * count;
+    ++rank;
+    return *this;
+  }
+};
+
+/// Why there is no such map, or null. The rules are those of cuTensorMapEncodeTiled (and one of the kernels: no more
+/// in a box than shared memory holds).
+inline const char* refusal_of(const TensorBoxes& b) {
+  if (b.rank < 1 || b.rank > 5) return "a tensor map has one to five dimensions";
+  if (!b.base || !aligned(b.base, 16)) return "a tensor that does not begin at a multiple of 16 bytes";
+  for (int i = 0; i < b.rank; ++i) {
+    if (b.sizes[i] < 1 || b.sizes[i] > 1ull << 32) return "a dimension of a tensor map that is empty or beyond 2^32";
+    if (b.box[i] < 1 || b.box[i] > 256) return "a box of more than 256 elements in one dimension";
+    if (b.steps[i] < 1 || b.steps[i] > 8) return "a box with steps beyond 8";
+    if (i > 0 && (b.strides[i - 1] % 16 != 0 || b.strides[i - 1] >= 1ull << 40))
+      return "a stride that is no multiple of 16 bytes below 2^40";
+  }
+  const Int inner = Int(b.box[0]) * bytes_of(b.element);
+  if (b.steps[0] != 1) return "steps in the innermost dimension, which a bulk copy does not know";
+  if (inner % 16 != 0) return "rows of a box that are no multiple of 16 bytes";
+  if (b.swizzle != MapSwizzle::none && inner > Int(16) << int(b.swizzle)) return "rows of a box wider than the swizzle";
+  if (b.bytes > 232448) return "a box beyond shared memory";
+  return nullptr;
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/boxes.hpp": r"""// Launch of boxes.cuh for any batch and spatial size.
+#pragma once
+
+#include "launch/boxing.hpp"
+#include "launch/tensor_map.hpp"
+
+namespace upconv::launch {
+
 /// What a launch with, or without, bulk copies of the source passes.
 struct BoxesWay {
   arguments::Boxes<void> main{}, last{};
@@ -7430,11 +7830,11 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   }
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.main.tiles) + double(plain.last.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  if (too_many(plain)) l.refusal = "2^31 boxes or more";
   launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
     const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
-    if (bulk.clocks >= 0.0 && double(bulk.main.tiles) + double(bulk.last.tiles) < 2147483648.0) {
+    if (bulk.clocks >= 0.0 && !too_many(bulk)) {
       l.may_bulk = true;
       launch(bulk, l.bulk);
       l.bulk.main.bulk = l.bulk.last.bulk = 1;
@@ -7825,6 +8225,7 @@ bool run(const BiasSumFixed& f, const BiasSumLaunch& l, const Tensors& t, void* 
 #pragma once
 
 #include "arguments/closing.cuh"
+#include "launch/clusters.hpp"
 #include "launch/sizes.hpp"
 
 namespace upconv::launch {
@@ -7833,14 +8234,16 @@ constexpr Int closing_threads = 256;
 
 /// What a closing kernel was specialised for, as far as a launch depends on it.
 struct ClosingFixed {
-  Int kind = 0;  ///< 0 map, 1 parts, 2 norm, 3 result, 4 columns, 5 rows.
+  Int kind = 0;  ///< 0 map, 1 parts, 2 norm, 3 result, 4 columns, 5 rows, 6 sets.
   bool window = false, reduces = false, wide = false;
   Int k_d = 1, k_h = 1, k_w = 1, s_d = 1, s_h = 1, s_w = 1, p_d = 0, p_h = 0, p_w = 0;  ///< Of the window.
   Int first = 2, last = 4;  ///< The dimensions of a unit (parts), of a column or a row: 1 channel to 4 w.
   Int row_first = 0;        ///< The first dimension of what an item of the value calls a row; 0: there is none.
   Int split = 1, each = 1;  ///< columns: warps that share columns, columns of a thread; rows: values of a thread.
   bool batch = false;       ///< norm: sets are channels of all samples, else `per` planes that follow each other.
-  Int per = 1;
+  Int per = 1;              ///< norm, sets
+  Int cluster = 1;          ///< sets: blocks of a set.
+  Int stored_bytes = 4;     ///< sets: of a value of the source.
   Int sum_bytes = 4;
 
   template <class Visit>
@@ -7851,6 +8254,7 @@ struct ClosingFixed {
     field("p_d", p_d), field("p_h", p_h), field("p_w", p_w);
     field("first", first), field("last", last), field("row_first", row_first);
     field("split", split), field("each", each), field("batch", batch), field("per", per);
+    field("cluster", cluster), field("stored_bytes", stored_bytes);
     field("sum_bytes", sum_bytes);
   }
 };
@@ -7861,7 +8265,8 @@ struct ClosingLaunch {
   Int result[5] = {1, 1, 1, 1, 1};  ///< Shape of what the kernel writes, where it writes values.
   Int at[5] = {1, 1, 1, 1, 1};      ///< After the window.
   Int blocks = 0;
-  Int parts_bytes = 0;  ///< Of the statistics that `parts` writes and norm and result read.
+  Int threads = closing_threads, shared_bytes = 0;  ///< Of a block; dynamic.
+  Int parts_bytes = 0;                              ///< Of the statistics that `parts` writes and norm and result read.
 };
 
 inline arguments::Divisor divisor_of(Int value) {
@@ -7902,8 +8307,45 @@ inline void closing_shares(arguments::Closing& a, int processors) {
   a.shares = most(ceil_div(a.length, a.share), 1);
 }
 
+/// Pieces of closing/sets.cuh that a block's shared memory holds, and those of a block's share of a set of `bytes`.
+inline Int set_slots(Int shared_bytes) {
+  return least(most((shared_bytes - 2048) / arguments::set_piece, 0), Int(arguments::most_slots));
+}
+inline Int set_pieces(Int bytes, Int cluster) {
+  return ceil_div(ceil_div(ceil_div(bytes + 15, 16), cluster), arguments::set_piece / 16);
+}
+
+/// The most blocks that share a set. 16 are not known to be everywhere.
+inline Int widest_cluster(Int shared_bytes, int processors) {
+  return processors >= 100 && shared_bytes >= Int(200) << 10 ? 16 : 8;
+}
+
+/// Why these sets are not for closing/sets.cuh, or null. Each costs some 0.6 us beside the bytes of a block's share, so
+/// small ones only where every cluster has about one; the sizes that it counts with have 31 bits.
+inline const char* not_for_sets(const ClosingFixed& f, Int units, Int volume, Int shared_bytes, int processors) {
+  const Int bytes = f.per * volume * f.stored_bytes;
+  if (volume < 16 || f.per * volume >= Int(1) << 30) return "planes too small or sets too large for one kernel";
+  if (f.cluster > widest_cluster(shared_bytes, processors)) return "clusters wider than this GPU is known to run";
+  if (set_pieces(bytes, f.cluster) > set_slots(shared_bytes)) return "a set is larger than the memory of its blocks";
+  if (bytes / f.cluster < 32768 && units * f.cluster > 2 * processors) return "many small sets";
+  return nullptr;
+}
+
+/// The blocks of a set: as few as leave a third of the shared memory for the next set's values, more where there are
+/// fewer sets than multiprocessors.
+inline Int cluster_for_sets(const ClosingFixed& f, Int units, Int volume, Int shared_bytes, int processors) {
+  const Int widest = widest_cluster(shared_bytes, processors);
+  const Int bytes = f.per * volume * f.stored_bytes, slots = set_slots(shared_bytes);
+  Int cluster = 1;
+  while (cluster < widest && (3 * set_pieces(bytes, cluster) > 2 * slots ||
+                              (units * cluster < processors && set_pieces(bytes, cluster) > 1)))
+    cluster *= 2;
+  return cluster;
+}
+
 /// `source` is the shape of what the kernel reads: for norm and result, that of the statistics' value after its window.
-inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], int processors) {
+/// `shared_bytes`: what a block may have for closing/sets.cuh, 0 where there are no clusters.
+inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], int processors, Int shared_bytes = 0) {
   ClosingLaunch l;
   arguments::Closing& a = l.arguments;
   Int at[5] = {source[0], source[1], source[2], source[3], source[4]};
@@ -7935,6 +8377,7 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
     closing_shares(a, processors);
     l.parts_bytes = a.units * a.shares * 2 * f.sum_bytes;
   }
+  if (f.kind == 6) l.refusal = not_for_sets(f, a.units / f.per, a.length, shared_bytes, processors);
   if (a.at.count == 0) return l;
   switch (f.kind) {
     case 0:
@@ -7956,6 +8399,12 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
       break;
     case 4:
       l.blocks = ceil_div(a.units * a.inner, closing_threads / f.split * f.each);
+      break;
+    case 6:
+      a.units /= f.per, a.length *= f.per;
+      a.shares = set_slots(shared_bytes);
+      l.threads = arguments::set_threads, l.shared_bytes = a.shares * arguments::set_piece;
+      l.blocks = least(a.units, most(clusters_at_once(f.cluster, processors), 1)) * f.cluster;
       break;
     default:
       a.team = 2;
@@ -8144,6 +8593,7 @@ struct ProgramPass {
   int argmax_bytes = 1;
   bool statistics = false;                ///< Gives those of a batch norm.
   bool spared = false;                    ///< Not needed where the units of `of` are one share each.
+  int instead_of = 0;                     ///< The passes behind it, which do the same where it cannot run.
   int weight = -1, bias = -1;             ///< Operands.
   bool vectors = false, nothing = false;  ///< total
   int slot = 0, like = -1;                ///< total: of sums; the operand whose sizes the result has.
@@ -8179,6 +8629,7 @@ struct ProgramPlan {
   PullLaunch pull[most_passes];
   TotalLaunch total[most_passes];
   Int total_offset[most_passes];
+  bool left_out[most_passes];  ///< Another pass does its work.
 };
 
 inline Int count_of(const Int (&shape)[5]) { return closing_product(shape, 0, 4); }
@@ -8192,15 +8643,22 @@ inline void set_bytes(ProgramPlan& plan, int buffer, Int bytes) {
   set_shape(plan, buffer, flat, 1);
 }
 
-/// Shapes as they are between the passes: a pass's own kernels are told what they read.
+/// Shapes as they are between the passes: a pass's own kernels are told what they read. `shared_bytes`: of a block,
+/// where there are clusters (launch/closing.hpp).
 inline void plan_program(const Program& program, const Int (&z)[5], const ProgramOperand* operands, int processors,
-                         ProgramPlan& plan) {
+                         Int shared_bytes, ProgramPlan& plan) {
   for (int b = 0; b < program.buffer_count; ++b) {
     set_bytes(plan, b, 0);
     if (program.buffers[b].place == IN_Z) set_shape(plan, b, z, 4);
   }
+  int done = 0;  // passes to come whose work one before them does
   for (int i = 0; i < program.pass_count && !plan.refusal; ++i) {
     const ProgramPass& p = program.passes[i];
+    plan.left_out[i] = done > 0;
+    if (done > 0) {
+      --done;
+      continue;
+    }
     Int shape[5] = {1, 1, 1, 1, 1};
     if (p.source >= 0)
       for (int d = 0; d < 5; ++d) shape[d] = plan.shape[p.source][d];
@@ -8208,7 +8666,12 @@ inline void plan_program(const Program& program, const Int (&z)[5], const Progra
       ClosingLaunch& l = plan.closing[i];
       if (p.of >= 0)  // what is put together: the values after their window
         for (int d = 0; d < 5; ++d) shape[d] = plan.closing[p.of].at[d];
-      l = launch_of(p.closing, shape, processors);
+      l = launch_of(p.closing, shape, processors, shared_bytes);
+      if (p.instead_of > 0) {
+        plan.left_out[i] = l.refusal != nullptr;
+        if (l.refusal) continue;
+        done = p.instead_of;
+      }
       plan.refusal = l.refusal;
       if (p.closing.kind == 1) set_bytes(plan, p.parts, l.parts_bytes);
       set_shape(plan, p.out, l.result, 4);
@@ -8305,6 +8768,7 @@ void run_program(const Program& program, const ProgramPlan& plan, const ProgramT
   const auto vector = [&](int operand) -> const void* { return operand < 0 ? nullptr : t.operands[operand].data; };
   for (int i = 0; i < program.pass_count; ++i) {
     const ProgramPass& p = program.passes[i];
+    if (plan.left_out[i]) continue;
     if (p.form == 2) {
       arguments::Total a = plan.total[i].arguments;
       if (plan.total[i].blocks == 0) continue;
@@ -8337,7 +8801,10 @@ void run_program(const Program& program, const ProgramPlan& plan, const ProgramT
     for (int k = 0; k < arguments::most_wholes; ++k) pull.whole[k] = at(p.whole[k]);
     void* first = pulls && p.pull.kind != 3 ? static_cast<void*>(&pull) : static_cast<void*>(&closing);
     void* list[] = {first, &block};
-    if (!start(p.kernel, {static_cast<unsigned>(blocks), closing_threads, 0}, list)) return;
+    const Shape shape{static_cast<unsigned>(blocks),
+                      static_cast<unsigned>(pulls ? closing_threads : plan.closing[i].threads),
+                      static_cast<unsigned>(pulls ? 0 : plan.closing[i].shared_bytes)};
+    if (!start(p.kernel, shape, list)) return;
   }
 }
 
@@ -9380,6 +9847,60 @@ namespace config {
 typedef float Element;
 }
 """),
+    "closing_sets_0": ("UPCONV_HOPPER", "closing/sets.cuh", r"""#include "arguments/closing.cuh"
+#include "epilogue/activations.cuh"
+#include "epilogue/operands.cuh"
+#include "quotient.cuh"
+namespace upconv {
+__device__ __forceinline__ i64 reduced_place(i64 length, i64 inner, i64 at);
+}
+namespace config {
+typedef float Element;
+typedef float Stored;
+typedef float Out;
+typedef upconv::Number<Element>::Sum S;
+constexpr int CHANNELS = 64;
+constexpr int RESULT_CHANNELS = 64;
+constexpr bool WIDE = false;
+constexpr int OPERANDS = 0;
+typedef upconv::arguments::Operands<OPERANDS> Operands;
+constexpr bool POOL = false;
+constexpr bool AVERAGE = false;
+constexpr int ARGMAX = 0;
+constexpr bool COUNT_PAD = true;
+constexpr int KD = 1;
+constexpr int SD = 1;
+constexpr int PAD_D = 0;
+constexpr int KH = 1;
+constexpr int SH = 1;
+constexpr int PAD_H = 0;
+constexpr int KW = 1;
+constexpr int SW = 1;
+constexpr int PAD_W = 0;
+constexpr bool EVERY_LANE = false;
+constexpr int CLUSTER = 16;
+constexpr int PER = 8;
+constexpr bool CENTER = false;
+constexpr bool WEIGHT = true;
+constexpr bool BIAS = true;
+constexpr double EPS = 0x1.4f8b588e368f1p-17;
+__device__ __forceinline__ S before(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  {
+  v = upconv::activation::gelu<S>(v);
+  }
+  return v;
+}
+__device__ __forceinline__ S after(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S middle(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+__device__ __forceinline__ S last(S v, const upconv::arguments::Closing& a, const Operands& operands, int n, int channel, upconv::i64 at) {
+  return v;
+}
+}
+"""),
     "closing_parts_0": ("UPCONV_BASE || UPCONV_HOPPER", "closing/parts.cuh", r"""#include "arguments/closing.cuh"
 #include "epilogue/activations.cuh"
 #include "epilogue/operands.cuh"
@@ -9784,6 +10305,11 @@ static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void**
   return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
 }
 
+/// Lets a kernel have so much shared memory.
+static cudaError_t allow_shared(const void* kernel, unsigned bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+}
+
 /// Puts kernels on a stream; remembers what went wrong.
 struct Start {
   const void* const* kernels;
@@ -9791,8 +10317,7 @@ struct Start {
   cudaError_t error = cudaSuccess;
 
   bool operator()(int kernel, const Shape& s, void** arguments) {
-    if (s.shared_bytes > 32 * 1024)
-      error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
+    if (s.shared_bytes > 32 * 1024) error = allow_shared(kernels[kernel], s.shared_bytes);
     if (error == cudaSuccess) error = put(kernels[kernel], s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }
@@ -10350,6 +10875,13 @@ struct OperandRule {
   long long length;
 };
 
+/// The address of a kernel that is compiled for 9.x alone.
+#if UPCONV_HOPPER
+#define UPCONV_HOPPER_ONLY(address) address
+#else
+#define UPCONV_HOPPER_ONLY(address) nullptr
+#endif
+
 /// The passes of a chain and their kernels.
 struct Passes {
   void (*fill)(Program&);
@@ -10382,6 +10914,12 @@ struct StartPasses {
   cudaError_t error = cudaSuccess;
 
   bool operator()(int number, const Shape& s, void** arguments) {
+#if UPCONV_HOPPER
+    if (s.shared_bytes > 0) error = allow_shared(kernel(number), s.shared_bytes);
+    if (s.shared_bytes > 0 && error == cudaSuccess)
+      error = cudaFuncSetAttribute(kernel(number), cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    if (error != cudaSuccess) return false;
+#endif
     error = put(kernel(number), s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }
@@ -10424,36 +10962,48 @@ struct chain_0_results {
   static void fill(Program& p) {
     p.saved_count = 0;
     p.buffer(upconv::launch::IN_Z, 0);
-    p.buffer(upconv::launch::IN_WORKSPACE, 0);
-    p.buffer(upconv::launch::IN_WORKSPACE, 0);
     p.buffer(upconv::launch::IN_Y, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
     {
       upconv::launch::ProgramPass& q = p.add();
-      q.closing.kind = 1;
-      q.source = 0;
-      q.parts = 1;
-    }
-    {
-      upconv::launch::ProgramPass& q = p.add();
-      q.kernel = 1;
-      q.closing.kind = 2;
+      q.closing.kind = 6;
       q.closing.per = 8;
-      q.of = 0;
-      q.parts = 1;
-      q.table_out = 2;
+      q.closing.cluster = 16;
+      q.source = 0;
+      q.out = 1;
+      q.instead_of = 3;
       q.weight = 0;
       q.bias = 1;
     }
     {
       upconv::launch::ProgramPass& q = p.add();
-      q.kernel = 2;
+      q.kernel = 1;
+      q.closing.kind = 1;
       q.source = 0;
-      q.tables[0] = 2;
-      q.out = 3;
+      q.parts = 2;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.kernel = 2;
+      q.closing.kind = 2;
+      q.closing.per = 8;
+      q.of = 1;
+      q.parts = 2;
+      q.table_out = 3;
+      q.weight = 0;
+      q.bias = 1;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.kernel = 3;
+      q.source = 0;
+      q.tables[0] = 3;
+      q.out = 1;
     }
   }
   static const void* kernel(int i) {
-    const void* const at[] = {address(closing_parts_0::closing_parts), address(closing_norm_0::closing_norm), address(closing_map_0::closing_map)};
+    const void* const at[] = {UPCONV_HOPPER_ONLY(address(closing_sets_0::closing_sets)), address(closing_parts_0::closing_parts), address(closing_norm_0::closing_norm), address(closing_map_0::closing_map)};
     return at[i];
   }
 };
@@ -10462,38 +11012,51 @@ struct chain_0_training {
   static void fill(Program& p) {
     p.saved_count = 1;
     p.buffer(upconv::launch::IN_Z, 0);
-    p.buffer(upconv::launch::IN_WORKSPACE, 0);
-    p.buffer(upconv::launch::IN_WORKSPACE, 0);
-    p.buffer(upconv::launch::IN_SAVED, 0);
     p.buffer(upconv::launch::IN_Y, 0);
+    p.buffer(upconv::launch::IN_SAVED, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
+    p.buffer(upconv::launch::IN_WORKSPACE, 0);
     {
       upconv::launch::ProgramPass& q = p.add();
-      q.closing.kind = 1;
-      q.source = 0;
-      q.parts = 1;
-    }
-    {
-      upconv::launch::ProgramPass& q = p.add();
-      q.kernel = 1;
-      q.closing.kind = 2;
+      q.closing.kind = 6;
       q.closing.per = 8;
-      q.of = 0;
-      q.parts = 1;
-      q.table_out = 2;
-      q.saved = 3;
+      q.closing.cluster = 16;
+      q.source = 0;
+      q.out = 1;
+      q.saved = 2;
+      q.instead_of = 3;
       q.weight = 0;
       q.bias = 1;
     }
     {
       upconv::launch::ProgramPass& q = p.add();
-      q.kernel = 2;
+      q.kernel = 1;
+      q.closing.kind = 1;
       q.source = 0;
-      q.tables[0] = 2;
-      q.out = 4;
+      q.parts = 3;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.kernel = 2;
+      q.closing.kind = 2;
+      q.closing.per = 8;
+      q.of = 1;
+      q.parts = 3;
+      q.table_out = 4;
+      q.saved = 2;
+      q.weight = 0;
+      q.bias = 1;
+    }
+    {
+      upconv::launch::ProgramPass& q = p.add();
+      q.kernel = 3;
+      q.source = 0;
+      q.tables[0] = 4;
+      q.out = 1;
     }
   }
   static const void* kernel(int i) {
-    const void* const at[] = {address(closing_parts_0::closing_parts), address(closing_norm_0::closing_norm), address(closing_map_0::closing_map)};
+    const void* const at[] = {UPCONV_HOPPER_ONLY(address(closing_sets_0::closing_sets)), address(closing_parts_0::closing_parts), address(closing_norm_0::closing_norm), address(closing_map_0::closing_map)};
     return at[i];
   }
 };
@@ -10800,7 +11363,9 @@ struct ChainCall {
       operands.push_back(o);
     }
     p.fill(*program);
-    plan_program(*program, z, operands.data(), at::cuda::getCurrentDeviceProperties()->multiProcessorCount, *plan);
+    const cudaDeviceProp* gpu = at::cuda::getCurrentDeviceProperties();
+    plan_program(*program, z, operands.data(), gpu->multiProcessorCount,
+                 UPCONV_HOPPER && gpu->major == 9 ? (long long)gpu->sharedMemPerBlockOptin : 0, *plan);
     TORCH_CHECK(!plan->refusal, "the kernels in this file cannot take these sizes: ", plan->refusal);
   }
 

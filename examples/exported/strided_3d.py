@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_84254106da9a"
+NAME = "upconv_797ae0f6b7d1"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2865,6 +2865,14 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
                : "memory");
   return v;
 }
+/// Four numbers to a block of the cluster in the background, whose barrier counts their 16 bytes; both addresses are of
+/// that block.
+__device__ __forceinline__ void send_quad(u32 to, const float4& v, u32 barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier)
+      : "memory");
+}
 /// The sum of what lies at `address` of each of the cluster's `blocks` blocks, always added in their order.
 template <int blocks>
 __device__ __forceinline__ float4 add_quads_in_cluster(u32 address) {
@@ -5654,80 +5662,12 @@ bool run(const PositionsFixed& f, const PositionsLaunch& l, const Tensors& t, vo
 
 }  // namespace upconv::launch
 """,
-    "launch/tensor_map.hpp": r"""// What a tensor map is made from: a tensor in global memory and the box of it that one bulk copy moves. A launch fills
-// a TensorBoxes for its tensors and gives it to `encode_map(start, map, boxes)`, which whoever starts kernels defines
-// beside its Start (src/cuda/launching.hpp; exported files, export/text/tensor_map.cu).
-#pragma once
-
-#include "arguments/tensor_map.cuh"
-#include "launch/sizes.hpp"
-
-namespace upconv::launch {
-
-/// Of CUtensorMapDataType. tf32 rounds fp32 to the nearest, ties to even (measured on an H200).
-enum class MapElement : int { u8 = 0, u16 = 1, f16 = 6, f32 = 7, f64 = 8, bf16 = 9, tf32 = 11 };
-inline Int bytes_of(MapElement e) {
-  return e == MapElement::u8 ? 1 : e == MapElement::f64 ? 8 : e == MapElement::f32 || e == MapElement::tf32 ? 4 : 2;
-}
-
-/// Of CUtensorMapSwizzle: which 16 bytes of a box change places, within so many bytes.
-enum class MapSwizzle : int { none = 0, bytes_32 = 1, bytes_64 = 2, bytes_128 = 3 };
-
-/// Dimensions from the innermost on; what a box reaches outside of the tensor is zero.
-struct TensorBoxes {
-  const void* base = nullptr;
-  MapElement element = MapElement::f32;
-  MapSwizzle swizzle = MapSwizzle::none;
-  int promotion = 2;  ///< What L2 fetches at once, of CUtensorMapL2promotion: 128 bytes.
-  int rank = 0;
-  unsigned long long sizes[5] = {}, strides[4] = {};  ///< Elements; bytes, of all dimensions but the innermost.
-  unsigned box[5] = {}, steps[5] = {};
-  Int bytes = 0;  ///< Of the box in shared memory.
-
-  /// One more dimension: `count` elements of it in a box, every `step`-th. The innermost has no stride and no step.
-  TensorBoxes& dimension(Int size, Int stride_bytes, Int count, Int step = 1) {
-    if (rank == 5) {
-      rank = 6;  // refused
-      return *this;
-    }
-    sizes[rank] = static_cast<unsigned long long>(size);
-    if (rank > 0) strides[rank - 1] = static_cast<unsigned long long>(stride_bytes);
-    box[rank] = static_cast<unsigned>((count - 1) * step + 1);
-    steps[rank] = static_cast<unsigned>(step);
-    bytes = (rank == 0 ? bytes_of(element) : bytes) * count;
-    ++rank;
-    return *this;
-  }
-};
-
-/// Why there is no such map, or null. The rules are those of cuTensorMapEncodeTiled (and one of the kernels: no more
-/// in a box than shared memory holds).
-inline const char* refusal_of(const TensorBoxes& b) {
-  if (b.rank < 1 || b.rank > 5) return "a tensor map has one to five dimensions";
-  if (!b.base || !aligned(b.base, 16)) return "a tensor that does not begin at a multiple of 16 bytes";
-  for (int i = 0; i < b.rank; ++i) {
-    if (b.sizes[i] < 1 || b.sizes[i] > 1ull << 32) return "a dimension of a tensor map that is empty or beyond 2^32";
-    if (b.box[i] < 1 || b.box[i] > 256) return "a box of more than 256 elements in one dimension";
-    if (b.steps[i] < 1 || b.steps[i] > 8) return "a box with steps beyond 8";
-    if (i > 0 && (b.strides[i - 1] % 16 != 0 || b.strides[i - 1] >= 1ull << 40))
-      return "a stride that is no multiple of 16 bytes below 2^40";
-  }
-  const Int inner = Int(b.box[0]) * bytes_of(b.element);
-  if (b.steps[0] != 1) return "steps in the innermost dimension, which a bulk copy does not know";
-  if (inner % 16 != 0) return "rows of a box that are no multiple of 16 bytes";
-  if (b.swizzle != MapSwizzle::none && inner > Int(16) << int(b.swizzle)) return "rows of a box wider than the swizzle";
-  if (b.bytes > 232448) return "a box beyond shared memory";
-  return nullptr;
-}
-
-}  // namespace upconv::launch
-""",
-    "launch/boxes.hpp": r"""// Launch of boxes.cuh for any batch and spatial size: the extents of its boxes and how the source is brought.
+    "launch/boxing.hpp": r"""// The boxes of boxes.cuh for any batch and spatial size: their extents, how their source is brought, and the cheapest
+// of them.
 #pragma once
 
 #include "arguments/boxes.cuh"
 #include "launch/sizes.hpp"
-#include "launch/tensor_map.hpp"
 
 namespace upconv::launch {
 
@@ -6141,6 +6081,86 @@ inline Boxings best_boxings(const BoxesFixed& f, const BoxSpace& space, int proc
   return best;
 }
 
+inline bool too_many(const Boxings& b) { return double(b.main.tiles) + double(b.last.tiles) >= 2147483648.0; }
+
+}  // namespace upconv::launch
+""",
+    "launch/tensor_map.hpp": r"""// What a tensor map is made from: a tensor in global memory and the box of it that one bulk copy moves. A launch fills
+// a TensorBoxes for its tensors and gives it to `encode_map(start, map, boxes)`, which whoever starts kernels defines
+// beside its Start (src/cuda/launching.hpp; exported files, export/text/tensor_map.cu).
+#pragma once
+
+#include "arguments/tensor_map.cuh"
+#include "launch/sizes.hpp"
+
+namespace upconv::launch {
+
+/// Of CUtensorMapDataType. tf32 rounds fp32 to the nearest, ties to even (measured on an H200).
+enum class MapElement : int { u8 = 0, u16 = 1, f16 = 6, f32 = 7, f64 = 8, bf16 = 9, tf32 = 11 };
+inline Int bytes_of(MapElement e) {
+  return e == MapElement::u8 ? 1 : e == MapElement::f64 ? 8 : e == MapElement::f32 || e == MapElement::tf32 ? 4 : 2;
+}
+
+/// Of CUtensorMapSwizzle: which 16 bytes of a box change places, within so many bytes.
+enum class MapSwizzle : int { none = 0, bytes_32 = 1, bytes_64 = 2, bytes_128 = 3 };
+
+/// Dimensions from the innermost on; what a box reaches outside of the tensor is zero.
+struct TensorBoxes {
+  const void* base = nullptr;
+  MapElement element = MapElement::f32;
+  MapSwizzle swizzle = MapSwizzle::none;
+  int promotion = 2;  ///< What L2 fetches at once, of CUtensorMapL2promotion: 128 bytes.
+  int rank = 0;
+  unsigned long long sizes[5] = {}, strides[4] = {};  ///< Elements; bytes, of all dimensions but the innermost.
+  unsigned box[5] = {}, steps[5] = {};
+  Int bytes = 0;  ///< Of the box in shared memory.
+
+  /// One more dimension: `count` elements of it in a box, every `step`-th. The innermost has no stride and no step.
+  TensorBoxes& dimension(Int size, Int stride_bytes, Int count, Int step = 1) {
+    if (rank == 5) {
+      rank = 6;  // refused
+      return *this;
+    }
+    sizes[rank] = static_cast<unsigned long long>(size);
+    if (rank > 0) strides[rank - 1] = static_cast<unsigned long long>(stride_bytes);
+    box[rank] = static_cast<unsigned>((count - 1) * step + 1);
+    steps[rank] = static_cast<unsigned>(step);
+    bytes = (rank == 0 ? bytes_of(element) : bytes) * count;
+    ++rank;
+    return *this;
+  }
+};
+
+/// Why there is no such map, or null. The rules are those of cuTensorMapEncodeTiled (and one of the kernels: no more
+/// in a box than shared memory holds).
+inline const char* refusal_of(const TensorBoxes& b) {
+  if (b.rank < 1 || b.rank > 5) return "a tensor map has one to five dimensions";
+  if (!b.base || !aligned(b.base, 16)) return "a tensor that does not begin at a multiple of 16 bytes";
+  for (int i = 0; i < b.rank; ++i) {
+    if (b.sizes[i] < 1 || b.sizes[i] > 1ull << 32) return "a dimension of a tensor map that is empty or beyond 2^32";
+    if (b.box[i] < 1 || b.box[i] > 256) return "a box of more than 256 elements in one dimension";
+    if (b.steps[i] < 1 || b.steps[i] > 8) return "a box with steps beyond 8";
+    if (i > 0 && (b.strides[i - 1] % 16 != 0 || b.strides[i - 1] >= 1ull << 40))
+      return "a stride that is no multiple of 16 bytes below 2^40";
+  }
+  const Int inner = Int(b.box[0]) * bytes_of(b.element);
+  if (b.steps[0] != 1) return "steps in the innermost dimension, which a bulk copy does not know";
+  if (inner % 16 != 0) return "rows of a box that are no multiple of 16 bytes";
+  if (b.swizzle != MapSwizzle::none && inner > Int(16) << int(b.swizzle)) return "rows of a box wider than the swizzle";
+  if (b.bytes > 232448) return "a box beyond shared memory";
+  return nullptr;
+}
+
+}  // namespace upconv::launch
+""",
+    "launch/boxes.hpp": r"""// Launch of boxes.cuh for any batch and spatial size.
+#pragma once
+
+#include "launch/boxing.hpp"
+#include "launch/tensor_map.hpp"
+
+namespace upconv::launch {
+
 /// What a launch with, or without, bulk copies of the source passes.
 struct BoxesWay {
   arguments::Boxes<void> main{}, last{};
@@ -6251,11 +6271,11 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
   }
   if (plain.clocks < 0.0) l.refusal = "no box of these sizes fits a stage";
   if (l.refusal) return l;
-  if (double(plain.main.tiles) + double(plain.last.tiles) >= 2147483648.0) l.refusal = "2^31 boxes or more";
+  if (too_many(plain)) l.refusal = "2^31 boxes or more";
   launch(plain, l.plain);
   if (!f.source_last && space.source[3] * f.element_bytes % 16 == 0) {
     const Boxings bulk = best_boxings(f, space, processors, Bring::bulk);
-    if (bulk.clocks >= 0.0 && double(bulk.main.tiles) + double(bulk.last.tiles) < 2147483648.0) {
+    if (bulk.clocks >= 0.0 && !too_many(bulk)) {
       l.may_bulk = true;
       launch(bulk, l.bulk);
       l.bulk.main.bulk = l.bulk.last.bulk = 1;
@@ -7718,6 +7738,11 @@ static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void**
   return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
 }
 
+/// Lets a kernel have so much shared memory.
+static cudaError_t allow_shared(const void* kernel, unsigned bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+}
+
 /// Puts kernels on a stream; remembers what went wrong.
 struct Start {
   const void* const* kernels;
@@ -7725,8 +7750,7 @@ struct Start {
   cudaError_t error = cudaSuccess;
 
   bool operator()(int kernel, const Shape& s, void** arguments) {
-    if (s.shared_bytes > 32 * 1024)
-      error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
+    if (s.shared_bytes > 32 * 1024) error = allow_shared(kernels[kernel], s.shared_bytes);
     if (error == cudaSuccess) error = put(kernels[kernel], s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }

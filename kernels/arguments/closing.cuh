@@ -19,6 +19,11 @@ struct ClosingShape {
   Divisor volume, h, w;
 };
 
+/// Of closing/sets.cuh: warps that work on a set, and vectors of 16 bytes of a lane in a piece; threads of a block,
+/// bytes of a piece, and the most pieces in shared memory.
+constexpr int set_warps = 24, set_each = 2, set_threads = 32 * set_warps + 32;
+constexpr int set_piece = 512 * set_warps * set_each, most_slots = 9;
+
 struct Closing {
   const void* source;
   void* out;
@@ -35,7 +40,7 @@ struct Closing {
   long long row;                   ///< Values of a row that an item of the value divides by.
   long long units, length, inner;  ///< Ranges: [units][length][inner] values, or units of `length` of them.
   Divisor inner_by;
-  long long shares, share;  ///< Of a unit, and values of each.
+  long long shares, share;  ///< Of a unit, and values of each. sets: pieces that fit.
   long long planes;         ///< norm: planes of a set.
   int team;                 ///< Threads that work together.
   int backwards;            ///< 1: blocks begin with the last values.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arguments/closing.cuh"
+#include "launch/clusters.hpp"
 #include "launch/sizes.hpp"
 
 namespace upconv::launch {
@@ -10,14 +11,16 @@ constexpr Int closing_threads = 256;
 
 /// What a closing kernel was specialised for, as far as a launch depends on it.
 struct ClosingFixed {
-  Int kind = 0;  ///< 0 map, 1 parts, 2 norm, 3 result, 4 columns, 5 rows.
+  Int kind = 0;  ///< 0 map, 1 parts, 2 norm, 3 result, 4 columns, 5 rows, 6 sets.
   bool window = false, reduces = false, wide = false;
   Int k_d = 1, k_h = 1, k_w = 1, s_d = 1, s_h = 1, s_w = 1, p_d = 0, p_h = 0, p_w = 0;  ///< Of the window.
   Int first = 2, last = 4;  ///< The dimensions of a unit (parts), of a column or a row: 1 channel to 4 w.
   Int row_first = 0;        ///< The first dimension of what an item of the value calls a row; 0: there is none.
   Int split = 1, each = 1;  ///< columns: warps that share columns, columns of a thread; rows: values of a thread.
   bool batch = false;       ///< norm: sets are channels of all samples, else `per` planes that follow each other.
-  Int per = 1;
+  Int per = 1;              ///< norm, sets
+  Int cluster = 1;          ///< sets: blocks of a set.
+  Int stored_bytes = 4;     ///< sets: of a value of the source.
   Int sum_bytes = 4;
 
   template <class Visit>
@@ -28,6 +31,7 @@ struct ClosingFixed {
     field("p_d", p_d), field("p_h", p_h), field("p_w", p_w);
     field("first", first), field("last", last), field("row_first", row_first);
     field("split", split), field("each", each), field("batch", batch), field("per", per);
+    field("cluster", cluster), field("stored_bytes", stored_bytes);
     field("sum_bytes", sum_bytes);
   }
 };
@@ -38,7 +42,8 @@ struct ClosingLaunch {
   Int result[5] = {1, 1, 1, 1, 1};  ///< Shape of what the kernel writes, where it writes values.
   Int at[5] = {1, 1, 1, 1, 1};      ///< After the window.
   Int blocks = 0;
-  Int parts_bytes = 0;  ///< Of the statistics that `parts` writes and norm and result read.
+  Int threads = closing_threads, shared_bytes = 0;  ///< Of a block; dynamic.
+  Int parts_bytes = 0;                              ///< Of the statistics that `parts` writes and norm and result read.
 };
 
 inline arguments::Divisor divisor_of(Int value) {
@@ -79,8 +84,45 @@ inline void closing_shares(arguments::Closing& a, int processors) {
   a.shares = most(ceil_div(a.length, a.share), 1);
 }
 
+/// Pieces of closing/sets.cuh that a block's shared memory holds, and those of a block's share of a set of `bytes`.
+inline Int set_slots(Int shared_bytes) {
+  return least(most((shared_bytes - 2048) / arguments::set_piece, 0), Int(arguments::most_slots));
+}
+inline Int set_pieces(Int bytes, Int cluster) {
+  return ceil_div(ceil_div(ceil_div(bytes + 15, 16), cluster), arguments::set_piece / 16);
+}
+
+/// The most blocks that share a set. 16 are not known to be everywhere.
+inline Int widest_cluster(Int shared_bytes, int processors) {
+  return processors >= 100 && shared_bytes >= Int(200) << 10 ? 16 : 8;
+}
+
+/// Why these sets are not for closing/sets.cuh, or null. Each costs some 0.6 us beside the bytes of a block's share, so
+/// small ones only where every cluster has about one; the sizes that it counts with have 31 bits.
+inline const char* not_for_sets(const ClosingFixed& f, Int units, Int volume, Int shared_bytes, int processors) {
+  const Int bytes = f.per * volume * f.stored_bytes;
+  if (volume < 16 || f.per * volume >= Int(1) << 30) return "planes too small or sets too large for one kernel";
+  if (f.cluster > widest_cluster(shared_bytes, processors)) return "clusters wider than this GPU is known to run";
+  if (set_pieces(bytes, f.cluster) > set_slots(shared_bytes)) return "a set is larger than the memory of its blocks";
+  if (bytes / f.cluster < 32768 && units * f.cluster > 2 * processors) return "many small sets";
+  return nullptr;
+}
+
+/// The blocks of a set: as few as leave a third of the shared memory for the next set's values, more where there are
+/// fewer sets than multiprocessors.
+inline Int cluster_for_sets(const ClosingFixed& f, Int units, Int volume, Int shared_bytes, int processors) {
+  const Int widest = widest_cluster(shared_bytes, processors);
+  const Int bytes = f.per * volume * f.stored_bytes, slots = set_slots(shared_bytes);
+  Int cluster = 1;
+  while (cluster < widest && (3 * set_pieces(bytes, cluster) > 2 * slots ||
+                              (units * cluster < processors && set_pieces(bytes, cluster) > 1)))
+    cluster *= 2;
+  return cluster;
+}
+
 /// `source` is the shape of what the kernel reads: for norm and result, that of the statistics' value after its window.
-inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], int processors) {
+/// `shared_bytes`: what a block may have for closing/sets.cuh, 0 where there are no clusters.
+inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], int processors, Int shared_bytes = 0) {
   ClosingLaunch l;
   arguments::Closing& a = l.arguments;
   Int at[5] = {source[0], source[1], source[2], source[3], source[4]};
@@ -112,6 +154,7 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
     closing_shares(a, processors);
     l.parts_bytes = a.units * a.shares * 2 * f.sum_bytes;
   }
+  if (f.kind == 6) l.refusal = not_for_sets(f, a.units / f.per, a.length, shared_bytes, processors);
   if (a.at.count == 0) return l;
   switch (f.kind) {
     case 0:
@@ -133,6 +176,12 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
       break;
     case 4:
       l.blocks = ceil_div(a.units * a.inner, closing_threads / f.split * f.each);
+      break;
+    case 6:
+      a.units /= f.per, a.length *= f.per;
+      a.shares = set_slots(shared_bytes);
+      l.threads = arguments::set_threads, l.shared_bytes = a.shares * arguments::set_piece;
+      l.blocks = least(a.units, most(clusters_at_once(f.cluster, processors), 1)) * f.cluster;
       break;
     default:
       a.team = 2;

@@ -34,6 +34,7 @@ struct ProgramPass {
   int argmax_bytes = 1;
   bool statistics = false;                ///< Gives those of a batch norm.
   bool spared = false;                    ///< Not needed where the units of `of` are one share each.
+  int instead_of = 0;                     ///< The passes behind it, which do the same where it cannot run.
   int weight = -1, bias = -1;             ///< Operands.
   bool vectors = false, nothing = false;  ///< total
   int slot = 0, like = -1;                ///< total: of sums; the operand whose sizes the result has.
@@ -69,6 +70,7 @@ struct ProgramPlan {
   PullLaunch pull[most_passes];
   TotalLaunch total[most_passes];
   Int total_offset[most_passes];
+  bool left_out[most_passes];  ///< Another pass does its work.
 };
 
 inline Int count_of(const Int (&shape)[5]) { return closing_product(shape, 0, 4); }
@@ -82,15 +84,22 @@ inline void set_bytes(ProgramPlan& plan, int buffer, Int bytes) {
   set_shape(plan, buffer, flat, 1);
 }
 
-/// Shapes as they are between the passes: a pass's own kernels are told what they read.
+/// Shapes as they are between the passes: a pass's own kernels are told what they read. `shared_bytes`: of a block,
+/// where there are clusters (launch/closing.hpp).
 inline void plan_program(const Program& program, const Int (&z)[5], const ProgramOperand* operands, int processors,
-                         ProgramPlan& plan) {
+                         Int shared_bytes, ProgramPlan& plan) {
   for (int b = 0; b < program.buffer_count; ++b) {
     set_bytes(plan, b, 0);
     if (program.buffers[b].place == IN_Z) set_shape(plan, b, z, 4);
   }
+  int done = 0;  // passes to come whose work one before them does
   for (int i = 0; i < program.pass_count && !plan.refusal; ++i) {
     const ProgramPass& p = program.passes[i];
+    plan.left_out[i] = done > 0;
+    if (done > 0) {
+      --done;
+      continue;
+    }
     Int shape[5] = {1, 1, 1, 1, 1};
     if (p.source >= 0)
       for (int d = 0; d < 5; ++d) shape[d] = plan.shape[p.source][d];
@@ -98,7 +107,12 @@ inline void plan_program(const Program& program, const Int (&z)[5], const Progra
       ClosingLaunch& l = plan.closing[i];
       if (p.of >= 0)  // what is put together: the values after their window
         for (int d = 0; d < 5; ++d) shape[d] = plan.closing[p.of].at[d];
-      l = launch_of(p.closing, shape, processors);
+      l = launch_of(p.closing, shape, processors, shared_bytes);
+      if (p.instead_of > 0) {
+        plan.left_out[i] = l.refusal != nullptr;
+        if (l.refusal) continue;
+        done = p.instead_of;
+      }
       plan.refusal = l.refusal;
       if (p.closing.kind == 1) set_bytes(plan, p.parts, l.parts_bytes);
       set_shape(plan, p.out, l.result, 4);
@@ -195,6 +209,7 @@ void run_program(const Program& program, const ProgramPlan& plan, const ProgramT
   const auto vector = [&](int operand) -> const void* { return operand < 0 ? nullptr : t.operands[operand].data; };
   for (int i = 0; i < program.pass_count; ++i) {
     const ProgramPass& p = program.passes[i];
+    if (plan.left_out[i]) continue;
     if (p.form == 2) {
       arguments::Total a = plan.total[i].arguments;
       if (plan.total[i].blocks == 0) continue;
@@ -227,7 +242,10 @@ void run_program(const Program& program, const ProgramPlan& plan, const ProgramT
     for (int k = 0; k < arguments::most_wholes; ++k) pull.whole[k] = at(p.whole[k]);
     void* first = pulls && p.pull.kind != 3 ? static_cast<void*>(&pull) : static_cast<void*>(&closing);
     void* list[] = {first, &block};
-    if (!start(p.kernel, {static_cast<unsigned>(blocks), closing_threads, 0}, list)) return;
+    const Shape shape{static_cast<unsigned>(blocks),
+                      static_cast<unsigned>(pulls ? closing_threads : plan.closing[i].threads),
+                      static_cast<unsigned>(pulls ? 0 : plan.closing[i].shared_bytes)};
+    if (!start(p.kernel, shape, list)) return;
   }
 }
 

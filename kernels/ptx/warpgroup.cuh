@@ -212,6 +212,14 @@ __device__ __forceinline__ float4 load_quad_in_cluster(u32 address) {
                : "memory");
   return v;
 }
+/// Four numbers to a block of the cluster in the background, whose barrier counts their 16 bytes; both addresses are of
+/// that block.
+__device__ __forceinline__ void send_quad(u32 to, const float4& v, u32 barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier)
+      : "memory");
+}
 /// The sum of what lies at `address` of each of the cluster's `blocks` blocks, always added in their order.
 template <int blocks>
 __device__ __forceinline__ float4 add_quads_in_cluster(u32 address) {

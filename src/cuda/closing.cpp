@@ -66,6 +66,7 @@ launch::ClosingFixed closing_fixed(const ClosingPass& p, DType element) {
   f.wide = product(p.value.shape, 2, 4) > (Int{1} << 31) - (1 << 20);
   f.batch = p.batch, f.per = p.per;
   f.sum_bytes = sum_bytes(element);
+  f.stored_bytes = static_cast<Int>(size_of(p.value.stored));
   if (p.kind == Kind::columns) share_columns(p, f);
   // As many values on their way from memory as registers hold with ease, which share what is worked out once a row; no
   // more than a row has for a warp, or a block. What a gradient works out again is added up as it does that: it looks
@@ -80,7 +81,7 @@ launch::ClosingFixed closing_fixed(const ClosingPass& p, DType element) {
 namespace {
 
 const char* file_of(Kind kind) {
-  static const char* const names[] = {"map", "parts", "norm", "result", "columns", "rows"};
+  static const char* const names[] = {"map", "parts", "norm", "result", "columns", "rows", "sets"};
   return names[static_cast<int>(kind)];
 }
 
@@ -93,6 +94,7 @@ std::string describe(const ClosingPass& p) {
     s += std::string(" (") + names[static_cast<int>(p.collect)] + ")";
   }
   static const char* const reductions[] = {"sum", "mean", "maximum", "minimum", "logsumexp"};
+  if (p.kind == Kind::sets) s += " norm";
   if (p.centered) s += " centered";
   if (p.layer_norm) s += " layer norm";
   if (p.softmax) s += " softmax";
@@ -126,7 +128,8 @@ Shape5 ClosingPass::result() const {
 }
 
 bool ClosingPass::in_place() const {
-  return (kind == Kind::map || kind == Kind::columns || kind == Kind::rows) && !value.window && !reduce;
+  const bool one_read = kind == Kind::map || kind == Kind::columns || kind == Kind::rows || kind == Kind::sets;
+  return one_read && !value.window && !reduce;
 }
 
 int ClosingPass::operands() const {
@@ -136,12 +139,16 @@ int ClosingPass::operands() const {
 
 Result<std::unique_ptr<ClosingKernel>> ClosingKernel::make(const ClosingPass& pass, DType element,
                                                            const CudaTarget& target) {
-  const launch::ClosingFixed fixed = closing_fixed(pass, element);
+  launch::ClosingFixed fixed = closing_fixed(pass, element);
   const bool reads = pass.kind != Kind::norm && pass.kind != Kind::result;
   const Shape5 shape = reads ? pass.value.shape : pass.value.at();
   launch::Int source[5];
   std::copy(shape.begin(), shape.end(), source);
-  const launch::ClosingLaunch launch = launch::launch_of(fixed, source, target.processors);
+  const Int shared_bytes = target.major >= 9 && element != DType::f64 ? target.shared_per_block : 0;
+  if (pass.kind == Kind::sets)
+    fixed.cluster = launch::cluster_for_sets(fixed, product(shape, 0, 1) / pass.per, product(shape, 2, 4), shared_bytes,
+                                             target.processors);
+  const launch::ClosingLaunch launch = launch::launch_of(fixed, source, target.processors, shared_bytes);
   if (launch.refusal) return unsupported(std::string("chain: ") + launch.refusal + " in a closing step");
   return std::make_unique<ClosingKernel>(pass, element, target, fixed, launch);
 }
@@ -153,7 +160,8 @@ ClosingKernel::ClosingKernel(const ClosingPass& pass, DType element, const CudaT
       fixed_(fixed),
       launch_(launch),
       kernel_({std::string("closing/") + file_of(pass.kind) + ".cuh", std::string("closing_") + file_of(pass.kind),
-               closing_text(pass, element, fixed, finishes(pass))}),
+               closing_text(pass, element, fixed, finishes(pass))},
+              static_cast<unsigned>(launch.shared_bytes), fixed.cluster > 8),
       detail_(describe(pass)) {
   launch_.arguments.backwards = pass.backwards;
   // A reduction whose units are one share each is written by the parts kernel.
@@ -190,7 +198,9 @@ Status ClosingKernel::run(const ClosingTensors& t, void* stream) const {
   }
   void* list[] = {&a, &block};
   return kernel_.launch(device_, stream,
-                        {{static_cast<unsigned>(launch_.blocks)}, {static_cast<unsigned>(launch::closing_threads)}, 0},
+                        {{static_cast<unsigned>(launch_.blocks)},
+                         {static_cast<unsigned>(launch_.threads)},
+                         static_cast<unsigned>(launch_.shared_bytes)},
                         list);
 }
 

@@ -58,7 +58,7 @@ struct ClosingValue {
 };
 
 struct ClosingPass {
-  enum class Kind { map, parts, norm, result, columns, rows };
+  enum class Kind { map, parts, norm, result, columns, rows, sets };
   enum class Collect { moments, sum, largest, smallest, exponentials };
 
   Kind kind = Kind::map;
@@ -73,13 +73,14 @@ struct ClosingPass {
   bool once = false;                                       ///< rows: no gradient will work these values out again.
   bool batch = false, center = false, statistics = false;  ///< norm
   bool centered = false;                                   ///< norm: after it the mean of each plane is subtracted.
-  std::int64_t per = 1;                                    ///< norm: planes that share mean and variance.
+  std::int64_t per = 1;                                    ///< norm, sets: planes that share mean and variance.
   double eps = 0.0;
   int weight = -1, bias = -1;                  ///< Operand numbers of a norm's vectors.
   int parts = -1, table = -1, table_out = -1;  ///< Buffers; `table` is applied to the moments first.
-  int saved = -1;                              ///< norm: mean and scale of every set, for the gradient.
+  int saved = -1;                              ///< norm, sets: mean and scale of every set, for the gradient.
+  int instead_of = 0;                          ///< sets: the passes behind it, which do the same where it cannot run.
   bool backwards = false;                      ///< Whether the last values are read first.
-  Epilogue middle, after_result;               ///< Steps after a softmax or norm, and after a reduction.
+  Epilogue middle, after_result;               ///< Steps after a softmax or a norm, and after a reduction.
 
   [[nodiscard]] Shape5 result() const;
   /// Whether it may write where it reads.

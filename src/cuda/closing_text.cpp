@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "cuda/element.hpp"
+#include "cuda/wgmma_text.hpp"
 #include "epilogue/cuda_text.hpp"
 
 namespace upconv::cuda {
@@ -132,6 +133,15 @@ std::string closing_text(const ClosingPass& p, DType element, const launch::Clos
       t.flag("TABLE", p.table >= 0);
       t.flag("CENTER", p.center);
       t.flag("CENTERED", p.centered);
+      t.flag("WEIGHT", p.weight >= 0);
+      t.flag("BIAS", p.bias >= 0);
+      t.number("EPS", p.eps);
+      break;
+    case Kind::sets:
+      t.add(every_lane_text());
+      t.constant("CLUSTER", fixed.cluster);
+      t.constant("PER", p.per);
+      t.flag("CENTER", p.center);
       t.flag("WEIGHT", p.weight >= 0);
       t.flag("BIAS", p.bias >= 0);
       t.number("EPS", p.eps);

@@ -55,6 +55,7 @@ enum class CuFunctionAttribute : int {
   registers = 4,
   max_dynamic_shared = 8,
   preferred_carveout = 9,
+  wide_clusters = 14,  // more than 8 blocks, which not every GPU has room for
 };
 
 struct Driver {

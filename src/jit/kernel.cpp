@@ -20,7 +20,8 @@ struct Loaded {
   std::mutex building;
   CuFunction function = nullptr;
   unsigned shared_bytes = 0;  ///< Dynamic shared memory that the function was allowed; it only grows.
-  Status refused;             ///< Why it does not compile: trying again would take as long and say the same.
+  bool wide_clusters = false;
+  Status refused;  ///< Why it does not compile: trying again would take as long and say the same.
 };
 
 /// The code of one program for one architecture, kept only where a second device may ask for it.
@@ -111,22 +112,32 @@ bool is_loaded(const Program& program, int device) {
   return loaded.function != nullptr;
 }
 
-/// The function of `program` on `device`, able to take `shared_bytes` of dynamic shared memory.
-Result<CuFunction> obtain(const Driver& driver, const Program& program, int device, unsigned shared_bytes) {
+/// The function of `program` on `device`, able to take `shared_bytes` of dynamic shared memory and, if asked for, to
+/// run in clusters of more than 8 blocks.
+Result<CuFunction> obtain(const Driver& driver, const Program& program, int device, unsigned shared_bytes,
+                          bool wide_clusters) {
   Loaded& loaded = loaded_of(program, device);
   std::lock_guard lock(loaded.building);
   if (!loaded.refused.ok()) return loaded.refused;
   if (!loaded.function)
     if (Status s = load(driver, program, device, loaded); !s.ok()) return s;
-  // Asked for even where 48 KiB would do: that limit counts the kernel's static shared memory as well.
-  if (shared_bytes > loaded.shared_bytes) {
+  const auto allow = [&](CuFunctionAttribute what, int value, const std::string& words) -> Status {
     CurrentContext context(driver, device);
     if (!context.status().ok()) return context.status();
-    if (const CuResult r = driver.cuFuncSetAttribute(
-            loaded.function, static_cast<int>(CuFunctionAttribute::max_dynamic_shared), static_cast<int>(shared_bytes));
-        r != 0)
-      return driver_error(driver, r, program.entry + " with " + std::to_string(shared_bytes) + " bytes shared");
+    const CuResult r = driver.cuFuncSetAttribute(loaded.function, static_cast<int>(what), value);
+    return r == 0 ? Status() : driver_error(driver, r, program.entry + " with " + words);
+  };
+  // Asked for even where 48 KiB would do: that limit counts the kernel's static shared memory as well.
+  if (shared_bytes > loaded.shared_bytes) {
+    if (Status s = allow(CuFunctionAttribute::max_dynamic_shared, static_cast<int>(shared_bytes),
+                         std::to_string(shared_bytes) + " bytes shared");
+        !s.ok())
+      return s;
     loaded.shared_bytes = shared_bytes;
+  }
+  if (wide_clusters && !loaded.wide_clusters) {
+    if (Status s = allow(CuFunctionAttribute::wide_clusters, 1, "clusters of more than 8 blocks"); !s.ok()) return s;
+    loaded.wide_clusters = true;
   }
   return loaded.function;
 }
@@ -156,8 +167,8 @@ bool overlaps(const Driver& driver, int device) {
 
 }  // namespace
 
-Kernel::Kernel(Program program, unsigned max_shared_bytes)
-    : program_(std::move(program)), max_shared_bytes_(max_shared_bytes) {}
+Kernel::Kernel(Program program, unsigned max_shared_bytes, bool wide_clusters)
+    : program_(std::move(program)), max_shared_bytes_(max_shared_bytes), wide_clusters_(wide_clusters) {}
 
 Kernel::~Kernel() = default;
 
@@ -166,7 +177,7 @@ Status Kernel::prepare(int device) const {
   if (functions_[device].load(std::memory_order_acquire)) return {};
   const auto d = driver();
   if (!d.ok()) return d.status();
-  const auto function = obtain(**d, program_, device, max_shared_bytes_);
+  const auto function = obtain(**d, program_, device, max_shared_bytes_, wide_clusters_);
   if (!function.ok()) return function.status();
   functions_[device].store(*function, std::memory_order_release);
   return {};

@@ -28,8 +28,9 @@ struct LaunchShape {
 
 class Kernel {
  public:
-  /// `max_shared_bytes` is the largest dynamic shared memory it will be launched with.
-  explicit Kernel(Program program, unsigned max_shared_bytes = 0);
+  /// `max_shared_bytes` is the largest dynamic shared memory it will be launched with; `wide_clusters`: its clusters
+  /// have more than 8 blocks.
+  explicit Kernel(Program program, unsigned max_shared_bytes = 0, bool wide_clusters = false);
   ~Kernel();
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
@@ -50,6 +51,7 @@ class Kernel {
   static constexpr int most_devices = 64;
   Program program_;
   unsigned max_shared_bytes_;
+  bool wide_clusters_;
   mutable std::array<std::atomic<void*>, most_devices> functions_{};  ///< CUfunction by device.
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "plan/cuda_chain.hpp"
@@ -80,7 +81,7 @@ class ClosingLowering {
     value_ = {p_.y, dtype_, shapes.front(), {}, {}, {}};
     if (purpose != Purpose::results || epilogue_of_layer(chain).empty()) then(chain.epilogue);
     for (std::size_t i = 0; i < chain.closing.size(); ++i) i += lower(chain.closing, i);
-    if (purpose != Purpose::gradient) finish();
+    if (purpose != Purpose::gradient) finish(), norms_in_one_pass();
   }
 
   ClosingProgram take() { return std::move(p_); }
@@ -443,6 +444,44 @@ class ClosingLowering {
         if (p_.passes[i].kind != ClosingPass::Kind::result) break;
       }
     }
+  }
+
+  /// In front of the passes of a norm over sets of planes, one that does the same where a set has room on the chip.
+  void norms_in_one_pass() {
+    using PassKind = ClosingPass::Kind;
+    std::vector<ClosingPass> passes;
+    for (std::size_t i = 0; i < p_.passes.size(); ++i) {
+      if (i + 2 < p_.passes.size() && p_.passes[i].kind == PassKind::parts && p_.passes[i + 1].kind == PassKind::norm &&
+          p_.passes[i + 2].kind == PassKind::map)
+        if (auto one = norm_in_one_pass(p_.passes[i], p_.passes[i + 1], p_.passes[i + 2]))
+          passes.push_back(std::move(*one));
+      passes.push_back(p_.passes[i]);
+    }
+    p_.passes = std::move(passes);
+  }
+  static std::optional<ClosingPass> norm_in_one_pass(const ClosingPass& parts, const ClosingPass& norm,
+                                                     const ClosingPass& map) {
+    const auto& before = parts.value.before;
+    const auto& after = map.value.before;
+    if (parts.collect != ClosingPass::Collect::moments || parts.first != 2 || parts.value.window || map.value.window)
+      return {};
+    if (norm.parts != parts.parts || norm.batch || norm.centered || norm.table >= 0) return {};
+    if (map.value.source != parts.value.source || after.size() <= before.size() ||
+        after[before.size()].kind != ClosingItem::Kind::plane_table || after[before.size()].table != norm.table_out ||
+        !map.value.after.empty())
+      return {};
+    ClosingPass one = parts;
+    one.kind = ClosingPass::Kind::sets;
+    one.parts = -1;
+    for (std::size_t i = before.size() + 1; i < after.size(); ++i) {
+      if (after[i].kind != ClosingItem::Kind::steps) return {};
+      append(one.middle, after[i].steps);
+    }
+    one.per = norm.per, one.center = norm.center, one.eps = norm.eps;
+    one.weight = norm.weight, one.bias = norm.bias, one.saved = norm.saved;
+    one.out = map.out, one.out_type = map.out_type;
+    one.instead_of = 3;
+    return one;
   }
 
   void in_y(int buffer) {

@@ -99,15 +99,19 @@ std::int64_t lay_out(std::vector<ClosingBuffer>& buffers, ClosingBuffer::Place p
 }
 
 Status ClosingStages::add(const ClosingPass& wanted, std::vector<ClosingBuffer>& buffers) {
+  if (done_ > 0) {
+    --done_;
+    return {};
+  }
   ClosingPass pass = wanted;
   // What was written or read last is still in a cache: each pass over values begins where the one before it ended, the
   // first where the layer did.
-  if (pass.kind != ClosingPass::Kind::norm && pass.kind != ClosingPass::Kind::result) {
-    pass.backwards = backwards_;
-    backwards_ = !backwards_;
-  }
+  if (reads(pass)) pass.backwards = backwards_;
   auto kernel = cuda::ClosingKernel::make(pass, dtype_, target_);
+  if (!kernel.ok() && pass.instead_of > 0) return {};
   if (!kernel.ok()) return kernel.status();
+  if (reads(pass)) backwards_ = !backwards_;
+  done_ = pass.instead_of;
   if (pass.kind == ClosingPass::Kind::parts)
     buffers[static_cast<std::size_t>(pass.parts)].bytes = (*kernel)->parts_bytes();
   stages_.emplace_back(Closing{pass, std::move(kernel).value()});

@@ -40,6 +40,7 @@ class ClosingStages {
 
  private:
   bool backwards_ = true;  ///< Of the next pass over values.
+  int done_ = 0;           ///< The next passes whose work a pass before them does.
   struct Closing {
     cuda::ClosingPass pass;
     std::unique_ptr<cuda::ClosingKernel> kernel;

@@ -28,6 +28,7 @@ class Writing {
 
   Status add(const ClosingPass& pass) {
     auto made = cuda::ClosingKernel::make(pass, dtype_, target_);
+    if (!made.ok() && pass.instead_of > 0) return {};
     if (!made.ok()) return made.status();
     const bool reads = pass.kind != ClosingPass::Kind::norm && pass.kind != ClosingPass::Kind::result;
     begin(0, (*made)->kernel());
@@ -46,6 +47,7 @@ class Writing {
     buffer("out", pass.out), buffer("parts", pass.parts), buffer("table_out", pass.table_out);
     buffer("saved", pass.saved);
     if (pass.kind == ClosingPass::Kind::parts) parts_[pass.parts] = count_;
+    number("instead_of", pass.instead_of, 0);
     if (pass.statistics) text_ += "  q.statistics = true;\n";
     if (pass.kind == ClosingPass::Kind::result && pass.reduce && pass.table < 0) text_ += "  q.spared = true;\n";
     number("weight", pass.weight, -1), number("bias", pass.bias, -1);

@@ -223,11 +223,11 @@ __attribute__((visibility("default"))) const char* upconv_train_chain(const Trai
   return say(e.what());
 }
 
-/// What runs it on `device` ("sm_90"), for people.
+/// What runs it on the emulated GPU, for people.
 __attribute__((visibility("default"))) const char* upconv_explain_chain(const ChainCall* call) try {
   const auto problem = parse_problem(call->problem);
   if (!problem.ok()) return say(problem.status().message());
-  const auto plan = ChainPlan::create(*problem, Device::cuda_model(90),
+  const auto plan = ChainPlan::create(*problem, Device::cuda(0),
                                       binding::make_chain({call->numbers, call->numbers + call->number_count}));
   return say(plan.ok() ? (*plan)->explain() : plan.status().message());
 } catch (const std::exception& e) {

@@ -169,6 +169,7 @@ float emu_f16_value(unsigned short bits);
 int emu_launch(const void* function, const dim3* grid, const dim3* block, void** arguments, size_t shared_bytes,
                int early);
 int emu_allow_shared(const void* function, size_t bytes);
+int emu_allow_wide_clusters(const void* function);
 const char* emu_last_error();
 void* emu_driver_symbol(const char* name);
 }
@@ -493,7 +494,8 @@ typedef void* cudaStream_t;
 enum : int { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
 enum cudaFuncAttribute {
   cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
-  cudaFuncAttributePreferredSharedMemoryCarveout = 9
+  cudaFuncAttributePreferredSharedMemoryCarveout = 9,
+  cudaFuncAttributeNonPortableClusterSizeAllowed = 14
 };
 static inline cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                                            size_t shared_bytes = 0, cudaStream_t = nullptr) {
@@ -530,8 +532,9 @@ static inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int
   return *value = __CUDA_ARCH__ / 100, cudaSuccess;
 }
 static inline cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute what, int value) {
-  return what == cudaFuncAttributeMaxDynamicSharedMemorySize ? emu_allow_shared(function, static_cast<size_t>(value))
-                                                             : 0;
+  if (what == cudaFuncAttributeMaxDynamicSharedMemorySize)
+    return emu_allow_shared(function, static_cast<size_t>(value));
+  return what == cudaFuncAttributeNonPortableClusterSizeAllowed && value ? emu_allow_wide_clusters(function) : 0;
 }
 template <class... P>
 static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute what, int value) {

@@ -636,6 +636,12 @@ int emu_allow_shared(const void* function, size_t bytes) {
   k->second.allowed = std::max(k->second.allowed, bytes);
   return 0;
 }
+int emu_allow_wide_clusters(const void* function) {
+  const auto k = kernels()->find(function);
+  if (k == kernels()->end()) return 1;
+  k->second.most_ranks = most_ranks;
+  return 0;
+}
 int emu_launch(const void* function, const dim3* grid, const dim3* size, void** arguments, size_t shared_bytes,
                int early) {
   const auto k = kernels()->find(function);

@@ -49,7 +49,7 @@ struct ExportedCall {
       if (!exported::fits(chain, i, operands[i].size, z)) wrong = "an operand does not fit";
     }
     passes.fill(*program);
-    upconv::launch::plan_program(*program, z, operands, processors, *plan);
+    upconv::launch::plan_program(*program, z, operands, processors, UPCONV_HOPPER ? 232448 : 0, *plan);
     if (plan->refusal) wrong = plan->refusal;
   }
   ~ExportedCall() { delete program, delete plan; }
@@ -69,6 +69,16 @@ extern "C" __attribute__((visibility("default"))) int exported_chain_sizes(int n
     if (call.program->buffers[b].place == upconv::launch::IN_SAVED)
       saved[call.program->buffers[b].number] = call.plan->bytes[b];
   return call.program->pass_count;
+}
+
+/// How many of them run at these sizes.
+extern "C" __attribute__((visibility("default"))) int exported_chain_runs(int number, int which, int processors,
+                                                                          const long long* z, const void* const* given,
+                                                                          const long long* given_sizes) {
+  ExportedCall call(number, which, processors, z, given, given_sizes);
+  int runs = 0;
+  for (int i = 0; i < call.program->pass_count; ++i) runs += !call.plan->left_out[i];
+  return runs;
 }
 
 /// The layer's convolution with the chain's epilogue.

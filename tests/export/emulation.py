@@ -72,6 +72,7 @@ class Emulated:
     def __init__(self, module, library, hopper: bool):
         self.layers, self.hopper, self.library = module.LAYERS, hopper, library
         self.calls: list[tuple] = []
+        self.passes: list[int] = []  #: that each program of a chain ran
         self.module = module
         for name in (
             "exported_run",
@@ -240,3 +241,5 @@ class _ChainCall:
             self.chain, self.which, PROCESSORS, _sizes([self.z]), self.given, self.given_sizes, _at(z), _at(dy), _at(y),
             _at(dz), _at(db), addresses(saved), addresses(gradients), _at(statistics))  # fmt: skip
         assert error is None, error
+        self.emulated.passes.append(self.library.exported_chain_runs(
+            self.chain, self.which, PROCESSORS, _sizes([self.z]), self.given, self.given_sizes))  # fmt: skip

@@ -100,6 +100,29 @@ def test_sizes_that_a_kernel_refuses_are_computed_exactly(tmp_path):
         assert (error > 2e-5) == rounds and error < 2e-3, size
 
 
+@needs_emulator
+@pytest.mark.parametrize("hopper", (True, False))
+def test_a_norm_runs_as_one_kernel_where_its_groups_have_room(hopper, tmp_path):
+    """In clusters of four blocks, chosen for 64x64. Many small groups, groups larger than the memory of their blocks,
+    and what is compiled for other GPUs run as three kernels."""
+    problem = write("normed_2d", tmp_path)
+    exported = tmp_path / "model_new.py"
+    exported.write_text(export(problem))
+    old, new = load(problem), load(exported)
+    kernels = compiled(new, hopper, tmp_path)
+    new._extension = lambda x: kernels
+    new._permits_tf32 = lambda: False
+    torch.manual_seed(3)
+    fast, exact = new.ModelNew(*new.get_init_inputs()), old.Model(*old.get_init_inputs())
+    exact.load_state_dict(fast.state_dict())
+    exact.double()
+    for size, passes in (((1, 90, 91), 1), ((2, 5, 9), 3), ((1, 230, 262), 3)):
+        x = torch.randn(size[0], 16, *size[1:])
+        with torch.no_grad():
+            assert _error(fast(x), exact(x.double())) < 4e-6, size
+        assert kernels.passes[-1] == (passes if hopper else 3), size
+
+
 LEVEL_2 = list(CHAINS) if ALL else [3, 13, 15, 26, 38, 42, 72, 89]
 
 

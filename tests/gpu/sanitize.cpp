@@ -11,9 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "../ops/number.hpp"
 #include "cuda/candidates.hpp"
 #include "plan/choose.hpp"
 #include "plan/way.hpp"
+#include "upconv/chain.hpp"
 #include "upconv/plan.hpp"
 
 namespace {
@@ -79,6 +81,32 @@ constexpr struct {
     {"3d n1 c16 o16 i2x5x64 k2x3x2 p1 g2 f16", Pass::backward_weight, "cuda_weight_wgmma:7"},
     {"3d n2 c32 o20 i5x4x64 k3 s2 p1 tf32", Pass::backward_weight, "cuda_weight_wgmma"},
     {"3d n1 c32 o20 i3x4x64 k3 s2 p1 bf16", Pass::backward_weight, "cuda_weight_wgmma"},
+};
+
+/// A relu behind the layer and one closing step with a bias after it: kernels of closing/.
+struct Closing {
+  const char* line;
+  ClosingStep::Kind kind;
+  std::int64_t groups = 1;
+  ClosingStep::Reduction reduction = ClosingStep::Reduction::maximum;
+};
+using Kind = ClosingStep::Kind;
+constexpr Closing closings[] = {
+    // Norms in one pass: of one block, of clusters of 2, 8 and 16, more sets than blocks or clusters, sets that begin
+    // anywhere.
+    {"2d n2 c16 o16 i9x13 k3 f32", Kind::plane_norm, 4},
+    {"2d n1 c16 o16 i30x31 k3 f32", Kind::plane_norm, 2},
+    {"2d n1 c8 o8 i60x61 k3 b f32", Kind::plane_norm, 1},
+    {"2d n1 c16 o16 i64x66 k3 f32", Kind::plane_norm, 1},
+    {"2d n40 c8 o8 i10x12 k3 f32", Kind::plane_norm, 4},
+    {"1d n3 c8 o9 i333 k3 bf16", Kind::plane_norm, 3},
+    {"2d n45 c4 o4 i54x56 k3 f32", Kind::plane_norm, 2},
+    {"2d n2 c8 o8 i9x13 k3 f64", Kind::plane_norm, 2},
+    {"2d n2 c8 o8 i9x13 k3 f32", Kind::batch_norm},
+    {"2d n2 c8 o8 i9x13 k3 f32", Kind::row_norm},
+    {"2d n2 c8 o24 i9x13 k3 f32", Kind::softmax},
+    {"2d n2 c8 o24 i9x13 k3 f16", Kind::reduce, 1, ClosingStep::Reduction::logsumexp},
+    {"2d n2 c8 o8 i9x13 k3 f32", Kind::pool},
 };
 
 using Pointer = unsigned long long;
@@ -244,6 +272,54 @@ struct Trial {
   }
 };
 
+/// A chain on the GPU beside the CPU engine; 1 when close, -1 when not.
+int try_chain(Gpu& g, const Problem& p, const Closing& wanted) {
+  ClosingStep step;
+  step.kind = wanted.kind, step.groups = wanted.groups, step.reduction = wanted.reduction;
+  step.kernel = step.stride = {1, 2, 2};
+  step.after.steps.push_back({.activation = Activation::tanh});
+  Chain chain;
+  chain.epilogue.steps.push_back({});  // relu
+  chain.closing.push_back(step);
+  Trial t(g, p);
+  const auto run = [&](Device device) {
+    const bool on_gpu = device.kind == Device::Kind::cuda;
+    const auto plan = ChainPlan::create(p, device, chain);
+    if (!plan.ok()) stop(plan.status().message());
+    std::int64_t count = 1;
+    for (std::int64_t n : (*plan)->result_shape()) count *= n;
+    std::vector<unsigned char> y(static_cast<std::size_t>(count * size_of(p.dtype)));
+    const std::size_t bytes = (*plan)->workspace_bytes(1);
+    Pointer result = 0, workspace = 0;
+    if (on_gpu && (g.cuMemAlloc(&result, y.size()) || (bytes && g.cuMemAlloc(&workspace, bytes))))
+      stop("cannot allocate");
+    void* room = on_gpu ? reinterpret_cast<void*>(workspace) : std::aligned_alloc(64, (bytes + 127) / 64 * 64);
+    const auto at = [&](const Tensor& v) {
+      return on_gpu ? reinterpret_cast<const void*>(v.device) : static_cast<const void*>(v.host.data());
+    };
+    const ChainArgs args{.x = at(t.x),
+                         .w = at(t.w),
+                         .b = p.bias ? at(t.b) : nullptr,
+                         .y = on_gpu ? reinterpret_cast<void*>(result) : y.data()};
+    const Status s = (*plan)->run(args, {.workspace = room, .workspace_bytes = bytes});
+    if (!s.ok()) stop(to_string(p) + " in a chain: " + s.message());
+    if (!on_gpu) return std::free(room), y;
+    if (g.cuCtxSynchronize()) stop(to_string(p) + " in a chain: a kernel failed");
+    if (g.cuMemcpyDtoH(y.data(), result, y.size())) stop("cannot copy back");
+    g.cuMemFree(result);
+    if (workspace) g.cuMemFree(workspace);
+    return y;
+  };
+  const auto got = run(Device::cuda(0)), right = run(Device{});
+  const double bound = p.dtype == DType::f32 || p.dtype == DType::f64 ? 1e-4 : 2e-2;
+  const std::int64_t count = static_cast<std::int64_t>(right.size()) / size_of(p.dtype);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double error = test::load_element(p.dtype, got.data(), i) - test::load_element(p.dtype, right.data(), i);
+    if (!(std::abs(error) <= bound)) return -1;
+  }
+  return 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -279,6 +355,15 @@ int main(int argc, char** argv) {
     Trial trial(g, *p);
     if (try_one(trial, tile.pass, tile.way, trial.on_cpu(tile.pass)) == 0)
       stop(std::string(tile.way) + " does not take " + tile.line);
+  }
+  for (const Closing& closing : closings) {
+    if (number++ % parts != part) continue;
+    const auto p = parse_problem(closing.line);
+    if (!p.ok()) stop(p.status().message());
+    ++ran;
+    if (try_chain(g, *p, closing) > 0) continue;
+    ++wrong;
+    std::printf("WRONG a chain of \"%s\"\n", closing.line);
   }
   std::printf("%d runs, %d wrong\n", ran, wrong);
   return wrong ? 1 : 0;

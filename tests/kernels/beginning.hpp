@@ -25,8 +25,9 @@ inline const char* wrong_beginning(std::string_view code, bool tables) {
     std::uint64_t word = 0, upper = 0;
     std::memcpy(&word, code.data() + at, sizeof word);
     std::memcpy(&upper, code.data() + at + 8, sizeof upper);
-    if (!tables && (word & 0x1ff) == load && (upper >> 13 & 7) == constant) return "takes global memory for constant";
-    if (has_waited) continue;
+    const bool for_constant = (word & 0x1ff) == load && (upper >> 13 & 7) == constant;
+    if (!tables && for_constant) return "takes global memory for constant";
+    if (has_waited || for_constant) continue;
     const std::uint64_t opcode = word & 0xfff;
     const bool always = (word >> 12 & 15) == 7;  // no predicate
     if (opcode == let_begin && always) lets_begin = true;

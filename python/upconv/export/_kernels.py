@@ -19,6 +19,8 @@ __all__ = ["Kernels", "text_of"]
 #: Where a step's plan comes from, and the macro that says whether it is compiled: the first for every GPU from compute
 #: capability 8.0 on, the second for 9.x with the instructions of sm_90a.
 TARGETS = (("base", "UPCONV_BASE"), ("hopper", "UPCONV_HOPPER"))
+#: Kernels of a chain that run in clusters of thread blocks, where the launch finds that they can.
+_CLUSTERS = ("closing/sets.cuh",)
 _INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 
 
@@ -103,9 +105,11 @@ class Kernels:
             addresses = []
             for at in range(0, len(rest), 3):
                 file, kernel, preamble = rest[at : at + 3]
-                for target, _ in TARGETS:
+                clusters = file in _CLUSTERS
+                for target, _ in TARGETS[1:] if clusters else TARGETS:
                     space = self._kernel(file, kernel, preamble, target).name
-                addresses.append(f"address({space}::{kernel})")
+                address = f"address({space}::{kernel})"
+                addresses.append(f"UPCONV_HOPPER_ONLY({address})" if clusters else address)
             names[name] = f"chain_{index}_{name}"
             lines = "".join(f"    {line}\n" for line in statements.splitlines())
             at = f"    const void* const at[] = {{{', '.join(addresses)}}};\n    return at[i];\n"

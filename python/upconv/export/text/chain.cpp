@@ -52,7 +52,9 @@ struct ChainCall {
       operands.push_back(o);
     }
     p.fill(*program);
-    plan_program(*program, z, operands.data(), at::cuda::getCurrentDeviceProperties()->multiProcessorCount, *plan);
+    const cudaDeviceProp* gpu = at::cuda::getCurrentDeviceProperties();
+    plan_program(*program, z, operands.data(), gpu->multiProcessorCount,
+                 UPCONV_HOPPER && gpu->major == 9 ? (long long)gpu->sharedMemPerBlockOptin : 0, *plan);
     TORCH_CHECK(!plan->refusal, "the kernels in this file cannot take these sizes: ", plan->refusal);
   }
 

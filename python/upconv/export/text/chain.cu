@@ -21,6 +21,13 @@ struct OperandRule {
   long long length;
 };
 
+/// The address of a kernel that is compiled for 9.x alone.
+#if UPCONV_HOPPER
+#define UPCONV_HOPPER_ONLY(address) address
+#else
+#define UPCONV_HOPPER_ONLY(address) nullptr
+#endif
+
 /// The passes of a chain and their kernels.
 struct Passes {
   void (*fill)(Program&);
@@ -53,6 +60,12 @@ struct StartPasses {
   cudaError_t error = cudaSuccess;
 
   bool operator()(int number, const Shape& s, void** arguments) {
+#if UPCONV_HOPPER
+    if (s.shared_bytes > 0) error = allow_shared(kernel(number), s.shared_bytes);
+    if (s.shared_bytes > 0 && error == cudaSuccess)
+      error = cudaFuncSetAttribute(kernel(number), cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    if (error != cudaSuccess) return false;
+#endif
     error = put(kernel(number), s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }

@@ -37,6 +37,11 @@ static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void**
   return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
 }
 
+/// Lets a kernel have so much shared memory.
+static cudaError_t allow_shared(const void* kernel, unsigned bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+}
+
 /// Puts kernels on a stream; remembers what went wrong.
 struct Start {
   const void* const* kernels;
@@ -44,8 +49,7 @@ struct Start {
   cudaError_t error = cudaSuccess;
 
   bool operator()(int kernel, const Shape& s, void** arguments) {
-    if (s.shared_bytes > 32 * 1024)
-      error = cudaFuncSetAttribute(kernels[kernel], cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared_bytes));
+    if (s.shared_bytes > 32 * 1024) error = allow_shared(kernels[kernel], s.shared_bytes);
     if (error == cudaSuccess) error = put(kernels[kernel], s.grid, s.block, arguments, s.shared_bytes, stream);
     return error == cudaSuccess;
   }
