@@ -1,6 +1,7 @@
 // See engine.hpp.
 #include "engine.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "arguments.hpp"
@@ -137,6 +138,13 @@ std::string launch_text(const std::string& text, const std::string& pass_text, c
 
 namespace {
 
+/// What an exported file's chain may count on: any batch, so not one sample alone, over which an operand without a
+/// batch would lie as over its own size.
+Problem of_any_batch(Problem problem) {
+  problem.batch = std::max<std::int64_t>(problem.batch, 2);
+  return problem;
+}
+
 /// A chain and its operands as a call would have them, `sizes` five numbers each.
 Chain noted_chain(const Problem& problem, const std::vector<double>& numbers, const std::vector<std::int64_t>& sizes,
                   std::vector<Shape5>& shapes) {
@@ -170,7 +178,7 @@ std::string chain_launch_text(const std::string& text, const std::string& device
                               bool any_size) {
   const Problem p = problem_of_text(text);
   std::vector<Shape5> shapes;
-  const Chain chain = noted_chain(p, numbers, sizes, shapes);
+  const Chain chain = noted_chain(of_any_batch(p), numbers, sizes, shapes);
   const auto e = export_pass(p, Pass::forward, parse_device(device_text).index, epilogue_of_layer(chain), any_size);
   if (!e.ok()) throw std::runtime_error(e.status().message());
   return joined({e->candidate, e->detail, e->header, e->type, e->fields}, e->kernels);
@@ -179,7 +187,7 @@ std::string chain_launch_text(const std::string& text, const std::string& device
 std::string chain_program_text(const std::string& text, const std::vector<double>& numbers,
                                const std::vector<std::int64_t>& sizes, std::int64_t wanted, std::int64_t purpose,
                                bool layer) {
-  const Problem p = problem_of_text(text);
+  const Problem p = of_any_batch(problem_of_text(text));
   std::vector<Shape5> shapes;
   const Chain chain = noted_chain(p, numbers, sizes, shapes);
   const auto e =

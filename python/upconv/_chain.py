@@ -12,7 +12,7 @@ reads).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -369,6 +369,36 @@ class Chain:
         for step in self.closing:
             y = apply_steps(step.after, step.torch(y, operands), operands)
         return y
+
+    def _steps(self) -> list[Step]:
+        return [s for steps in (self.prologue, self.epilogue, *(c.after for c in self.closing)) for s in steps]
+
+    def read(self) -> list[int]:
+        """The numbers of the operands that a step reads, in order."""
+        found = {s.other.number for s in self._steps() if isinstance(s, Arithmetic) and isinstance(s.other, Operand)}
+        vectors = (getattr(c, name, None) for c in self.closing for name in ("weight", "bias"))
+        return sorted(found.union(v for v in vectors if v is not None))
+
+    def renumbered(self, numbers: dict[int, int]) -> Chain:
+        """The same with operand ``numbers[i]`` where it has operand i."""
+
+        def steps(old):
+            return tuple(
+                replace(s, other=Operand(numbers[s.other.number]))
+                if isinstance(s, Arithmetic) and isinstance(s.other, Operand)
+                else s
+                for s in old
+            )
+
+        def closing(old):
+            vectors = {name: getattr(old, name, None) for name in ("weight", "bias")}
+            return replace(
+                old, after=steps(old.after), **{k: numbers[v] for k, v in vectors.items() if v is not None}
+            )
+
+        return replace(
+            self, prologue=steps(self.prologue), epilogue=steps(self.epilogue), closing=tuple(map(closing, self.closing))
+        )
 
     def result_shape(self, shape: Sequence[int]) -> list[int]:
         """Of the kept form, from the shape of the convolution's result."""

@@ -84,6 +84,17 @@ PROBLEMS = {
     # A row longer than the tiles of the forward's kernel take.
     "long_rows_2d": (text(2, 16, 32, 8, (56, 14), 3, "dilation=2", "        self.act = nn.LeakyReLU(0.2)\n",
                           "torch.tanh(self.act(self.conv_transpose(x)))"), [(1, 5, 9), (1, 3, 112)]),
+    # Chosen for one sample, over which a parameter lies as it does over more.
+    "placed_2d": (text(2, 1, 8, 24, (8, 8), 4, "stride=2, padding=1",
+                       "        self.place = nn.Parameter(torch.randn(1, out_channels, 16, 16))\n",
+                       "torch.tanh(self.conv_transpose(x) + self.place)"), [(1, 8, 8), (3, 8, 8)]),
+    # Steps before the layer that read what those after it do not.
+    "before_2d": (text(2, 4, 8, 24, (16, 16), 3, "stride=2, padding=1",
+                       "        self.scale = nn.Parameter(torch.randn(in_channels, 1, 1))\n"
+                       "        self.shift = nn.Parameter(torch.randn(out_channels, 1, 1))\n"
+                       "        self.norm = nn.BatchNorm2d(out_channels)\n",
+                       "self.norm(torch.relu(self.conv_transpose(torch.relu(x * self.scale)) + self.shift))"),
+                  [(2, 5, 9), (3, 4, 4)]),
     "depthwise_2d": (text(2, 8, 32, 32, (64, 64), 4, "stride=2, padding=1, groups=32"), [(1, 5, 9), (2, 8, 8)]),
     "many_taps_1d": (text(1, 8, 16, 8, (4096,), 300, "stride=7, padding=5"), [(1, 11), (2, 40)]),
 }  # fmt: skip

@@ -21,6 +21,7 @@ QUICK = [
     ("dense_2d", True), ("wide_2d", True), ("wide_far_2d", True), ("wide_3d", True), ("few_3d", True),
     ("activated_2d", True), ("normed_2d", True), ("normed_2d", False), ("averaged_2d", True), ("averaged_3d", True),
     ("narrow_boxes_1d", True), ("narrow_lines_1d", True), ("narrow_boxes_2d", True), ("long_rows_2d", True),
+    ("placed_2d", True), ("before_2d", True),
 ]  # fmt: skip
 CASES = [(name, hopper) for name in PROBLEMS for hopper in (True, False)] if ALL else QUICK
 #: By the second set of kernels of every step, as for sizes that the first refuses.

@@ -84,6 +84,17 @@ class Entry:
 
 
 @dataclass
+class _Given:
+    """Operands of a chain, in its own numbers: those of the fused chain's by ``numbers``."""
+
+    numbers: dict[int, int]
+    texts: list[str]
+    sizes: list[tuple[int, ...]]
+    vectors: dict[int, int]
+    wanted: int
+
+
+@dataclass
 class Forward:
     """The body of ModelNew's forward and what it calls."""
 
@@ -269,6 +280,18 @@ class _Reading:
             return None
         return form
 
+    def given(self, module, operands, read, rank) -> _Given:
+        """The operands with these numbers, as a chain of their own has them."""
+        tensors = {i: self.known[operands[i]] for i in read}
+        vectors = [i in module.vectors for i in read]
+        return _Given(
+            {i: to for to, i in enumerate(read)},
+            [self.names[operands[i]] for i in read],
+            [_five(tensors[i], rank, vector) for i, vector in zip(read, vectors, strict=True)],
+            {to: tensors[i].numel() for to, i in enumerate(read) if vectors[to]},
+            sum(1 << to for to, i in enumerate(read) if self.wanted[operands[i]]),
+        )
+
     def chain(self, node, module):
         x, weight, bias, *operands = node.args
         layer = next((i for i, each in enumerate(self.layers) if each.name == module.convolution), None)
@@ -287,24 +310,18 @@ class _Reading:
                                      strict=True):  # fmt: skip
             out.append((n - 1) * s - 2 * p + d * (k - 1) + op + 1)
         shorter = self.shorter(module, own, [self.known[a] for a in operands])
-        if 1 in [n for d, n in enumerate(out) if d >= 2 and (shorter is None or d not in shorter.dims)]:
-            raise Refusal(f"{own.name} gives a result of size {tuple(out)}: one with a dimension of 1 is not told from "
-                          "one that a step has reduced")  # fmt: skip
-        tensors = [self.known[a] for a in operands]
-        vectors = {i: tensors[i].numel() for i in module.vectors}
-        sizes = [_five(t, rank, i in vectors) for i, t in enumerate(tensors)]
-        wanted = sum(1 << i for i, a in enumerate(operands) if self.wanted[a])
-        chain = module.chain
-        x_text = self.names[x]
+        _keep_dimensions(own, out, module.chain, shorter)
+        chain, x_text = module.chain, self.names[x]
         if chain.prologue:
+            given = self.given(module, operands, dataclasses.replace(chain, epilogue=(), closing=()).read(), rank)
             identity = _chain.Layer((1,) * rank, (0,) * rank, (0,) * rank, (1,) * rank, own.in_channels)
-            first = _chain.Chain(identity, epilogue=chain.prologue)
+            first = _chain.Chain(identity, epilogue=chain.prologue).renumbered(given.numbers)
             shape = (own.batch, own.in_channels, *own.size)
             self.entries.append(
-                Entry(first, -1, rank, own.in_channels, _identity(shape), False, sizes, vectors, wanted)
+                Entry(first, -1, rank, own.in_channels, _identity(shape), False, given.sizes, given.vectors, given.wanted)
             )
-            given = "".join(f", {self.names[a]}" for a in operands)
-            self.lines.append(f"before = _chain({len(self.entries) - 1}, {x_text}, None, None{given})[0]")
+            before = ", ".join([str(len(self.entries) - 1), x_text, "None", "None", *given.texts])
+            self.lines.append(f"before = _chain({before})[0]")
             x_text = "before"
             chain = dataclasses.replace(chain, prologue=())
         weight_text = self.names[weight]
@@ -314,23 +331,27 @@ class _Reading:
             self.found.sums.append(Sums(layer, shorter.dims))
             own, chain, layer = _smaller(own, shorter), shorter.chain, len(self.layers)
             self.layers.append(own)
-        texts = [x_text, weight_text, "None" if bias is None else self.names[bias]]
-        texts += [self.names[a] for a in operands]
-        number = len(self.entries)
+        # A norm's own parameters follow the operands, in evaluation two vectors made of them and of its averages.
         extra = [t for t in (norm.weight, norm.bias) if t is not None] if norm is not None else []
-        first_extra = len(sizes)
+        given = self.given(module, operands, [i for i in chain.read() if i < len(operands)], rank)
+        for i in range(2):
+            given.numbers[len(operands) + i] = len(given.texts) + i
+        texts = [x_text, weight_text, "None" if bias is None else self.names[bias], *given.texts]
+        number, first_extra = len(self.entries), len(given.texts)
         more = [_five(t, rank, True) for t in extra]
         self.entries.append(Entry(
-            chain, layer, rank, own.out_channels, own.problem("ieee"), own.bias, [*sizes, *more],
-            {**vectors, **{first_extra + i: t.numel() for i, t in enumerate(extra)}},
-            wanted | sum(1 << (first_extra + i) for i in range(len(extra))),
+            chain.renumbered(given.numbers), layer, rank, own.out_channels, own.problem("ieee"), own.bias,
+            [*given.sizes, *more],
+            {**given.vectors, **{first_extra + i: t.numel() for i, t in enumerate(extra)}},
+            given.wanted | sum(1 << (first_extra + i) for i in range(len(extra))),
         ))  # fmt: skip
         if norm is not None:
-            evaluation = dataclasses.replace(module._evaluation, prologue=())
+            evaluation = dataclasses.replace(module._evaluation, prologue=()).renumbered(given.numbers)
             channel, folded = (1, own.out_channels, 1, 1, 1), (first_extra, first_extra + 1)
             self.entries.append(Entry(
-                evaluation, layer, rank, own.out_channels, own.problem("ieee"), own.bias, [*sizes, channel, channel],
-                {**vectors, **dict.fromkeys(folded, own.out_channels)}, wanted | 3 << first_extra,
+                evaluation, layer, rank, own.out_channels, own.problem("ieee"), own.bias,
+                [*given.sizes, channel, channel],
+                {**given.vectors, **dict.fromkeys(folded, own.out_channels)}, given.wanted | 3 << first_extra,
             ))  # fmt: skip
             name = next(n for n, m in self.original.named_modules() if n and _same_place(self.modules, n, norm))
             call = f"_normed_chain({number}, {self.path(name)}, {', '.join(texts)})"
@@ -339,6 +360,23 @@ class _Reading:
         call += "".join(f".squeeze({d})" for d in sorted(chain.dropped, reverse=True))
         self.assign(node, call)
         self.words.append(f"{own.name}: {module.chain}")
+
+
+def _keep_dimensions(own: Layer, out: list[int], chain: _chain.Chain, shorter: _algebra.Reduced | None) -> None:
+    """Raises Refusal where space becomes 1 long at some place of a chain: its programs, which are for all sizes, would
+    not be told which dimensions steps have reduced. ``out``: the shape of the layer's result."""
+    reduced: set[int] = set() if shorter is None else set(shorter.dims)
+    steps = (chain if shorter is None else shorter.chain).closing
+    shape = [1 if d in reduced else n for d, n in enumerate(out)]
+    for step in (None, *steps):
+        if step is not None:
+            shape = step.shape(shape)
+        if isinstance(step, _chain.Reduce):
+            reduced |= set(step.dims)
+        if 1 in [n for d, n in enumerate(shape) if d >= 2 and d not in reduced]:
+            where = own.name if step is None else f"{type(step).__name__} after {own.name}"
+            raise Refusal(f"{where} gives a result of size {tuple(shape)}: one with a dimension of 1 is not told from one "
+                          "that a step has reduced; larger inputs in get_inputs() help")  # fmt: skip
 
 
 def _smaller(own: Layer, shorter: _algebra.Reduced) -> Layer:
