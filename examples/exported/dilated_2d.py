@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_d9a6aaff53c6"
+NAME = "upconv_de3a4318fe71"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -8483,6 +8483,12 @@ static bool may_overlap() {
 #endif
 }
 
+/// An error that is raised from here is not left to be found, and raised again, by whoever asks next.
+static cudaError_t taken(cudaError_t error) {
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return error;
+}
+
 /// Puts a kernel on a stream.
 static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void** arguments, size_t shared_bytes,
                        cudaStream_t stream) {
@@ -8493,15 +8499,15 @@ static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void**
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     const cudaLaunchConfig_t config = {dim3(grid), dim3(block), shared_bytes, stream, &attribute, 1};
-    return cudaLaunchKernelExC(&config, kernel, arguments);
+    return taken(cudaLaunchKernelExC(&config, kernel, arguments));
   }
 #endif
-  return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
+  return taken(cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream));
 }
 
 /// Lets a kernel have so much shared memory.
 static cudaError_t allow_shared(const void* kernel, unsigned bytes) {
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  return taken(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
 }
 
 /// Puts kernels on a stream; remembers what went wrong.
@@ -9281,7 +9287,8 @@ def _build(capability):
         raise RuntimeError(f"ModelNew needs a GPU of compute capability 8.0 or later, but this one has {major}.{minor}.")
     toolkit = tuple(int(number) for number in torch.version.cuda.split(".")[:2])
     hopper = major == 9 and toolkit >= (12, 0)  # the warpgroup instructions of sm_90a
-    architecture = f"{major}{minor}" + ("a" if hopper else "")
+    # From 10.x on what is compiled for x.0 runs on all of x, and more toolkits know x.0.
+    architecture = f"{major}{minor if major < 10 else 0}" + ("a" if hopper else "")
     return load_inline(
         name=f"{NAME}_sm{architecture}",
         cpp_sources=[PROTOTYPES],

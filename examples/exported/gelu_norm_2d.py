@@ -44,7 +44,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_0008bc59331a"
+NAME = "upconv_302b54f0805d"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -8231,6 +8231,8 @@ bool run(const BiasSumFixed& f, const BiasSumLaunch& l, const Tensors& t, void* 
 namespace upconv::launch {
 
 constexpr Int closing_threads = 256;
+/// Values of a plane, before and after its window, that are counted in 32 bits.
+constexpr Int longest_narrow_plane = (Int(1) << 31) - (1 << 20);
 
 /// What a closing kernel was specialised for, as far as a launch depends on it.
 struct ClosingFixed {
@@ -8315,9 +8317,10 @@ inline Int set_pieces(Int bytes, Int cluster) {
   return ceil_div(ceil_div(ceil_div(bytes + 15, 16), cluster), arguments::set_piece / 16);
 }
 
-/// The most blocks that share a set. 16 are not known to be everywhere.
+/// The most blocks that share a set. A cluster lies in one GPC, of which no GPU has more than 8: where they have more
+/// than 8 * 15 multiprocessors together, one of them has 16.
 inline Int widest_cluster(Int shared_bytes, int processors) {
-  return processors >= 100 && shared_bytes >= Int(200) << 10 ? 16 : 8;
+  return processors > 8 * 15 && shared_bytes >= Int(200) << 10 ? 16 : 8;
 }
 
 /// Why these sets are not for closing/sets.cuh, or null. Each costs some 0.6 us beside the bytes of a block's share, so
@@ -8362,7 +8365,7 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
     if (source[d] > Int(1) << 30) l.refusal = "a dimension above 2^30";
   }
   if (source[0] * source[1] >= Int(1) << 31) l.refusal = "2^31 planes or more";
-  if (!f.wide && closing_product(source, 2, 4) > (Int(1) << 31) - (1 << 20))
+  if (!f.wide && most(closing_product(source, 2, 4), closing_product(at, 2, 4)) > longest_narrow_plane)
     l.refusal = "a plane of 2^31 values or more";
   if (l.refusal) return l;
   a.in = closing_shape(source), a.at = closing_shape(at), a.result = closing_shape(l.result);
@@ -10289,6 +10292,12 @@ static bool may_overlap() {
 #endif
 }
 
+/// An error that is raised from here is not left to be found, and raised again, by whoever asks next.
+static cudaError_t taken(cudaError_t error) {
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return error;
+}
+
 /// Puts a kernel on a stream.
 static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void** arguments, size_t shared_bytes,
                        cudaStream_t stream) {
@@ -10299,15 +10308,15 @@ static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void**
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     const cudaLaunchConfig_t config = {dim3(grid), dim3(block), shared_bytes, stream, &attribute, 1};
-    return cudaLaunchKernelExC(&config, kernel, arguments);
+    return taken(cudaLaunchKernelExC(&config, kernel, arguments));
   }
 #endif
-  return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
+  return taken(cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream));
 }
 
 /// Lets a kernel have so much shared memory.
 static cudaError_t allow_shared(const void* kernel, unsigned bytes) {
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  return taken(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
 }
 
 /// Puts kernels on a stream; remembers what went wrong.
@@ -10917,7 +10926,7 @@ struct StartPasses {
 #if UPCONV_HOPPER
     if (s.shared_bytes > 0) error = allow_shared(kernel(number), s.shared_bytes);
     if (s.shared_bytes > 0 && error == cudaSuccess)
-      error = cudaFuncSetAttribute(kernel(number), cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+      error = taken(cudaFuncSetAttribute(kernel(number), cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
     if (error != cudaSuccess) return false;
 #endif
     error = put(kernel(number), s.grid, s.block, arguments, s.shared_bytes, stream);
@@ -11565,7 +11574,8 @@ def _build(capability):
         raise RuntimeError(f"ModelNew needs a GPU of compute capability 8.0 or later, but this one has {major}.{minor}.")
     toolkit = tuple(int(number) for number in torch.version.cuda.split(".")[:2])
     hopper = major == 9 and toolkit >= (12, 0)  # the warpgroup instructions of sm_90a
-    architecture = f"{major}{minor}" + ("a" if hopper else "")
+    # From 10.x on what is compiled for x.0 runs on all of x, and more toolkits know x.0.
+    architecture = f"{major}{minor if major < 10 else 0}" + ("a" if hopper else "")
     return load_inline(
         name=f"{NAME}_sm{architecture}",
         cpp_sources=[PROTOTYPES],

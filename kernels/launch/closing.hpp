@@ -8,6 +8,8 @@
 namespace upconv::launch {
 
 constexpr Int closing_threads = 256;
+/// Values of a plane, before and after its window, that are counted in 32 bits.
+constexpr Int longest_narrow_plane = (Int(1) << 31) - (1 << 20);
 
 /// What a closing kernel was specialised for, as far as a launch depends on it.
 struct ClosingFixed {
@@ -92,9 +94,10 @@ inline Int set_pieces(Int bytes, Int cluster) {
   return ceil_div(ceil_div(ceil_div(bytes + 15, 16), cluster), arguments::set_piece / 16);
 }
 
-/// The most blocks that share a set. 16 are not known to be everywhere.
+/// The most blocks that share a set. A cluster lies in one GPC, of which no GPU has more than 8: where they have more
+/// than 8 * 15 multiprocessors together, one of them has 16.
 inline Int widest_cluster(Int shared_bytes, int processors) {
-  return processors >= 100 && shared_bytes >= Int(200) << 10 ? 16 : 8;
+  return processors > 8 * 15 && shared_bytes >= Int(200) << 10 ? 16 : 8;
 }
 
 /// Why these sets are not for closing/sets.cuh, or null. Each costs some 0.6 us beside the bytes of a block's share, so
@@ -139,7 +142,7 @@ inline ClosingLaunch launch_of(const ClosingFixed& f, const Int (&source)[5], in
     if (source[d] > Int(1) << 30) l.refusal = "a dimension above 2^30";
   }
   if (source[0] * source[1] >= Int(1) << 31) l.refusal = "2^31 planes or more";
-  if (!f.wide && closing_product(source, 2, 4) > (Int(1) << 31) - (1 << 20))
+  if (!f.wide && most(closing_product(source, 2, 4), closing_product(at, 2, 4)) > longest_narrow_plane)
     l.refusal = "a plane of 2^31 values or more";
   if (l.refusal) return l;
   a.in = closing_shape(source), a.at = closing_shape(at), a.result = closing_shape(l.result);

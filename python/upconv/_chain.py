@@ -392,12 +392,13 @@ class Chain:
 
         def closing(old):
             vectors = {name: getattr(old, name, None) for name in ("weight", "bias")}
-            return replace(
-                old, after=steps(old.after), **{k: numbers[v] for k, v in vectors.items() if v is not None}
-            )
+            return replace(old, after=steps(old.after), **{k: numbers[v] for k, v in vectors.items() if v is not None})
 
         return replace(
-            self, prologue=steps(self.prologue), epilogue=steps(self.epilogue), closing=tuple(map(closing, self.closing))
+            self,
+            prologue=steps(self.prologue),
+            epilogue=steps(self.epilogue),
+            closing=tuple(map(closing, self.closing)),
         )
 
     def result_shape(self, shape: Sequence[int]) -> list[int]:

@@ -63,7 +63,7 @@ launch::ClosingFixed closing_fixed(const ClosingPass& p, DType element) {
   for (const ClosingItem& item : p.value.before)
     if (item.kind == ClosingItem::Kind::row_table || item.kind == ClosingItem::Kind::soft_table)
       f.row_first = item.first;
-  f.wide = product(p.value.shape, 2, 4) > (Int{1} << 31) - (1 << 20);
+  f.wide = std::max(product(p.value.shape, 2, 4), product(p.value.at(), 2, 4)) > launch::longest_narrow_plane;
   f.batch = p.batch, f.per = p.per;
   f.sum_bytes = sum_bytes(element);
   f.stored_bytes = static_cast<Int>(size_of(p.value.stored));

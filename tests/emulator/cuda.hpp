@@ -497,14 +497,20 @@ enum cudaFuncAttribute {
   cudaFuncAttributePreferredSharedMemoryCarveout = 9,
   cudaFuncAttributeNonPortableClusterSizeAllowed = 14
 };
+static cudaError_t emu_left = cudaSuccess;  ///< The last error, until it is asked for.
+static inline cudaError_t emu_leave(cudaError_t error) { return error == cudaSuccess ? error : emu_left = error; }
+static inline cudaError_t cudaGetLastError() {
+  const cudaError_t error = emu_left;
+  return emu_left = cudaSuccess, error;
+}
 static inline cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                                            size_t shared_bytes = 0, cudaStream_t = nullptr) {
-  return emu_launch(function, &grid, &block, arguments, shared_bytes, 0);
+  return emu_leave(emu_launch(function, &grid, &block, arguments, shared_bytes, 0));
 }
 template <class... P>
 static inline cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments,
                                            size_t shared_bytes = 0, cudaStream_t = nullptr) {
-  return emu_launch(reinterpret_cast<const void*>(kernel), &grid, &block, arguments, shared_bytes, 0);
+  return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, arguments, shared_bytes);
 }
 enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
 struct cudaLaunchAttribute {
@@ -523,7 +529,7 @@ struct cudaLaunchConfig_t {
 static inline cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* c, const void* function, void** arguments) {
   int early = 0;
   for (unsigned i = 0; i < c->numAttrs; ++i) early |= c->attrs[i].val.programmaticStreamSerializationAllowed;
-  return emu_launch(function, &c->grid, &c->block, arguments, c->dynamicSmemBytes, early);
+  return emu_leave(emu_launch(function, &c->grid, &c->block, arguments, c->dynamicSmemBytes, early));
 }
 static inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 static inline cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
@@ -533,8 +539,9 @@ static inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int
 }
 static inline cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute what, int value) {
   if (what == cudaFuncAttributeMaxDynamicSharedMemorySize)
-    return emu_allow_shared(function, static_cast<size_t>(value));
-  return what == cudaFuncAttributeNonPortableClusterSizeAllowed && value ? emu_allow_wide_clusters(function) : 0;
+    return emu_leave(emu_allow_shared(function, static_cast<size_t>(value)));
+  const bool wide = what == cudaFuncAttributeNonPortableClusterSizeAllowed && value;
+  return wide ? emu_leave(emu_allow_wide_clusters(function)) : cudaSuccess;
 }
 template <class... P>
 static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute what, int value) {
@@ -549,6 +556,5 @@ static inline cudaError_t cudaGetDriverEntryPointByVersion(const char* name, voi
   if (result) *result = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   return cudaSuccess;
 }
-static inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 static inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 static inline const char* cudaGetErrorString(cudaError_t error) { return error == 0 ? "no error" : emu_last_error(); }

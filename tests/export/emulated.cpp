@@ -25,6 +25,15 @@ extern "C" __attribute__((visibility("default"))) const char* exported_run(int l
   return "no such step";
 }
 
+/// Launches a kernel with more shared memory than there is, alone and behind its permission; how many of the two
+/// errors were told, and not left for the next who asks.
+extern "C" __attribute__((visibility("default"))) int exported_refused_launches(const void* kernel) {
+  int told = exported::allow_shared(kernel, 1u << 30) != cudaSuccess && cudaGetLastError() == cudaSuccess;
+  void* none[] = {nullptr};
+  told += exported::put(kernel, 1, 32, none, 1u << 30, nullptr) != cudaSuccess && cudaGetLastError() == cudaSuccess;
+  return told;
+}
+
 #ifdef EXPORTED_CHAINS
 /// A chain's program for the sizes `z` of the layer's result, operands dense, five sizes each.
 struct ExportedCall {

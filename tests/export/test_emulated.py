@@ -226,6 +226,14 @@ def test_refusals_at_run_time(tmp_path):
         new.ModelNew(16, 16, 3)(torch.rand(1, 16, 4, 4))
 
 
+@needs_emulator
+def test_errors_of_launches_are_not_left_behind(tmp_path):
+    """Whoever asks next would raise them again as its own."""
+    exported = tmp_path / "model_new.py"
+    exported.write_text(export(write("strided_1d", tmp_path)))
+    assert compiled(load(exported), True, tmp_path).library.exported_refused_launches(None) == 2
+
+
 def _by_the_second_sets(steps: str) -> str:
     """The steps without the kernels that were chosen for them."""
     alone, count = re.subn(r"step<\w+, (\w+)>", r"step<\1>", steps)

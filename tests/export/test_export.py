@@ -142,6 +142,39 @@ def test_refusals_name_the_operation(more, forward, named, tmp_path):
         export(path)
 
 
+@pytest.mark.parametrize(
+    "forward",
+    ["torch.tanh(self.pool(self.conv_transpose(x)).mean((2, 3), keepdim=True))",
+     "torch.softmax(self.pool(self.conv_transpose(x)), dim=1)"],
+)  # fmt: skip
+def test_sizes_that_a_window_makes_1_are_refused(forward, tmp_path):
+    """They would be taken for those that a step has reduced, at every size."""
+    path = tmp_path / "problem.py"
+    pool = "        self.pool = nn.MaxPool2d(2)\n"
+    path.write_text(text(2, 2, 8, 24, (1, 1), 4, "stride=2, padding=1", pool, forward))
+    with pytest.raises(Refusal, match=r"Pool after conv_transpose gives a result of size \(2, 24, 1, 1\)"):
+        export(path)
+    path.write_text(text(2, 2, 8, 24, (2, 2), 4, "stride=2, padding=1", pool, forward))
+    export(path)
+
+
+def test_architectures_that_toolkits_know(tmp_path, monkeypatch):
+    path = tmp_path / "problem.py"
+    path.write_text(text(2, 8, 16, 16, (64, 64), 3))
+    kept = tmp_path / "model_new.py"
+    kept.write_text(export(path))
+    new = load(kept)
+    asked = []
+    new.load_inline = lambda **options: asked.append(options["extra_cuda_cflags"])
+    for cuda, capability, architecture in (
+        ("13.0", (8, 6), "86"), ("11.8", (9, 0), "90"), ("12.8", (9, 0), "90a"), ("12.8", (10, 3), "100"),
+        ("12.8", (12, 1), "120"),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        new._build(capability)
+        assert f"-gencode=arch=compute_{architecture},code=sm_{architecture}" in asked.pop()
+
+
 def test_keep_torch(tmp_path):
     """Several layers and what lies between them: the layers are replaced, the rest stays."""
     path, new = tmp_path / "problem.py", tmp_path / "new.py"

@@ -69,8 +69,21 @@ TEST(CudaClosing, SetsThatHaveNoRoomAreRefused) {
   // A file that was made for an H200, on a GPU of fewer multiprocessors.
   const ClosingFixed wide = sets_of(8, 1024, 258 * 258, h200_shared, h200);
   EXPECT_NE(launch_of(wide, 128, 64, 258 * 258, h200_shared, 78).refusal, nullptr);
+  EXPECT_NE(launch_of(wide, 128, 64, 258 * 258, h200_shared, 120).refusal, nullptr) << "15 in each of 8 GPCs";
+  EXPECT_EQ(launch_of(wide, 128, 64, 258 * 258, h200_shared, 121).refusal, nullptr);
+  EXPECT_EQ(sets_of(8, 1024, 258 * 258, h200_shared, 120).cluster, 8);
   // Nothing to do is refused alike.
   EXPECT_NE(launch_of(sets_of(8, 0, 258 * 258, 0, h200), 0, 64, 258 * 258, 0, h200).refusal, nullptr);
+}
+
+/// Two windows of a padding each make more values than there were, and more than 31 bits count.
+TEST(CudaClosing, PlanesAreCountedAfterTheirWindowToo) {
+  ClosingFixed f;
+  f.window = true, f.k_h = f.k_w = 2, f.p_h = f.p_w = 1;
+  const Int source[5] = {1, 1, 1, 1, Int(1) << 30};
+  EXPECT_NE(launch::launch_of(f, source, h200).refusal, nullptr);
+  f.wide = true;
+  EXPECT_EQ(launch::launch_of(f, source, h200).refusal, nullptr);
 }
 
 /// On a chain's plan: one kernel of the model of an H200, three of an A100's and where fp64 is wanted.

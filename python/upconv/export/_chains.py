@@ -318,7 +318,9 @@ class _Reading:
             first = _chain.Chain(identity, epilogue=chain.prologue).renumbered(given.numbers)
             shape = (own.batch, own.in_channels, *own.size)
             self.entries.append(
-                Entry(first, -1, rank, own.in_channels, _identity(shape), False, given.sizes, given.vectors, given.wanted)
+                Entry(
+                    first, -1, rank, own.in_channels, _identity(shape), False, given.sizes, given.vectors, given.wanted
+                )
             )
             before = ", ".join([str(len(self.entries) - 1), x_text, "None", "None", *given.texts])
             self.lines.append(f"before = _chain({before})[0]")

@@ -50,3 +50,4 @@ cudaError_t cudaLaunchKernel(const void*, dim3, dim3, void**, std::size_t, cudaS
 cudaError_t cudaGetDriverEntryPointByVersion(const char*, void**, unsigned, unsigned long long,
                                              cudaDriverEntryPointQueryResult* = nullptr);
 const char* cudaGetErrorString(cudaError_t);
+cudaError_t cudaGetLastError();

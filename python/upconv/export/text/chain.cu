@@ -63,7 +63,7 @@ struct StartPasses {
 #if UPCONV_HOPPER
     if (s.shared_bytes > 0) error = allow_shared(kernel(number), s.shared_bytes);
     if (s.shared_bytes > 0 && error == cudaSuccess)
-      error = cudaFuncSetAttribute(kernel(number), cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+      error = taken(cudaFuncSetAttribute(kernel(number), cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
     if (error != cudaSuccess) return false;
 #endif
     error = put(kernel(number), s.grid, s.block, arguments, s.shared_bytes, stream);

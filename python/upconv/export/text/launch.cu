@@ -21,6 +21,12 @@ static bool may_overlap() {
 #endif
 }
 
+/// An error that is raised from here is not left to be found, and raised again, by whoever asks next.
+static cudaError_t taken(cudaError_t error) {
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return error;
+}
+
 /// Puts a kernel on a stream.
 static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void** arguments, size_t shared_bytes,
                        cudaStream_t stream) {
@@ -31,15 +37,15 @@ static cudaError_t put(const void* kernel, unsigned grid, unsigned block, void**
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     const cudaLaunchConfig_t config = {dim3(grid), dim3(block), shared_bytes, stream, &attribute, 1};
-    return cudaLaunchKernelExC(&config, kernel, arguments);
+    return taken(cudaLaunchKernelExC(&config, kernel, arguments));
   }
 #endif
-  return cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream);
+  return taken(cudaLaunchKernel(kernel, dim3(grid), dim3(block), arguments, shared_bytes, stream));
 }
 
 /// Lets a kernel have so much shared memory.
 static cudaError_t allow_shared(const void* kernel, unsigned bytes) {
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  return taken(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
 }
 
 /// Puts kernels on a stream; remembers what went wrong.

@@ -7,6 +7,11 @@ void upconv_update_running(const at::Tensor& statistics, const at::Tensor& mean,
   check(variance, "the running variance", mean);
   const c10::cuda::CUDAGuard guard(mean.device());
   const Chain& c = chain_of(chain);
+  for (const at::Tensor& t : {mean, variance})
+    TORCH_CHECK(t.is_contiguous() && t.numel() == c.channels, "expected running averages of ", c.channels,
+                " elements without gaps, but got ", t.sizes());
+  TORCH_CHECK(batches.device() == mean.device() && batches.scalar_type() == at::kLong && batches.numel() == 1,
+              "expected one int64 number of batches on ", mean.device());
   const Sizes sizes = sizes_of(layer_of(c.layer), input_size);
   long long seen[5] = {sizes.batch, c.channels, sizes.out[0], sizes.out[1], sizes.out[2]};
   sizes_after(c, c.norm_level, seen);
