@@ -377,8 +377,10 @@ def _keep_dimensions(own: Layer, out: list[int], chain: _chain.Chain, shorter: _
             reduced |= set(step.dims)
         if 1 in [n for d, n in enumerate(shape) if d >= 2 and d not in reduced]:
             where = own.name if step is None else f"{type(step).__name__} after {own.name}"
-            raise Refusal(f"{where} gives a result of size {tuple(shape)}: one with a dimension of 1 is not told from one "
-                          "that a step has reduced; larger inputs in get_inputs() help")  # fmt: skip
+            raise Refusal(
+                f"{where} gives a result of size {tuple(shape)}: one with a dimension of 1 is not told from one that a "
+                "step has reduced; larger inputs in get_inputs() help"
+            )
 
 
 def _smaller(own: Layer, shorter: _algebra.Reduced) -> Layer:
