@@ -88,7 +88,13 @@ _STEPS = {
 }
 
 
+def known(number: int, a: float) -> bool:
+    """Whether the kernels take an activation with this first parameter: a softplus bends upwards there."""
+    return NAMES[int(number)] != "softplus" or a > 0
+
+
 def step_of(module: nn.Module) -> tuple[float, float, float] | None:
     """The epilogue step of an activation module, or None when there is none for exactly this class."""
     make = _STEPS.get(type(module))
-    return None if make is None else tuple(float(v) for v in make(module))
+    step = None if make is None else tuple(float(v) for v in make(module))
+    return step if step is not None and known(*step[:2]) else None

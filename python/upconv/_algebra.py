@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,8 @@ from ._call import _watched
 _sums_operator = torch.ops.upconv._tap_sums.default
 _ops.registrations.impl(_sums_operator, torch.library.fallthrough_kernel, "Autograd")
 
+#: Shapes whose sums a form remembers.
+_MOST_KEPT = 8
 #: Steps that a mean over space may change places with.
 _AFFINE = ("add", "subtract", "reverse_subtract", "multiply", "divide")
 
@@ -30,6 +31,7 @@ class Reduced:
     chain: _chain.Chain
     dims: tuple[int, ...]
     passed: tuple[int, ...]  # operands of steps that changed places with the mean
+    _kept: dict = field(default_factory=dict, compare=False, repr=False)  # by the shapes of x and w
 
     def holds(self, x: torch.Tensor, w: torch.Tensor, operands) -> bool:
         """Whether it gives the same for these operands."""
@@ -37,33 +39,38 @@ class Reduced:
 
     def apply(self, x: torch.Tensor, w: torch.Tensor, geometry):
         """(chain, x, w, geometry) of the smaller problem: a channel for each input channel and tap of ``dims``."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             steps, order, sizes, kernel = self._arranged(x.shape, w.shape)
         else:
-            steps, order, sizes, kernel = self._kept(x.shape, w.shape)
-        sum_taps = _sums_operator if _has_kernel(x) else _tap_sums
-        for step in steps:
-            x = sum_taps(x, *step)
+            shapes = (x.shape, w.shape)
+            if shapes not in self._kept:
+                if len(self._kept) >= _MOST_KEPT:
+                    self._kept.clear()
+                self._kept[shapes] = self._arranged(*shapes)
+            steps, order, sizes, kernel = self._kept[shapes]
+        if _has_kernel(x):
+            for step in steps:
+                x = _sums_operator(x, *step)
+        else:
+            given = x.dtype
+            for step in steps:
+                x = _tap_sums(x, *step)
+            x = x.to(given)
         x = x.permute(order).reshape(sizes)
         w = w.permute(0, *self.dims, 1, *order[2 + len(self.dims) :]).reshape(kernel)
         return self.chain, x.contiguous(), w.contiguous(), (*self.chain.layer.geometry, geometry[-1])
 
-    # Kept: a module's encodings of chains go by their identity.
-    @functools.lru_cache(maxsize=8)  # noqa: B019
-    def _kept(self, x: torch.Size, w: torch.Size):
-        return self._arranged(x, w)
-
     def _arranged(self, x, w):
         """What each dimension's sums take, the order in which taps follow the channels, and both shapes after that."""
         layer, dims, spatial = self.layer, self.dims, range(2, self.layer.rank + 2)
-        steps, scale, taps = [], 1.0, 1
+        steps, taps = [], 1
         for d in dims:
             i = d - 2
             size = (x[d] - 1) * layer.stride[i] - 2 * layer.padding[i]
             size = size + layer.dilation[i] * (w[d] - 1) + layer.output_padding[i] + 1
-            steps.append((d, w[d], layer.stride[i], layer.padding[i], layer.dilation[i], size, 1.0))
-            scale, taps = scale / size, taps * w[d]
-        steps[0] = (*steps[0][:-1], scale)
+            # Every dimension by its own number: what is stored in between has the size of values.
+            steps.append((d, w[d], layer.stride[i], layer.padding[i], layer.dilation[i], size, 1.0 / size))
+            taps = taps * w[d]
         rest = [d for d in spatial if d not in dims]  # a summed dimension's taps lie in its place
         sizes = (x[0], x[1] * taps, *(1 if d in dims else x[d] for d in spatial))
         kernel = (w[0] * taps, w[1], *(1 if d in dims else w[d] for d in spatial))
@@ -80,27 +87,36 @@ def _has_kernel(x) -> bool:
 
 def _tap_sums(x, dim, kernel, stride, padding, dilation, size, scale):
     """x with ``kernel`` sums in dimension ``dim``: for every tap the sum over the positions that it takes inside
-    [0, size), times ``scale``."""
+    [0, size), times ``scale``; of 16 bits in float32."""
     length = x.shape[dim]
+    symbolic = isinstance(length, torch.SymInt)
+    beyond = int(size - 1 - (length - 1) * stride)  # the output's last position from that of x's last for offset 0
+    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+    def sum_of(low, count):
+        return x.narrow(dim, low, count).sum(dim, keepdim=True, dtype=wide)
+
     ranges = []
     for t in range(kernel):
         offset = dilation * t - padding
-        low = min((-offset + stride - 1) // stride, length) if offset < 0 else 0
-        high = max(min((size - 1 - offset) // stride + 1, length), low)
-        ranges.append((low, high))
+        low = (-offset + stride - 1) // stride if offset < 0 else 0
+        high = length + min((beyond - offset) // stride, 0)
+        ranges.append((low, high) if symbolic else (min(low, length), max(high, min(low, length))))
+    if symbolic:  # which are not compared
+        return torch.cat([sum_of(a, b - a) for a, b in ranges], dim) * scale
     low, high = max(r[0] for r in ranges), min(r[1] for r in ranges)
     sums = {}
     if low < high:  # what all taps share, summed once; the rest of each range lies beside it
-        core = x.narrow(dim, low, high - low).sum(dim, keepdim=True)
+        core = sum_of(low, high - low)
     for a, b in set(ranges):
         if low >= high:
-            sums[a, b] = x.narrow(dim, a, b - a).sum(dim, keepdim=True)
+            sums[a, b] = sum_of(a, b - a)
             continue
         total = core
         if a < low:
-            total = total + x.narrow(dim, a, low - a).sum(dim, keepdim=True)
+            total = total + sum_of(a, low - a)
         if high < b:
-            total = total + x.narrow(dim, high, b - high).sum(dim, keepdim=True)
+            total = total + sum_of(high, b - high)
         sums[a, b] = total
     return torch.cat([sums[r] for r in ranges], dim) * scale
 
@@ -158,6 +174,7 @@ class Pooled:
     chain: _chain.Chain
     window: tuple[int, ...]
     passed: tuple[int, ...]
+    _kept: dict = field(default_factory=dict, compare=False, repr=False)  # the smaller layer, by the kernel's sizes
 
     def holds(self, x: torch.Tensor, w: torch.Tensor, operands) -> bool:
         """Whether it gives the same for this kernel and these operands: the outputs must begin and end as those of a
@@ -174,13 +191,17 @@ class Pooled:
 
     def apply(self, x: torch.Tensor, w: torch.Tensor, geometry):
         """(chain, x, w, geometry) of the smaller problem."""
-        chain, pads = self.smaller(tuple(w.shape[2:]))
+        kernel = tuple(w.shape[2:])
+        if torch.compiler.is_compiling():
+            chain, pads = self.smaller(kernel)
+        else:
+            if kernel not in self._kept:
+                self._kept[kernel] = self.smaller(kernel)
+            chain, pads = self._kept[kernel]
         pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[self.layer.rank - 1]
         w = pool(F.pad(w, pads), self.window, self.layer.stride)
         return chain, x, w, (*chain.layer.geometry, geometry[-1])
 
-    # Kept: a module's encodings of chains go by their identity.
-    @functools.lru_cache(maxsize=8)  # noqa: B019
     def smaller(self, kernel: tuple[int, ...]):
         """The chain over the layer of stride 1, and how w is padded before it is averaged, last dimension first."""
         layer, paddings, pads = self.layer, [], []

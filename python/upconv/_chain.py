@@ -43,11 +43,13 @@ _SOURCE = {Scalar: 0, Operand: 1, Kept: 2}
 
 @dataclass(frozen=True)
 class Activate:
-    """An activation of ``_activations``: its number and two parameters."""
+    """An activation of ``_activations``: its number and two parameters. ``inclusive``: torch.clamp, hardtanh by its
+    values, but its bounds have a gradient."""
 
     number: int
     a: float = 0.0
     b: float = 0.0
+    inclusive: bool = False
 
     @property
     def name(self) -> str:
@@ -106,9 +108,23 @@ def _step_numbers(step: Step) -> tuple[float, float, float]:
     return (_CODE[step.op], value, _SOURCE[type(other)])
 
 
+def _with_gradient(step: Step) -> tuple[Step, ...]:
+    """What the step is to the operators that know of gradients."""
+    if isinstance(step, Activate) and step.inclusive:
+        return (Arithmetic("maximum", Scalar(step.a)), Arithmetic("minimum", Scalar(step.b)))
+    return (step,)
+
+
+def length(steps: Sequence[Step]) -> int:
+    """How many steps the operators are given, at most."""
+    return sum(len(_with_gradient(step)) for step in steps)
+
+
 def steps_numbers(steps: Sequence[Step], gradient: bool = False) -> list[float]:
     """``gradient``: where gradients stop is part of it."""
-    if not gradient:
+    if gradient:
+        steps = [each for step in steps for each in _with_gradient(step)]
+    else:
         steps = [step for step in steps if not isinstance(step, Detach)]
     return [float(len(steps)), *(float(v) for step in steps for v in _step_numbers(step))]
 
@@ -117,7 +133,9 @@ def apply_steps(steps: Sequence[Step], v: torch.Tensor, operands: Sequence[torch
     """The steps as torch's own functions."""
     kept: dict[int, torch.Tensor] = {}
     for step in steps:
-        if isinstance(step, Activate):
+        if isinstance(step, Activate) and step.inclusive:
+            v = v.clamp(step.a, step.b)
+        elif isinstance(step, Activate):
             v = _activations.apply(v, (step.number, step.a, step.b))
         elif isinstance(step, Keep):
             kept[step.number] = v
@@ -167,13 +185,17 @@ def _closing_numbers(
 
 @dataclass(frozen=True)
 class Reduce:
-    """sum, mean, max, min or logsumexp over neighbouring dimensions, which stay with size 1."""
+    """sum, mean, max, min or logsumexp over neighbouring dimensions, which stay with size 1. ``indexed``: max or min
+    over one dimension as torch.max has it, whose gradient goes to one of the largest values, not to all of them."""
 
     kind: str
     dims: tuple[int, ...]
     after: tuple[Step, ...] = ()
+    indexed: bool = False
 
     def torch(self, v, operands):
+        if self.indexed:
+            return (torch.max if self.kind == "max" else torch.min)(v, self.dims[0], keepdim=True)[0]
         return _REDUCTIONS[self.kind](v, self.dims)
 
     def numbers(self, rank):

@@ -101,7 +101,7 @@ class FusedChain(torch_nn.Module):
         self.absorbed = absorbed
         self.precision = "torch"
         self._norm = (norm,)  # in a tuple: not a child of this module
-        self._numbers: dict[tuple, list[float]] = {}
+        self._numbers: dict[tuple, tuple[_chain.Chain, list[float]]] = {}
         self._evaluation = _without_batch_norm(chain) if norm is not None else chain
         self._bare = dataclasses.replace(chain, prologue=()) if chain.prologue else chain
         self._bare_evaluation = (
@@ -119,6 +119,7 @@ class FusedChain(torch_nn.Module):
             raise NotThisChain
         if operands:
             operands = self._aligned(operands, weight.dim())
+        own = operands
         if norm is not None:
             training = norm.training or norm.running_mean is None
             if training:
@@ -132,7 +133,7 @@ class FusedChain(torch_nn.Module):
         if not self._in_one(x, weight, bias, operands):
             if self._trains(x, weight, bias, operands):
                 return self._in_training(chain, norm, x, weight, bias, operands, geometry)
-            return self._in_parts(chain, norm, x, weight, bias, operands, geometry)
+            return self._in_parts(x, weight, bias, own, geometry)  # a norm by itself, in the dtype that it has
         shorter = self._shorter if chain is self.chain else self._shorter_evaluation
         if shorter is not None and shorter.holds(x, weight, operands):
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
@@ -162,8 +163,8 @@ class FusedChain(torch_nn.Module):
             return chain.numbers(channels, gradient)
         key = (id(chain), channels, gradient)
         if key not in self._numbers:
-            self._numbers[key] = chain.numbers(channels, gradient)
-        return self._numbers[key]
+            self._numbers[key] = (chain, chain.numbers(channels, gradient))  # the chain, so that its id stays its own
+        return self._numbers[key][1]
 
     def __getstate__(self):
         return {**self.__dict__, "_numbers": {}}  # its keys are of this process
@@ -194,6 +195,8 @@ class FusedChain(torch_nn.Module):
         """Whether one operator may do it forward and one backward."""
         if x.device.type not in _training_chain.DEVICES or torch.compiler.is_compiling():
             return False
+        if any(isinstance(step, _chain.Reduce) and step.indexed for step in self.chain.closing):
+            return False  # the kernels share the gradient among equal values
         return _wants_grad(x, weight, bias, operands) and self._plain(x, weight, bias, operands)
 
     @staticmethod
@@ -230,10 +233,10 @@ class FusedChain(torch_nn.Module):
             _update_running(norm, statistics, self._count(x, weight, chain))
         return chain.drop(y)
 
-    def _in_parts(self, chain, norm, x, weight, bias, operands, geometry):
+    def _in_parts(self, x, weight, bias, operands, geometry):
+        chain, norm, shorter = self.chain, self._norm[0], self._shorter
         if chain.prologue:
             x = _chain.apply_steps(chain.prologue, x, operands)
-        shorter = self._shorter if chain is self.chain else self._shorter_evaluation
         if shorter is not None and shorter.holds(x, weight, operands):
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         rank = chain.layer.rank

@@ -40,6 +40,7 @@ from ._chain import (
     Reduce,
     Scalar,
     Softmax,
+    length,
 )  # fmt: skip
 from ._fused_chain import FusedChain, NotThisChain
 
@@ -599,7 +600,7 @@ class _Finder:
                 if left[a] == 0 and a in held:
                     free.append(held.pop(a))
             current = node
-        return steps if len(steps) <= MOST_STEPS else None
+        return steps if length(steps) <= MOST_STEPS else None
 
     # ---- closing steps -------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,12 @@ from ._chain import BatchNorm, GroupNorm, LayerNorm, Pool, Reduce, Softmax
 
 @dataclass(frozen=True)
 class Elementwise:
-    """``op`` is a name of _chain.ARITHMETIC with two ``args`` (nodes or numbers), "activation" with one and its
-    (number, a, b), or "same" or "detach" with one, whose value stays."""
+    """``op`` is a name of _chain.ARITHMETIC with two ``args`` (nodes or numbers), "activation" with one and what
+    _chain.Activate is made of, or "same" or "detach" with one, whose value stays."""
 
     op: str
     args: tuple
-    activation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    activation: tuple = (0.0, 0.0, 0.0)
     inplace: bool = False
 
 
@@ -95,16 +95,28 @@ def _activation(name, args, kwargs, inplace) -> Elementwise | None:
     if not all(_number(p) for p in parameters):
         return None
     a, b = (*(float(p) for p in parameters), 0.0, 0.0)[:2]
+    if not _activations.known(number, a):
+        return None
     return Elementwise("activation", (args[0],), (number, a, b), inplace or bool(kwargs.get("inplace")))
 
 
+def _given(node: fx.Node) -> tuple[tuple, dict]:
+    """A call's arguments, the value first however it was given."""
+    args, kwargs = node.args, dict(node.kwargs)
+    if node.op == "call_function" and not args and "input" in kwargs:
+        args = (kwargs.pop("input"),)
+    return args, kwargs
+
+
 def _clamp(args, kwargs) -> Elementwise | None:
+    if not args or len(args) > 3 or not set(kwargs) <= {"min", "max"}:
+        return None
     low, high = (*args[1:], None, None)[:2]
     low, high = kwargs.get("min", low), kwargs.get("max", high)
     if not all(v is None or _number(v) for v in (low, high)):
         return None
     if low is not None and high is not None:
-        return Elementwise("activation", (args[0],), (9, float(low), float(high))) if low <= high else None
+        return Elementwise("activation", (args[0],), (9, float(low), float(high), True)) if low <= high else None
     if low is not None:
         return Elementwise("maximum", (args[0], low))
     return Elementwise("minimum", (args[0], high)) if high is not None else None
@@ -112,7 +124,7 @@ def _clamp(args, kwargs) -> Elementwise | None:
 
 def elementwise(node: fx.Node, modules: dict) -> Elementwise | None:
     """The node as an element-wise step, or None."""
-    args, kwargs = node.args, dict(node.kwargs)
+    args, kwargs = _given(node)
     if node.op == "call_module":
         module = modules.get(node.target)
         step = None if module is None else _activations.step_of(module)
@@ -134,15 +146,17 @@ def elementwise(node: fx.Node, modules: dict) -> Elementwise | None:
             return Elementwise("minimum" if target in (torch.min, "min") else "maximum", args)
         return None
     if target in (operator.neg, torch.neg, "neg"):
-        return Elementwise("multiply", (args[0], -1.0))
+        return Elementwise("multiply", (args[0], -1.0)) if len(args) == 1 and not kwargs else None
     if target in (operator.pow, torch.pow, "pow"):
         return (
-            _activation("square", args[:1], {}, False) if len(args) == 2 and args[1] == 2 and _number(args[1]) else None
+            _activation("square", args[:1], {}, False)
+            if len(args) == 2 and not kwargs and args[1] == 2 and _number(args[1])
+            else None
         )
     if target in ("clone", "contiguous", torch.clone) and len(args) == 1 and not kwargs:
         return Elementwise("same", args)
     if target == "detach" or target is torch.detach:
-        return Elementwise("detach", args)
+        return Elementwise("detach", args) if len(args) == 1 and not kwargs else None
     name = target if isinstance(target, str) else _NAME_OF.get(target)
     if name in _ACTIVATIONS:
         return _activation(name, args, kwargs, name.endswith("_"))
@@ -206,27 +220,28 @@ def closing(node: fx.Node, modules: dict, dims: tuple[int, ...], rank: int) -> C
         if module is None or len(node.args) != 1 or node.kwargs or len(dims) != rank + 2:
             return None
         return _closing_module(node, module, rank)
-    if node.op not in ("call_function", "call_method") or not node.args or not isinstance(node.args[0], fx.Node):
+    target, (args, kwargs) = node.target, _given(node)
+    if node.op not in ("call_function", "call_method") or not args or not isinstance(args[0], fx.Node):
         return None
-    target, args, kwargs = node.target, node.args, dict(node.kwargs)
     value, count = args[0], len(dims)
     if target in (operator.getitem, getattr):  # values of max and min along a dimension
         inner = args[0]
         wanted = 0 if target is operator.getitem else "values"
         if args[1] != wanted or inner.op not in ("call_function", "call_method") or inner.target not in _EXTREMES:
             return None
-        named = _names(inner.args, inner.kwargs, ("dim", "keepdim"))
-        if not named or not isinstance(named.get("dim"), int):
+        inner_args, inner_kwargs = _given(inner)
+        named = _names(inner_args, inner_kwargs, ("dim", "keepdim"))
+        if not named or not isinstance(named.get("dim"), int) or not isinstance(inner_args[0], fx.Node):
             return None
-        kind, value = _EXTREMES[inner.target], inner.args[0]
-        return _reduce(kind, value, named["dim"], bool(named.get("keepdim", False)), dims)
+        found = _reduce(_EXTREMES[inner.target], inner_args[0], named["dim"], bool(named.get("keepdim", False)), dims)
+        return found and replace(found, step=replace(found.step, indexed=True))
     if target in _REDUCTION_OF:
         named = _names(args, kwargs, ("dim", "keepdim"))
         if named is None or "dim" not in named:
             return None
         return _reduce(_REDUCTION_OF[target], value, named["dim"], bool(named.get("keepdim", False)), dims)
     if target in (torch.softmax, F.softmax, "softmax"):
-        named = _names(args, kwargs, ("dim", "_stacklevel", "dtype"))
+        named = _names(args, kwargs, ("dim", "_stacklevel", "dtype") if target is F.softmax else ("dim", "dtype"))
         if named is None or named.get("dtype") is not None or not isinstance(named.get("dim"), int):
             return None
         return Closed(Softmax((dims[named["dim"] % count],)), value)

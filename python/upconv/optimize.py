@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import nn as torch_nn
@@ -194,18 +195,17 @@ def _run(model, inputs):
 
 
 def _agrees(expected, actual, report) -> bool:
-    """Compares every floating-point tensor of two results; anything else must not differ in kind."""
+    """Compares every tensor of two results: floating-point ones within what rounding may do, not a number where the
+    other is none; others must be equal."""
     worst = 0.0
     for a, b in zip(_tensors(expected), _tensors(actual), strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             report.rows.clear()
-            report.notes.append(f"returned as it was: a result of {tuple(a.shape)} became {tuple(b.shape)}")
+            report.notes.append(
+                f"returned as it was: a result of {tuple(a.shape)} {a.dtype} became {tuple(b.shape)} {b.dtype}"
+            )
             return False
-        if a.is_floating_point() and a.numel():
-            a, b = a.double(), b.double()
-            scale = a[a.isfinite()].abs().max().item() if a.isfinite().any() else 1.0
-            same = torch.isclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
-            worst = max(worst, (torch.where(same, 0.0, (a - b).abs() / max(scale, 1e-30))).max().item())
+        worst = max(worst, _difference(a, b))
     allowed = max((_allowed(t) for t in _tensors(expected)), default=0.0)
     if not worst <= allowed:
         report.rows.clear()
@@ -215,8 +215,29 @@ def _agrees(expected, actual, report) -> bool:
     return True
 
 
+def _difference(a, b) -> float:
+    """The largest difference of two tensors, of the largest value; infinite where one has a value and the other none,
+    or where they do not round and differ."""
+    if not a.numel():
+        return 0.0
+    if not (a.is_floating_point() or a.is_complex()):
+        return 0.0 if torch.equal(a, b) else math.inf
+    if a.is_complex():
+        a, b = torch.view_as_real(a), torch.view_as_real(b)
+    a, b = a.double(), b.double()
+    same = torch.isclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
+    if same.all():
+        return 0.0
+    if not torch.equal(a.isfinite() | same, b.isfinite() | same):
+        return math.inf
+    finite = a[a.isfinite()]
+    scale = finite.abs().max().item() if finite.numel() else 1.0
+    off = torch.where(same, 0.0, (a - b).abs() / max(scale, 1e-30))
+    return math.inf if off.isnan().any() else off.max().item()
+
+
 def _allowed(tensor) -> float:
-    if tensor.dtype not in (torch.float32, torch.float64):
+    if tensor.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
         return 3e-2
     # On CUDA, torch may round to TF32 where upconv does not, or the other way round.
     return 2e-3 if tensor.is_cuda and tensor.dtype == torch.float32 else 1e-4

@@ -41,7 +41,8 @@ class Case:
             assert module._in_one(self.x, self.w, self.b, self.operands)
             got = module(self.x, self.w, self.b, *self.operands)
             wide = [t.double() for t in (self.x, self.w, self.b, *self.operands)]
-            want = module._in_parts(chain, None, *wide[:3], tuple(wide[3:]), (*self.layer.geometry, 0))
+            parts = FusedChain(chain, vectors=self.vectors)
+            want = parts._in_parts(*wide[:3], tuple(wide[3:]), (*self.layer.geometry, 0))
         assert got.shape == want.shape and got.dtype == self.x.dtype
         assert want.isfinite().all()
         return ((got.double() - want).abs().max() / want.abs().max().clamp(min=1e-3)).item()

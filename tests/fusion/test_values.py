@@ -1,0 +1,232 @@
+# Values, dtypes and gradients where torch's own definition has corners: bounds and ties, sums of 16 bits, dtypes that
+# differ, symbols for sizes.
+from __future__ import annotations
+
+import copy
+import gc
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import upconv
+from upconv.optimize import _agrees, _difference
+
+
+class Base(nn.Module):
+    def __init__(self, channels=6, rank=2):
+        super().__init__()
+        kinds = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+        self.conv = kinds[rank - 1](4, channels, 3)
+
+
+def of(function, *arguments):
+    """A model with that forward, and its fused copy, which has at least one step in the layer."""
+    torch.manual_seed(2)
+    model = type(function.__name__.title(), (Base,), {"forward": function})(*arguments)
+    fast = upconv.optimize(model)
+    assert any(row.action == "fused" for row in fast.upconv_report.rows), fast.upconv_report
+    return model, fast
+
+
+X = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(3))
+
+
+def gradients(model, x):
+    model.zero_grad()
+    x = x.clone().requires_grad_()
+    model(x).sum().backward()
+    return [x.grad, *(p.grad for p in model.parameters())]
+
+
+def test_the_bounds_of_a_clamp_have_a_gradient():
+    """As torch.clamp has it: a layer that begins with zeros learns. hardtanh's bounds have none."""
+
+    def clamp(s, x):
+        return s.conv(x).clamp(0, 1) * 2
+
+    def hardtanh(s, x):
+        return F.hardtanh(s.conv(x), 0.0, 1.0) * 2
+
+    for forward, clamps in ((clamp, True), (hardtanh, False)):
+        model, fast = of(forward)
+        for m in (model, fast):
+            nn.init.zeros_(m.conv.weight), nn.init.zeros_(m.conv.bias)
+        want, got = gradients(model, X), gradients(fast, X)
+        assert want[1].any() == clamps
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b)
+        with torch.no_grad():
+            torch.testing.assert_close(fast(X), model(X))
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_the_gradient_of_an_indexed_extreme_goes_to_one(kind):
+    """y.max(d)[0] of equal values, not amax, which shares it."""
+
+    def indexed(s, x):
+        return torch.tanh(getattr(s.conv(x), kind)(2)[0])
+
+    def shared(s, x):
+        return torch.tanh(getattr(s.conv(x), f"a{kind}")(2))
+
+    for forward in (indexed, shared):
+        model, fast = of(forward)
+        for a, b in zip(gradients(fast, torch.zeros_like(X)), gradients(model, torch.zeros_like(X)), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("grad", [False, True])
+def test_means_over_space_are_summed_in_float32(dtype, grad):
+    """Sums of many values of 16 bits leave their range, or lose their digits, before they are divided."""
+
+    def forward(s, x):
+        return 2 * s.conv(x).mean((2, 3))
+
+    model, fast = of(forward)
+    x = (torch.rand(1, 4, 300, 700, generator=torch.Generator().manual_seed(4)) + 0.5).to(dtype)
+    exact = copy.deepcopy(model).to(dtype).double()(x.double())
+    model, fast = model.to(dtype), fast.to(dtype)
+    with torch.set_grad_enabled(grad):
+        got = fast(x).double()
+    assert ((got - exact).abs().max() / exact.abs().max()).item() < (2e-3 if dtype == torch.float16 else 1.2e-2)
+    with torch.no_grad():
+        assert fast(torch.full((1, 4, 8, 8), 1e4, dtype=dtype)).isfinite().all()
+
+
+def test_a_batch_norm_in_evaluation_keeps_torchs_dtype():
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+    model(X)
+    fast = upconv.optimize(model)
+    for m in (model, fast):
+        m.eval()
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
+            want, got = model(X), fast(X)
+        assert got.dtype == want.dtype == torch.bfloat16
+        torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)
+    for m in (model, fast):
+        m[0].bfloat16()
+    with torch.no_grad():
+        assert fast(X.bfloat16()).dtype == model(X.bfloat16()).dtype == torch.bfloat16
+
+
+def test_many_pooled_chains_do_not_take_each_others_numbers():
+    """More forms of chains than a cache holds, in both modes by turns."""
+
+    class Part(Base):
+        def __init__(self, factor):
+            super().__init__(4)
+            self.conv = nn.ConvTranspose2d(4, 4, 2, stride=2)
+            self.norm = nn.BatchNorm2d(4)
+            self.factor = factor
+
+    def make(i):
+        def forward(s, x):
+            return torch.tanh(s.norm(F.avg_pool2d(s.conv(x) * (i + 0.5), 2)))
+
+        return type(f"Part{i}", (Part,), {"forward": forward})(i)
+
+    torch.manual_seed(5)
+    model = nn.Sequential(*(make(i) for i in range(12))).double()
+    fast = upconv.optimize(copy.deepcopy(model))
+    sizes = []
+    with torch.no_grad():
+        for call in range(24):
+            train = call % 8 < 5
+            model.train(train), fast.train(train)
+            torch.testing.assert_close(fast(X.double()), model(X.double()), rtol=1e-9, atol=1e-9)
+            gc.collect()
+            chains = [m for m in _modules(fast) if hasattr(m, "_numbers")]
+            sizes.append(sum(len(m._numbers) for m in chains))
+    assert chains and sizes[-1] == sizes[8]
+
+
+def _modules(model):
+    """Modules, those among them that no parent lists."""
+    seen, stack = set(), [model]
+    while stack:
+        value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            yield value
+            stack += list(vars(value).values())
+        elif isinstance(value, dict):
+            stack += list(value.values())
+        elif isinstance(value, (list, tuple)):
+            stack += value
+
+
+def test_what_an_operation_is_given_by_name():
+    def steps(s, x):
+        return torch.neg(input=torch.clamp(input=s.conv(x), min=0))
+
+    def closed(s, x):
+        return torch.tanh(input=torch.max(input=s.conv(x), dim=1, keepdim=True)[0])
+
+    def squared(s, x):
+        return torch.pow(input=torch.detach(input=s.conv(x)), exponent=2)
+
+    for forward in (steps, closed, squared):
+        torch.manual_seed(2)
+        model = type("Named", (Base,), {"forward": forward})()
+        with torch.no_grad():
+            torch.testing.assert_close(upconv.optimize(model, X)(X), model(X))
+
+
+@pytest.mark.parametrize("form", ["torch", "method", "functional"])
+def test_a_softmax_in_another_dtype_is_left_alone(form):
+    forward = {
+        "torch": lambda s, x: torch.softmax(s.conv(x), 1, torch.float64),
+        "method": lambda s, x: s.conv(x).softmax(1, torch.float64),
+        "functional": lambda s, x: F.softmax(s.conv(x), 1, 3, torch.float64),
+    }[form]
+    torch.manual_seed(2)
+    model = type("Soft", (Base,), {"forward": forward})()
+    with torch.no_grad():
+        got = upconv.optimize(model)(X)
+    assert got.dtype == torch.float64
+    torch.testing.assert_close(got, model(X).detach())
+
+
+def test_a_softplus_that_bends_downwards_is_left_alone():
+    for forward in (lambda s, x: F.softplus(s.conv(x), -2.0), lambda s, x: s.act(s.conv(x))):
+        torch.manual_seed(2)
+        model = type("Bent", (Base,), {"forward": forward})()
+        model.act = nn.Softplus(-2.0)
+        with torch.no_grad():
+            torch.testing.assert_close(upconv.optimize(model, X)(X), model(X))
+
+
+def test_a_mean_of_any_height_is_exported_and_traced():
+    def forward(s, x):
+        return torch.tanh(s.conv(x).mean(2))
+
+    model, fast = of(forward)
+    height = torch.export.Dim("height", min=2, max=64)
+    with torch.no_grad():
+        exported = torch.export.export(fast, (X,), dynamic_shapes=({2: height},)).module()
+        for rows in (5, 9, 33):
+            x = torch.randn(2, 4, rows, 5)
+            torch.testing.assert_close(exported(x), model(x))
+        fast(X)
+        traced = torch.jit.trace(fast, X)
+        torch.testing.assert_close(traced(X + 1), model(X + 1))
+
+
+def test_results_are_compared_in_full():
+    nan, one = torch.tensor([1.0, float("nan")]), torch.ones(2)
+    assert _difference(one, one + 1e-5) < 2e-5
+    assert _difference(nan, nan) == 0.0
+    assert _difference(one, nan) == _difference(nan, one) == float("inf")
+    assert _difference(one / 0, one) == _difference(one, one / 0) == float("inf")
+    assert _difference(torch.tensor([True, False]), torch.tensor([True, True])) == float("inf")
+    assert _difference(torch.arange(3), torch.arange(3)) == 0.0
+    assert _difference(torch.tensor([1 + 1j]), torch.tensor([1 + 2j])) > 0.5
+    report = upconv.optimize(Base(), None).upconv_report
+    assert not _agrees((one, torch.arange(2)), (one, torch.arange(2) + 1), report)
+    assert "returned as it was" in report.notes[-1]
