@@ -91,6 +91,10 @@ def _in_full(rank, x, w, b, geometry):
 
 def _complex(rank, x, w, b, geometry):
     """Complex numbers as four real convolutions."""
+    if b is not None and b.dtype != x.dtype:
+        raise RuntimeError(
+            f"conv_transpose{rank}d: input type ({x.dtype}) and bias type ({b.dtype}) should be the same"
+        )
     real = run(rank, x.real, w.real, None, geometry) - run(rank, x.imag, w.imag, None, geometry)
     imag = run(rank, x.real, w.imag, None, geometry) + run(rank, x.imag, w.real, None, geometry)
     y = torch.complex(real, imag)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 
 import torch
 
@@ -14,21 +15,30 @@ from ._call import run
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
+def _whole(value, name: str, what: str, kind: str, given):
+    """A number as torch reads it: integers of any kind, none that is true or false."""
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return value
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name}(): argument '{what}' must be {kind}, not {type(given).__name__}")
+
+
 def _tuple(value, rank: int, name: str, what: str):
     if type(value) is int:
         return (value,) * rank
     if isinstance(value, (tuple, list)):
-        if len(value) == 1:
-            return tuple(value) * rank
-        if len(value) == rank:
-            return tuple(value)
+        if len(value) in (1, rank):
+            numbers = tuple(_whole(v, name, what, "tuple of ints", value) for v in value)
+            return numbers if len(value) == rank else numbers * rank
         raise RuntimeError(
             f"{name}: expected {what} to be a single integer value or a list of {rank} values "
             f"to match the convolution dimensions, but got {what}={list(value)}"
         )
-    if isinstance(value, (int, torch.SymInt)):
-        return (value,) * rank
-    raise TypeError(f"{name}(): argument '{what}' must be tuple of ints, not {type(value).__name__}")
+    return (_whole(value, name, what, "tuple of ints", value),) * rank
 
 
 def _geometry(rank, name, mode, stride, padding, output_padding, groups, dilation):
@@ -37,13 +47,19 @@ def _geometry(rank, name, mode, stride, padding, output_padding, groups, dilatio
         *_tuple(padding, rank, name, "padding"),
         *_tuple(output_padding, rank, name, "output_padding"),
         *_tuple(dilation, rank, name, "dilation"),
-        groups,
+        _whole(groups, name, "groups", "int", groups),
         mode,
     )
 
 
 # A quarter of a tiny call went into building the same tuple again. (typed: 1.0 is not 1 here.)
-_known_geometry = functools.lru_cache(maxsize=512, typed=True)(_geometry)
+@functools.lru_cache(maxsize=512, typed=True)
+def _known_geometry(rank, name, mode, *arguments):
+    if any(isinstance(a, torch.Tensor) for a in arguments):
+        raise TypeError("a tensor's number may change")
+    return _geometry(rank, name, mode, *arguments)
+
+
 _is_compiling = torch.compiler.is_compiling
 
 
@@ -54,7 +70,7 @@ def _run(rank, name, precision, x, w, b, *arguments):
         return run(rank, x, w, b, _geometry(rank, name, mode, *arguments))
     try:
         geometry = _known_geometry(rank, name, mode, *arguments)
-    except TypeError:  # a list, or something wrong that _geometry names
+    except TypeError:  # a list, a tensor, or something wrong that _geometry names
         geometry = _geometry(rank, name, mode, *arguments)
     return run(rank, x, w, b, geometry)
 

@@ -8,6 +8,8 @@ Everything but the computation is torch.nn's own: arguments, initialisation for 
 
 from __future__ import annotations
 
+import inspect
+
 from torch import nn
 
 from . import _precision
@@ -50,6 +52,19 @@ class _Forward:
         return run(len(self.kernel_size), input, self.weight, self.bias, self._geometry(input, geometry))
 
 
+def _constructor(base):
+    """_Forward's constructor with the signature of ``base``'s and ``precision``, which inspect and torch's own helpers
+    (``nn.utils.skip_init``) ask for."""
+
+    def __init__(self, *args, **kwargs):
+        _Forward.__init__(self, *args, **kwargs)
+
+    own = inspect.signature(base.__init__)
+    precision = inspect.Parameter("precision", inspect.Parameter.KEYWORD_ONLY, default="torch", annotation="str")
+    __init__.__signature__ = own.replace(parameters=[*own.parameters.values(), precision])
+    return __init__
+
+
 class ConvTranspose1d(_Forward, nn.ConvTranspose1d):
     """``torch.nn.ConvTranspose1d`` computed by upconv.
 
@@ -58,6 +73,8 @@ class ConvTranspose1d(_Forward, nn.ConvTranspose1d):
     Weight (C_in, C_out / groups, kernel_size), bias (C_out,). Raises RuntimeError naming the operator, the value and
     the rule when shapes, dtypes or devices do not fit, ValueError for an ``output_size`` out of range.
     """
+
+    __init__ = _constructor(nn.ConvTranspose1d)
 
 
 class ConvTranspose2d(_Forward, nn.ConvTranspose2d):
@@ -68,6 +85,8 @@ class ConvTranspose2d(_Forward, nn.ConvTranspose2d):
     channels_last output. Errors as :class:`ConvTranspose1d`.
     """
 
+    __init__ = _constructor(nn.ConvTranspose2d)
+
 
 class ConvTranspose3d(_Forward, nn.ConvTranspose3d):
     """``torch.nn.ConvTranspose3d`` computed by upconv.
@@ -76,3 +95,5 @@ class ConvTranspose3d(_Forward, nn.ConvTranspose3d):
     :class:`ConvTranspose1d`. Weight (C_in, C_out / groups, kD, kH, kW), bias (C_out,). channels_last_3d input gives
     channels_last_3d output. Errors as :class:`ConvTranspose1d`.
     """
+
+    __init__ = _constructor(nn.ConvTranspose3d)

@@ -1,5 +1,6 @@
 # upconv.nn against torch.nn: construction, state, what surrounds the forward, and torch's own ModuleInfo samples.
 import copy
+import inspect
 import io
 import pickle
 
@@ -27,6 +28,17 @@ def both(theirs, ours, *arguments, **keywords):
         torch.manual_seed(3)
         made.append(kind(*arguments, **keywords))
     return made
+
+
+@each_pair
+def test_the_constructors_signature(theirs, ours, rank):
+    """Torch's, and precision; a subclass has its own."""
+    own = inspect.signature(ours).parameters
+    assert list(own)[:-1] == list(inspect.signature(theirs).parameters) and list(own)[-1] == "precision"
+    assert nn.utils.skip_init(ours, 4, 6, 3).weight.shape == theirs(4, 6, 3).weight.shape
+    narrow = type("Narrow", (ours,), {"__init__": lambda self, width: ours.__init__(self, width, width, 3)})
+    assert list(inspect.signature(narrow).parameters) == ["width"]
+    assert narrow(2).weight.shape[:2] == (2, 2)
 
 
 @each_pair

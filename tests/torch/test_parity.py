@@ -1,4 +1,5 @@
 # Forward and gradients of upconv.functional against float64, over parameters, dtypes and memory layouts.
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -173,11 +174,20 @@ def test_complex(rank):
     )
 
 
-@pytest.mark.parametrize("argument", [2, (2,), [2, 2], (2, 2), torch.Size([2, 2])], ids=str)
+@pytest.mark.parametrize(
+    "argument", [2, (2,), [2, 2], (2, 2), torch.Size([2, 2]), np.int64(2), (np.int32(2), 2), torch.tensor(2)], ids=str
+)
 def test_ways_to_write_a_size(argument):
     x, w = torch.randn(1, 2, 4, 4), torch.randn(2, 2, 3, 3)
     assert torch.equal(U.conv_transpose2d(x, w, None, argument), U.conv_transpose2d(x, w, stride=2))
     assert_near(U.conv_transpose2d(x, w, None, argument), *forward(x, w, None, stride=2), 18)
+
+
+def test_a_size_that_is_a_tensor_may_change():
+    x, w, stride = torch.randn(1, 2, 4), torch.randn(2, 2, 3), torch.tensor(2)
+    assert U.conv_transpose1d(x, w, None, stride).shape[-1] == 9
+    stride.fill_(3)
+    assert U.conv_transpose1d(x, w, None, stride).shape[-1] == 12
 
 
 def test_weight_changed_in_place_is_noticed():
