@@ -379,6 +379,19 @@ class Chain:
         vectors = (getattr(c, name, None) for c in self.closing for name in ("weight", "bias"))
         return sorted(found.union(v for v in vectors if v is not None))
 
+    def places(self) -> tuple[tuple[int, int, bool], ...]:
+        """Where operands are read by steps: (number, after how many closing steps or -1 in the prologue, whether the
+        model's own value has lost dimensions by then)."""
+        found, dropped = {}, False
+        for level, steps in enumerate((self.prologue, self.epilogue, *(c.after for c in self.closing)), -1):
+            if level > 0:
+                closing = self.closing[level - 1]
+                dropped = dropped or (isinstance(closing, Reduce) and any(d in self.dropped for d in closing.dims))
+            for step in steps:
+                if isinstance(step, Arithmetic) and isinstance(step.other, Operand):
+                    found[step.other.number, level, dropped] = None
+        return tuple(found)
+
     def renumbered(self, numbers: dict[int, int]) -> Chain:
         """The same with operand ``numbers[i]`` where it has operand i."""
 

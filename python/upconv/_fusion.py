@@ -3,16 +3,13 @@
 """Chains in a model's own code.
 
 An owner is traced by itself (torch.fx; nested nn.Sequential are seen through, other children stay opaque), so a model
-need not be traceable as a whole. Its class becomes a subclass of the same name whose forward is the rewritten graph;
-parameters, submodules and state_dict stay where they are.
+need not be traceable as a whole. Its class becomes a subclass of the same name whose forward is the rewritten graph
+(_rewritten); parameters, submodules and state_dict stay where they are.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import operator
-import types
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +17,7 @@ import torch
 from torch import fx
 from torch import nn as torch_nn
 
-from . import _nodes, _ops, _pairs, nn
+from . import _nodes, _ops, _rewritten, _tracing, nn
 from ._chain import (
     MOST_KEPT,
     MOST_OPERANDS,
@@ -41,7 +38,8 @@ from ._chain import (
     Scalar,
     Softmax,
 )  # fmt: skip
-from ._fused_chain import FusedChain, NotThisChain
+from ._fused_chain import FusedChain
+from ._tracing import hooked as _hooked
 
 _CLASSES = {
     torch_nn.ConvTranspose1d: 1, torch_nn.ConvTranspose2d: 2, torch_nn.ConvTranspose3d: 3,
@@ -52,7 +50,6 @@ _FUNCTIONS = {
     torch.nn.functional.conv_transpose1d: 1, torch.nn.functional.conv_transpose2d: 2,
     torch.nn.functional.conv_transpose3d: 3,
 }  # fmt: skip
-_HOOKS = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_pre_hooks")
 #: Where a step in front of the layer is worth being part of it: what decoders put there.
 _PROLOGUES = (0, 1, 2, 13)
 
@@ -75,22 +72,15 @@ class Outcome:
     left: list[tuple[str, str]] = field(default_factory=list)  # (owner or convolution, why)
     already: set[str] = field(default_factory=set)  # convolutions that an earlier pass put into a chain
     undo: list[tuple] = field(default_factory=list)
-    added: list[tuple] = field(default_factory=list)  # (owner, module)
     exporting: bool = False  # the model lies on torch's meta device, and every activation is a chain's
+
+    def take_back(self) -> None:
+        for action, *arguments in reversed(self.undo):
+            action(*arguments)
 
     @property
     def convolutions(self) -> set[str]:
         return {f.convolution for f in self.fused}
-
-
-class _SeeThroughSequential(fx.Tracer):
-    def is_leaf_module(self, module, name):
-        plain = type(module) is torch_nn.Sequential and "forward" not in vars(module)
-        return not plain or _hooked(module)
-
-
-def _hooked(module) -> bool:
-    return any(getattr(module, name, None) for name in _HOOKS)
 
 
 def fuse(model: torch_nn.Module, inputs: tuple | None, exporting: bool = False) -> Outcome:
@@ -101,22 +91,29 @@ def fuse(model: torch_nn.Module, inputs: tuple | None, exporting: bool = False) 
     calls = _arguments_of(model, [m for _, m in owners], inputs) if inputs is not None else {}
     for name, owner in owners:
         convolutions = {id(c) for c in _reachable(owner)}
-        for child in owner.children():
-            if isinstance(child, FusedChain):
-                outcome.already.add(f"{name}.{child.convolution}" if name else child.convolution)
-        if convolutions and convolutions <= handled:
+        chains = _rewritten.chains_of(owner).values()
+        if chains:
+            handled |= convolutions
+            outcome.already |= {f"{name}.{c.convolution}" if name else c.convolution for c in chains}
+        if chains or (convolutions and convolutions <= handled):
             continue
         graph, why = _trace(owner)
         if graph is None:
             outcome.left.append((name or "(model)", why))
             continue
         handled |= convolutions
-        _rewrite(model, name, owner, graph, calls.get(id(owner)), outcome)
+        try:
+            _rewrite(name, owner, graph, calls.get(id(owner)), outcome)
+        except Exception:
+            outcome.take_back()
+            raise
     return outcome
 
 
 def _owns(module) -> bool:
-    if type(module) in _CLASSES or isinstance(module, (torch_nn.ModuleList, torch_nn.ModuleDict, FusedChain)):
+    if type(module) in _CLASSES:
+        return False
+    if isinstance(module, (torch_nn.ModuleList, torch_nn.ModuleDict, torch.jit.ScriptModule)):
         return False
     if next(_reachable(module), None) is not None:
         return True
@@ -136,7 +133,8 @@ def _reachable(owner):
 def _trace(owner):
     if _hooked(owner):
         return None, "its owner has hooks"
-    return _pairs._trace(owner, _SeeThroughSequential)
+    why = _rewritten.objection(type(owner))
+    return (None, why) if why else _tracing.trace(owner, _tracing.SeeThroughSequential)
 
 
 def _arguments_of(model, owners, inputs):
@@ -168,20 +166,63 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def _rewrite(model, name, owner, graph, call, outcome):
+def _bound(graph, args, kwargs) -> list:
+    """A value for every placeholder from one call's arguments, defaults included."""
+    values, given = [], list(args)
+    for node in graph.nodes:
+        if node.op != "placeholder":
+            continue
+        if node.target.startswith("*"):
+            values += given
+            given = []
+        elif given:
+            values.append(given.pop(0))
+        else:
+            values.append(kwargs[node.target] if node.target in kwargs else node.args[0])
+    return values
+
+
+def _sizes_without_inputs(graph, owner):
+    """Writes the shape on every node that is made of parameters and buffers alone."""
+    known = {}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            value = owner
+            for part in node.target.split("."):
+                value = getattr(value, part)
+            if isinstance(value, torch.Tensor):
+                known[node] = value.detach().to("meta")
+        elif node.op in ("call_function", "call_method") and node.all_input_nodes:
+            if not all(n in known for n in node.all_input_nodes):
+                continue
+            args, kwargs = fx.map_arg((node.args, node.kwargs), known.__getitem__)
+            try:
+                with torch.no_grad():
+                    known[node] = (
+                        getattr(args[0], node.target)(*args[1:], **kwargs)
+                        if node.op == "call_method"
+                        else node.target(*args, **kwargs)
+                    )
+            except Exception:  # no such operation on meta tensors: its shape stays unknown
+                continue
+            if isinstance(known[node], torch.Tensor):
+                node.meta["shape"] = tuple(known[node].shape)
+
+
+def _rewrite(name, owner, graph, call, outcome):
     modules = dict(owner.named_modules(remove_duplicate=False))
     if call is not None:
-        args, kwargs = call
-        names = [n.target for n in graph.nodes if n.op == "placeholder"][len(args) :]
         try:
             with torch.no_grad():
-                _Shapes(fx.GraphModule(owner, graph)).run(*args, *(kwargs[n] for n in names if n in kwargs))
+                _Shapes(fx.GraphModule(owner, graph)).run(*_bound(graph, *call))
         except Exception as error:  # the user's code on the user's inputs
             outcome.left.append((name or "(model)", f"its trace does not run ({type(error).__name__})"))
             return
+    else:
+        _sizes_without_inputs(graph, owner)
     prefix = f"{name}." if name else ""
     uses = Counter(n.target for n in graph.nodes if n.op == "call_module")
-    added = {}
+    added, functions, absorbed = {}, [], []
     for node in list(graph.nodes):
         layer = _layer_of(node, modules, outcome.exporting)
         if layer is None:
@@ -200,13 +241,23 @@ def _rewrite(model, name, owner, graph, call, outcome):
         while hasattr(owner, key):
             key += "_"
         added[key] = module
+        absorbed += [n.target for n in finder.inside if n.op == "call_module"]
+        given = {}
+        if not outcome.exporting:
+            function = key.replace("chain", "apart")
+            own, inputs = _apart(graph, finder.inside, end)
+            functions.append(_rewritten.Function.of(function, own))
+            with graph.inserting_after(end):
+                call_args.append(graph.create_node("get_attr", function))
+            call_args[-1].meta["new"] = True
+            given["apart"] = (call_args.pop(), *inputs)
         with graph.inserting_after(end):
-            fused = graph.create_node("call_module", key, tuple(call_args))
+            fused = graph.create_node("call_module", key, tuple(call_args), given)
         fused.meta.update({k: end.meta[k] for k in ("shape", "bytes") if k in end.meta})
         end.replace_all_uses_with(fused, delete_user_cb=lambda user, fused=fused: user is not fused)
         # get_attr nodes have to stand before the module.
-        for argument in call_args:
-            if isinstance(argument, fx.Node) and argument.op == "get_attr" and argument.meta.get("new"):
+        for argument in fused.all_input_nodes:
+            if argument.op == "get_attr" and argument.meta.get("new"):
                 fused.prepend(argument)
         _erase_dead(graph)
         modules[key] = module
@@ -214,54 +265,47 @@ def _rewrite(model, name, owner, graph, call, outcome):
         outcome.fused.append(Fused(what, kind, module.chain, list(module.absorbed), finder.saved(), finder.ended))
     if not added:
         return
-    for key, module in added.items():
-        owner.add_module(key, module)
-        outcome.added.append((owner, module))
-        outcome.undo.append((owner._modules.pop, key))
+    functions.insert(0, _rewritten.Function.of("forward", graph))
+    granted = _rewritten.seen(owner, absorbed, graph.upconv_opened, graph.upconv_names)
+    kind = _rewritten.subclass(type(owner), functions)
+    for key, value in (*added.items(), ("upconv_seen", granted)):
+        owner.__dict__[key] = value  # not among its modules: the model has the children that it had
+        outcome.undo.append((owner.__dict__.pop, key))
     outcome.undo.append((setattr, owner, "__class__", type(owner)))
-    owner.__class__ = _with_forward(type(owner), graph)
+    owner.__class__ = kind
 
 
-def _with_forward(kind: type, graph: fx.Graph) -> type:
-    graph.owning_module = None  # the attributes it names are the owner's
-    graph.lint()
-    code = graph.python_code("self")
-    return _subclass(kind, code.src, dict(code.globals))
+def _apart(graph, inside, end) -> tuple[fx.Graph, list[fx.Node]]:
+    """The model's own code for a chain as a graph of its own, and the nodes that it is called with."""
+    made_of_it = set(inside)
+    for node in graph.nodes:
+        if any(n in made_of_it for n in node.all_input_nodes):
+            made_of_it.add(node)
+
+    def own(node) -> bool:
+        return node in made_of_it or node.op == "get_attr" or _asks_size(node)
+
+    needed, stack = set(), [end]
+    while stack:
+        node = stack.pop()
+        if node not in needed:
+            needed.add(node)
+            stack += node.all_input_nodes if own(node) else []
+    made, copies, inputs = fx.Graph(), {}, []
+    for node in [n for n in graph.nodes if n in needed and not own(n)]:
+        copies[node] = made.placeholder(node.name)
+        inputs.append(node)
+    for node in [n for n in graph.nodes if n in needed and own(n)]:
+        copies[node] = made.node_copy(node, copies.__getitem__)
+    made.output(copies[end])
+    return made, inputs
 
 
-def _subclass(kind: type, source: str, scope: dict) -> type:
-    """``kind`` with the forward that ``source`` defines."""
-    names = dict(scope)
-    exec(compile(source, f"<upconv: {kind.__name__}>", "exec"), names)
-    rewritten = names["forward"]
-
-    @functools.wraps(kind.forward)
-    def forward(self, *args, **kwargs):
-        try:
-            return rewritten(self, *args, **kwargs)
-        except NotThisChain:  # inputs that mean something else than the example's did: the model's own forward
-            return kind.forward(self, *args, **kwargs)
-
-    members = {
-        "forward": forward,
-        "upconv_code": source,
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-        "__reduce_ex__": lambda self, protocol: (_restore, (kind, source, _by_name(scope)), self.__dict__),
-    }
-    return type(kind.__name__, (kind,), members)
-
-
-def _by_name(scope: dict) -> dict:
-    """A generated forward's globals for a pickle, modules by their names."""
-    return {k: ("module", v.__name__) if isinstance(v, types.ModuleType) else ("value", v) for k, v in scope.items()}
-
-
-def _restore(kind: type, source: str, scope: dict) -> torch_nn.Module:
-    """An instance without state, for copy and pickle."""
-    real = {k: importlib.import_module(v) if how == "module" else v for k, (how, v) in scope.items()}
-    made = _subclass(kind, source, real)
-    return made.__new__(made)
+def _asks_size(node) -> bool:
+    """A shape, or a part of one."""
+    if node.op == "call_function" and node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and _asks_size(node.args[0])
+    return _nodes.asks_shape(node)
 
 
 def _erase_dead(graph):

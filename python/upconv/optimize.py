@@ -71,10 +71,7 @@ def _share(model: torch_nn.Module) -> torch_nn.Module:
 def _chains(model, inputs) -> _fusion.Outcome:
     """Every chain of _fusion; the model is in the modes that it was in."""
     with _evaluating(model):
-        outcome = _fusion.fuse(model, inputs)
-    for owner, module in outcome.added:
-        module.train(owner.training)
-    return outcome
+        return _fusion.fuse(model, inputs)
 
 
 def _swap(model, inputs, report, chains):
