@@ -133,8 +133,9 @@ def _reachable(owner):
 def _trace(owner):
     if _hooked(owner):
         return None, "its owner has hooks"
-    why = _rewritten.objection(type(owner))
-    return (None, why) if why else _tracing.trace(owner, _tracing.SeeThroughSequential)
+    graph, why = _tracing.trace(owner, _tracing.SeeThroughSequential)
+    why = why or _rewritten.objection(type(owner))
+    return (None, why) if why else (graph, "")
 
 
 def _arguments_of(model, owners, inputs):
@@ -352,6 +353,7 @@ class _Finder:
 
     def __init__(self, graph, modules, node, layer, pairs=True):
         self.pairs = pairs
+        self.level = 0  # closing steps so far
         self.graph, self.modules, self.node = graph, modules, node
         self.layer, self.x, self.weight, self.bias = layer
         self.rank = self.layer.rank
@@ -362,6 +364,8 @@ class _Finder:
         self.dims = tuple(range(self.rank + 2))  # canonical dimension of each dimension that the value has
         self.reduced: set[int] = set()
         self.norm = None
+        self.buffers = dict(modules[""].named_buffers(remove_duplicate=False))
+        self.bound: list[tuple[int, int, int]] = []  # sizes that reshapes state: see FusedChain
         self.vectors: set[int] = set()  # operands that are a norm's weight or bias
         self.end = node
 
@@ -398,6 +402,7 @@ class _Finder:
         value, epilogue = self.region(self.node)
         closing = []
         while True:
+            self.level = len(closing)
             step, last, nodes = self.next_closing(value)
             if step is None:
                 break
@@ -438,7 +443,7 @@ class _Finder:
             node.meta["absorbed"] = True
         norm = None if self.norm is None else self.modules[self.norm]
         absorbed = tuple(n.target if isinstance(n.target, str) else n.name for n in self.inside if n is not self.node)
-        module = FusedChain(chain, absorbed, norm, frozenset(self.vectors))
+        module = FusedChain(chain, absorbed, norm, frozenset(self.vectors), tuple(dict.fromkeys(self.bound)))
         module.convolution = self.node.target if self.node.op == "call_module" else ""
         module.precision = getattr(self.modules.get(self.node.target), "precision", "torch")
         arguments = [
@@ -517,7 +522,7 @@ class _Finder:
             inner = self.between(anchor, end, parsed)
             if not all(set(self.users(n)) <= inner for n in (anchor, *inner) if n is not end):
                 continue
-            if any(parsed[n].inplace and self.seen_later(parsed[n].args[0], n) for n in inner):
+            if any(parsed[n].inplace and self.seen_later(n, parsed) for n in inner):
                 continue
             known = len(self.operands)
             steps = self.linear(anchor, sorted(inner, key=self.order.get), parsed)
@@ -528,9 +533,21 @@ class _Finder:
             return end, steps
         return anchor, []
 
-    def seen_later(self, value, node) -> bool:
-        """Whether a value written in place by ``node`` has a user after it."""
-        return isinstance(value, fx.Node) and any(self.order[u] > self.order[node] for u in value.users)
+    def seen_later(self, node, parsed) -> bool:
+        """Whether what ``node`` writes in place has, under any name that it had before, a user after it."""
+
+        def memory(value):
+            step = parsed.get(value)
+            while step is not None and (step.inplace or step.op in ("same", "detach")):
+                if value.target in ("clone", torch.clone):
+                    break
+                value = step.args[0]
+                step = parsed.get(value)
+            return value
+
+        written = memory(parsed[node].args[0])
+        names = [n for n in (written, *parsed) if self.order[n] < self.order[node] and memory(n) is written]
+        return any(self.order[u] > self.order[node] for n in names for u in n.users)
 
     def between(self, anchor, end, parsed):
         """Members on a way from the anchor to ``end``, ``end`` included."""
@@ -683,6 +700,9 @@ class _Finder:
         if isinstance(step, BatchNorm):
             if self.norm is not None or 1 in self.reduced:
                 return none
+            if self.shared(closed.norm, user):
+                self.ended = f"{closed.norm} is used at another place too, and would see the batches in another order"
+                return none
             self.norm = closed.norm
         numbers = []
         for vector in closed.vectors:
@@ -701,6 +721,20 @@ class _Finder:
             if not closed.keepdim:
                 self.dims = tuple(d for d in self.dims if d not in step.dims)
         return step, user, nodes
+
+    def shared(self, norm, user) -> bool:
+        """Whether another node than ``user`` may read or change the running averages of a batch norm."""
+        module = self.modules[norm]
+        averages = [t for t in module._buffers.values() if t is not None]
+        for node in self.graph.nodes:
+            if node.op == "call_module" and node is not user:
+                called = self.modules[node.target]
+                held = called._norm[0] if isinstance(called, FusedChain) else called
+                if held is not None and any(m is module for m in held.modules()):
+                    return True
+            elif node.op == "get_attr" and any(self.buffers.get(node.target) is t for t in averages):
+                return True
+        return False
 
     def agrees(self, step, value) -> bool:
         """Whether sizes fit a step that has sizes of its own."""
@@ -749,6 +783,8 @@ class _Finder:
         back = next(iter(soft.users))
         if back.op == "output" or back.meta.get("shape") != tuple(shape) or not self.reshapes(back):
             return None
+        self.bind(user, (*shape[:2], volume), shape)
+        self.bind(back, shape, shape)
         return Softmax(tuple(range(2, self.rank + 2))), back, [user, soft, back]
 
     @staticmethod
@@ -756,6 +792,33 @@ class _Finder:
         if node.op == "call_method":
             return node.target in ("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as")
         return node.op == "call_function" and node.target in (torch.flatten, torch.reshape, torch.unflatten)
+
+    def bind(self, node, into, shape) -> None:
+        """Notes what a reshape of a value of ``shape`` to ``into`` states itself instead of asking the value: the chain
+        does the same for those sizes alone."""
+        rest = node.args[1:] or tuple(node.kwargs.values())
+        if "flatten" in str(node.target) and "unflatten" not in str(node.target):
+            return
+        first = 0
+        if "unflatten" in str(node.target):
+            first, rest = 2, rest[1:]
+        sizes = rest[0] if len(rest) == 1 and not isinstance(rest[0], int) else rest
+        if isinstance(sizes, fx.Node):  # a whole shape, or one size of it
+            whole = _size_of(sizes)
+            source = sizes if isinstance(node.target, str) and node.target.endswith("_as") else whole and whole[0]
+            if source is not None and source.meta.get("shape") == tuple(into):
+                return
+            sizes = [None] * (len(into) - first)
+        for d, size in enumerate(sizes, first):
+            asked = _size_of(size) if isinstance(size, fx.Node) else None
+            if isinstance(size, int) and (size == -1 or d == 1):
+                continue
+            if asked is not None and asked[1] == d and _shape(asked[0])[d : d + 1] == tuple(into[d : d + 1]):
+                continue
+            if d == 2 and len(into) == 3 and _is_volume(size, shape):
+                continue
+            over = range(2, len(shape)) if len(into) < len(shape) and d == 2 else (d,)
+            self.bound += [(self.level, i, shape[i]) for i in over]
 
     # ---- prologue ------------------------------------------------------------------------------------------------
 
@@ -807,6 +870,43 @@ class _Finder:
         self.inside = sorted(inner, key=self.order.get) + self.inside
         self.x = anchor
         return steps
+
+
+def _shape(node) -> tuple:
+    """With the example inputs; of a tensor without any there is none."""
+    return node.meta.get("shape", ())
+
+
+def _size_of(node) -> tuple[fx.Node, int | None] | None:
+    """(value, dimension) whose size a node is, (value, None) of a whole shape, or None."""
+    if node.op == "call_function" and node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        whole, at = _size_of(node.args[0]), node.args[1]
+        if whole is None or whole[1] is not None or not isinstance(at, int):
+            return None
+        return whole[0], at % max(len(_shape(whole[0])), 1)
+    if node.op == "call_method" and node.target == "size":
+        at = (*node.args[1:], *node.kwargs.values())
+        if not at:
+            return node.args[0], None
+        return (node.args[0], at[0] % max(len(_shape(node.args[0])), 1)) if isinstance(at[0], int) else None
+    if node.op == "call_function" and node.target is getattr and node.args[1] == "shape":
+        return node.args[0], None
+    return None
+
+
+def _is_volume(node, shape) -> bool:
+    """Whether a node is the product of the sizes of the space of a value of that shape."""
+    factors, stack = [], [node]
+    while stack:
+        factor = stack.pop()
+        if isinstance(factor, fx.Node) and factor.target is operator.mul:
+            stack += factor.args
+            continue
+        asked = _size_of(factor) if isinstance(factor, fx.Node) else None
+        if asked is None or asked[1] is None or _shape(asked[0])[2:] != tuple(shape[2:]):
+            return False
+        factors.append(asked[1])
+    return sorted(factors) == list(range(2, len(shape)))
 
 
 def _is_layer_result(node, modules) -> bool:

@@ -1,5 +1,5 @@
 # What a module's own Python code could change outside its call: attributes, containers and tensors, as they were.
-# Used by _tracing, which runs that code with placeholders and may leave nothing behind.
+# Used by _tracing, which runs that code with placeholders and may leave nothing behind, and by optimize for its runs.
 """State of a module tree, to compare with and to go back to."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 import torch
 from torch import nn as torch_nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 _MOST = 20_000  # values that are looked at: beyond are data sets, which no forward writes to
 _ATOMS = (int, float, complex, str, bytes, type(None), type, FunctionType, MethodType, BuiltinFunctionType, ModuleType,
@@ -62,7 +63,9 @@ class State:
             self.hold(label, value)
 
     def _tensor(self, label, tensor):
-        if id(tensor) in self.tensors or isinstance(tensor, torch_nn.Parameter) or tensor.is_inference():
+        if id(tensor) in self.tensors or isinstance(tensor, (torch_nn.Parameter, UninitializedTensorMixin)):
+            return
+        if tensor.is_inference():  # has no version to tell a change by
             return
         self.tensors[id(tensor)] = (label, tensor, tensor._version, tensor.detach().clone())
 
@@ -82,6 +85,11 @@ class State:
                     value.update(content)
             elif content is not None and not isinstance(value, frozenset):
                 changed += _restore_names(label, value if isinstance(value, dict) else vars(value), content)
+        return changed + self.restore_tensors()
+
+    def restore_tensors(self) -> list[str]:
+        """The same for buffers, and tensors that are plain attributes, alone."""
+        changed = []
         for label, tensor, version, content in self.tensors.values():
             if tensor._version != version:
                 changed.append(label)
