@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
@@ -11,9 +12,12 @@ import torch
 from torch import nn as torch_nn
 from torch.nn.parameter import UninitializedTensorMixin
 
-_MOST = 20_000  # values that are looked at: beyond are data sets, which no forward writes to
+_MOST = 20_000  # containers and tensors that are looked at: beyond are data sets, which no forward writes to
+_MOST_ELEMENTS = 1 << 24  # of a tensor that is copied to go back to; that a larger one changed is seen all the same
 _ATOMS = (int, float, complex, str, bytes, type(None), type, FunctionType, MethodType, BuiltinFunctionType, ModuleType,
           torch.dtype, torch.device, torch.Generator)  # fmt: skip
+#: Packages whose objects are not looked into: a logger, a lock, a process group.
+_FOREIGN = {*sys.stdlib_module_names, "torch", "numpy"} - {"__main__"}
 #: The name of an attribute that torch.fx makes for a tensor that it was given and does not know.
 CONSTANT = "_tensor_constant"
 
@@ -34,7 +38,7 @@ class State:
     def hold(self, label: str, value) -> None:
         """Remembers a value, if it can change, and what it contains."""
         stack = [(label, value)]
-        while stack and len(self.held) < _MOST:
+        while stack and len(self.held) + len(self.tensors) < _MOST:
             label, value = stack.pop()
             if isinstance(value, (*_ATOMS, torch_nn.Module)) or id(value) in self.held:
                 continue
@@ -49,6 +53,8 @@ class State:
                 content, inner = set(value), ()
             elif isinstance(value, tuple):
                 content, inner = None, ((label, v) for v in value)
+            elif type(value).__module__.partition(".")[0] in _FOREIGN:
+                continue
             elif isinstance(getattr(value, "__dict__", None), dict):
                 content, inner = dict(vars(value)), vars(value).items()
             else:
@@ -67,7 +73,8 @@ class State:
             return
         if tensor.is_inference():  # has no version to tell a change by
             return
-        self.tensors[id(tensor)] = (label, tensor, tensor._version, tensor.detach().clone())
+        content = tensor.detach().clone() if tensor.numel() <= _MOST_ELEMENTS else None
+        self.tensors[id(tensor)] = (label, tensor, tensor._version, content)
 
     def restore(self) -> list[str]:
         """Puts everything back; the names of what had changed."""
@@ -93,8 +100,9 @@ class State:
         for label, tensor, version, content in self.tensors.values():
             if tensor._version != version:
                 changed.append(label)
-                with torch.no_grad():
-                    tensor.copy_(content)
+                if content is not None:
+                    with torch.no_grad():
+                        tensor.copy_(content)
         return changed
 
 

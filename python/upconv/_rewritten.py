@@ -132,12 +132,16 @@ def seen(owner: torch_nn.Module, absorbed: list[str], opened: list[str], names: 
             modules.append((tuple(name.split(".")) if name else (), held, tuple(module._modules)))
     values = []
     for name, module in owner.named_modules():
-        if isinstance(module, torch.jit.ScriptModule) or type(module).__module__.startswith(("torch.nn.", "upconv.")):
+        if isinstance(module, torch.jit.ScriptModule):
             continue
         for key, value in vars(module).items():
-            if key in names and key != "training" and isinstance(value, _PLAIN):
+            if key in names and key != "training" and _is_plain(value):
                 values.append((tuple(name.split(".")) if name else (), key, value))
     return tuple(modules), tuple(values)
+
+
+def _is_plain(value) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, _PLAIN)
 
 
 def as_traced(owner: torch_nn.Module) -> bool:

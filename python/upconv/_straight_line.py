@@ -45,7 +45,8 @@ def branch(code: CodeType, name: str) -> str | None:
         for instruction in dis.get_instructions(part):
             if "JUMP" in instruction.opname and "IF_" in instruction.opname:
                 return f"{name} branches"
-            if instruction.opname in ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR", "DELETE_GLOBAL", "DELETE_SUBSCR"):
+            outside = instruction.opname == "STORE_DEREF" and instruction.argval in part.co_freevars
+            if outside or instruction.opname in ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR", "DELETE_GLOBAL"):
                 return f"{name} keeps state in '{instruction.argval}'"
     return None
 
@@ -74,7 +75,10 @@ class Watch:
         return self
 
     def __exit__(self, *exception):
-        sys.setprofile(self.before)
+        ours = self.before is None or callable(self.before)
+        sys.setprofile(self.before if ours else None)
+        if not ours:
+            self.before.enable()  # cProfile's, which sets itself
 
     def _event(self, frame, event, argument):
         if event != "call":

@@ -38,7 +38,7 @@ def optimize(model: torch_nn.Module, example_inputs=None, *, inplace: bool = Fal
         model: any ``nn.Module``; it is left alone unless ``inplace``.
         example_inputs: a tensor or a tuple of arguments. With it the pairs to fuse are confirmed by running the
             model once, and the result is compared; a model that would compute something else is returned as it was.
-        inplace: swap the modules in ``model`` itself.
+        inplace: swap the modules in ``model`` itself. If the check of the result raises, they are swapped back.
 
     Raises:
         TypeError: ``model`` is no ``nn.Module``.

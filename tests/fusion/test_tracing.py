@@ -33,7 +33,7 @@ class Model(nn.Module):
         self.bn = nn.BatchNorm2d(6)
         self.act = nn.ReLU()
         self.post = Post()
-        self.feats, self.named, self.count = [], {}, [0]
+        self.feats, self.named, self.count, self.meter = [], {}, [0], Meter()
         self.fn = lambda y: y + 1 if self.training else y
         self.register_buffer("ema", torch.ones(6, 1, 1))
         self.register_buffer("logs", torch.zeros(6))
@@ -175,6 +175,13 @@ def counts(self, x):
     return torch.tanh(self.conv(x)) * 2
 
 
+class Meter:
+    last = None
+
+    def update(self, y):
+        vars(self).update(last=y)
+
+
 _log: list = []
 
 
@@ -182,6 +189,23 @@ def keeps_elsewhere(self, x):
     y = torch.tanh(self.conv(x)) * 2
     _log.append(y)
     return y * 3
+
+
+def meters(self, x):
+    y = torch.tanh(self.conv(x)) * 2
+    self.meter.update(y)
+    return y * 3
+
+
+def _counting():
+    calls = 0
+
+    def counts_in_a_closure(self, x):
+        nonlocal calls
+        calls += 1
+        return torch.tanh(self.conv(x)) * 2
+
+    return counts_in_a_closure
 
 
 def writes_an_attribute(self, x):
@@ -207,7 +231,9 @@ LEFT = [
     (a_method_of_a_child, "post branches"), (an_attribute, "branches"), (_closure(), "helper branches"),
     (in_a_mode, "branches"), (_decorated_helper(), "a mode of torch's"), (appends, "keeps state in 'feats'"),
     (stores, "keeps state in 'named'"), (sets, "keeps state in 'last'"), (counts, "keeps state in 'count'"),
-    (keeps_elsewhere, "keeps state in '_log'"), (writes_an_attribute, "keeps state in 'scale'"),
+    (keeps_elsewhere, "keeps state in '_log'"),
+    (meters, "keeps state in 'meter'"), (_counting(), "keeps state in 'calls'"),
+    (writes_an_attribute, "keeps state in 'scale'"),
     (noise, "makes a tensor"), (ramp, "makes a tensor"), (draws, "at every call"),
 ]  # fmt: skip
 
@@ -220,7 +246,7 @@ def test_is_left(function, reason):
     assert not chains(fast) and reason in str(fast.upconv_report), str(fast.upconv_report)
     torch.testing.assert_close(dict(model.state_dict()), dict(before))
     for m in (model, fast):  # nothing was kept, and nothing added
-        assert m.feats == [] and m.named == {} and m.count == [0] and not _log
+        assert m.feats == [] and m.named == {} and m.count == [0] and not _log and m.meter.last is None
         assert not hasattr(m, "last") and not any("_tensor_constant" in name for name in vars(m))
         assert torch.equal(m.scale, torch.ones(6, 1, 1))
     if function not in (draws, writes_an_attribute, in_a_mode):
@@ -252,6 +278,20 @@ def test_super_is_followed(base):
         (row,) = fast.upconv_report.rows
         assert row.action == "replaced" and "branches" in row.detail
         same_in_both_modes(model, fast)
+
+
+def test_what_a_forward_stores_in_its_own_containers_is_no_state():
+    def local(self, x):
+        values = {"x": x}
+        values["y"] = self.conv(values["x"])
+        steps = [torch.tanh]
+        steps.append(torch.sigmoid)
+        for step in steps:
+            values["y"] = step(values["y"])
+        return values["y"]
+
+    fast = upconv.optimize(forward(local), X)
+    assert len(chains(fast)) == 1 and "tanh, sigmoid" in str(fast.upconv_report)
 
 
 def test_a_child_in_a_mode_of_its_own():
