@@ -140,6 +140,8 @@ class FusedChain(torch_nn.Module):
             if not isinstance(t, torch.Tensor):
                 return False
         for number, level, dropped in self._places:
+            if number in self.vectors:
+                continue
             t = operands[number]
             if t.dim() > (0 if dropped else dims):
                 return False

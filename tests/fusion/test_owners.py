@@ -359,10 +359,19 @@ def test_an_operand_after_lost_dimensions():
         def forward(self, x, b):
             return self.conv(x).mean((2, 3)) * b
 
+    class Twice(Adding):  # the second reduction drops what the first one kept
+        def forward(self, x, b):
+            return torch.logsumexp(self.conv(x).mean((2, 3), keepdim=True) + b, 1, keepdim=True).sum((2, 3)) * 2
+
     model = After()
     fast = upconv.optimize(model, (X, torch.ones(())))
     for b in (torch.tensor(2.0), torch.randn(6), torch.randn(2, 6), 3.0):
         close(fast, model, X, b)
+    fast = upconv.optimize(Twice(), (X, torch.ones(6, 1, 1)))
+    (chain,) = chains(fast)
+    assert chain._places == ((0, 1, False),) and chain.chain.dropped == (2, 3)
+    for b in (torch.randn(6, 1, 1), torch.randn(2, 6, 1, 1), torch.randn(1, 6, 7, 1)):
+        torch.testing.assert_close(fast(X, b), Twice.forward(fast, X, b), rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_chain_falls_back():
