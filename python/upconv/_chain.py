@@ -401,6 +401,20 @@ class Chain:
         vectors = (getattr(c, name, None) for c in self.closing for name in ("weight", "bias"))
         return sorted(found.union(v for v in vectors if v is not None))
 
+    def places(self) -> tuple[tuple[int, int, bool], ...]:
+        """Where operands are read by steps: (number, after how many closing steps or -1 in the prologue, whether the
+        model's own value has lost dimensions by then)."""
+        lost = {}  # a dimension may be reduced twice: the last reduction is the one that drops it
+        for level, closing in enumerate(self.closing, 1):
+            if isinstance(closing, Reduce):
+                lost |= {d: level for d in closing.dims if d in self.dropped}
+        found = {}
+        for level, steps in enumerate((self.prologue, self.epilogue, *(c.after for c in self.closing)), -1):
+            for step in steps:
+                if isinstance(step, Arithmetic) and isinstance(step.other, Operand):
+                    found[step.other.number, level, any(last <= level for last in lost.values())] = None
+        return tuple(found)
+
     def renumbered(self, numbers: dict[int, int]) -> Chain:
         """The same with operand ``numbers[i]`` where it has operand i."""
 

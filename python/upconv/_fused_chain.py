@@ -88,15 +88,20 @@ class NotThisChain(Exception):
 
 
 class FusedChain(torch_nn.Module):
-    """Forward of a chain: ``(x, weight, bias, *operands)``. It owns no parameter; the model's forward hands them in.
+    """Forward of a chain: ``(x, weight, bias, *operands)``. It owns no parameter; the model's forward hands them in,
+    and with them ``apart``: a function that runs the model's own code for this chain, and its arguments. It is called,
+    before anything else has run, where the inputs mean something else than the chain does.
 
     ``chain`` is the form for training mode. A batch norm in it is ``norm``, whose weight and bias are no operands of
-    the model's: they are read from the module.
+    the model's: they are read from the module. ``bound`` are sizes that the model's code states as numbers: (after how
+    many closing steps, dimension, size).
     """
 
-    def __init__(self, chain: _chain.Chain, absorbed: tuple[str, ...] = (), norm=None, vectors=frozenset()):
+    def __init__(self, chain: _chain.Chain, absorbed: tuple[str, ...] = (), norm=None, vectors=frozenset(), bound=()):
         super().__init__()
         self.vectors = vectors
+        self.bound = bound
+        self._places = chain.places()
         self.chain = chain
         self.absorbed = absorbed
         self.precision = "torch"
@@ -113,10 +118,40 @@ class FusedChain(torch_nn.Module):
     def extra_repr(self) -> str:
         return str(self.chain)
 
-    def forward(self, x, weight, bias, *operands):
-        chain, norm = self.chain, self._norm[0]
-        if x.dim() != weight.dim():
+    def forward(self, x, weight, bias, *operands, apart=None):
+        if self._fits(x, weight, operands):
+            return self._fused(x, weight, bias, *operands)
+        if apart is None:
             raise NotThisChain
+        return apart[0](*apart[1:])
+
+    def _fits(self, x, weight, operands) -> bool:
+        """Whether x has a batch dimension, every operand broadcasts where it is read, and stated sizes are met."""
+        dims = weight.dim()
+        if x.dim() != dims:
+            return False
+        if not operands and not self.bound:
+            return True
+        shapes = {-1: x.shape}
+        shape = shapes[0] = self._layer_shape(x, weight, self.chain.layer)
+        for level, step in enumerate(self.chain.closing, 1):
+            shape = shapes[level] = step.shape(shape)
+        for t in operands:
+            if not isinstance(t, torch.Tensor):
+                return False
+        for number, level, dropped in self._places:
+            if number in self.vectors:
+                continue
+            t = operands[number]
+            if t.dim() > (0 if dropped else dims):
+                return False
+            over = shapes[level][dims - t.dim() :]
+            if any(n != 1 and n != m for n, m in zip(t.shape, over, strict=True)):
+                return False
+        return all(shapes[level][d] == size for level, d, size in self.bound)
+
+    def _fused(self, x, weight, bias, *operands):
+        chain, norm = self.chain, self._norm[0]
         if operands:
             operands = self._aligned(operands, weight.dim())
         own = operands
@@ -170,20 +205,24 @@ class FusedChain(torch_nn.Module):
         return {**self.__dict__, "_numbers": {}}  # its keys are of this process
 
     @staticmethod
-    def _count(x, weight, chain):
-        """Values of a channel that the batch norm sees."""
-        layer = chain.layer
-        n = layer.rank
+    def _layer_shape(x, weight, layer):
+        """Sizes of the convolution's result."""
         shape = [x.shape[0], weight.shape[1] * layer.groups]
-        for i in range(n):
+        for i in range(layer.rank):
             reach = layer.dilation[i] * (weight.shape[i + 2] - 1) + layer.output_padding[i] + 1
             shape.append((x.shape[i + 2] - 1) * layer.stride[i] - 2 * layer.padding[i] + reach)
+        return shape
+
+    @classmethod
+    def _count(cls, x, weight, chain):
+        """Values of a channel that the batch norm sees."""
+        shape = cls._layer_shape(x, weight, chain.layer)
         for step in chain.closing:
             if isinstance(step, _chain.BatchNorm):
                 break
             shape = step.shape(shape)
         count = shape[0]
-        for d in range(2, n + 2):
+        for d in range(2, chain.layer.rank + 2):
             count *= shape[d]
         return count
 

@@ -3,16 +3,13 @@
 """Chains in a model's own code.
 
 An owner is traced by itself (torch.fx; nested nn.Sequential are seen through, other children stay opaque), so a model
-need not be traceable as a whole. Its class becomes a subclass of the same name whose forward is the rewritten graph;
-parameters, submodules and state_dict stay where they are.
+need not be traceable as a whole. Its class becomes a subclass of the same name whose forward is the rewritten graph
+(_rewritten); parameters, submodules and state_dict stay where they are.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import operator
-import types
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +17,7 @@ import torch
 from torch import fx
 from torch import nn as torch_nn
 
-from . import _nodes, _ops, _pairs, nn
+from . import _nodes, _ops, _rewritten, _tracing, nn
 from ._chain import (
     MOST_KEPT,
     MOST_OPERANDS,
@@ -42,7 +39,8 @@ from ._chain import (
     Softmax,
     length,
 )  # fmt: skip
-from ._fused_chain import FusedChain, NotThisChain
+from ._fused_chain import FusedChain
+from ._tracing import hooked as _hooked
 
 _CLASSES = {
     torch_nn.ConvTranspose1d: 1, torch_nn.ConvTranspose2d: 2, torch_nn.ConvTranspose3d: 3,
@@ -53,7 +51,6 @@ _FUNCTIONS = {
     torch.nn.functional.conv_transpose1d: 1, torch.nn.functional.conv_transpose2d: 2,
     torch.nn.functional.conv_transpose3d: 3,
 }  # fmt: skip
-_HOOKS = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_pre_hooks")
 #: Where a step in front of the layer is worth being part of it: what decoders put there.
 _PROLOGUES = (0, 1, 2, 13)
 
@@ -76,22 +73,15 @@ class Outcome:
     left: list[tuple[str, str]] = field(default_factory=list)  # (owner or convolution, why)
     already: set[str] = field(default_factory=set)  # convolutions that an earlier pass put into a chain
     undo: list[tuple] = field(default_factory=list)
-    added: list[tuple] = field(default_factory=list)  # (owner, module)
     exporting: bool = False  # the model lies on torch's meta device, and every activation is a chain's
+
+    def take_back(self) -> None:
+        for action, *arguments in reversed(self.undo):
+            action(*arguments)
 
     @property
     def convolutions(self) -> set[str]:
         return {f.convolution for f in self.fused}
-
-
-class _SeeThroughSequential(fx.Tracer):
-    def is_leaf_module(self, module, name):
-        plain = type(module) is torch_nn.Sequential and "forward" not in vars(module)
-        return not plain or _hooked(module)
-
-
-def _hooked(module) -> bool:
-    return any(getattr(module, name, None) for name in _HOOKS)
 
 
 def fuse(model: torch_nn.Module, inputs: tuple | None, exporting: bool = False) -> Outcome:
@@ -102,22 +92,29 @@ def fuse(model: torch_nn.Module, inputs: tuple | None, exporting: bool = False) 
     calls = _arguments_of(model, [m for _, m in owners], inputs) if inputs is not None else {}
     for name, owner in owners:
         convolutions = {id(c) for c in _reachable(owner)}
-        for child in owner.children():
-            if isinstance(child, FusedChain):
-                outcome.already.add(f"{name}.{child.convolution}" if name else child.convolution)
-        if convolutions and convolutions <= handled:
+        chains = _rewritten.chains_of(owner).values()
+        if chains:
+            handled |= convolutions
+            outcome.already |= {f"{name}.{c.convolution}" if name else c.convolution for c in chains}
+        if chains or (convolutions and convolutions <= handled):
             continue
         graph, why = _trace(owner)
         if graph is None:
             outcome.left.append((name or "(model)", why))
             continue
         handled |= convolutions
-        _rewrite(model, name, owner, graph, calls.get(id(owner)), outcome)
+        try:
+            _rewrite(name, owner, graph, calls.get(id(owner)), outcome)
+        except Exception:
+            outcome.take_back()
+            raise
     return outcome
 
 
 def _owns(module) -> bool:
-    if type(module) in _CLASSES or isinstance(module, (torch_nn.ModuleList, torch_nn.ModuleDict, FusedChain)):
+    if type(module) in _CLASSES:
+        return False
+    if isinstance(module, (torch_nn.ModuleList, torch_nn.ModuleDict, torch.jit.ScriptModule)):
         return False
     if next(_reachable(module), None) is not None:
         return True
@@ -137,7 +134,9 @@ def _reachable(owner):
 def _trace(owner):
     if _hooked(owner):
         return None, "its owner has hooks"
-    return _pairs._trace(owner, _SeeThroughSequential)
+    graph, why = _tracing.trace(owner, _tracing.SeeThroughSequential)
+    why = why or _rewritten.objection(type(owner))
+    return (None, why) if why else (graph, "")
 
 
 def _arguments_of(model, owners, inputs):
@@ -169,20 +168,63 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def _rewrite(model, name, owner, graph, call, outcome):
+def _bound(graph, args, kwargs) -> list:
+    """A value for every placeholder from one call's arguments, defaults included."""
+    values, given = [], list(args)
+    for node in graph.nodes:
+        if node.op != "placeholder":
+            continue
+        if node.target.startswith("*"):
+            values += given
+            given = []
+        elif given:
+            values.append(given.pop(0))
+        else:
+            values.append(kwargs[node.target] if node.target in kwargs else node.args[0])
+    return values
+
+
+def _sizes_without_inputs(graph, owner):
+    """Writes the shape on every node that is made of parameters and buffers alone."""
+    known = {}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            value = owner
+            for part in node.target.split("."):
+                value = getattr(value, part)
+            if isinstance(value, torch.Tensor):
+                known[node] = value.detach().to("meta")
+        elif node.op in ("call_function", "call_method") and node.all_input_nodes:
+            if not all(n in known for n in node.all_input_nodes):
+                continue
+            args, kwargs = fx.map_arg((node.args, node.kwargs), known.__getitem__)
+            try:
+                with torch.no_grad():
+                    known[node] = (
+                        getattr(args[0], node.target)(*args[1:], **kwargs)
+                        if node.op == "call_method"
+                        else node.target(*args, **kwargs)
+                    )
+            except Exception:  # no such operation on meta tensors: its shape stays unknown
+                continue
+            if isinstance(known[node], torch.Tensor):
+                node.meta["shape"] = tuple(known[node].shape)
+
+
+def _rewrite(name, owner, graph, call, outcome):
     modules = dict(owner.named_modules(remove_duplicate=False))
     if call is not None:
-        args, kwargs = call
-        names = [n.target for n in graph.nodes if n.op == "placeholder"][len(args) :]
         try:
             with torch.no_grad():
-                _Shapes(fx.GraphModule(owner, graph)).run(*args, *(kwargs[n] for n in names if n in kwargs))
+                _Shapes(fx.GraphModule(owner, graph)).run(*_bound(graph, *call))
         except Exception as error:  # the user's code on the user's inputs
             outcome.left.append((name or "(model)", f"its trace does not run ({type(error).__name__})"))
             return
+    else:
+        _sizes_without_inputs(graph, owner)
     prefix = f"{name}." if name else ""
     uses = Counter(n.target for n in graph.nodes if n.op == "call_module")
-    added = {}
+    added, functions, absorbed = {}, [], []
     for node in list(graph.nodes):
         layer = _layer_of(node, modules, outcome.exporting)
         if layer is None:
@@ -201,13 +243,23 @@ def _rewrite(model, name, owner, graph, call, outcome):
         while hasattr(owner, key):
             key += "_"
         added[key] = module
+        absorbed += [n.target for n in finder.inside if n.op == "call_module"]
+        given = {}
+        if not outcome.exporting:
+            function = key.replace("chain", "apart")
+            own, inputs = _apart(graph, finder.inside, end)
+            functions.append(_rewritten.Function.of(function, own))
+            with graph.inserting_after(end):
+                call_args.append(graph.create_node("get_attr", function))
+            call_args[-1].meta["new"] = True
+            given["apart"] = (call_args.pop(), *inputs)
         with graph.inserting_after(end):
-            fused = graph.create_node("call_module", key, tuple(call_args))
+            fused = graph.create_node("call_module", key, tuple(call_args), given)
         fused.meta.update({k: end.meta[k] for k in ("shape", "bytes") if k in end.meta})
         end.replace_all_uses_with(fused, delete_user_cb=lambda user, fused=fused: user is not fused)
         # get_attr nodes have to stand before the module.
-        for argument in call_args:
-            if isinstance(argument, fx.Node) and argument.op == "get_attr" and argument.meta.get("new"):
+        for argument in fused.all_input_nodes:
+            if argument.op == "get_attr" and argument.meta.get("new"):
                 fused.prepend(argument)
         _erase_dead(graph)
         modules[key] = module
@@ -215,54 +267,47 @@ def _rewrite(model, name, owner, graph, call, outcome):
         outcome.fused.append(Fused(what, kind, module.chain, list(module.absorbed), finder.saved(), finder.ended))
     if not added:
         return
-    for key, module in added.items():
-        owner.add_module(key, module)
-        outcome.added.append((owner, module))
-        outcome.undo.append((owner._modules.pop, key))
+    functions.insert(0, _rewritten.Function.of("forward", graph))
+    granted = _rewritten.seen(owner, absorbed, graph.upconv_opened, graph.upconv_names)
+    kind = _rewritten.subclass(type(owner), functions)
+    for key, value in (*added.items(), ("upconv_seen", granted)):
+        owner.__dict__[key] = value  # not among its modules: the model has the children that it had
+        outcome.undo.append((owner.__dict__.pop, key))
     outcome.undo.append((setattr, owner, "__class__", type(owner)))
-    owner.__class__ = _with_forward(type(owner), graph)
+    owner.__class__ = kind
 
 
-def _with_forward(kind: type, graph: fx.Graph) -> type:
-    graph.owning_module = None  # the attributes it names are the owner's
-    graph.lint()
-    code = graph.python_code("self")
-    return _subclass(kind, code.src, dict(code.globals))
+def _apart(graph, inside, end) -> tuple[fx.Graph, list[fx.Node]]:
+    """The model's own code for a chain as a graph of its own, and the nodes that it is called with."""
+    made_of_it = set(inside)
+    for node in graph.nodes:
+        if any(n in made_of_it for n in node.all_input_nodes):
+            made_of_it.add(node)
+
+    def own(node) -> bool:
+        return node in made_of_it or node.op == "get_attr" or _asks_size(node)
+
+    needed, stack = set(), [end]
+    while stack:
+        node = stack.pop()
+        if node not in needed:
+            needed.add(node)
+            stack += node.all_input_nodes if own(node) else []
+    made, copies, inputs = fx.Graph(), {}, []
+    for node in [n for n in graph.nodes if n in needed and not own(n)]:
+        copies[node] = made.placeholder(node.name)
+        inputs.append(node)
+    for node in [n for n in graph.nodes if n in needed and own(n)]:
+        copies[node] = made.node_copy(node, copies.__getitem__)
+    made.output(copies[end])
+    return made, inputs
 
 
-def _subclass(kind: type, source: str, scope: dict) -> type:
-    """``kind`` with the forward that ``source`` defines."""
-    names = dict(scope)
-    exec(compile(source, f"<upconv: {kind.__name__}>", "exec"), names)
-    rewritten = names["forward"]
-
-    @functools.wraps(kind.forward)
-    def forward(self, *args, **kwargs):
-        try:
-            return rewritten(self, *args, **kwargs)
-        except NotThisChain:  # inputs that mean something else than the example's did: the model's own forward
-            return kind.forward(self, *args, **kwargs)
-
-    members = {
-        "forward": forward,
-        "upconv_code": source,
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-        "__reduce_ex__": lambda self, protocol: (_restore, (kind, source, _by_name(scope)), self.__dict__),
-    }
-    return type(kind.__name__, (kind,), members)
-
-
-def _by_name(scope: dict) -> dict:
-    """A generated forward's globals for a pickle, modules by their names."""
-    return {k: ("module", v.__name__) if isinstance(v, types.ModuleType) else ("value", v) for k, v in scope.items()}
-
-
-def _restore(kind: type, source: str, scope: dict) -> torch_nn.Module:
-    """An instance without state, for copy and pickle."""
-    real = {k: importlib.import_module(v) if how == "module" else v for k, (how, v) in scope.items()}
-    made = _subclass(kind, source, real)
-    return made.__new__(made)
+def _asks_size(node) -> bool:
+    """A shape, or a part of one."""
+    if node.op == "call_function" and node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and _asks_size(node.args[0])
+    return _nodes.asks_shape(node)
 
 
 def _erase_dead(graph):
@@ -309,6 +354,7 @@ class _Finder:
 
     def __init__(self, graph, modules, node, layer, pairs=True):
         self.pairs = pairs
+        self.level = 0  # closing steps so far
         self.graph, self.modules, self.node = graph, modules, node
         self.layer, self.x, self.weight, self.bias = layer
         self.rank = self.layer.rank
@@ -319,6 +365,8 @@ class _Finder:
         self.dims = tuple(range(self.rank + 2))  # canonical dimension of each dimension that the value has
         self.reduced: set[int] = set()
         self.norm = None
+        self.buffers = dict(modules[""].named_buffers(remove_duplicate=False))
+        self.bound: list[tuple[int, int, int]] = []  # sizes that reshapes state: see FusedChain
         self.vectors: set[int] = set()  # operands that are a norm's weight or bias
         self.end = node
 
@@ -355,6 +403,7 @@ class _Finder:
         value, epilogue = self.region(self.node)
         closing = []
         while True:
+            self.level = len(closing)
             step, last, nodes = self.next_closing(value)
             if step is None:
                 break
@@ -395,7 +444,7 @@ class _Finder:
             node.meta["absorbed"] = True
         norm = None if self.norm is None else self.modules[self.norm]
         absorbed = tuple(n.target if isinstance(n.target, str) else n.name for n in self.inside if n is not self.node)
-        module = FusedChain(chain, absorbed, norm, frozenset(self.vectors))
+        module = FusedChain(chain, absorbed, norm, frozenset(self.vectors), tuple(dict.fromkeys(self.bound)))
         module.convolution = self.node.target if self.node.op == "call_module" else ""
         module.precision = getattr(self.modules.get(self.node.target), "precision", "torch")
         arguments = [
@@ -474,7 +523,7 @@ class _Finder:
             inner = self.between(anchor, end, parsed)
             if not all(set(self.users(n)) <= inner for n in (anchor, *inner) if n is not end):
                 continue
-            if any(parsed[n].inplace and self.seen_later(parsed[n].args[0], n) for n in inner):
+            if any(parsed[n].inplace and self.seen_later(n, parsed) for n in inner):
                 continue
             known = len(self.operands)
             steps = self.linear(anchor, sorted(inner, key=self.order.get), parsed)
@@ -485,9 +534,21 @@ class _Finder:
             return end, steps
         return anchor, []
 
-    def seen_later(self, value, node) -> bool:
-        """Whether a value written in place by ``node`` has a user after it."""
-        return isinstance(value, fx.Node) and any(self.order[u] > self.order[node] for u in value.users)
+    def seen_later(self, node, parsed) -> bool:
+        """Whether what ``node`` writes in place has, under any name that it had before, a user after it."""
+
+        def memory(value):
+            step = parsed.get(value)
+            while step is not None and (step.inplace or step.op in ("same", "detach")):
+                if value.target in ("clone", torch.clone):
+                    break
+                value = step.args[0]
+                step = parsed.get(value)
+            return value
+
+        written = memory(parsed[node].args[0])
+        names = [n for n in (written, *parsed) if self.order[n] < self.order[node] and memory(n) is written]
+        return any(self.order[u] > self.order[node] for n in names for u in n.users)
 
     def between(self, anchor, end, parsed):
         """Members on a way from the anchor to ``end``, ``end`` included."""
@@ -640,6 +701,9 @@ class _Finder:
         if isinstance(step, BatchNorm):
             if self.norm is not None or 1 in self.reduced:
                 return none
+            if self.shared(closed.norm, user):
+                self.ended = f"{closed.norm} is used at another place too, and would see the batches in another order"
+                return none
             self.norm = closed.norm
         numbers = []
         for vector in closed.vectors:
@@ -658,6 +722,20 @@ class _Finder:
             if not closed.keepdim:
                 self.dims = tuple(d for d in self.dims if d not in step.dims)
         return step, user, nodes
+
+    def shared(self, norm, user) -> bool:
+        """Whether another node than ``user`` may read or change the running averages of a batch norm."""
+        module = self.modules[norm]
+        averages = [t for t in module._buffers.values() if t is not None]
+        for node in self.graph.nodes:
+            if node.op == "call_module" and node is not user:
+                called = self.modules[node.target]
+                held = called._norm[0] if isinstance(called, FusedChain) else called
+                if held is not None and any(m is module for m in held.modules()):
+                    return True
+            elif node.op == "get_attr" and any(self.buffers.get(node.target) is t for t in averages):
+                return True
+        return False
 
     def agrees(self, step, value) -> bool:
         """Whether sizes fit a step that has sizes of its own."""
@@ -706,6 +784,8 @@ class _Finder:
         back = next(iter(soft.users))
         if back.op == "output" or back.meta.get("shape") != tuple(shape) or not self.reshapes(back):
             return None
+        self.bind(user, (*shape[:2], volume), shape)
+        self.bind(back, shape, shape)
         return Softmax(tuple(range(2, self.rank + 2))), back, [user, soft, back]
 
     @staticmethod
@@ -713,6 +793,33 @@ class _Finder:
         if node.op == "call_method":
             return node.target in ("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as")
         return node.op == "call_function" and node.target in (torch.flatten, torch.reshape, torch.unflatten)
+
+    def bind(self, node, into, shape) -> None:
+        """Notes what a reshape of a value of ``shape`` to ``into`` states itself instead of asking the value: the chain
+        does the same for those sizes alone."""
+        rest = node.args[1:] or tuple(node.kwargs.values())
+        if "flatten" in str(node.target) and "unflatten" not in str(node.target):
+            return
+        first = 0
+        if "unflatten" in str(node.target):
+            first, rest = 2, rest[1:]
+        sizes = rest[0] if len(rest) == 1 and not isinstance(rest[0], int) else rest
+        if isinstance(sizes, fx.Node):  # a whole shape, or one size of it
+            whole = _size_of(sizes)
+            source = sizes if isinstance(node.target, str) and node.target.endswith("_as") else whole and whole[0]
+            if source is not None and source.meta.get("shape") == tuple(into):
+                return
+            sizes = [None] * (len(into) - first)
+        for d, size in enumerate(sizes, first):
+            asked = _size_of(size) if isinstance(size, fx.Node) else None
+            if isinstance(size, int) and (size == -1 or d == 1):
+                continue
+            if asked is not None and asked[1] == d and _shape(asked[0])[d : d + 1] == tuple(into[d : d + 1]):
+                continue
+            if d == 2 and len(into) == 3 and _is_volume(size, shape):
+                continue
+            over = range(2, len(shape)) if len(into) < len(shape) and d == 2 else (d,)
+            self.bound += [(self.level, i, shape[i]) for i in over]
 
     # ---- prologue ------------------------------------------------------------------------------------------------
 
@@ -764,6 +871,43 @@ class _Finder:
         self.inside = sorted(inner, key=self.order.get) + self.inside
         self.x = anchor
         return steps
+
+
+def _shape(node) -> tuple:
+    """With the example inputs; of a tensor without any there is none."""
+    return node.meta.get("shape", ())
+
+
+def _size_of(node) -> tuple[fx.Node, int | None] | None:
+    """(value, dimension) whose size a node is, (value, None) of a whole shape, or None."""
+    if node.op == "call_function" and node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        whole, at = _size_of(node.args[0]), node.args[1]
+        if whole is None or whole[1] is not None or not isinstance(at, int):
+            return None
+        return whole[0], at % max(len(_shape(whole[0])), 1)
+    if node.op == "call_method" and node.target == "size":
+        at = (*node.args[1:], *node.kwargs.values())
+        if not at:
+            return node.args[0], None
+        return (node.args[0], at[0] % max(len(_shape(node.args[0])), 1)) if isinstance(at[0], int) else None
+    if node.op == "call_function" and node.target is getattr and node.args[1] == "shape":
+        return node.args[0], None
+    return None
+
+
+def _is_volume(node, shape) -> bool:
+    """Whether a node is the product of the sizes of the space of a value of that shape."""
+    factors, stack = [], [node]
+    while stack:
+        factor = stack.pop()
+        if isinstance(factor, fx.Node) and factor.target is operator.mul:
+            stack += factor.args
+            continue
+        asked = _size_of(factor) if isinstance(factor, fx.Node) else None
+        if asked is None or asked[1] is None or _shape(asked[0])[2:] != tuple(shape[2:]):
+            return False
+        factors.append(asked[1])
+    return sorted(factors) == list(range(2, len(shape)))
 
 
 def _is_layer_result(node, modules) -> bool:

@@ -8,10 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 import torch
-from torch import fx
 from torch import nn as torch_nn
 
-from . import _activations, _straight_line
+from . import _activations, _tracing
 
 # Hooks that see or change what passes between the two. (A convolution's forward-pre hooks do not: weight_norm is one.)
 _AFTER = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -22,11 +21,6 @@ _ANY = (*_AFTER, "_forward_pre_hooks")
 class Pair:
     convolution: str  # names within the model
     activation: str
-
-
-class _OneLevel(fx.Tracer):
-    def is_leaf_module(self, module, name):
-        return True
 
 
 def find(model: torch_nn.Module, convolutions: set[str]) -> tuple[list[Pair], dict[str, str]]:
@@ -41,7 +35,7 @@ def find(model: torch_nn.Module, convolutions: set[str]) -> tuple[list[Pair], di
         direct = {name for name in names if not _deeper_owner(modules, owner_name, name)}
         if not direct or isinstance(owner, (torch_nn.ModuleList, torch_nn.ModuleDict)):
             continue
-        graph, reason = _trace(owner)
+        graph, reason = _tracing.trace(owner)
         if graph is None:
             declined.update(dict.fromkeys(direct, reason))
             continue
@@ -68,18 +62,6 @@ def _deeper_owner(modules, owner_name, name) -> bool:
         if not isinstance(modules[name], (torch_nn.ModuleList, torch_nn.ModuleDict)):
             return True
     return owner_name != ""
-
-
-def _trace(owner, tracer=_OneLevel) -> tuple[fx.Graph | None, str]:
-    if "forward" in vars(owner):
-        return None, "the forward of its owner was replaced on the instance"
-    obstacle = _straight_line.obstacle(type(owner).forward, type(owner))
-    if obstacle:
-        return None, obstacle
-    try:
-        return tracer().trace(owner), ""
-    except Exception as error:  # tracing runs the user's code, which may raise anything
-        return None, f"torch.fx cannot trace its owner ({type(error).__name__})"
 
 
 def _followed(graph, prefix, convolutions):

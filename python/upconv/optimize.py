@@ -10,8 +10,10 @@ import math
 import torch
 from torch import nn as torch_nn
 from torch.nn.utils import parametrize
+from torch.utils._pytree import tree_map_only
 
 from . import _activations, _fused, _fusion, _ops, _pairs, nn
+from ._kept_state import State
 from ._report import Report
 
 __all__ = ["optimize"]
@@ -37,7 +39,7 @@ def optimize(model: torch_nn.Module, example_inputs=None, *, inplace: bool = Fal
         model: any ``nn.Module``; it is left alone unless ``inplace``.
         example_inputs: a tensor or a tuple of arguments. With it the pairs to fuse are confirmed by running the
             model once, and the result is compared; a model that would compute something else is returned as it was.
-        inplace: swap the modules in ``model`` itself.
+        inplace: swap the modules in ``model`` itself. If the check of the result raises, they are swapped back.
 
     Raises:
         TypeError: ``model`` is no ``nn.Module``.
@@ -55,9 +57,15 @@ def optimize(model: torch_nn.Module, example_inputs=None, *, inplace: bool = Fal
         model.upconv_report = report
         return model
     expected = None if inputs is None else _run(model, inputs)
-    undo = _swap(optimized, inputs, report, _chains(optimized, inputs))
-    if inputs is not None and not _agrees(expected, _run(optimized, inputs), report):
-        undo()
+    chains = _chains(optimized, inputs)
+    try:
+        _swap(optimized, inputs, report, chains)
+        agrees = inputs is None or _agrees(expected, _run(optimized, inputs), report)
+    except Exception:
+        chains.take_back()
+        raise
+    if not agrees:
+        chains.take_back()
     optimized.upconv_report = report
     return optimized
 
@@ -66,21 +74,25 @@ def _share(model: torch_nn.Module) -> torch_nn.Module:
     """A copy of the structure whose tensors are the model's own."""
     memo = {id(t): t for m in model.modules() for held in (m._parameters, m._buffers, vars(m)) for t in held.values()
             if isinstance(t, torch.Tensor)}  # fmt: skip
-    return copy.deepcopy(model, memo)
+    copied = copy.deepcopy(model, memo)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # its copy is made in C++, which knows of no memo
+            other = copied.get_submodule(name)
+            for held in (module._parameters, module._buffers):
+                for key, tensor in held.items():
+                    setattr(other, key, tensor)
+    return copied
 
 
 def _chains(model, inputs) -> _fusion.Outcome:
     """Every chain of _fusion; the model is in the modes that it was in."""
     with _evaluating(model):
-        outcome = _fusion.fuse(model, inputs)
-    for owner, module in outcome.added:
-        module.train(owner.training)
-    return outcome
+        return _fusion.fuse(model, _fresh(inputs))
 
 
 def _swap(model, inputs, report, chains):
-    """Replaces what can be replaced beside the chains, and returns a function that takes it all back."""
-    undo = list(chains.undo)
+    """Replaces what can be replaced beside the chains, whose ``take_back`` knows of it too."""
+    undo = chains.undo
     report.notes += [f"no chain in {what}: {why}" for what, why in chains.left]
     for fused in chains.fused:
         notes = [", ".join(fused.absorbed), f"runs {fused.chain}"]
@@ -105,10 +117,10 @@ def _swap(model, inputs, report, chains):
             undo.append((setattr, module, "__class__", type(module)))
             module.__class__ = replacement
     fusible = {name for name, module in swapped.items() if type(module) in _fused.ACTIVATED}
-    pairs, declined = _pairs.find(model, fusible)
-    if inputs is not None and pairs:
-        with _evaluating(model):
-            declined.update(_pairs.confirm(model, pairs, inputs))
+    with _evaluating(model):
+        pairs, declined = _pairs.find(model, fusible)
+        if inputs is not None and pairs:
+            declined.update(_pairs.confirm(model, pairs, _fresh(inputs)))
     fused = {}
     for pair in pairs:
         if pair.convolution not in declined:
@@ -121,12 +133,6 @@ def _swap(model, inputs, report, chains):
             notes = [reasons[name], f"not fused: {declined[name]}" if name in declined else ""]
             report.add(name, kind, "replaced", "; ".join(n for n in notes if n))
     report.rows.sort(key=lambda row: row.name)
-
-    def take_back():
-        for action, *arguments in reversed(undo):
-            action(*arguments)
-
-    return take_back
 
 
 def _replacement(module) -> tuple[type | None, str]:
@@ -170,13 +176,14 @@ def _fuse(model, pair, undo) -> str:
 
 
 class _evaluating:
-    """Every module in eval mode, random state kept; as it was afterwards."""
+    """Every module in eval mode; afterwards modes, buffers and random state as they were."""
 
     def __init__(self, model):
         self.model = model
 
     def __enter__(self):
         self.modes = [(module, module.training) for module in self.model.modules()]
+        self.state = State(self.model)
         self.random = torch.random.get_rng_state()
         self.cuda_random = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         self.model.eval()
@@ -187,11 +194,17 @@ class _evaluating:
             torch.cuda.set_rng_state_all(self.cuda_random)
         for module, mode in self.modes:
             module.training = mode
+        self.state.restore_tensors()  # a forward may count its calls
 
 
 def _run(model, inputs):
     with _evaluating(model), torch.no_grad():
-        return model(*inputs)
+        return model(*_fresh(inputs))
+
+
+def _fresh(inputs):
+    """The same inputs in memory of their own: a forward may write to them."""
+    return tree_map_only(torch.Tensor, lambda t: t.detach().clone(), inputs)
 
 
 def _agrees(expected, actual, report) -> bool:

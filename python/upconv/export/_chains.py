@@ -14,7 +14,7 @@ import torch
 from torch import fx
 from torch import nn as torch_nn
 
-from .. import _algebra, _chain, _fused_chain, _fusion, _nodes
+from .. import _algebra, _chain, _fused_chain, _fusion, _nodes, _rewritten
 from ._layers import Layer
 from ._refusal import Refusal
 
@@ -116,10 +116,24 @@ class Sums:
 
 
 class _Tracer(fx.Tracer):
+    def __init__(self, model):
+        super().__init__()
+        self.chains = {id(chain): name for name, chain in _chains_of(model)}
+
+    def call_module(self, module, forward, args, kwargs):
+        if id(module) in self.chains:  # it is no child of its owner
+            return self.create_proxy("call_module", self.chains[id(module)], args, kwargs)
+        return super().call_module(module, forward, args, kwargs)
+
     def is_leaf_module(self, module, name):
-        if isinstance(module, _fused_chain.FusedChain):
-            return True
         return type(module).__module__.startswith("torch.nn") and not isinstance(module, torch_nn.Sequential)
+
+
+def _chains_of(model):
+    """(name, chain) of all that _fusion put in."""
+    for name, owner in model.named_modules():
+        for key, chain in _rewritten.chains_of(owner).items():
+            yield f"{name}.{key}" if name else key, chain
 
 
 def forward_of(model: torch_nn.Module, inputs: list, layers: list[Layer]) -> Forward:
@@ -133,7 +147,7 @@ def forward_of(model: torch_nn.Module, inputs: list, layers: list[Layer]) -> For
     with torch.no_grad(), torch.device("meta"):
         outcome = _fusion.fuse(model, tuple(inputs), exporting=True)
     try:
-        graph = _Tracer().trace(model)
+        graph = _Tracer(model).trace(model)
     except Exception as error:  # tracing runs the model's own code
         raise Refusal(f"torch.fx cannot trace the model's forward ({type(error).__name__}: {error})") from None
     reasons = {f.convolution: f.ended for f in outcome.fused if f.ended} | dict(outcome.left)
@@ -145,7 +159,7 @@ class _Reading:
 
     def __init__(self, original, model, graph, inputs, layers, reasons):
         self.original, self.model, self.graph, self.inputs, self.layers = original, model, graph, inputs, layers
-        self.modules = dict(model.named_modules())
+        self.modules = dict(model.named_modules()) | dict(_chains_of(model))
         self.entries: list[Entry] = []
         self.lines: list[str] = []
         self.names: dict[fx.Node, str] = {}
