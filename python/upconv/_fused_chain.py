@@ -24,6 +24,7 @@ def _(statistics, mean, variance, batches, momentum, count):
     return None
 
 
+_MOST_SIZES = 64  # for which a chain remembers whether it is meant
 _CLOSING = 21  # numbers of a closing step before the steps after it
 
 
@@ -64,13 +65,21 @@ def _update_running(norm: torch_nn.Module, statistics: torch.Tensor, count: int)
     """What torch's batch norm does to its running averages: the mean, and the unbiased variance."""
     mean, variance, batches, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
     with torch.no_grad():
-        if mean.dtype in (torch.float32, torch.float64) or mean.is_cuda:
+        if batches is not None and (mean.dtype in (torch.float32, torch.float64) or mean.is_cuda):
             _running(statistics, mean, variance, batches, -1.0 if momentum is None else momentum, count)
             return
-        batches.add_(1)
-        share = momentum if momentum is not None else 1.0 / float(batches)
+        if batches is not None:
+            batches.add_(1)
+        share = momentum
+        if share is None:  # the average of all batches; without their number torch takes nothing in
+            share = 0.0 if batches is None else 1.0 / float(batches)
         mean.lerp_(statistics[0].to(mean.dtype), share)
         variance.lerp_((statistics[1] * (count / max(count - 1, 1))).to(variance.dtype), share)
+
+
+def _tracks(norm: torch_nn.Module) -> bool:
+    """Whether a batch norm that is given a batch's statistics keeps averages of them."""
+    return norm.training and norm.track_running_stats and norm.running_mean is not None
 
 
 def _fold(norm: torch_nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,6 +110,9 @@ class FusedChain(torch_nn.Module):
         super().__init__()
         self.vectors = vectors
         self.bound = bound
+        self._fitting: dict[tuple, bool] = {}
+        norms = (_chain.GroupNorm, _chain.LayerNorm, _chain.BatchNorm)
+        self._takes_all_sizes = not bound and not any(isinstance(step, norms) for step in chain.closing)
         self._places = chain.places()
         self.chain = chain
         self.absorbed = absorbed
@@ -126,16 +138,34 @@ class FusedChain(torch_nn.Module):
         return apart[0](*apart[1:])
 
     def _fits(self, x, weight, operands) -> bool:
-        """Whether x has a batch dimension, every operand broadcasts where it is read, and stated sizes are met."""
+        """Whether x has a batch dimension, every operand broadcasts where it is read, stated sizes are met, and every
+        norm has sizes that torch's takes."""
+        if self._takes_all_sizes and not operands:
+            return x.dim() == weight.dim()
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self._fits_sizes(x, weight, operands)
+        try:
+            norm = self._norm[0]
+            sizes = (norm is not None and norm.training, x.shape, weight.shape, *[t.shape for t in operands])
+        except AttributeError:  # a number in a tensor's place
+            return False
+        fits = self._fitting.get(sizes)
+        if fits is None:
+            if len(self._fitting) >= _MOST_SIZES:
+                self._fitting.clear()
+            fits = self._fitting[sizes] = self._fits_sizes(x, weight, operands)
+        return fits
+
+    def _fits_sizes(self, x, weight, operands) -> bool:
         dims = weight.dim()
         if x.dim() != dims:
             return False
-        if not operands and not self.bound:
-            return True
         shapes = {-1: x.shape}
         shape = shapes[0] = self._layer_shape(x, weight, self.chain.layer)
         for level, step in enumerate(self.chain.closing, 1):
             shape = shapes[level] = step.shape(shape)
+        if not all(self._takes(step, shapes[level]) for level, step in enumerate(self.chain.closing)):
+            return False
         for t in operands:
             if not isinstance(t, torch.Tensor):
                 return False
@@ -149,6 +179,20 @@ class FusedChain(torch_nn.Module):
             if any(n != 1 and n != m for n, m in zip(t.shape, over, strict=True)):
                 return False
         return all(shapes[level][d] == size for level, d, size in self.bound)
+
+    def _takes(self, step, shape) -> bool:
+        """Whether torch's own norm takes a value of this shape: where it raises, or does nothing, it is asked."""
+        if isinstance(step, _chain.LayerNorm):
+            return tuple(shape[len(shape) - len(step.sizes) :]) == step.sizes
+        values = 1  # of space
+        for n in shape[2:]:
+            values = values * n
+        if isinstance(step, _chain.GroupNorm):
+            sets = step.groups or shape[1]
+            return values != 1 if step.groups == 0 else shape[0] * (shape[1] // sets) * values != 1
+        if isinstance(step, _chain.BatchNorm) and (self._norm[0] is None or self._norm[0].training):
+            return shape[0] * values > 1
+        return True
 
     def _fused(self, x, weight, bias, *operands):
         chain, norm = self.chain, self._norm[0]
@@ -182,16 +226,21 @@ class FusedChain(torch_nn.Module):
                 raise
         else:
             y, statistics = run(chain.layer.rank, x, weight, bias, geometry), None
-        if norm is not None and norm.running_mean is not None:
+        if norm is not None and _tracks(norm):
             _update_running(norm, statistics, self._count(x, weight, chain))
         return chain.drop(y)
 
     def _aligned(self, operands, dims):
         """A norm's vectors flat; other operands with all dimensions, where one dimension alone would mean channels."""
-        return tuple(
-            t.reshape(-1) if i in self.vectors else t[(None,) * (dims - t.dim())] if 0 < t.dim() < dims else t
-            for i, t in enumerate(operands)
-        )
+        aligned = []
+        for i, t in enumerate(operands):
+            own = t.dim()
+            if i in self.vectors:
+                t = t if own == 1 else t.reshape(-1)
+            elif 0 < own < dims:
+                t = t[(None,) * (dims - own)]
+            aligned.append(t)
+        return tuple(aligned)
 
     def _encoded(self, chain, channels, gradient=False) -> list[float]:
         if torch.compiler.is_compiling():
@@ -202,7 +251,7 @@ class FusedChain(torch_nn.Module):
         return self._numbers[key][1]
 
     def __getstate__(self):
-        return {**self.__dict__, "_numbers": {}}  # its keys are of this process
+        return {**self.__dict__, "_numbers": {}, "_fitting": {}}  # the keys of the first are of this process
 
     @staticmethod
     def _layer_shape(x, weight, layer):
@@ -268,7 +317,7 @@ class FusedChain(torch_nn.Module):
             if "does not broadcast" in str(error):
                 raise NotThisChain from error
             raise
-        if norm is not None and norm.running_mean is not None:
+        if norm is not None and _tracks(norm):
             _update_running(norm, statistics, self._count(x, weight, chain))
         return chain.drop(y)
 

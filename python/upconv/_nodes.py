@@ -298,6 +298,8 @@ def _vector(module, target, name):
 
 def _closing_module(node, module, rank) -> Closed | None:
     kind, value, target = type(module), node.args[0], node.target
+    if kind.__name__[-2:] in ("1d", "2d", "3d") and int(kind.__name__[-2]) != rank:
+        return None  # torch's raises
     vectors = (_vector(module, target, "weight"), _vector(module, target, "bias"))
     if kind is torch_nn.GroupNorm:
         return Closed(GroupNorm(module.num_groups, module.eps), value, vectors)
@@ -308,7 +310,7 @@ def _closing_module(node, module, rank) -> Closed | None:
             return None
         return Closed(LayerNorm(tuple(module.normalized_shape), module.eps), value, vectors)
     if kind in (torch_nn.BatchNorm1d, torch_nn.BatchNorm2d, torch_nn.BatchNorm3d):
-        return Closed(BatchNorm(module.eps), value, norm=target)
+        return Closed(BatchNorm(module.eps), value, norm=target) if module.eps > 0 else None
     if kind in (torch_nn.AvgPool1d, torch_nn.AvgPool2d, torch_nn.AvgPool3d):
         if module.ceil_mode or getattr(module, "divisor_override", None):
             return None

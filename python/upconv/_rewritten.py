@@ -17,8 +17,8 @@ import torch
 from torch import fx
 from torch import nn as torch_nn
 
-from ._tracing import hooked
-
+#: Attributes of modules that chains read at each call.
+_LIVE = ("training", "momentum", "track_running_stats")
 #: Plain values that code may take from an attribute: what is compared before each call.
 _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device)
 
@@ -123,19 +123,21 @@ def chains_of(owner: torch_nn.Module) -> dict[str, torch_nn.Module]:
 
 def seen(owner: torch_nn.Module, absorbed: list[str], opened: list[str], names: set[str]) -> tuple:
     """For ``as_traced``: the modules whose work chains do, the children that were looked into, with what was in them,
-    and the plain values that code may have read: it names ``names``."""
+    and the plain values that may have been read: the code names ``names``, chains have those of what they absorbed."""
     modules = [(tuple(n.split(".")), owner.get_submodule(n), None) for n in dict.fromkeys(absorbed)]
     for name in dict.fromkeys(["", *opened]):
         module = owner.get_submodule(name)
         if name or isinstance(module, torch_nn.Sequential):
             held = None if name == "" else module  # no module in its own attributes
             modules.append((tuple(name.split(".")) if name else (), held, tuple(module._modules)))
-    values = []
+    values, taken = [], set(absorbed)
     for name, module in owner.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue
         for key, value in vars(module).items():
-            if key in names and key != "training" and _is_plain(value):
+            if key in _LIVE or (key.startswith("_") and key not in names):
+                continue
+            if (key in names or name in taken) and _is_plain(value):
                 values.append((tuple(name.split(".")) if name else (), key, value))
     return tuple(modules), tuple(values)
 
@@ -149,27 +151,27 @@ def as_traced(owner: torch_nn.Module) -> bool:
     granted = getattr(owner, "upconv_seen", None)
     if granted is None:  # a new instance of the class: a slice of a Sequential
         return False
+    # Written out: every call of the model asks this.
     for path, module, children in granted[0]:
-        found = _at(owner, path)
-        if found is None:
-            return False
-        if module is not None and (found is not module or hooked(found) or "forward" in found.__dict__):
-            return False
+        found = owner
+        for name in path:
+            found = found._modules.get(name)
+            if found is None:
+                return False
+        if module is not None:
+            if found is not module or "forward" in found.__dict__:
+                return False
+            if found._forward_hooks or found._forward_pre_hooks or found._backward_hooks or found._backward_pre_hooks:
+                return False
         if children is not None and tuple(found._modules) != children:
             return False
     for path, name, value in granted[1]:
-        found = _at(owner, path)
-        if found is None:
-            return False
-        now = getattr(found, name, _PLAIN)
+        found = owner
+        for part in path:
+            found = found._modules.get(part)
+            if found is None:
+                return False
+        now = found.__dict__.get(name, _PLAIN)
         if now is not value and now != value:
             return False
     return True
-
-
-def _at(module, path):
-    for name in path:
-        module = module._modules.get(name)
-        if module is None:
-            return None
-    return module
