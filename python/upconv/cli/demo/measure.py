@@ -97,8 +97,9 @@ def measure(
 
     # One sample will do as example; the full batch then meets the engine first in the timed first call.
     swapped = upconv.optimize(model, [x[:1] for x in inputs])
-    result.explained = f"{getattr(swapped, 'upconv_report', '')}\n{result.explained}".strip()
-    if not any(type(m).__module__.split(".")[0] == "upconv" for m in swapped.modules()):
+    report = getattr(swapped, "upconv_report", None)
+    result.explained = f"{report or ''}\n{result.explained}".strip()
+    if report is None or report.count("fused") + report.count("replaced") == 0:
         result.failure = "upconv.optimize() replaced no layer"
         return result
 
