@@ -34,8 +34,8 @@ class Reduced:
     _kept: dict = field(default_factory=dict, compare=False, repr=False)  # by the shapes of x and w
 
     def holds(self, x: torch.Tensor, w: torch.Tensor, operands) -> bool:
-        """Whether it gives the same for these operands."""
-        return _constant_in_space(operands, self.passed)
+        """Whether it gives the same for these operands; channels that do not fit are the layer's own to name."""
+        return x.shape[1] == w.shape[0] and _constant_in_space(operands, self.passed)
 
     def apply(self, x: torch.Tensor, w: torch.Tensor, geometry):
         """(chain, x, w, geometry) of the smaller problem: a channel for each input channel and tap of ``dims``."""
@@ -89,9 +89,10 @@ def _tap_sums(x, dim, kernel, stride, padding, dilation, size, scale):
     """x with ``kernel`` sums in dimension ``dim``: for every tap the sum over the positions that it takes inside
     [0, size), times ``scale``; of 16 bits in float32."""
     length = x.shape[dim]
-    symbolic = isinstance(length, torch.SymInt)
-    beyond = int(size - 1 - (length - 1) * stride)  # the output's last position from that of x's last for offset 0
     wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    if isinstance(length, torch.SymInt) or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return _tap_sums_of_any_size(x.to(wide), dim, kernel, stride, padding, dilation, size, scale)
+    beyond = size - 1 - (length - 1) * stride  # the output's last position from that of x's last for offset 0
 
     def sum_of(low, count):
         return x.narrow(dim, low, count).sum(dim, keepdim=True, dtype=wide)
@@ -99,26 +100,38 @@ def _tap_sums(x, dim, kernel, stride, padding, dilation, size, scale):
     ranges = []
     for t in range(kernel):
         offset = dilation * t - padding
-        low = (-offset + stride - 1) // stride if offset < 0 else 0
+        low = min((-offset + stride - 1) // stride, length) if offset < 0 else 0
         high = length + min((beyond - offset) // stride, 0)
-        ranges.append((low, high) if symbolic else (min(low, length), max(high, min(low, length))))
-    if symbolic:  # which are not compared
-        return torch.cat([sum_of(a, b - a) for a, b in ranges], dim) * scale
+        ranges.append((low, max(high, low)))
     low, high = max(r[0] for r in ranges), min(r[1] for r in ranges)
-    sums = {}
     if low < high:  # what all taps share, summed once; the rest of each range lies beside it
         core = sum_of(low, high - low)
-    for a, b in set(ranges):
+    sums = []
+    for i, (a, b) in enumerate(ranges):
+        # Ranges that are equal are neighbours. Compared, not looked up: torch.compile keeps a size that is hashed.
+        if i > 0 and a == ranges[i - 1][0] and b == ranges[i - 1][1]:
+            sums.append(sums[-1])
+            continue
         if low >= high:
-            sums[a, b] = sum_of(a, b - a)
+            sums.append(sum_of(a, b - a))
             continue
         total = core
         if a < low:
             total = total + sum_of(a, low - a)
         if high < b:
             total = total + sum_of(high, b - high)
-        sums[a, b] = total
-    return torch.cat([sums[r] for r in ranges], dim) * scale
+        sums.append(total)
+    return torch.cat(sums, dim) * scale
+
+
+def _tap_sums_of_any_size(x, dim, kernel, stride, padding, dilation, size, scale):
+    """The same as a product with ``scale`` and zeros, for a graph that is made once for all sizes: no comparison of
+    sizes, which would be true of the example's alone, and no piece of x that has one element for some of them."""
+    taps = torch.arange(kernel, device=x.device)[:, None] * dilation - padding
+    reached = taps + torch.arange(x.shape[dim], device=x.device) * stride
+    inside = (reached >= 0) & (reached < size)
+    x = x.movedim(dim, -1).where(inside.any(0), 0.0)  # what no tap reaches may be infinite
+    return (x @ (inside.to(x.dtype) * scale).t()).movedim(-1, dim)
 
 
 def without_convolution(chain: _chain.Chain) -> Reduced | Pooled | None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import upconv
+from upconv import _algebra
 from upconv.optimize import _agrees, _difference
 
 
@@ -202,20 +203,62 @@ def test_a_softplus_that_bends_downwards_is_left_alone():
             torch.testing.assert_close(upconv.optimize(model, X)(X), model(X))
 
 
-def test_a_mean_of_any_height_is_exported_and_traced():
-    def forward(s, x):
-        return torch.tanh(s.conv(x).mean(2))
+def _mean_of_rows(s, x):
+    return torch.tanh(s.conv(x).mean(2))
 
-    model, fast = of(forward)
-    height = torch.export.Dim("height", min=2, max=64)
+
+def _mean_of_all(s, x):
+    return torch.tanh(s.conv(x).mean((2, 3)))
+
+
+def _strided():
+    return nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1)  # its taps reach different parts of x
+
+
+@pytest.mark.parametrize("forward", [_mean_of_rows, _mean_of_all])
+@pytest.mark.parametrize("layer", [lambda: nn.ConvTranspose2d(4, 6, 3), _strided], ids=["plain", "strided"])
+def test_a_mean_of_any_size_is_exported_and_traced(forward, layer):
+    """From one row on, and with every size open: no guard of the smaller form is left in the graph."""
+    torch.manual_seed(2)
+    model = type("Mean", (Base,), {"forward": forward})()
+    model.conv = layer()
+    fast = upconv.optimize(model, X)
+    assert fast.upconv_report.rows[0].action == "fused"
+    height, width = (torch.export.Dim(name, min=1, max=64) for name in ("height", "width"))
     with torch.no_grad():
-        exported = torch.export.export(fast, (X,), dynamic_shapes=({2: height},)).module()
-        for rows in (5, 9, 33):
-            x = torch.randn(2, 4, rows, 5)
-            torch.testing.assert_close(exported(x), model(x))
+        for strict in (False, True):
+            for sizes in ({2: height}, {2: height, 3: width}):
+                exported = torch.export.export(fast, (X,), dynamic_shapes=(sizes,), strict=strict).module()
+                for rows, columns in ((5, 5), (1, 5), (33, 5), (2, 1), (9, 7)):
+                    x = torch.randn(2, 4, rows, columns if 3 in sizes else 5)
+                    torch.testing.assert_close(exported(x), model(x))
         fast(X)
         traced = torch.jit.trace(fast, X)
-        torch.testing.assert_close(traced(X + 1), model(X + 1))
+        for x in (X + 1, torch.randn(3, 4, 1, 9)):
+            torch.testing.assert_close(traced(x), model(x))
+
+
+def test_a_mean_is_compiled_once_for_many_sizes():
+    model, fast = of(_mean_of_rows)
+    model.conv = fast.conv = _strided()
+    fast = upconv.optimize(model)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(fast, backend="aot_eager", dynamic=True)
+    with torch.no_grad():
+        for rows in (5, 9, 12, 33, 40):
+            x = torch.randn(2, 4, rows, 6)
+            torch.testing.assert_close(compiled(x), model(x))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_sums_of_any_size_leave_out_what_no_tap_reaches():
+    """Padding may cut a whole end of x away: what lies there, or is no number, does not count."""
+    x = torch.randn(2, 3, 8)
+    x[..., 0] = float("inf")
+    of_any = _algebra._tap_sums_of_any_size(x, 2, 3, 2, 5, 1, 8, 0.25)
+    torch.testing.assert_close(of_any, _algebra._tap_sums(x, 2, 3, 2, 5, 1, 8, 0.25))
+    assert of_any.isfinite().all()
 
 
 def test_results_are_compared_in_full():
