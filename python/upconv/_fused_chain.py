@@ -77,6 +77,11 @@ def _update_running(norm: torch_nn.Module, statistics: torch.Tensor, count: int)
         variance.lerp_((statistics[1] * (count / max(count - 1, 1))).to(variance.dtype), share)
 
 
+def _of_the_batch(norm: torch_nn.Module | None) -> bool:
+    """Whether a batch norm takes the statistics of its batch: in training, and in evaluation where it has no others."""
+    return norm is None or norm.training or norm.running_mean is None
+
+
 def _tracks(norm: torch_nn.Module) -> bool:
     """Whether a batch norm that is given a batch's statistics keeps averages of them."""
     return norm.training and norm.track_running_stats and norm.running_mean is not None
@@ -145,8 +150,7 @@ class FusedChain(torch_nn.Module):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return self._fits_sizes(x, weight, operands)
         try:
-            norm = self._norm[0]
-            sizes = (norm is not None and norm.training, x.shape, weight.shape, *[t.shape for t in operands])
+            sizes = (_of_the_batch(self._norm[0]), x.shape, weight.shape, *[t.shape for t in operands])
         except AttributeError:  # a number in a tensor's place
             return False
         fits = self._fitting.get(sizes)
@@ -190,7 +194,7 @@ class FusedChain(torch_nn.Module):
         if isinstance(step, _chain.GroupNorm):
             sets = step.groups or shape[1]
             return values != 1 if step.groups == 0 else shape[0] * (shape[1] // sets) * values != 1
-        if isinstance(step, _chain.BatchNorm) and (self._norm[0] is None or self._norm[0].training):
+        if isinstance(step, _chain.BatchNorm) and _of_the_batch(self._norm[0]):
             return shape[0] * values > 1
         return True
 
@@ -200,7 +204,7 @@ class FusedChain(torch_nn.Module):
             operands = self._aligned(operands, weight.dim())
         own = operands
         if norm is not None:
-            training = norm.training or norm.running_mean is None
+            training = _of_the_batch(norm)
             if training:
                 extra = tuple(t for t in (norm.weight, norm.bias) if t is not None)
             else:

@@ -13,9 +13,12 @@ import inspect
 from torch import nn
 
 from . import _precision
-from ._call import run
+from ._call import _is_compiling, run
+from .functional import _whole
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
+_INTEGERS = frozenset({int})
 
 
 class _Forward:
@@ -46,10 +49,21 @@ class _Forward:
         return self._run(input, (*self.stride, *self.padding, *output_padding, *self.dilation, self.groups))
 
     def _geometry(self, input, geometry):
+        if not _is_compiling() and not _INTEGERS.issuperset(map(type, geometry)):
+            geometry = self._whole(geometry)
         return (*geometry, _precision.code(self.precision, input))
 
     def _run(self, input, geometry):
         return run(len(self.kernel_size), input, self.weight, self.bias, self._geometry(input, geometry))
+
+    def _whole(self, geometry):
+        """Other integers as such; what torch's function refuses (booleans among it) is refused in its words."""
+        name = f"conv_transpose{len(self.kernel_size)}d"
+        *lists, groups = geometry
+        n = len(lists) // 4
+        kinds = [what for what in ("stride", "padding", "output_padding", "dilation") for _ in range(n)]
+        numbers = (_whole(v, name, what, "tuple of ints", v) for v, what in zip(lists, kinds, strict=False))
+        return (*numbers, _whole(groups, name, "groups", "int", groups))
 
 
 def _constructor(base):

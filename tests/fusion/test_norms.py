@@ -69,6 +69,14 @@ def test_one_value_a_channel_in_evaluation():
     assert not agree(lambda: nn.Sequential(layer(1), nn.BatchNorm2d(6)), X[:1, :, :1, :1], mode=False)
 
 
+def test_one_value_a_channel_in_evaluation_without_averages():
+    for norm in (nn.BatchNorm2d(6, track_running_stats=False), nn.BatchNorm2d(6)):
+        make = lambda norm=norm: nn.Sequential(layer(1), norm)  # noqa: E731
+        for name in ("running_mean", "running_var"):
+            setattr(norm, name, None)
+        assert agree(make, X[:1, :, :1, :1], mode=False)
+
+
 def test_no_samples_leave_the_averages():
     assert not agree(lambda: nn.Sequential(layer(), nn.BatchNorm2d(6)), X[:0])
 

@@ -4,12 +4,14 @@ import inspect
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 from torch.testing._internal.common_modules import module_db
 
+import upconv
 from upconv import nn as unn
 
 PAIRS = [(getattr(nn, f"ConvTranspose{r}d"), getattr(unn, f"ConvTranspose{r}d"), r) for r in (1, 2, 3)]
@@ -39,6 +41,23 @@ def test_the_constructors_signature(theirs, ours, rank):
     narrow = type("Narrow", (ours,), {"__init__": lambda self, width: ours.__init__(self, width, width, 3)})
     assert list(inspect.signature(narrow).parameters) == ["width"]
     assert narrow(2).weight.shape[:2] == (2, 2)
+
+
+@each_pair
+def test_numbers_of_other_kinds(theirs, ours, rank):
+    """Integers of numpy are integers, in what is raised too; what is true or false, or a fraction, is refused."""
+    x = torch.randn(1, 4, *[5] * rank)
+    for what in ("stride", "padding", "dilation", "output_padding", "groups"):
+        more = {"stride": 3} if what == "output_padding" else {}
+        a, b = both(theirs, ours, 4, 6, 3, **more, **{what: np.int64(2)})
+        torch.testing.assert_close(b(x), a(x))
+        with pytest.raises(RuntimeError, match="to have 4 channels, but got 3"):
+            b(x[:, :3])
+        for wrong in (True, np.bool_(True), *((1.0,) if what != "groups" else ())):
+            for model in (ours(4, 6, 3, **more, **{what: wrong}), theirs(4, 6, 3, **more, **{what: wrong})):
+                for module in (model, upconv.optimize(nn.Sequential(model, nn.ReLU()))):
+                    with pytest.raises(TypeError, match=f"argument '{what}'.*must be"):
+                        module(x)
 
 
 @each_pair
