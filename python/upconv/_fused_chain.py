@@ -119,6 +119,10 @@ class FusedChain(torch_nn.Module):
         norms = (_chain.GroupNorm, _chain.LayerNorm, _chain.BatchNorm)
         self._takes_all_sizes = not bound and not any(isinstance(step, norms) for step in chain.closing)
         self._places = chain.places()
+        self._affine = next(
+            ((s.weight is not None, s.bias is not None) for s in chain.closing if isinstance(s, _chain.BatchNorm)),
+            (False, False),
+        )
         self.chain = chain
         self.absorbed = absorbed
         self.precision = "torch"
@@ -147,10 +151,13 @@ class FusedChain(torch_nn.Module):
         norm has sizes that torch's takes."""
         if self._takes_all_sizes and not operands:
             return x.dim() == weight.dim()
+        norm = self._norm[0]
+        if norm is not None and not self._knows(norm, weight.dtype):
+            return False
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return self._fits_sizes(x, weight, operands)
         try:
-            sizes = (_of_the_batch(self._norm[0]), x.shape, weight.shape, *[t.shape for t in operands])
+            sizes = (_of_the_batch(norm), x.shape, weight.shape, *[t.shape for t in operands])
         except AttributeError:  # a number in a tensor's place
             return False
         fits = self._fitting.get(sizes)
@@ -159,6 +166,17 @@ class FusedChain(torch_nn.Module):
                 self._fitting.clear()
             fits = self._fitting[sizes] = self._fits_sizes(x, weight, operands)
         return fits
+
+    def _knows(self, norm, dtype) -> bool:
+        """Whether a batch norm has what it had, and averages of a kind that the operators keep."""
+        weight, bias = self._affine
+        if (norm.weight is None) == weight or (norm.bias is None) == bias:
+            return False
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is None or variance is None:
+            return mean is variance and norm.num_batches_tracked is None
+        kind = mean.dtype
+        return kind is variance.dtype and (kind is dtype or (kind is torch.float32 and dtype.itemsize == 2))
 
     def _fits_sizes(self, x, weight, operands) -> bool:
         dims = weight.dim()

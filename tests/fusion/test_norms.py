@@ -16,7 +16,11 @@ def layer(kernel=3):
 
 
 def setting(name, value):
-    return lambda model: setattr(model[1], name, value)
+    def change(model):
+        for each in (name,) if isinstance(name, str) else name:
+            setattr(model[1], each, value)
+
+    return change
 
 
 def outcome(make, fast, x, example, mode, change):
@@ -82,6 +86,9 @@ def test_no_samples_leave_the_averages():
 
 
 CHANGES = {
+    "no weight": ("weight", None),
+    "no averages at all": (("running_mean", "running_var"), None),
+    "no mean": ("running_mean", None),
     "no averages": ("track_running_stats", False),
     "no number of batches": ("num_batches_tracked", None),
     "another momentum": ("momentum", 0.9),
@@ -95,7 +102,17 @@ CHANGES = {
 def test_a_batch_norm_that_is_changed_afterwards(change, mode):
     for momentum in (0.1, None):
         make = lambda momentum=momentum: nn.Sequential(layer(), nn.BatchNorm2d(6, momentum=momentum))  # noqa: E731
-        assert not agree(make, X, mode=mode, change=setting(*CHANGES[change]))
+        error = agree(make, X, mode=mode, change=setting(*CHANGES[change]))
+        assert bool(error) == (change == "no mean"), error
+
+
+def test_averages_of_another_dtype():
+    def halve(model):
+        model[1].running_mean, model[1].running_var = (
+            t.bfloat16() for t in (model[1].running_mean, model[1].running_var)
+        )
+
+    assert agree(lambda: nn.Sequential(layer(), nn.BatchNorm2d(6)), X, change=halve)
 
 
 @pytest.mark.parametrize(
