@@ -273,3 +273,32 @@ def test_results_are_compared_in_full():
     report = upconv.optimize(Base(), None).upconv_report
     assert not _agrees((one, torch.arange(2)), (one, torch.arange(2) + 1), report)
     assert "returned as it was" in report.notes[-1]
+
+
+LEFT_OVER = {
+    "means of what lost its mean": lambda s, x: (lambda y: y - y.mean((2, 3), keepdim=True))(s.conv(x)).mean((2, 3)),
+    "means of a norm": lambda s, x: F.group_norm(s.conv(x) * 2, 6).mean((2, 3)),
+    "one less one": lambda s, x: s.conv(x).softmax(1).sum(1) - 1,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("forward", LEFT_OVER.values(), ids=LEFT_OVER)
+def test_results_that_are_nothing_but_rounding_agree(forward, dtype):
+    torch.manual_seed(2)
+    kind = type("LeftOver", (Base,), {"forward": forward})
+    for inplace in (False, True):
+        report = upconv.optimize(kind().to(dtype), X.to(dtype), inplace=inplace).upconv_report
+        assert [row.action for row in report.rows] == ["fused"], report
+
+
+def test_the_last_digits_of_inputs_excuse_no_more_than_they_change():
+    report = upconv.optimize(Base(), None).upconv_report
+    one, nothing = torch.ones(4), torch.tensor([1e-8, -2e-8, 0.0, 1e-8])
+    assert not _agrees(one, one * 1.01, report, lambda: one * (1 + 1e-6))
+    assert not _agrees(nothing, nothing + 1e-3, report, lambda: -nothing)
+    assert _agrees(nothing, nothing.flip(0), report, lambda: -nothing)
+    assert "last digits" in report.notes[-1]
+    for no_help in (None, one[:2], one / 0, (one, one)):
+        assert not _agrees(nothing, nothing.flip(0), report, lambda given=no_help: given)
+    assert not _agrees((one, nothing), (one * 1.01, nothing), report, lambda: (one, -nothing))
