@@ -238,6 +238,14 @@ def test_a_mean_of_any_size_is_exported_and_traced(forward, layer):
             torch.testing.assert_close(traced(x), model(x))
 
 
+def test_channels_that_do_not_fit_are_named_as_the_layer_has_them():
+    """Not as the smaller layer of a mean over space has them."""
+    _, fast = of(_mean_of_all)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match=r"\[4, 6, 3, 3\].*\[2, 3, 5, 5\]"):
+            fast(X[:, :3])
+
+
 def test_a_mean_is_compiled_once_for_many_sizes():
     model, fast = of(_mean_of_rows)
     model.conv = fast.conv = _strided()
