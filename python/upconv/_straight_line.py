@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import gc
 import os
 import sys
 import sysconfig
@@ -71,10 +72,14 @@ class Watch:
 
     def __enter__(self):
         self.before = sys.getprofile()
+        self.collects = gc.isenabled()
+        gc.disable()  # what a collection closes or frees runs code, none of which is the forward's
         sys.setprofile(self._event)
         return self
 
     def __exit__(self, *exception):
+        if self.collects:
+            gc.enable()
         ours = self.before is None or callable(self.before)
         sys.setprofile(self.before if ours else None)
         if not ours:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import random
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import upconv
+from upconv import _straight_line
 
 X = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
 MODE = "something else in training"
@@ -450,3 +452,44 @@ def test_a_softmax_over_space_is_bound_to_what_its_reshapes_state(function, boun
         with torch.no_grad():
             torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_garbage_collection_runs_is_none_of_the_forwards(monkeypatch):
+    """A generator of somebody else's, suspended and unreachable, is closed by whoever collects next."""
+
+    def branching():
+        try:
+            yield 1
+        finally:
+            for i in range(3):
+                if i:
+                    break
+
+    class Node:
+        pass
+
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.ConvTranspose2d(4, 6, 3)
+
+        def forward(self, x):
+            return torch.tanh(self.conv(x)) * 2
+
+    model, entered, thresholds = Plain(), _straight_line.Watch.__enter__, gc.get_threshold()
+
+    def enter(watch):
+        node = Node()
+        node.self, node.generator = node, branching()
+        next(node.generator)
+        del node
+        watching = entered(watch)
+        gc.set_threshold(1, 1, 1)  # collected at once, if at all
+        return watching
+
+    monkeypatch.setattr(_straight_line.Watch, "__enter__", enter)
+    try:
+        fast = upconv.optimize(model)
+    finally:
+        gc.set_threshold(*thresholds)
+    assert fast.upconv_report.count("fused") == 1 and gc.isenabled()
