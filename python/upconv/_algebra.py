@@ -35,7 +35,11 @@ class Reduced:
 
     def holds(self, x: torch.Tensor, w: torch.Tensor, operands) -> bool:
         """Whether it gives the same for these operands; channels that do not fit are the layer's own to name."""
-        return x.shape[1] == w.shape[0] and _constant_in_space(operands, self.passed)
+        return x.shape[1] == w.shape[0] and self.passes(operands)
+
+    def passes(self, operands) -> bool:
+        """Whether the mean may change places with the steps that read these."""
+        return _constant_in_space(operands, self.passed)
 
     def apply(self, x: torch.Tensor, w: torch.Tensor, geometry):
         """(chain, x, w, geometry) of the smaller problem: a channel for each input channel and tap of ``dims``."""

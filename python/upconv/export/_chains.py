@@ -290,7 +290,7 @@ class _Reading:
             return None
         if not (form.chain.epilogue or form.chain.closing):
             return None
-        if any(own.kernel[d - 2] > _MOST_TAPS for d in form.dims) or not form.holds(None, None, operands):
+        if any(own.kernel[d - 2] > _MOST_TAPS for d in form.dims) or not form.passes(operands):
             return None
         return form
 
