@@ -240,12 +240,7 @@ class FusedChain(torch_nn.Module):
             chain, x, weight, geometry = shorter.apply(x, weight, geometry)
         if chain.prologue or chain.closing or chain.epilogue:
             numbers = self._encoded(chain, weight.shape[1] * geometry[-2])
-            try:
-                y, statistics = _operator(x, weight, bias, operands, geometry, numbers)
-            except RuntimeError as error:
-                if "does not broadcast" in str(error):
-                    raise NotThisChain from error
-                raise
+            y, statistics = _operator(x, weight, bias, operands, geometry, numbers)
         else:
             y, statistics = run(chain.layer.rank, x, weight, bias, geometry), None
         if norm is not None and _tracks(norm):
@@ -333,12 +328,7 @@ class FusedChain(torch_nn.Module):
         if not (chain.closing or chain.epilogue):
             return chain.drop(run(chain.layer.rank, x, weight, bias, geometry))
         numbers = self._encoded(chain, weight.shape[1] * geometry[-2], gradient=True)
-        try:
-            y, statistics = _training_chain.apply(x, weight, bias, geometry, chain, numbers, *operands)
-        except RuntimeError as error:
-            if "does not broadcast" in str(error):
-                raise NotThisChain from error
-            raise
+        y, statistics = _training_chain.apply(x, weight, bias, geometry, chain, numbers, *operands)
         if norm is not None and _tracks(norm):
             _update_running(norm, statistics, self._count(x, weight, chain))
         return chain.drop(y)
