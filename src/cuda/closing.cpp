@@ -39,6 +39,8 @@ void share_columns(const ClosingPass& p, launch::ClosingFixed& f) {
 
 }  // namespace
 
+bool reads_values(const ClosingPass& p) { return p.kind != Kind::norm && p.kind != Kind::result; }
+
 int argmax_bytes(const ClosingWindow& w) { return w.kernel[0] * w.kernel[1] * w.kernel[2] <= 256 ? 1 : 4; }
 
 int operands_of(const ClosingValue& value) {
@@ -50,8 +52,7 @@ int operands_of(const ClosingValue& value) {
 launch::ClosingFixed closing_fixed(const ClosingPass& p, DType element) {
   launch::ClosingFixed f;
   f.kind = static_cast<Int>(p.kind);
-  const bool reads = p.kind != Kind::norm && p.kind != Kind::result;
-  if (reads && p.value.window) {
+  if (reads_values(p) && p.value.window) {
     const ClosingWindow& w = *p.value.window;
     f.window = true;
     f.k_d = w.kernel[0], f.k_h = w.kernel[1], f.k_w = w.kernel[2];
@@ -99,8 +100,7 @@ std::string describe(const ClosingPass& p) {
   if (p.layer_norm) s += " layer norm";
   if (p.softmax) s += " softmax";
   if (p.reduce) s += std::string(" ") + reductions[static_cast<int>(*p.reduce)];
-  if (p.value.window && p.kind != Kind::norm && p.kind != Kind::result)
-    s += p.value.window->average ? " of averages" : " of maxima";
+  if (p.value.window && reads_values(p)) s += p.value.window->average ? " of averages" : " of maxima";
   return s;
 }
 
@@ -133,15 +133,13 @@ bool ClosingPass::in_place() const {
 }
 
 int ClosingPass::operands() const {
-  const bool reads = kind != Kind::norm && kind != Kind::result;
-  return std::max({reads ? operands_of(value) : 0, middle.operands(), after_result.operands()});
+  return std::max({reads_values(*this) ? operands_of(value) : 0, middle.operands(), after_result.operands()});
 }
 
 Result<std::unique_ptr<ClosingKernel>> ClosingKernel::make(const ClosingPass& pass, DType element,
                                                            const CudaTarget& target) {
   launch::ClosingFixed fixed = closing_fixed(pass, element);
-  const bool reads = pass.kind != Kind::norm && pass.kind != Kind::result;
-  const Shape5 shape = reads ? pass.value.shape : pass.value.at();
+  const Shape5 shape = reads_values(pass) ? pass.value.shape : pass.value.at();
   launch::Int source[5];
   std::copy(shape.begin(), shape.end(), source);
   const Int shared_bytes = target.major >= 9 && element != DType::f64 ? target.shared_per_block : 0;

@@ -88,6 +88,9 @@ struct ClosingPass {
   [[nodiscard]] int operands() const;
 };
 
+/// Whether a pass reads values, not statistics of them alone.
+bool reads_values(const ClosingPass& pass);
+
 /// Addresses of a run.
 struct ClosingTensors {
   const void* source = nullptr;

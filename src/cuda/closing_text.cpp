@@ -106,7 +106,7 @@ std::string closing_text(const ClosingPass& p, DType element, const launch::Clos
   t.add(std::string("typedef ") + device_type(p.value.stored) + " Stored;\n");
   t.add(std::string("typedef ") + device_type(p.out_type) + " Out;\n");
   t.add("typedef upconv::Number<Element>::Sum S;\n");
-  const bool reads = p.kind != Kind::norm && p.kind != Kind::result;
+  const bool reads = reads_values(p);
   const ClosingValue none{};
   const ClosingValue& value = reads ? p.value : none;
   t.constant("CHANNELS", p.value.shape[1]);

@@ -48,8 +48,6 @@ void tables_of(const ClosingValue& v, const std::vector<ClosingBuffer>& buffers,
     if (item.table >= 0) tables[count++] = address(buffers, item.table, t);
 }
 
-bool reads(const ClosingPass& p) { return p.kind != ClosingPass::Kind::norm && p.kind != ClosingPass::Kind::result; }
-
 }  // namespace
 
 Status resolve_noted(const Epilogue& steps, const Shape5& shape, StageTensors& t) {
@@ -106,11 +104,11 @@ Status ClosingStages::add(const ClosingPass& wanted, std::vector<ClosingBuffer>&
   ClosingPass pass = wanted;
   // What was written or read last is still in a cache: each pass over values begins where the one before it ended, the
   // first where the layer did.
-  if (reads(pass)) pass.backwards = backwards_;
+  if (reads_values(pass)) pass.backwards = backwards_;
   auto kernel = cuda::ClosingKernel::make(pass, dtype_, target_);
   if (!kernel.ok() && pass.instead_of > 0) return {};
   if (!kernel.ok()) return kernel.status();
-  if (reads(pass)) backwards_ = !backwards_;
+  if (reads_values(pass)) backwards_ = !backwards_;
   done_ = pass.instead_of;
   if (pass.kind == ClosingPass::Kind::parts)
     buffers[static_cast<std::size_t>(pass.parts)].bytes = (*kernel)->parts_bytes();
@@ -134,7 +132,7 @@ Status ClosingStages::resolve(StageTensors& t) const {
   for (const auto& stage : stages_) {
     if (const auto* c = std::get_if<Closing>(&stage)) {
       const ClosingPass& p = c->pass;
-      if (reads(p))
+      if (reads_values(p))
         if (Status s = resolve_value(p.value, t); !s.ok()) return s;
       if (Status s = resolve_noted(p.middle, p.value.at(), t); !s.ok()) return s;
       if (Status s = resolve_noted(p.after_result, p.result(), t); !s.ok()) return s;
@@ -162,7 +160,7 @@ Status ClosingStages::run_one(const Closing& s, const std::vector<ClosingBuffer>
   c.source = at(p.value.source);
   c.out = at(p.out), c.parts = at(p.parts), c.table_out = at(p.table_out);
   c.argmax = at(p.value.argmax), c.saved = at(p.saved);
-  if (reads(p))
+  if (reads_values(p))
     tables_of(p.value, buffers, t, c.tables);
   else
     c.tables[0] = at(p.table);

@@ -30,7 +30,7 @@ class Writing {
     auto made = cuda::ClosingKernel::make(pass, dtype_, target_);
     if (!made.ok() && pass.instead_of > 0) return {};
     if (!made.ok()) return made.status();
-    const bool reads = pass.kind != ClosingPass::Kind::norm && pass.kind != ClosingPass::Kind::result;
+    const bool reads = cuda::reads_values(pass);
     begin(0, (*made)->kernel());
     fields("closing.", (*made)->fixed());
     if (reads) {
