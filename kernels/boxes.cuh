@@ -21,7 +21,7 @@
 // stores.
 //
 // Shared memory: [resident weights][stages of each ring: weights unless resident, source][places of a box's positions
-// in the result][staging of each warpgroup]. Floor: max(bytes of source and result, products at the tensor cores'
+// in the result][staging of each warpgroup, and what it has of a norm]. Floor: max(bytes of source and result, products at the tensor cores'
 // rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
@@ -51,6 +51,7 @@ static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
 }  // namespace upconv
 
 #include "boxes/balance.cuh"
+#include "boxes/norm.cuh"
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
 #include "boxes/store_direct.cuh"
@@ -62,7 +63,7 @@ constexpr int chunk_words = STEPS_K * weight_words;
 constexpr int resident_words = RESIDENT ? LOOP_TAPS * chunks * chunk_words : 0;
 constexpr int streamed_words = RESIDENT ? 0 : (chunk_words + 31) / 32 * 32;
 constexpr int stage_words = streamed_words + SOURCE_WORDS;
-constexpr int store_words = DIRECT ? 0 : staging_words + inside_words;  ///< Of one warpgroup.
+constexpr int store_words = DIRECT ? 0 : staging_words + inside_words + norm_words;  ///< Of one warpgroup.
 static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0,
               "bulk copies write at multiples of 128 bytes");
 
@@ -198,6 +199,13 @@ __device__ __forceinline__ Place own_place(const Arguments& a, Place p, int grou
   return p;
 }
 
+/// The number of a warpgroup's box among those of its sample.
+__device__ __forceinline__ int part_of(const Arguments& a, int box, int group) {
+  if constexpr (!NORM) return 0;
+  const int inside = taken_box(a, box) % (a.boxes[0] * a.boxes[1] * a.boxes[2]);
+  return a.first_part + (SHARED ? inside * GROUPS + group : inside);
+}
+
 /// What the producers of one ring do. `thread` counts from 0 in the ring.
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
@@ -253,6 +261,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   __shared__ RowSet sets[all_sets];
   if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
+  __shared__ int ended;  // warpgroups that have stored their boxes
+  if (NORM && threadIdx.x == 0) ended = 0;
   __syncthreads();
   after_previous();
 
@@ -260,9 +270,14 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if (threadIdx.x >= GROUPS * 128) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(PRODUCER_REGISTERS));
     const int thread = threadIdx.x - GROUPS * 128, ring = thread / of_ring;
-    if (ring >= rings) return;
-    produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
+    if (!NORM && ring >= rings) return;
+    if (ring < rings)
+      produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
             full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
+    if constexpr (NORM) {
+      __syncwarp();
+      norm_samples(a, &ended, thread % 32);
+    }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
     const int group = threadIdx.x / 128, thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
@@ -345,8 +360,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       if constexpr (DIRECT)
         store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, part_of(a, box, group), turn, inside_turn);
     }
+    if (NORM && thread == 0) atomicAdd(&ended, 1);
     let_next_group_begin();
   }
 #endif

@@ -6,6 +6,7 @@
 // products with each tap of W, which are added up where a lane reads them. Part of boxes.cuh.
 #pragma once
 
+#include "boxes/norm.cuh"
 #include "boxes/source.cuh"
 #include "boxes/weights.cuh"
 
@@ -260,8 +261,9 @@ constexpr bool steps_written_out = !long_epilogue;
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* staging, const Spot* spots, const RowSet* sets,
                                            const u32* inside, const u32 (&at)[rounds][at_once],
-                                           const Overlaps& overlaps, int channel, int lane) {
+                                           const Overlaps& overlaps, BoxMoments& moments, int channel, int lane) {
   if (channel >= N) return;
+  if constexpr (NORM) moments.channel(channel - p.column0, lane);
   Element* corner = corner_of(a, p, c, channel);
   const u32 bytes_d = static_cast<u32>(a.out_strides.d) * sizeof(Element),
             bytes_h = static_cast<u32>(a.out_strides.h) * sizeof(Element);
@@ -305,6 +307,7 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+      if constexpr (NORM) moments.take_all(value, in);
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -357,9 +360,10 @@ __device__ __forceinline__ Columns columns_of(const Arguments& a, const Element*
 
 /// The same of a row of positions: whole sectors, but at the row's ends.
 __device__ __forceinline__ void write_line(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, const float* staging, const RowSet* sets, int channel,
-                                           int lane) {
+                                           const Corner& c, const float* staging, const RowSet* sets,
+                                           BoxMoments& moments, int channel, int lane) {
   if (channel >= N) return;
+  if constexpr (NORM) moments.channel(channel - p.column0, lane);
   constexpr int each = finished_at_once;
   // A row's first element lies less than a sector, or a position, from where its set begins.
   constexpr bool reads_all = 32 / sizeof(Element) - 1 <= channel_room && PHASES_W - 1 <= channel_room;
@@ -401,6 +405,7 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
+      if constexpr (NORM) moments.take_all(value, [&](int k, int e) { return from_first(e) < left[k]; });
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -466,7 +471,8 @@ __device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS
 __device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
                                            const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
                                            const u32* inside, const u32 (&at)[rounds][at_once],
-                                           const Overlaps& overlaps, int step, int warp, int lane) {
+                                           const Overlaps& overlaps, BoxMoments& moments, int step, int warp,
+                                           int lane) {
 #pragma unroll(steps_written_out ? TOGETHER : 1)
   for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
     const int number = step * TOGETHER + part;
@@ -475,18 +481,19 @@ __device__ __forceinline__ void write_step(const Arguments& a, const Operands& o
     } else {
       const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
       if constexpr (LINE)
-        write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
+        write_line(a, operands, p, c, from + warp * channel_pitch, sets, moments, channel, lane);
       else
-        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, overlaps, channel, lane);
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, overlaps, moments, channel,
+                   lane);
     }
   }
 }
 
-/// All sums of a place. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
+/// All sums of a place, part `part` of its sample. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
 /// written again.
 __device__ __forceinline__ void store_box(const Arguments& a, const Operands& operands, const Place& p,
                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
-                                          const RowSet* sets, u32* inside, int group, int thread, int& turn,
+                                          const RowSet* sets, u32* inside, int group, int thread, int part, int& turn,
                                           int& inside_turn) {
   const int lane = thread % 32;
   const Corner c(p);
@@ -512,12 +519,17 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
   const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
   const Puts puts(a, warp, lane);
   const Overlaps overlaps(a, lane);
+  BoxMoments moments;
   put_together<0>(acc, place(0), puts, warp, lane);
 #pragma unroll(steps_written_out ? store_steps : 1)
   for (int step = 0; step < store_steps; ++step) {
     meet(1 + group, 128);
     if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), puts, warp, lane);
-    write_step(a, operands, p, c, place(step), spots, sets, mine, at, overlaps, step, warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, overlaps, moments, step, warp, lane);
+  }
+  if constexpr (NORM) {
+    float4* of_warps = reinterpret_cast<float4*>(staging + staging_words + inside_words);
+    norm_box(a, p, part, moments, of_warps, group, warp, lane);
   }
   turn += store_steps;
   inside_turn ^= 1;

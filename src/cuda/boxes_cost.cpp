@@ -23,6 +23,7 @@ bool fits_registers(const BoxProblem& p, int warpgroups, int sums, int segments)
   return sums + (p.tf32 ? 4 : 8) * segments <= (p.tf32 ? 104 : 80);
 }
 constexpr int most_fragments = 240;   ///< Of a stage: they are written out.
+constexpr int most_sets = 32;         ///< Of a norm, in a block: a lane of a warp has the moments of one.
 constexpr int most_products = 300;    ///< Of a stage: 315 took 8 s to compile, 280 take 2.
 constexpr std::size_t weighed = 400;  ///< Forms whose boxes are looked for.
 
@@ -99,7 +100,8 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
   const Int words = f.line ? 0 : (sets + 32 / of_set - 1) / (32 / of_set);
   const Int stores = f.direct ? positions * 16
                               : f.together * staging_bytes(axis, f, result_last) +
-                                    (f.line ? 0 : f.warpgroups * 3 * 32 * words * 4) + positions * 16;
+                                    (f.line ? 0 : f.warpgroups * 3 * 32 * words * 4) + positions * 16 +
+                                    (p.per > 0 ? f.warpgroups * 64 * (f.columns / p.per) : 0);
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
   const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
   const Int rings = f.shared ? 1 : f.warpgroups;
@@ -235,6 +237,7 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
   x.share_bytes = weight_words(p, slots, f.columns) * 4 * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.share_units = x.share_bytes / (16 * p.parts);
+  x.per = p.per;
   x.clocks = clocks;
   x.store_clocks = store_clocks;
   return x;
@@ -307,6 +310,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       if (!fits_registers(p, 2, static_cast<int>(per_row * rows * 4), 1)) continue;
       for (int columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256}) {
         if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > 128) break;
+        if (p.per > 0 && (columns % p.per != 0 || columns / p.per > most_sets)) continue;
         Arrangement& a = arrangements[{static_cast<int>(merge), depth_loop, overlapped, rows}];
         if (a.slots == 0) a = arrangement_of(p, merge, depth_loop, overlapped, rows);
         const double one = clocks_of(p, a, columns);
@@ -338,6 +342,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line,
                   f.direct = direct;
                   if (overlapped && (line || direct)) continue;
+                  if (p.per > 0 && direct) continue;
                   f.room = overlapped ? 64 * segments + 16 : 0;
                   if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
                   const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
@@ -407,6 +412,7 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
         0.0};
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
     if (c.launch.refusal || c.launch.refitted || c.launch.plain.grid == 0) continue;
+    if (p.per > 0 && !c.launch.may_bulk) continue;  // all producers would be busy
     fit_store(p, result_last, target.shared_per_block, sketches[i].slots, c);
     c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks);
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "cuda/candidates.hpp"
 #include "jit/image.hpp"
 #include "plan/closing_stages.hpp"
 #include "plan/cuda_choice.hpp"
@@ -41,6 +42,7 @@ class CudaChain final : public ChainPlan {
   CudaChain(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes, const CudaTarget& target)
       : problem_(problem),
         chain_(chain),
+        shapes_(shapes),
         first_(shapes.front()),
         result_(shapes.back()),
         target_(target),
@@ -55,13 +57,15 @@ class CudaChain final : public ChainPlan {
     auto plan = Plan::create(p, device, epilogue_of_layer(chain_));
     if (!plan.ok()) return plan.status();
     convolution_ = *plan;
+    normalise_in_layer(p);
     for (const cuda::ClosingPass& pass : program_.before)
       if (Status s = before_.add(pass, program_.buffers); !s.ok()) return s;
     for (const cuda::ClosingPass& pass : program_.passes)
       if (Status s = after_.add(pass, program_.buffers); !s.ok()) return s;
     // A result that the parts kernel writes itself needs its own pass no longer; the workspace is what is left.
-    workspace_ = lay_out(program_.buffers, Place::workspace,
-                         round_up(static_cast<Int>(convolution_->workspace_bytes(Pass::forward, 1))));
+    const std::size_t of_layer =
+        normed_ ? normed_->workspace_bytes() : convolution_->workspace_bytes(Pass::forward, 1);
+    workspace_ = lay_out(program_.buffers, Place::workspace, round_up(static_cast<Int>(of_layer)));
     return {};
   }
 
@@ -70,22 +74,28 @@ class CudaChain final : public ChainPlan {
   std::size_t workspace_bytes(int) const override { return static_cast<std::size_t>(workspace_); }
 
   Status prepare() const override {
-    if (Status s = convolution_->prepare(Pass::forward); !s.ok()) return s;
+    if (!normed_)
+      if (Status s = convolution_->prepare(Pass::forward); !s.ok()) return s;
     return prepare_all(kernels(), target_);
   }
 
+  /// Of the closing passes, and of the layer where it applies a norm.
   std::vector<const jit::Kernel*> kernels() const {
     auto list = before_.kernels();
+    if (normed_)
+      for (const jit::Kernel* k : normed_->kernels()) list.push_back(k);
     for (const jit::Kernel* k : after_.kernels()) list.push_back(k);
     return list;
   }
 
   std::string explain() const override {
     char figures[160];
-    std::snprintf(figures, sizeof figures, "workspace %.2f MB", double(workspace_) * 1e-6);
-    std::string s = "chain of " + to_string(problem_) + " on " + target_.name + ": ";
-    s += std::to_string(kernels().size()) + " closing kernels, " + figures + "\n";
-    return s + before_.explain() + "  the convolution, below\n" + after_.explain() + convolution_->explain();
+    std::snprintf(figures, sizeof figures, "%zu closing kernels, workspace %.2f MB\n",
+                  before_.kernels().size() + after_.kernels().size(), double(workspace_) * 1e-6);
+    std::string s = "chain of " + to_string(problem_) + " on " + target_.name + ": " + figures + before_.explain();
+    if (normed_) s += "  the layer with the norm behind it: cuda_boxes, " + normed_->detail() + "\n";
+    if (!normed_) s += "  the convolution, below\n";
+    return s + after_.explain() + convolution_->explain();
   }
 
   Status run(const ChainArgs& args, const Launch& launch) const override {
@@ -98,8 +108,20 @@ class CudaChain final : public ChainPlan {
     t.stream = launch.stream;
     for (const ClosingStages* stages : {&before_, &after_})
       if (Status s = stages->resolve(t); !s.ok()) return s;
-    if (Status s = resolve_noted(epilogue_of_layer(chain_), first_, t); !s.ok()) return s;
+    if (Status s = resolve_noted(normed_ ? chain_.epilogue : epilogue_of_layer(chain_), first_, t); !s.ok()) return s;
+    for (const int number : {norm_.weight, norm_.bias})
+      if (number >= 0)
+        if (Status s = resolve_vector(number, first_[1], "norm", args, &t.operands[number].data); !s.ok()) return s;
     if (Status s = before_.run(program_.buffers, t); !s.ok()) return s;
+    if (normed_) {
+      const PassTensors tensors{.x = address(program_.buffers, program_.x, t),
+                                .w = args.w,
+                                .b = args.b,
+                                .y = address(program_.buffers, program_.y, t),
+                                .operands = t.operands};
+      if (Status s = normed_->run(tensors, launch.workspace, launch.stream); !s.ok()) return s;
+      return after_.run(program_.buffers, t);
+    }
     if (Status s = convolution_->forward({.x = address(program_.buffers, program_.x, t),
                                           .w = args.w,
                                           .b = args.b,
@@ -112,12 +134,33 @@ class CudaChain final : public ChainPlan {
   }
 
  private:
+  /// Leaves the norm that comes first to the layer's kernel, where that can apply it.
+  void normalise_in_layer(const Problem& p) {
+    if (chain_.closing.empty() || convolution_->candidate(Pass::forward) != "cuda_boxes") return;
+    const ClosingStep& first = chain_.closing.front();
+    if (first.kind != ClosingStep::Kind::plane_norm || first.after.operands() > 0) return;
+    const cuda::SetNorm norm{first_[1] / first.groups, first.center_only, first.eps,
+                             first.weight,             first.bias,        first.after};
+    const Geometry geometry = make_geometry(p);
+    auto made = cuda::make_boxes({{p, geometry, Pass::forward, chain_.epilogue}, target_, 0, &norm});
+    if (!made.ok()) return;
+    normed_ = std::move(made).value();
+    norm_ = norm;
+    Chain rest = chain_;
+    rest.epilogue = {};
+    rest.closing.erase(rest.closing.begin());
+    program_ = closing_program(problem_, rest, {shapes_.begin() + 1, shapes_.end()});
+  }
+
   Problem problem_;
   Chain chain_;
+  std::vector<Shape5> shapes_;
   Shape5 first_, result_;
   const CudaTarget& target_;
   ClosingProgram program_;
   std::shared_ptr<const Plan> convolution_;
+  std::unique_ptr<cuda::PassKernel> normed_;  ///< What runs instead of `convolution_`, with
+  cuda::SetNorm norm_;                        ///< this norm.
   ClosingStages before_, after_;
   Int workspace_ = 0;
 };
