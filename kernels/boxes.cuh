@@ -20,9 +20,11 @@
 // boxes lie side by side and share stages. One warpgroup alone does not keep the tensor cores busy, less so while it
 // stores.
 //
+// NORM: a norm over sets of channels follows in the same kernel (boxes/norm.cuh).
+//
 // Shared memory: [resident weights][stages of each ring: weights unless resident, source][places of a box's positions
-// in the result][staging of each warpgroup, and what it has of a norm]. Floor: max(bytes of source and result, products at the tensor cores'
-// rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
+// in the result][staging of each warpgroup, moments of its box]. Floor: max(bytes of source and result, products at the
+// tensor cores' rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
 #include "ptx/arriving.cuh"
@@ -199,13 +201,6 @@ __device__ __forceinline__ Place own_place(const Arguments& a, Place p, int grou
   return p;
 }
 
-/// The number of a warpgroup's box among those of its sample.
-__device__ __forceinline__ int part_of(const Arguments& a, int box, int group) {
-  if constexpr (!NORM) return 0;
-  const int inside = taken_box(a, box) % (a.boxes[0] * a.boxes[1] * a.boxes[2]);
-  return a.first_part + (SHARED ? inside * GROUPS + group : inside);
-}
-
 /// What the producers of one ring do. `thread` counts from 0 in the ring.
 __device__ __forceinline__ void produce(const Arguments& a, int first, int step, int share, u32 stages, u32 full,
                                         u32 empty, int thread) {
@@ -273,10 +268,10 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
     if (!NORM && ring >= rings) return;
     if (ring < rings)
       produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
-            full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
+              full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
     if constexpr (NORM) {
       __syncwarp();
-      norm_samples(a, &ended, thread % 32);
+      if (a.completes) norm_samples(a, &ended, thread % 32);
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
@@ -360,9 +355,12 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       if constexpr (DIRECT)
         store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, part_of(a, box, group), turn, inside_turn);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, box, turn, inside_turn);
     }
-    if (NORM && thread == 0) atomicAdd(&ended, 1);
+    if (NORM && thread == 0) {
+      __threadfence();  // whoever sees it sees what this warpgroup counted
+      atomicAdd(&ended, 1);
+    }
     let_next_group_begin();
   }
 #endif

@@ -307,7 +307,12 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
-      if constexpr (NORM) moments.take_all(value, in);
+      if constexpr (NORM) {
+        int held = 0;
+#pragma unroll
+        for (int k = 0; k < sets_at_once; ++k) held += __popc(bits[k] >> first & ((1u << each) - 1));
+        moments.take_all(value, held, in);
+      }
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -405,7 +410,15 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
-      if constexpr (NORM) moments.take_all(value, [&](int k, int e) { return from_first(e) < left[k]; });
+      if constexpr (NORM) {
+        const auto in = [&](int k, int e) { return from_first(e) < left[k]; };
+        int held = 0;
+#pragma unroll
+        for (int k = 0; k < sets_at_once; ++k)
+#pragma unroll
+          for (int e = 0; e < each; ++e) held += in(k, e);
+        moments.take_all(value, held, in);
+      }
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -489,11 +502,11 @@ __device__ __forceinline__ void write_step(const Arguments& a, const Operands& o
   }
 }
 
-/// All sums of a place, part `part` of its sample. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
-/// written again.
+/// All sums of a place, that of box number `box`. `turn` and `inside_turn` are kept from place to place: what a slow
+/// warp may still read is not written again.
 __device__ __forceinline__ void store_box(const Arguments& a, const Operands& operands, const Place& p,
                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
-                                          const RowSet* sets, u32* inside, int group, int thread, int part, int& turn,
+                                          const RowSet* sets, u32* inside, int group, int thread, int box, int& turn,
                                           int& inside_turn) {
   const int lane = thread % 32;
   const Corner c(p);
@@ -519,17 +532,19 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
   const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
   const Puts puts(a, warp, lane);
   const Overlaps overlaps(a, lane);
-  BoxMoments moments;
+  float4* of_warps = reinterpret_cast<float4*>(staging + staging_words + inside_words);
+  BoxMoments moments(of_warps + warp * sets_here);
   put_together<0>(acc, place(0), puts, warp, lane);
 #pragma unroll(steps_written_out ? store_steps : 1)
   for (int step = 0; step < store_steps; ++step) {
     meet(1 + group, 128);
+    if (NORM && step == 0) moments.clear(lane);
     if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), puts, warp, lane);
     write_step(a, operands, p, c, place(step), spots, sets, mine, at, overlaps, moments, step, warp, lane);
   }
   if constexpr (NORM) {
-    float4* of_warps = reinterpret_cast<float4*>(staging + staging_words + inside_words);
-    norm_box(a, p, part, moments, of_warps, group, warp, lane);
+    moments.keep(lane);
+    norm_box(a, p, box, of_warps, group, warp, lane);
   }
   turn += store_steps;
   inside_turn ^= 1;

@@ -101,6 +101,7 @@ inline const char* number_parts(const BoxesFixed& f, BoxesWay& way) {
     a->parts_of_set = static_cast<int>(all);
     a->parts_of_sample = static_cast<int>(all * shares);
     a->first_part = a == &way.last ? 0 : static_cast<int>(last);
+    a->completes = a == &way.main;
   }
   return nullptr;
 }
@@ -157,7 +158,7 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
     const auto after = [](Int at, Int bytes) { return ceil_div(at + bytes, 256) * 256; };
     const Int channels = f.n * f.groups, parts = most(l.plain.main.parts_of_set, l.bulk.main.parts_of_set);
     l.counts_at = after(l.workspace_bytes, 0);
-    l.table_at = after(l.counts_at, 12 * s.batch);
+    l.table_at = after(l.counts_at, 16 * s.batch);
     l.parts_at = after(l.table_at, 16 * s.batch * channels);
     l.workspace_bytes = l.parts_at + 16 * s.batch * (channels / f.per) * parts;
   }
@@ -190,13 +191,14 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   char* memory = static_cast<char*>(workspace);
   void* counts = memory + l.counts_at;
   const Int samples = way.main.samples;
-  long long counters = f.per > 0 ? 3 * samples : 0;
+  long long counters = f.per > 0 ? 4 * samples : 0;
   void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count, &counts, &counters};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
   const auto boxes = [&](arguments::Boxes<void>& a, unsigned grid) {
     a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
     a.parts = reinterpret_cast<float*>(memory + l.parts_at), a.table = reinterpret_cast<float*>(memory + l.table_at);
-    a.stored = static_cast<int*>(counts), a.ready = a.stored + samples, a.taken = a.ready + samples;
+    a.stored = static_cast<int*>(counts), a.ready = a.stored + samples;
+    a.taken_sets = a.ready + samples, a.taken = a.taken_sets + samples;
     a.norm_weight = t.norm_weight, a.norm_bias = t.norm_bias;
     if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
     void* list[] = {&a, operands_of(t)};

@@ -1,20 +1,15 @@
-// What blocks hand to one another while they run: flags with their order, and loads that no L1 answers with what it
-// held before.
+// What blocks hand to one another while they run: counters, and loads that no L1 answers with what it held before.
 #pragma once
 
 #include "types.cuh"
 
 namespace upconv {
 
-__device__ __forceinline__ int load_acquire(const int* p) {
+__device__ __forceinline__ int load_relaxed(const int* p) {
   int v;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
   return v;
 }
-__device__ __forceinline__ void store_release(int* p, int v) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
-}
-
 /// From the L2. By `T` of 2, 4 or 16 bytes.
 template <class T>
 __device__ __forceinline__ T load_far(const T* p) {

@@ -22,7 +22,10 @@ bool fits_registers(const BoxProblem& p, int warpgroups, int sums, int segments)
   if (warpgroups == 2) return sums + (p.tf32 ? 0 : 8 * segments) <= (p.tf32 ? 128 : 148);
   return sums + (p.tf32 ? 4 : 8) * segments <= (p.tf32 ? 104 : 80);
 }
-constexpr int most_fragments = 240;   ///< Of a stage: they are written out.
+constexpr int most_fragments = 240;  ///< Of a stage: they are written out.
+/// What an element's epilogue and moments take a warpgroup longer, where a norm follows in the same kernel: the more,
+/// the more of the time products fill, which then wait (docs/measured-cuda-fusion.md).
+constexpr double norm_clocks = 0.7, norm_clocks_of_products = 1.2;
 constexpr int most_sets = 32;         ///< Of a norm, in a block: a lane of a warp has the moments of one.
 constexpr int most_products = 300;    ///< Of a stage: 315 took 8 s to compile, 280 take 2.
 constexpr std::size_t weighed = 400;  ///< Forms whose boxes are looked for.
@@ -412,7 +415,8 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
         0.0};
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
     if (c.launch.refusal || c.launch.refitted || c.launch.plain.grid == 0) continue;
-    if (p.per > 0 && !c.launch.may_bulk) continue;  // all producers would be busy
+    // With a ring of copies for each warpgroup, or none, too few warps would have time for it.
+    if (p.per > 0 && !(c.launch.may_bulk && c.form.shared)) continue;
     fit_store(p, result_last, target.shared_per_block, sketches[i].slots, c);
     c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks);
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
@@ -423,6 +427,15 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                             (f.depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
     const double factor = overlapped_factor(p, f) * staging_factor(p, f, products, sketches[i].store_clocks);
     c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) * factor + once) / clock_rate + start_seconds;
+    if (p.per > 0) {
+      const double elements = double(p.batch) * double(p.n * p.groups) * double(g.out_volume());
+      const launch::BoxesWay& way = c.launch.bulk;
+      const double sets_of_boxes = double(way.main.all_boxes) * double(p.groups) * std::ceil(double(p.n) / f.columns) /
+                                   double(target.processors);
+      const double filled = std::min(1.0, products * f.warpgroups * sets_of_boxes / clock_rate / c.seconds);
+      c.seconds += (norm_clocks + norm_clocks_of_products * filled) * elements /
+                   double(target.processors * f.warpgroups) / clock_rate;
+    }
     choices.push_back(std::move(c));
   }
   // Of forms that differ in stages alone, in f32 four, where they leave the staging of boxes more than a step, else

@@ -4,6 +4,8 @@
 #include "plan/cuda_chain.hpp"
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 #include "cuda/candidates.hpp"
 #include "jit/image.hpp"
@@ -63,8 +65,7 @@ class CudaChain final : public ChainPlan {
     for (const cuda::ClosingPass& pass : program_.passes)
       if (Status s = after_.add(pass, program_.buffers); !s.ok()) return s;
     // A result that the parts kernel writes itself needs its own pass no longer; the workspace is what is left.
-    const std::size_t of_layer =
-        normed_ ? normed_->workspace_bytes() : convolution_->workspace_bytes(Pass::forward, 1);
+    const std::size_t of_layer = normed_ ? normed_->workspace_bytes() : convolution_->workspace_bytes(Pass::forward, 1);
     workspace_ = lay_out(program_.buffers, Place::workspace, round_up(static_cast<Int>(of_layer)));
     return {};
   }
@@ -134,22 +135,41 @@ class CudaChain final : public ChainPlan {
   }
 
  private:
-  /// Leaves the norm that comes first to the layer's kernel, where that can apply it.
+  /// Leaves the norm that comes first to the layer's kernel, where that can apply it and is expected to be done sooner.
+  /// UPCONV_NORM_IN_LAYER: 0 never, 1 wherever it can.
   void normalise_in_layer(const Problem& p) {
-    if (chain_.closing.empty() || convolution_->candidate(Pass::forward) != "cuda_boxes") return;
+    const char* wish = std::getenv("UPCONV_NORM_IN_LAYER");
+    const bool never = wish && std::strcmp(wish, "0") == 0, always = wish && std::strcmp(wish, "1") == 0;
+    if (chain_.closing.empty() || never || (!always && convolution_->candidate(Pass::forward) != "cuda_boxes")) return;
     const ClosingStep& first = chain_.closing.front();
     if (first.kind != ClosingStep::Kind::plane_norm || first.after.operands() > 0) return;
-    const cuda::SetNorm norm{first_[1] / first.groups, first.center_only, first.eps,
-                             first.weight,             first.bias,        first.after};
+    norm_ = {first_[1] / first.groups, first.center_only, first.eps, first.weight, first.bias, first.after};
     const Geometry geometry = make_geometry(p);
-    auto made = cuda::make_boxes({{p, geometry, Pass::forward, chain_.epilogue}, target_, 0, &norm});
-    if (!made.ok()) return;
-    normed_ = std::move(made).value();
-    norm_ = norm;
+    const Epilogue none;
+    auto with = cuda::make_boxes({{p, geometry, Pass::forward, chain_.epilogue}, target_, 0, &norm_});
+    const auto without = cuda::make_boxes({{p, geometry, Pass::forward, none}, target_});
     Chain rest = chain_;
     rest.epilogue = {};
     rest.closing.erase(rest.closing.begin());
-    program_ = closing_program(problem_, rest, {shapes_.begin() + 1, shapes_.end()});
+    ClosingProgram left = closing_program(problem_, rest, {shapes_.begin() + 1, shapes_.end()});
+    const auto sooner = [&] {
+      return without.ok() &&
+             (*with)->predicted_seconds() < (*without)->predicted_seconds() + seconds_of(program_) - seconds_of(left);
+    };
+    if (!with.ok() || !(always || sooner())) {
+      norm_ = {};
+      return;
+    }
+    normed_ = std::move(with).value();
+    program_ = std::move(left);
+  }
+
+  /// What closing passes take, at the rate that norms reach (docs/measured-cuda-fusion.md); 0 where some cannot run.
+  double seconds_of(ClosingProgram program) const {
+    ClosingStages stages(problem_.dtype, target_);
+    for (const cuda::ClosingPass& pass : program.passes)
+      if (!stages.add(pass, program.buffers).ok()) return 0.0;
+    return stages.bytes() / (0.65 * target_.bytes_per_second) + 4e-6 * double(stages.kernels().size());
   }
 
   Problem problem_;
