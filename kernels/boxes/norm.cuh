@@ -45,11 +45,12 @@ __device__ __forceinline__ double inverse_root(double v) {
   return r * (1.5 - 0.5 * v * r * r);
 }
 
-/// What a warp takes of a box: sums of distances from a lane's first value of each set. The sets' moments (count, mean,
-/// sum of squared distances from it) are kept at `kept`, in shared memory.
+/// What a warp takes of a box: sums of distances from a number near all of a set's values. The sets' moments (count,
+/// mean, sum of squared distances from it) are kept at `kept`, in shared memory.
 struct BoxMoments {
   float4* kept;
   int set = -1, count = 0;
+  bool begins = false;
   float shift = 0.f, sum = 0.f, squares = 0.f;
 
   __device__ __forceinline__ explicit BoxMoments(float4* of_warp) : kept(of_warp) {}
@@ -59,17 +60,20 @@ struct BoxMoments {
   }
   /// The next values are of channel `number` of the share.
   __device__ __forceinline__ void channel(int number, int lane) {
-    if (number / PER == set) return;
+    const int of = static_cast<int>(static_cast<u32>(number) / PER);
+    if (of == set) return;
     keep(lane);
-    set = number / PER;
+    set = of, begins = true;
     count = 0, sum = squares = 0.f;
   }
   /// Values of that channel; `held` of a lane exist. `exists`: of row set and element.
   template <int row_sets, int each, class Exists>
   __device__ __forceinline__ void take_all(const Element (&v)[row_sets][each], int held, Exists&& exists) {
-    if (count == 0) {
-      const float first = to_float(v[0][0]);  // near the others, whether it exists or not
-      shift = fabsf(first) <= 3.4e38f ? first : 0.f;
+    if (begins) {
+      // The mean of what the lanes have first, whether it exists or not: one value far from all others matters little.
+      shift = sum_of_warp(to_float(v[0][0])) * 0.03125f;
+      if (!(fabsf(shift) <= 3.4e38f)) shift = 0.f;
+      begins = false;
     }
     count += held;
 #pragma unroll
@@ -83,11 +87,9 @@ struct BoxMoments {
   }
   __device__ __forceinline__ void keep(int lane) {
     if (set < 0) return;
-    const float n = float(count), of_lane = count > 0 ? sum * reciprocal(n) : 0.f, rest = squares - sum * of_lane;
-    const float all = sum_of_warp(n), own = count > 0 ? shift + of_lane : 0.f;
-    const float mean = all > 0.f ? sum_of_warp(own * (n * reciprocal(all))) : 0.f, distance = own - mean;
-    const float second = sum_of_warp((rest < 0.f ? 0.f : rest) + n * distance * distance);
-    if (lane == 0) kept[set] = {all, mean, second, 0.f};
+    const float n = sum_of_warp(float(count)), all = sum_of_warp(sum), second = sum_of_warp(squares);
+    const float mean = n > 0.f ? all * reciprocal(n) : 0.f, rest = second - all * mean;
+    if (lane == 0) kept[set] = {n, shift + mean, rest < 0.f ? 0.f : rest, 0.f};  // NaN stays
   }
 };
 
