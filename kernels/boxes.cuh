@@ -20,11 +20,9 @@
 // boxes lie side by side and share stages. One warpgroup alone does not keep the tensor cores busy, less so while it
 // stores.
 //
-// NORM: a norm over sets of channels follows in the same kernel (boxes/norm.cuh).
-//
 // Shared memory: [resident weights][stages of each ring: weights unless resident, source][places of a box's positions
-// in the result][staging of each warpgroup, moments of its box]. Floor: max(bytes of source and result, products at the
-// tensor cores' rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
+// in the result][staging of each warpgroup]. Floor: max(bytes of source and result, products at the tensor cores'
+// rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
 #include "ptx/arriving.cuh"
@@ -53,7 +51,6 @@ static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
 }  // namespace upconv
 
 #include "boxes/balance.cuh"
-#include "boxes/norm.cuh"
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
 #include "boxes/store_direct.cuh"
@@ -65,7 +62,7 @@ constexpr int chunk_words = STEPS_K * weight_words;
 constexpr int resident_words = RESIDENT ? LOOP_TAPS * chunks * chunk_words : 0;
 constexpr int streamed_words = RESIDENT ? 0 : (chunk_words + 31) / 32 * 32;
 constexpr int stage_words = streamed_words + SOURCE_WORDS;
-constexpr int store_words = DIRECT ? 0 : staging_words + inside_words + norm_words;  ///< Of one warpgroup.
+constexpr int store_words = DIRECT ? 0 : staging_words + inside_words;  ///< Of one warpgroup.
 static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0,
               "bulk copies write at multiples of 128 bytes");
 
@@ -256,8 +253,6 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   __shared__ RowSet sets[all_sets];
   if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
-  __shared__ int ended;  // warpgroups that have stored their boxes
-  if (NORM && threadIdx.x == 0) ended = 0;
   __syncthreads();
   after_previous();
 
@@ -265,14 +260,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if (threadIdx.x >= GROUPS * 128) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(PRODUCER_REGISTERS));
     const int thread = threadIdx.x - GROUPS * 128, ring = thread / of_ring;
-    if (!NORM && ring >= rings) return;
-    if (ring < rings)
-      produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
-              full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
-    if constexpr (NORM) {
-      __syncwarp();
-      if (a.completes) norm_samples(a, &ended, thread % 32);
-    }
+    if (ring >= rings) return;
+    produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
+            full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
     const int group = threadIdx.x / 128, thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
@@ -355,11 +345,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       if constexpr (DIRECT)
         store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, box, turn, inside_turn);
-    }
-    if (NORM && thread == 0) {
-      __threadfence();  // whoever sees it sees what this warpgroup counted
-      atomicAdd(&ended, 1);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
     let_next_group_begin();
   }

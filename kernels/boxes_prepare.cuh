@@ -18,12 +18,10 @@ namespace upconv {
 /// A thread a unit. Strides of w are in elements: source channel, result channel, tap, group. Lanes run along 8
 /// columns, then along taps: neighbouring lanes write neighbouring units and read from few lines.
 extern "C" __global__ void __launch_bounds__(256)
-    boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count, u32* counts,
-                  i64 counters) {
+    boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count) {
   let_next_begin();
   const i64 index = i64(blockIdx.x) * 256 + threadIdx.x;
   after_previous();
-  for (i64 i = index; i < counters; i += i64(gridDim.x) * 256) counts[i] = 0;  // of a norm, before its boxes
   if (index >= count) return;
   const int i = static_cast<int>(index % units), low = i % 8, t = i / 8 % SLOTS, block = i / 8 / SLOTS;
   const int n = block % (NB / 8) * 8 + low, half = block / (NB / 8);

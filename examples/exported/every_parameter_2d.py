@@ -42,7 +42,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 
-NAME = "upconv_ff4a2e8e4204"
+NAME = "upconv_2b4c168afcac"
 
 # Device code and launch arithmetic: files of upconv's kernels/, by the names they include one another by.
 SOURCES = {
@@ -2490,12 +2490,10 @@ namespace upconv {
 /// A thread a unit. Strides of w are in elements: source channel, result channel, tap, group. Lanes run along 8
 /// columns, then along taps: neighbouring lanes write neighbouring units and read from few lines.
 extern "C" __global__ void __launch_bounds__(256)
-    boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count, u32* counts,
-                  i64 counters) {
+    boxes_prepare(const Element* w, u32* prepared, i64 w_k, i64 w_n, i64 w_tap, i64 w_group, i64 count) {
   let_next_begin();
   const i64 index = i64(blockIdx.x) * 256 + threadIdx.x;
   after_previous();
-  for (i64 i = index; i < counters; i += i64(gridDim.x) * 256) counts[i] = 0;  // of a norm, before its boxes
   if (index >= count) return;
   const int i = static_cast<int>(index % units), low = i % 8, t = i / 8 % SLOTS, block = i / 8 / SLOTS;
   const int n = block % (NB / 8) * 8 + low, half = block / (NB / 8);
@@ -2543,8 +2541,6 @@ struct Strides {
 
 namespace upconv::arguments {
 
-constexpr int piece_bytes = 16384;  ///< NORM: what a warp takes of a plane at a time.
-
 template <class Element>
 struct Boxes {
   TensorMap map;  ///< Of src as (w, h, d, channel of a group, sample and group); only where `bulk`.
@@ -2576,17 +2572,6 @@ struct Boxes {
   int bulk;                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
   int alike;  ///< 1: rows of all channels begin equally far from multiples of 16 bytes.
-  // NORM (boxes/norm.cuh):
-  float* parts;             ///< [sample][set][part][4]: count, mean and squared distances of what one box has of a set.
-  float* table;             ///< [sample][channel][4]: mean, factor, shift.
-  int *stored, *ready;      ///< Of each sample: boxes that are stored, sets whose table is there,
-  int *taken_sets, *taken;  ///< and those and the pieces that warps have taken.
-  const Element *norm_weight, *norm_bias;
-  int parts_of_set, first_part;  ///< Boxes of a sample of one share, and those that another launch stores before.
-  int parts_of_sample;           ///< Boxes of a sample, of all shares.
-  int completes;                 ///< 1: no other launch follows that stores boxes of the same samples.
-  int pieces_of_plane;           ///< Of `piece_bytes`.
-  int volume;                    ///< Of a plane.
 };
 
 }  // namespace upconv::arguments
@@ -2929,305 +2914,6 @@ __device__ __forceinline__ void bring(const Arguments& a, const Walk& at, const 
 
 }  // namespace upconv
 """,
-    "neighbours.cuh": r"""// Neighbouring elements that a lane loads and stores together.
-#pragma once
-
-#include "types.cuh"
-
-namespace upconv {
-
-/// `count` neighbours, moved by one instruction where that is known of their place (16 bytes at most by one).
-template <class T, int count>
-struct alignas(sizeof(T) * count < 16 ? sizeof(T) * count : 16) Neighbours {
-  T v[count];
-};
-template <class T, int count>
-__device__ __forceinline__ bool in_place_for(const void* at) {
-  return reinterpret_cast<unsigned long long>(at) % alignof(Neighbours<T, count>) == 0;
-}
-
-}  // namespace upconv
-""",
-    "ptx/shared_work.cuh": r"""// What blocks hand to one another while they run: counters, and loads that no L1 answers with what it held before.
-#pragma once
-
-#include "types.cuh"
-
-namespace upconv {
-
-__device__ __forceinline__ int load_relaxed(const int* p) {
-  int v;
-  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
-  return v;
-}
-/// From the L2. By `T` of 2, 4 or 16 bytes.
-template <class T>
-__device__ __forceinline__ T load_far(const T* p) {
-  T v;
-  if constexpr (sizeof(T) == 16) {
-    u32(&w)[4] = reinterpret_cast<u32(&)[4]>(v);
-    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3])
-                 : "l"(p)
-                 : "memory");
-  } else if constexpr (sizeof(T) == 4) {
-    asm volatile("ld.global.cg.u32 %0, [%1];" : "=r"(reinterpret_cast<u32&>(v)) : "l"(p) : "memory");
-  } else {
-    static_assert(sizeof(T) == 2);
-    asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(reinterpret_cast<u16&>(v)) : "l"(p) : "memory");
-  }
-  return v;
-}
-/// 16 bytes that nobody reads soon: the first that the cache gives up.
-template <class T>
-__device__ __forceinline__ void store_last(T* p, const T& v) {
-  static_assert(sizeof(T) == 16);
-  const u32(&w)[4] = reinterpret_cast<const u32(&)[4]>(v);
-  asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
-               : "memory");
-}
-
-}  // namespace upconv
-""",
-    "boxes/norm.cuh": r"""// A norm over sets of channels of a sample (GroupNorm, InstanceNorm) in the layer's own kernel. Each warpgroup takes
-// the moments of what it stores of a box. The warps that bring the source, or would have nothing to do, put them
-// together where a sample is complete, in an order that the sizes alone decide, and apply the norm, in place, while
-// later boxes are multiplied. Part of boxes.cuh.
-//
-// Nobody waits for a block that may not have begun: when a block's own boxes are stored, its warps take what is
-// complete and, after a while, go. Whoever completes a sample is in a block whose warps look at it afterwards.
-//
-// Host preamble: NORM, PER (channels of a set), CENTER (no scale), NORM_WEIGHT, NORM_BIAS, EPS.
-#pragma once
-
-#include "boxes/source.cuh"
-#include "epilogue/activations.cuh"
-#include "neighbours.cuh"
-#include "ptx/shared_work.cuh"
-
-namespace upconv {
-
-constexpr int piece_elements = arguments::piece_bytes / static_cast<int>(sizeof(Element));
-constexpr int sets_here = NORM ? NB / PER : 1;            ///< Sets of a share of the result channels.
-constexpr int norm_words = NORM ? 4 * sets_here * 4 : 0;  ///< Of a warpgroup: moments of each warp and set.
-static_assert(!NORM || (NB % PER == 0 && N % PER == 0 && sets_here <= 32), "a lane has a set");
-
-__device__ __forceinline__ float4* quads(float* p) { return reinterpret_cast<float4*>(p); }
-
-template <class T>
-__device__ __forceinline__ T sum_of_warp(T v) {
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) v += __shfl_xor_sync(0xffffffffu, v, lanes);
-  return v;
-}
-
-// No division and no root of the language: they may call functions, and where a kernel does, the assembler makes its
-// products wait for one another (C7510).
-
-/// 1 / v and 1 / sqrt(v) of positive numbers that floats have, to the last digits.
-__device__ __forceinline__ double inverse(double v) {
-  double r = double(reciprocal(float(v)));
-  r = r * (2.0 - v * r);
-  return r * (2.0 - v * r);
-}
-__device__ __forceinline__ double inverse_root(double v) {
-  double r = double(rsqrtf(float(v)));
-  r = r * (1.5 - 0.5 * v * r * r);
-  return r * (1.5 - 0.5 * v * r * r);
-}
-
-/// What a warp takes of a box: sums of distances from a number near all of a set's values. The sets' moments (count,
-/// mean, sum of squared distances from it) are kept at `kept`, in shared memory.
-struct BoxMoments {
-  float4* kept;
-  int set = -1, count = 0;
-  bool begins = false;
-  float shift = 0.f, sum = 0.f, squares = 0.f;
-
-  __device__ __forceinline__ explicit BoxMoments(float4* of_warp) : kept(of_warp) {}
-  __device__ __forceinline__ void clear(int lane) {
-    if (lane > 0) return;
-    for (int s = 0; s < sets_here; ++s) kept[s] = {0.f, 0.f, 0.f, 0.f};
-  }
-  /// The next values are of channel `number` of the share.
-  __device__ __forceinline__ void channel(int number, int lane) {
-    const int of = static_cast<int>(static_cast<u32>(number) / PER);
-    if (of == set) return;
-    keep(lane);
-    set = of, begins = true;
-    count = 0, sum = squares = 0.f;
-  }
-  /// Values of that channel; `held` of a lane exist. `exists`: of row set and element.
-  template <int row_sets, int each, class Exists>
-  __device__ __forceinline__ void take_all(const Element (&v)[row_sets][each], int held, Exists&& exists) {
-    if (begins) {
-      // The mean of what the lanes have first, whether it exists or not: one value far from all others matters little.
-      shift = sum_of_warp(to_float(v[0][0])) * 0.03125f;
-      if (!(fabsf(shift) <= 3.4e38f)) shift = 0.f;
-      begins = false;
-    }
-    count += held;
-#pragma unroll
-    for (int k = 0; k < row_sets; ++k)
-#pragma unroll
-      for (int e = 0; e < each; ++e) {
-        const float distance = exists(k, e) ? to_float(v[k][e]) - shift : 0.f;
-        sum += distance;
-        squares += distance * distance;
-      }
-  }
-  __device__ __forceinline__ void keep(int lane) {
-    if (set < 0) return;
-    const float n = sum_of_warp(float(count)), all = sum_of_warp(sum), second = sum_of_warp(squares);
-    const float mean = n > 0.f ? all * reciprocal(n) : 0.f, rest = second - all * mean;
-    if (lane == 0) kept[set] = {n, shift + mean, rest < 0.f ? 0.f : rest, 0.f};  // NaN stays
-  }
-};
-
-/// The number of a warpgroup's box among those of its sample.
-__device__ __forceinline__ int part_of(const Arguments& a, int box, int group) {
-  const int inside = taken_box(a, box) % (a.boxes[0] * a.boxes[1] * a.boxes[2]);
-  return a.first_part + (SHARED ? inside * GROUPS + group : inside);
-}
-
-/// Box number `box` is stored, and the moments of each warp's sets are at `of_warps`. What a complete sample wants done
-/// is left to others: a warpgroup that did it would be late, and complete the next sample, and all after it.
-__device__ __forceinline__ void norm_box(const Arguments& a, const Place& p, int box, const float4* of_warps, int group,
-                                         int warp, int lane) {
-  meet(1 + group, 128);
-  if (warp > 0) return;
-  if (lane < sets_here && p.column0 + lane * PER < N) {
-    float4 all = of_warps[lane];
-#pragma unroll
-    for (int w = 1; w < 4; ++w) {
-      const float4 other = of_warps[w * sets_here + lane];
-      const float total = all.x + other.x, distance = other.y - all.y;
-      const float share = total > 0.f ? other.x * reciprocal(total) : 0.f;
-      all.y += distance * share;
-      all.z += other.z + distance * distance * all.x * share;
-      all.x = total;
-    }
-    const int set = (p.group * N + p.column0) / PER + lane;
-    quads(a.parts)[(i64(p.n) * (a.groups * (N / PER)) + set) * a.parts_of_set + part_of(a, box, group)] = all;
-  }
-  __syncwarp();
-  if (lane == 0) {
-    __threadfence();
-    atomicAdd(a.stored + p.n, 1);
-  }
-}
-
-/// Mean and scale of a set of a sample that is complete, by one warp.
-__device__ __forceinline__ void norm_set(const Arguments& a, int n, int set, int lane) {
-  const float4* parts = quads(a.parts) + (i64(n) * (a.groups * (N / PER)) + set) * a.parts_of_set;
-  const double pivot = double(load_far(parts).y);
-  double count = 0.0, first = 0.0, second = 0.0;
-#pragma unroll 2
-  for (int i = lane; i < a.parts_of_set; i += 32) {
-    const float4 part = load_far(parts + i);
-    const double distance = double(part.y) - pivot;
-    count += double(part.x);
-    first += double(part.x) * distance;
-    second += double(part.z) + double(part.x) * distance * distance;
-  }
-  count = sum_of_warp(count), first = sum_of_warp(first), second = sum_of_warp(second);
-  const double of_one = inverse(count), mean = first * of_one, variance = (second - first * mean) * of_one;
-  const float scale = CENTER ? 1.f : float(inverse_root((variance < 0.0 ? 0.0 : variance) + EPS));
-  for (int c = lane; c < PER; c += 32) {
-    const int channel = set * PER + c;
-    float4 row = {float(pivot + mean), scale, 0.f, 0.f};
-    if constexpr (NORM_WEIGHT) row.y *= to_float(a.norm_weight[channel]);
-    if constexpr (NORM_BIAS) row.z = to_float(a.norm_bias[channel]);
-    quads(a.table)[i64(n) * (a.groups * N) + channel] = row;
-  }
-  __syncwarp();
-  if (lane == 0) {
-    __threadfence();
-    atomicAdd(a.ready + n, 1);
-  }
-}
-
-/// A piece of a plane, by one warp.
-__device__ __forceinline__ void norm_piece(const Arguments& a, int n, int piece, int lane) {
-  constexpr int vector = 16 / static_cast<int>(sizeof(Element)), each = 8;
-  typedef Neighbours<Element, vector> Vector;
-  const int channel = piece / a.pieces_of_plane;
-  const float4 t = load_far(quads(a.table) + i64(n) * (a.groups * N) + channel);
-  const int from = (piece - channel * a.pieces_of_plane) * piece_elements;
-  const int left = a.volume - from, count = left < piece_elements ? left : piece_elements;
-  Element* at = a.out + i64(n) * a.out_strides.n + i64(channel) * a.out_strides.c + from;
-  const auto result = [&](Element v) {
-    return from_float<Element>(config::after_norm((to_float(v) - t.x) * t.y + t.z));
-  };
-  const int apart = static_cast<int>(-(reinterpret_cast<u64>(at) / sizeof(Element)) & (vector - 1));
-  const int lead = apart < count ? apart : count, vectors = (count - lead) / vector, rest = lead + vectors * vector;
-  if (lane < lead) at[lane] = result(load_far(at + lane));
-  Vector* first = reinterpret_cast<Vector*>(at + lead) + lane;
-#pragma unroll 1
-  for (int i = lane; i < vectors; i += 32 * each, first += 32 * each) {
-    Vector v[each];
-#pragma unroll
-    for (int k = 0; k < each; ++k)
-      if (i + k * 32 < vectors) v[k] = load_far(first + k * 32);
-#pragma unroll
-    for (int k = 0; k < each; ++k)
-      if (i + k * 32 < vectors) {
-#pragma unroll
-        for (int j = 0; j < vector; ++j) v[k].v[j] = result(v[k].v[j]);
-        store_last(first + k * 32, v[k]);
-      }
-  }
-  if (rest + lane < count) at[rest + lane] = result(load_far(at + rest + lane));
-}
-
-/// Waits until `*count` is `all`; false where, the block's own boxes being stored, nothing came for a while. `ended`:
-/// how many of the block's warpgroups are done, in shared memory.
-__device__ __forceinline__ bool wait_for_all(const int* count, int all, int* ended, int lane) {
-  constexpr int most_waits = 300;
-  for (int waits = 0;;) {
-    int state = 0;
-    if (lane == 0) {
-      const bool last = atomicAdd(ended, 0) == GROUPS;
-      state = load_relaxed(count) == all ? 1 : last ? -1 : 0;
-    }
-    state = __shfl_sync(0xffffffffu, state, 0);
-    if (state > 0) {
-      __threadfence();
-      return true;
-    }
-    if (state < 0 && ++waits > most_waits) return false;
-    __nanosleep(500);
-  }
-}
-
-/// Takes one after the other of `all` jobs that warps share by a counter, and asks for the next before it does one.
-template <class Job>
-__device__ __forceinline__ void for_each_taken(int* counter, int all, int lane, Job&& job) {
-  const auto take = [&] { return lane == 0 ? atomicAdd(counter, 1) : 0; };
-  int next = take();
-#pragma unroll 1
-  for (;;) {
-    const int taken = __shfl_sync(0xffffffffu, next, 0);
-    if (taken >= all) return;
-    next = take();
-    job(taken);
-  }
-}
-
-/// What is left to do of samples that are complete, until all is done: means and scales, then the values.
-__device__ __forceinline__ void norm_samples(const Arguments& a, int* ended, int lane) {
-  const int sets = a.groups * (N / PER), pieces = a.groups * N * a.pieces_of_plane;
-#pragma unroll 1
-  for (int n = 0; n < a.samples; ++n) {
-    if (!wait_for_all(a.stored + n, a.parts_of_sample, ended, lane)) return;
-    for_each_taken(a.taken_sets + n, sets, lane, [&](int set) { norm_set(a, n, set, lane); });
-    if (!wait_for_all(a.ready + n, sets, ended, lane)) return;
-    for_each_taken(a.taken + n, pieces, lane, [&](int piece) { norm_piece(a, n, piece, lane); });
-  }
-}
-
-}  // namespace upconv
-""",
     "boxes/store.cuh": r"""// From a warpgroup's sums to the result: some channels at a time go through shared memory, where the phases of W
 // interleave, and leave as lines that are contiguous in memory, through bias and epilogue. What an element's place is
 // relative to its box is the same for all boxes and channels: it is worked out once, and what of it lies inside once a
@@ -3236,7 +2922,6 @@ __device__ __forceinline__ void norm_samples(const Arguments& a, int* ended, int
 // products with each tap of W, which are added up where a lane reads them. Part of boxes.cuh.
 #pragma once
 
-#include "boxes/norm.cuh"
 #include "boxes/source.cuh"
 #include "boxes/weights.cuh"
 
@@ -3486,23 +3171,14 @@ constexpr bool sets_written_out =
     !long_epilogue &&
     all_sets * rounds * (NB / staged) * (has_epilogue ? 2 : 1) * (OVERLAPPED ? 1 + TAPS_W / 4 : 1) <= 192;
 constexpr bool steps_written_out = !long_epilogue;
-/// Whether the code of a step knows which row sets it writes.
-constexpr bool sets_known = sets_written_out || (long_epilogue && sets_at_once == all_sets);
-/// Bits of a lane that are neighbours in one word: those of all elements that it finishes together.
-constexpr bool bits_together =
-    finished_at_once == row_elements && (sets_of_word % sets_at_once == 0 || all_sets <= sets_of_word);
 
-/// One channel by one warp, all row sets. `first_corner`: that in the first channel of the share; `at`: bytes from a
-/// corner to the elements of a lane.
+/// One channel by one warp, all row sets. `at`: bytes from the box's corner to the elements of a lane.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, Element* first_corner, const float* staging,
-                                           const Spot* spots, const RowSet* sets, const u32* inside,
-                                           const u32 (&at)[rounds][at_once], const Overlaps& overlaps,
-                                           BoxMoments& moments, int channel, int lane) {
+                                           const Corner& c, const float* staging, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const u32 (&at)[rounds][at_once],
+                                           const Overlaps& overlaps, int channel, int lane) {
   if (channel >= N) return;
-  if constexpr (NORM) moments.channel(channel - p.column0, lane);
-  Element* corner =
-      long_epilogue ? first_corner + i64(channel - p.column0) * a.out_strides.c : corner_of(a, p, c, channel);
+  Element* corner = corner_of(a, p, c, channel);
   const u32 bytes_d = static_cast<u32>(a.out_strides.d) * sizeof(Element),
             bytes_h = static_cast<u32>(a.out_strides.h) * sizeof(Element);
   const Finish finish(a, operands, p, channel);
@@ -3511,15 +3187,13 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
   for (int i = 0; i < all_sets; i += sets_at_once) {
     Element* row[sets_at_once];
     const float* from[sets_at_once];
-    bool staged_at[sets_at_once];  // else no tap reaches it
     u32 bits[sets_at_once];
 #pragma unroll
     for (int k = 0; k < sets_at_once; ++k) {
-      const RowSet set = sets_known ? row_set(i + k) : sets[i + k];
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
       row[k] = reinterpret_cast<Element*>(reinterpret_cast<char*>(corner) + (set.d * bytes_d + set.h * bytes_h));
       bits[k] = inside[(i + k) / sets_of_word * 32 + lane] >> (i + k) % sets_of_word * (rounds * at_once);
-      staged_at[k] = set.staged >= 0;
-      from[k] = staging + (staged_at[k] ? set.staged : 0) * set_words + (OVERLAPPED ? 0 : lane * at_once);
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_words + (OVERLAPPED ? 0 : lane * at_once);
     }
 #pragma unroll
     for (int first = 0; first < row_elements; first += each) {
@@ -3537,9 +3211,9 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
         for (int e = 0; e < each; ++e) {
           const int r = (first + e) / at_once, element = (r * 32 + lane) * at_once + (first + e) % at_once;
           if constexpr (OVERLAPPED)
-            sum[k][e] = staged_at[k] ? overlaps.sum(from[k], r, (first + e) % at_once) : 0.f;
+            sum[k][e] = from[k] == nullptr ? 0.f : overlaps.sum(from[k], r, (first + e) % at_once);
           else
-            sum[k][e] = staged_at[k] ? from[k][r * 32 * at_once + (first + e) % at_once] : 0.f;
+            sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
           if constexpr (OPERANDS > 0)
             with[k][e] = finish.read(in(k, e), c.n + (spots[element / PHASES_W].dn & 0xffff), to(k, e));
         }
@@ -3547,13 +3221,6 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
-      if constexpr (NORM) {
-        int held = 0;
-#pragma unroll
-        for (int k = 0; k < (bits_together ? 1 : sets_at_once); ++k)
-          held += __popc(bits[k] >> first & ((1u << (bits_together ? sets_at_once : 1) * each) - 1));
-        moments.take_all(value, held, in);
-      }
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -3606,10 +3273,9 @@ __device__ __forceinline__ Columns columns_of(const Arguments& a, const Element*
 
 /// The same of a row of positions: whole sectors, but at the row's ends.
 __device__ __forceinline__ void write_line(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, const float* staging, const RowSet* sets,
-                                           BoxMoments& moments, int channel, int lane) {
+                                           const Corner& c, const float* staging, const RowSet* sets, int channel,
+                                           int lane) {
   if (channel >= N) return;
-  if constexpr (NORM) moments.channel(channel - p.column0, lane);
   constexpr int each = finished_at_once;
   // A row's first element lies less than a sector, or a position, from where its set begins.
   constexpr bool reads_all = 32 / sizeof(Element) - 1 <= channel_room && PHASES_W - 1 <= channel_room;
@@ -3651,15 +3317,6 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
-      if constexpr (NORM) {
-        const auto in = [&](int k, int e) { return from_first(e) < left[k]; };
-        int held = 0;
-#pragma unroll
-        for (int k = 0; k < sets_at_once; ++k)
-#pragma unroll
-          for (int e = 0; e < each; ++e) held += in(k, e);
-        moments.take_all(value, held, in);
-      }
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -3723,10 +3380,9 @@ __device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS
 
 /// What was staged for the channels of a step at `from` on.
 __device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, Element* first_corner, const float* from, const Spot* spots,
-                                           const RowSet* sets, const u32* inside, const u32 (&at)[rounds][at_once],
-                                           const Overlaps& overlaps, BoxMoments& moments, int step, int warp,
-                                           int lane) {
+                                           const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const u32 (&at)[rounds][at_once],
+                                           const Overlaps& overlaps, int step, int warp, int lane) {
 #pragma unroll(steps_written_out ? TOGETHER : 1)
   for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
     const int number = step * TOGETHER + part;
@@ -3735,19 +3391,18 @@ __device__ __forceinline__ void write_step(const Arguments& a, const Operands& o
     } else {
       const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
       if constexpr (LINE)
-        write_line(a, operands, p, c, from + warp * channel_pitch, sets, moments, channel, lane);
+        write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
       else
-        write_rows(a, operands, p, c, first_corner, from + warp * channel_pitch, spots, sets, inside, at, overlaps,
-                   moments, channel, lane);
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, overlaps, channel, lane);
     }
   }
 }
 
-/// All sums of a place, that of box number `box`. `turn` and `inside_turn` are kept from place to place: what a slow
-/// warp may still read is not written again.
+/// All sums of a place. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
+/// written again.
 __device__ __forceinline__ void store_box(const Arguments& a, const Operands& operands, const Place& p,
                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
-                                          const RowSet* sets, u32* inside, int group, int thread, int box, int& turn,
+                                          const RowSet* sets, u32* inside, int group, int thread, int& turn,
                                           int& inside_turn) {
   const int lane = thread % 32;
   const Corner c(p);
@@ -3773,21 +3428,12 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
   const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
   const Puts puts(a, warp, lane);
   const Overlaps overlaps(a, lane);
-  float4* of_warps = reinterpret_cast<float4*>(staging + staging_words + inside_words);
-  BoxMoments moments(of_warps + warp * sets_here);
-  Element* first_corner = long_epilogue ? corner_of(a, p, c, p.column0) : nullptr;
   put_together<0>(acc, place(0), puts, warp, lane);
 #pragma unroll(steps_written_out ? store_steps : 1)
   for (int step = 0; step < store_steps; ++step) {
     meet(1 + group, 128);
-    if (NORM && step == 0) moments.clear(lane);
     if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), puts, warp, lane);
-    write_step(a, operands, p, c, first_corner, place(step), spots, sets, mine, at, overlaps, moments, step, warp,
-               lane);
-  }
-  if constexpr (NORM) {
-    moments.keep(lane);
-    norm_box(a, p, box, of_warps, group, warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, overlaps, step, warp, lane);
   }
   turn += store_steps;
   inside_turn ^= 1;
@@ -3882,11 +3528,9 @@ __device__ __forceinline__ void store_direct(const Arguments& a, const Operands&
 // boxes lie side by side and share stages. One warpgroup alone does not keep the tensor cores busy, less so while it
 // stores.
 //
-// NORM: a norm over sets of channels follows in the same kernel (boxes/norm.cuh).
-//
 // Shared memory: [resident weights][stages of each ring: weights unless resident, source][places of a box's positions
-// in the result][staging of each warpgroup, moments of its box]. Floor: max(bytes of source and result, products at the
-// tensor cores' rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
+// in the result][staging of each warpgroup]. Floor: max(bytes of source and result, products at the tensor cores'
+// rate). The host (src/cuda/boxes.cpp) writes namespace config, wgmma() and UPCONV_FRAGMENTS.
 #include "arguments/boxes.cuh"
 #include "epilogue/operands.cuh"
 #include "ptx/arriving.cuh"
@@ -3915,7 +3559,6 @@ static_assert(RESIDENT || SHARED, "streamed weights belong to one ring");
 }  // namespace upconv
 
 #include "boxes/balance.cuh"
-#include "boxes/norm.cuh"
 #include "boxes/source.cuh"
 #include "boxes/store.cuh"
 #include "boxes/store_direct.cuh"
@@ -3927,7 +3570,7 @@ constexpr int chunk_words = STEPS_K * weight_words;
 constexpr int resident_words = RESIDENT ? LOOP_TAPS * chunks * chunk_words : 0;
 constexpr int streamed_words = RESIDENT ? 0 : (chunk_words + 31) / 32 * 32;
 constexpr int stage_words = streamed_words + SOURCE_WORDS;
-constexpr int store_words = DIRECT ? 0 : staging_words + inside_words + norm_words;  ///< Of one warpgroup.
+constexpr int store_words = DIRECT ? 0 : staging_words + inside_words;  ///< Of one warpgroup.
 static_assert(resident_words % 32 == 0 && FRAGMENTS != 3 && stage_words % 32 == 0,
               "bulk copies write at multiples of 128 bytes");
 
@@ -4118,8 +3761,6 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   __shared__ RowSet sets[all_sets];
   if constexpr (!LINE) find_spots(a, spots, threadIdx.x, blockDim.x);
   find_sets(sets, threadIdx.x);
-  __shared__ int ended;  // warpgroups that have stored their boxes
-  if (NORM && threadIdx.x == 0) ended = 0;
   __syncthreads();
   after_previous();
 
@@ -4127,14 +3768,9 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
   if (threadIdx.x >= GROUPS * 128) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(PRODUCER_REGISTERS));
     const int thread = threadIdx.x - GROUPS * 128, ring = thread / of_ring;
-    if (!NORM && ring >= rings) return;
-    if (ring < rings)
-      produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
-              full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
-    if constexpr (NORM) {
-      __syncwarp();
-      if (a.completes) norm_samples(a, &ended, thread % 32);
-    }
+    if (ring >= rings) return;
+    produce(a, block * rings + ring, blocks * rings, share, stages0 + ring * (STAGES * stage_words * 4),
+            full0 + 8 * ring * STAGES, empty0 + 8 * ring * STAGES, thread % of_ring);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(CONSUMER_REGISTERS));
     const int group = threadIdx.x / 128, thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
@@ -4217,11 +3853,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1)
       if constexpr (DIRECT)
         store_direct(a, operands, p, acc, spots, writer);
       else
-        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, box, turn, inside_turn);
-    }
-    if (NORM && thread == 0) {
-      __threadfence();  // whoever sees it sees what this warpgroup counted
-      atomicAdd(&ended, 1);
+        store_box(a, operands, p, acc, staging, spots, sets, inside, group, writer, turn, inside_turn);
     }
     let_next_group_begin();
   }
@@ -6526,7 +6158,6 @@ struct Tensors {
   const void* bias;
   void* out;
   const void* operands = nullptr;  ///< The kernel's last argument where an epilogue reads operands.
-  const void *norm_weight = nullptr, *norm_bias = nullptr;  ///< Of a norm that the layer's kernel applies.
 };
 
 /// Grid, block and dynamic shared memory of one kernel.
@@ -6863,7 +6494,6 @@ struct BoxesFixed {
   Int streamed_bytes = 0;     ///< Weights of a stage, unless resident.
   Int share_bytes = 0;        ///< Prepared weights of one share of the result channels.
   Int share_units = 0;        ///< What a thread prepares, of one share.
-  Int per = 0;                ///< Channels of a set of the norm that follows; 0: none does.
   double clocks = 0.0;        ///< Of one stage's products, for one box.
   double store_clocks = 0.0;  ///< Of a warpgroup that writes one box, while nothing else holds it up.
 
@@ -6885,8 +6515,7 @@ struct BoxesFixed {
     field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("depth_dilation", depth_dilation),
         field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
-    field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units),
-        field("per", per);
+    field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
 };
 
@@ -7340,7 +6969,6 @@ struct BoxesLaunch {
   bool may_bulk = false;
   double clocks = 0.0;
   Int workspace_bytes = 0;
-  Int counts_at = 0, parts_at = 0, table_at = 0;  ///< Of a norm, in the workspace.
 };
 
 inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, arguments::Boxes<void>& a) {
@@ -7403,30 +7031,6 @@ inline double longest(const BoxesFixed& f, const BoxSpace& space, const argument
   return most_clocks;
 }
 
-/// What a norm after the layer needs of one way: that boxes have one sample each, and their numbers.
-inline const char* number_parts(const BoxesFixed& f, BoxesWay& way) {
-  const Int shares = f.groups * ceil_div(f.n, f.columns), of_place = f.shared ? f.warpgroups : 1;
-  const auto parts = [&](const arguments::Boxes<void>& a) {
-    return Int{a.boxes[0]} * a.boxes[1] * a.boxes[2] * of_place;
-  };
-  const Int last = way.last_grid > 0 ? parts(way.last) : 0, all = last + parts(way.main);
-  if (all * shares >= 1 << 30) return "a norm over 2^30 boxes of a sample";
-  for (arguments::Boxes<void>* a : {&way.main, &way.last}) {
-    if (a == &way.last && way.last_grid == 0) continue;
-    if (a->extent[0] > 1 || a->second[0] > 0) return "a norm over boxes of several samples";
-    const Int volume = Int{a->out_size[0]} * a->out_size[1] * a->out_size[2];
-    if (volume > 1 << 30) return "a norm over planes of more than 2^30 elements";
-    a->volume = static_cast<int>(volume);
-    a->pieces_of_plane = static_cast<int>(ceil_div(volume * f.element_bytes, arguments::piece_bytes));
-    if (Int{a->pieces_of_plane} * f.n * f.groups >= 1 << 30) return "a norm over 2^30 pieces of a sample";
-    a->parts_of_set = static_cast<int>(all);
-    a->parts_of_sample = static_cast<int>(all * shares);
-    a->first_part = a == &way.last ? 0 : static_cast<int>(last);
-    a->completes = a == &way.main;
-  }
-  return nullptr;
-}
-
 inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors) {
   BoxesLaunch l;
   const BoxSpace space = box_space(f, s);
@@ -7472,17 +7076,6 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
       l.bulk.main.bulk = l.bulk.last.bulk = 1;
     }
   }
-  if (f.per > 0) {
-    l.refusal = number_parts(f, l.plain);
-    if (!l.refusal && l.may_bulk) l.refusal = number_parts(f, l.bulk);
-    if (l.refusal) return l;
-    const auto after = [](Int at, Int bytes) { return ceil_div(at + bytes, 256) * 256; };
-    const Int channels = f.n * f.groups, parts = most(l.plain.main.parts_of_set, l.bulk.main.parts_of_set);
-    l.counts_at = after(l.workspace_bytes, 0);
-    l.table_at = after(l.counts_at, 16 * s.batch);
-    l.parts_at = after(l.table_at, 16 * s.batch * channels);
-    l.workspace_bytes = l.parts_at + 16 * s.batch * (channels / f.per) * parts;
-  }
   return l;
 }
 
@@ -7509,27 +7102,16 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;
-  char* memory = static_cast<char*>(workspace);
-  void* counts = memory + l.counts_at;
-  const Int samples = way.main.samples;
-  long long counters = f.per > 0 ? 4 * samples : 0;
-  void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count, &counts, &counters};
+  void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
   const auto boxes = [&](arguments::Boxes<void>& a, unsigned grid) {
     a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
-    a.parts = reinterpret_cast<float*>(memory + l.parts_at), a.table = reinterpret_cast<float*>(memory + l.table_at);
-    a.stored = static_cast<int*>(counts), a.ready = a.stored + samples;
-    a.taken_sets = a.ready + samples, a.taken = a.taken_sets + samples;
-    a.norm_weight = t.norm_weight, a.norm_bias = t.norm_bias;
     if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
     void* list[] = {&a, operands_of(t)};
     return start(1, Shape{grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)},
                  list);
   };
-  // The boxes of the last columns come first where the others complete samples.
-  const auto last = [&] { return way.last_grid == 0 || boxes(way.last, way.last_grid); };
-  if (f.per > 0) return last() && boxes(way.main, way.grid);
-  return boxes(way.main, way.grid) && last();
+  return boxes(way.main, way.grid) && (way.last_grid == 0 || boxes(way.last, way.last_grid));
 }
 
 }  // namespace upconv::launch
@@ -8453,18 +8035,6 @@ __device__ __forceinline__ S epilogue(S v) {
   return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
-namespace config {
-constexpr bool NORM = false;
-constexpr int PER = 1;
-constexpr bool CENTER = false;
-constexpr bool NORM_WEIGHT = false;
-constexpr bool NORM_BIAS = false;
-typedef float S;
-constexpr double EPS = S(0x1.4f8b588e368f1p-17);
-__device__ __forceinline__ S after_norm(S v) {
-  return v;
-}
-}
 """),
     "gather_mma_2": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
 #include "mma/taps.cuh"
@@ -8906,18 +8476,6 @@ __device__ __forceinline__ S epilogue(S v) {
   return epilogue<S>(v, OfChannel(), OfElement());
 }
 }  // namespace config
-namespace config {
-constexpr bool NORM = false;
-constexpr int PER = 1;
-constexpr bool CENTER = false;
-constexpr bool NORM_WEIGHT = false;
-constexpr bool NORM_BIAS = false;
-typedef float S;
-constexpr double EPS = S(0x1.4f8b588e368f1p-17);
-__device__ __forceinline__ S after_norm(S v) {
-  return v;
-}
-}
 """),
     "gather_mma_5": ("UPCONV_HOPPER", "gather_mma.cuh", r"""#include "mma/operand.cuh"
 #include "mma/taps.cuh"

@@ -6,8 +6,6 @@
 
 namespace upconv::arguments {
 
-constexpr int piece_bytes = 16384;  ///< NORM: what a warp takes of a plane at a time.
-
 template <class Element>
 struct Boxes {
   TensorMap map;  ///< Of src as (w, h, d, channel of a group, sample and group); only where `bulk`.
@@ -39,17 +37,6 @@ struct Boxes {
   int bulk;                ///< 1: the source comes by bulk copies of `bulk_bytes`.
   int bulk_bytes;
   int alike;  ///< 1: rows of all channels begin equally far from multiples of 16 bytes.
-  // NORM (boxes/norm.cuh):
-  float* parts;             ///< [sample][set][part][4]: count, mean and squared distances of what one box has of a set.
-  float* table;             ///< [sample][channel][4]: mean, factor, shift.
-  int *stored, *ready;      ///< Of each sample: boxes that are stored, sets whose table is there,
-  int *taken_sets, *taken;  ///< and those and the pieces that warps have taken.
-  const Element *norm_weight, *norm_bias;
-  int parts_of_set, first_part;  ///< Boxes of a sample of one share, and those that another launch stores before.
-  int parts_of_sample;           ///< Boxes of a sample, of all shares.
-  int completes;                 ///< 1: no other launch follows that stores boxes of the same samples.
-  int pieces_of_plane;           ///< Of `piece_bytes`.
-  int volume;                    ///< Of a plane.
 };
 
 }  // namespace upconv::arguments

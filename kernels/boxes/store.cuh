@@ -6,7 +6,6 @@
 // products with each tap of W, which are added up where a lane reads them. Part of boxes.cuh.
 #pragma once
 
-#include "boxes/norm.cuh"
 #include "boxes/source.cuh"
 #include "boxes/weights.cuh"
 
@@ -256,23 +255,14 @@ constexpr bool sets_written_out =
     !long_epilogue &&
     all_sets * rounds * (NB / staged) * (has_epilogue ? 2 : 1) * (OVERLAPPED ? 1 + TAPS_W / 4 : 1) <= 192;
 constexpr bool steps_written_out = !long_epilogue;
-/// Whether the code of a step knows which row sets it writes.
-constexpr bool sets_known = sets_written_out || (long_epilogue && sets_at_once == all_sets);
-/// Bits of a lane that are neighbours in one word: those of all elements that it finishes together.
-constexpr bool bits_together =
-    finished_at_once == row_elements && (sets_of_word % sets_at_once == 0 || all_sets <= sets_of_word);
 
-/// One channel by one warp, all row sets. `first_corner`: that in the first channel of the share; `at`: bytes from a
-/// corner to the elements of a lane.
+/// One channel by one warp, all row sets. `at`: bytes from the box's corner to the elements of a lane.
 __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, Element* first_corner, const float* staging,
-                                           const Spot* spots, const RowSet* sets, const u32* inside,
-                                           const u32 (&at)[rounds][at_once], const Overlaps& overlaps,
-                                           BoxMoments& moments, int channel, int lane) {
+                                           const Corner& c, const float* staging, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const u32 (&at)[rounds][at_once],
+                                           const Overlaps& overlaps, int channel, int lane) {
   if (channel >= N) return;
-  if constexpr (NORM) moments.channel(channel - p.column0, lane);
-  Element* corner =
-      long_epilogue ? first_corner + i64(channel - p.column0) * a.out_strides.c : corner_of(a, p, c, channel);
+  Element* corner = corner_of(a, p, c, channel);
   const u32 bytes_d = static_cast<u32>(a.out_strides.d) * sizeof(Element),
             bytes_h = static_cast<u32>(a.out_strides.h) * sizeof(Element);
   const Finish finish(a, operands, p, channel);
@@ -281,15 +271,13 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
   for (int i = 0; i < all_sets; i += sets_at_once) {
     Element* row[sets_at_once];
     const float* from[sets_at_once];
-    bool staged_at[sets_at_once];  // else no tap reaches it
     u32 bits[sets_at_once];
 #pragma unroll
     for (int k = 0; k < sets_at_once; ++k) {
-      const RowSet set = sets_known ? row_set(i + k) : sets[i + k];
+      const RowSet set = sets_written_out ? row_set(i + k) : sets[i + k];
       row[k] = reinterpret_cast<Element*>(reinterpret_cast<char*>(corner) + (set.d * bytes_d + set.h * bytes_h));
       bits[k] = inside[(i + k) / sets_of_word * 32 + lane] >> (i + k) % sets_of_word * (rounds * at_once);
-      staged_at[k] = set.staged >= 0;
-      from[k] = staging + (staged_at[k] ? set.staged : 0) * set_words + (OVERLAPPED ? 0 : lane * at_once);
+      from[k] = set.staged < 0 ? nullptr : staging + set.staged * set_words + (OVERLAPPED ? 0 : lane * at_once);
     }
 #pragma unroll
     for (int first = 0; first < row_elements; first += each) {
@@ -307,9 +295,9 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
         for (int e = 0; e < each; ++e) {
           const int r = (first + e) / at_once, element = (r * 32 + lane) * at_once + (first + e) % at_once;
           if constexpr (OVERLAPPED)
-            sum[k][e] = staged_at[k] ? overlaps.sum(from[k], r, (first + e) % at_once) : 0.f;
+            sum[k][e] = from[k] == nullptr ? 0.f : overlaps.sum(from[k], r, (first + e) % at_once);
           else
-            sum[k][e] = staged_at[k] ? from[k][r * 32 * at_once + (first + e) % at_once] : 0.f;
+            sum[k][e] = from[k] == nullptr ? 0.f : from[k][r * 32 * at_once + (first + e) % at_once];
           if constexpr (OPERANDS > 0)
             with[k][e] = finish.read(in(k, e), c.n + (spots[element / PHASES_W].dn & 0xffff), to(k, e));
         }
@@ -317,13 +305,6 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
-      if constexpr (NORM) {
-        int held = 0;
-#pragma unroll
-        for (int k = 0; k < (bits_together ? 1 : sets_at_once); ++k)
-          held += __popc(bits[k] >> first & ((1u << (bits_together ? sets_at_once : 1) * each) - 1));
-        moments.take_all(value, held, in);
-      }
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -376,10 +357,9 @@ __device__ __forceinline__ Columns columns_of(const Arguments& a, const Element*
 
 /// The same of a row of positions: whole sectors, but at the row's ends.
 __device__ __forceinline__ void write_line(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, const float* staging, const RowSet* sets,
-                                           BoxMoments& moments, int channel, int lane) {
+                                           const Corner& c, const float* staging, const RowSet* sets, int channel,
+                                           int lane) {
   if (channel >= N) return;
-  if constexpr (NORM) moments.channel(channel - p.column0, lane);
   constexpr int each = finished_at_once;
   // A row's first element lies less than a sector, or a position, from where its set begins.
   constexpr bool reads_all = 32 / sizeof(Element) - 1 <= channel_room && PHASES_W - 1 <= channel_room;
@@ -421,15 +401,6 @@ __device__ __forceinline__ void write_line(const Arguments& a, const Operands& o
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
         for (int e = 0; e < each; ++e) value[k][e] = finish(sum[k][e], with[k][e]);
-      if constexpr (NORM) {
-        const auto in = [&](int k, int e) { return from_first(e) < left[k]; };
-        int held = 0;
-#pragma unroll
-        for (int k = 0; k < sets_at_once; ++k)
-#pragma unroll
-          for (int e = 0; e < each; ++e) held += in(k, e);
-        moments.take_all(value, held, in);
-      }
 #pragma unroll
       for (int k = 0; k < sets_at_once; ++k)
 #pragma unroll
@@ -493,10 +464,9 @@ __device__ __forceinline__ void put_wanted(int wanted, const float (&acc)[BLOCKS
 
 /// What was staged for the channels of a step at `from` on.
 __device__ __forceinline__ void write_step(const Arguments& a, const Operands& operands, const Place& p,
-                                           const Corner& c, Element* first_corner, const float* from, const Spot* spots,
-                                           const RowSet* sets, const u32* inside, const u32 (&at)[rounds][at_once],
-                                           const Overlaps& overlaps, BoxMoments& moments, int step, int warp,
-                                           int lane) {
+                                           const Corner& c, const float* from, const Spot* spots, const RowSet* sets,
+                                           const u32* inside, const u32 (&at)[rounds][at_once],
+                                           const Overlaps& overlaps, int step, int warp, int lane) {
 #pragma unroll(steps_written_out ? TOGETHER : 1)
   for (int part = 0; part < TOGETHER; ++part, from += staged * channel_pitch) {
     const int number = step * TOGETHER + part;
@@ -505,19 +475,18 @@ __device__ __forceinline__ void write_step(const Arguments& a, const Operands& o
     } else {
       const int channel = p.column0 + number / 2 * 8 + warp * 2 + number % 2;
       if constexpr (LINE)
-        write_line(a, operands, p, c, from + warp * channel_pitch, sets, moments, channel, lane);
+        write_line(a, operands, p, c, from + warp * channel_pitch, sets, channel, lane);
       else
-        write_rows(a, operands, p, c, first_corner, from + warp * channel_pitch, spots, sets, inside, at, overlaps,
-                   moments, channel, lane);
+        write_rows(a, operands, p, c, from + warp * channel_pitch, spots, sets, inside, at, overlaps, channel, lane);
     }
   }
 }
 
-/// All sums of a place, that of box number `box`. `turn` and `inside_turn` are kept from place to place: what a slow
-/// warp may still read is not written again.
+/// All sums of a place. `turn` and `inside_turn` are kept from place to place: what a slow warp may still read is not
+/// written again.
 __device__ __forceinline__ void store_box(const Arguments& a, const Operands& operands, const Place& p,
                                           const float (&acc)[BLOCKS * (NB / 2)], float* staging, const Spot* spots,
-                                          const RowSet* sets, u32* inside, int group, int thread, int box, int& turn,
+                                          const RowSet* sets, u32* inside, int group, int thread, int& turn,
                                           int& inside_turn) {
   const int lane = thread % 32;
   const Corner c(p);
@@ -543,21 +512,12 @@ __device__ __forceinline__ void store_box(const Arguments& a, const Operands& op
   const auto place = [&](int step) { return staging + ((turn + step) & 1) * place_words; };
   const Puts puts(a, warp, lane);
   const Overlaps overlaps(a, lane);
-  float4* of_warps = reinterpret_cast<float4*>(staging + staging_words + inside_words);
-  BoxMoments moments(of_warps + warp * sets_here);
-  Element* first_corner = long_epilogue ? corner_of(a, p, c, p.column0) : nullptr;
   put_together<0>(acc, place(0), puts, warp, lane);
 #pragma unroll(steps_written_out ? store_steps : 1)
   for (int step = 0; step < store_steps; ++step) {
     meet(1 + group, 128);
-    if (NORM && step == 0) moments.clear(lane);
     if (step + 1 < store_steps) put_wanted(step + 1, acc, place(step + 1), puts, warp, lane);
-    write_step(a, operands, p, c, first_corner, place(step), spots, sets, mine, at, overlaps, moments, step, warp,
-               lane);
-  }
-  if constexpr (NORM) {
-    moments.keep(lane);
-    norm_box(a, p, box, of_warps, group, warp, lane);
+    write_step(a, operands, p, c, place(step), spots, sets, mine, at, overlaps, step, warp, lane);
   }
   turn += store_steps;
   inside_turn ^= 1;

@@ -19,7 +19,6 @@ struct BoxesLaunch {
   bool may_bulk = false;
   double clocks = 0.0;
   Int workspace_bytes = 0;
-  Int counts_at = 0, parts_at = 0, table_at = 0;  ///< Of a norm, in the workspace.
 };
 
 inline void fill(const BoxesFixed& f, const BoxSpace& space, const Boxing& b, arguments::Boxes<void>& a) {
@@ -82,30 +81,6 @@ inline double longest(const BoxesFixed& f, const BoxSpace& space, const argument
   return most_clocks;
 }
 
-/// What a norm after the layer needs of one way: that boxes have one sample each, and their numbers.
-inline const char* number_parts(const BoxesFixed& f, BoxesWay& way) {
-  const Int shares = f.groups * ceil_div(f.n, f.columns), of_place = f.shared ? f.warpgroups : 1;
-  const auto parts = [&](const arguments::Boxes<void>& a) {
-    return Int{a.boxes[0]} * a.boxes[1] * a.boxes[2] * of_place;
-  };
-  const Int last = way.last_grid > 0 ? parts(way.last) : 0, all = last + parts(way.main);
-  if (all * shares >= 1 << 30) return "a norm over 2^30 boxes of a sample";
-  for (arguments::Boxes<void>* a : {&way.main, &way.last}) {
-    if (a == &way.last && way.last_grid == 0) continue;
-    if (a->extent[0] > 1 || a->second[0] > 0) return "a norm over boxes of several samples";
-    const Int volume = Int{a->out_size[0]} * a->out_size[1] * a->out_size[2];
-    if (volume > 1 << 30) return "a norm over planes of more than 2^30 elements";
-    a->volume = static_cast<int>(volume);
-    a->pieces_of_plane = static_cast<int>(ceil_div(volume * f.element_bytes, arguments::piece_bytes));
-    if (Int{a->pieces_of_plane} * f.n * f.groups >= 1 << 30) return "a norm over 2^30 pieces of a sample";
-    a->parts_of_set = static_cast<int>(all);
-    a->parts_of_sample = static_cast<int>(all * shares);
-    a->first_part = a == &way.last ? 0 : static_cast<int>(last);
-    a->completes = a == &way.main;
-  }
-  return nullptr;
-}
-
 inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors) {
   BoxesLaunch l;
   const BoxSpace space = box_space(f, s);
@@ -151,17 +126,6 @@ inline BoxesLaunch launch_of(const BoxesFixed& f, const Sizes& s, int processors
       l.bulk.main.bulk = l.bulk.last.bulk = 1;
     }
   }
-  if (f.per > 0) {
-    l.refusal = number_parts(f, l.plain);
-    if (!l.refusal && l.may_bulk) l.refusal = number_parts(f, l.bulk);
-    if (l.refusal) return l;
-    const auto after = [](Int at, Int bytes) { return ceil_div(at + bytes, 256) * 256; };
-    const Int channels = f.n * f.groups, parts = most(l.plain.main.parts_of_set, l.bulk.main.parts_of_set);
-    l.counts_at = after(l.workspace_bytes, 0);
-    l.table_at = after(l.counts_at, 16 * s.batch);
-    l.parts_at = after(l.table_at, 16 * s.batch * channels);
-    l.workspace_bytes = l.parts_at + 16 * s.batch * (channels / f.per) * parts;
-  }
   return l;
 }
 
@@ -188,27 +152,16 @@ bool run(const BoxesFixed& f, const BoxesLaunch& l, const Tensors& t, void* work
   long long w_k = f.w_k, w_n = f.w_n, w_tap = f.w_tap, w_group = f.w_group;
   long long count = f.groups * ceil_div(f.n, f.columns) * f.share_units;
   const void* w = t.b;
-  char* memory = static_cast<char*>(workspace);
-  void* counts = memory + l.counts_at;
-  const Int samples = way.main.samples;
-  long long counters = f.per > 0 ? 4 * samples : 0;
-  void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count, &counts, &counters};
+  void* prepare[] = {&w, &workspace, &w_k, &w_n, &w_tap, &w_group, &count};
   if (!start(0, Shape{static_cast<unsigned>(ceil_div(count, 256)), 256, 0}, prepare)) return false;
   const auto boxes = [&](arguments::Boxes<void>& a, unsigned grid) {
     a.src = t.a, a.weights = static_cast<const unsigned*>(workspace), a.bias = t.bias, a.out = t.out;
-    a.parts = reinterpret_cast<float*>(memory + l.parts_at), a.table = reinterpret_cast<float*>(memory + l.table_at);
-    a.stored = static_cast<int*>(counts), a.ready = a.stored + samples;
-    a.taken_sets = a.ready + samples, a.taken = a.taken_sets + samples;
-    a.norm_weight = t.norm_weight, a.norm_bias = t.norm_bias;
     if (bulk && !encode_map(start, a.map, source_boxes(f, a))) return false;
     void* list[] = {&a, operands_of(t)};
     return start(1, Shape{grid, static_cast<unsigned>(128 * (f.warpgroups + 1)), static_cast<unsigned>(f.shared_bytes)},
                  list);
   };
-  // The boxes of the last columns come first where the others complete samples.
-  const auto last = [&] { return way.last_grid == 0 || boxes(way.last, way.last_grid); };
-  if (f.per > 0) return last() && boxes(way.main, way.grid);
-  return boxes(way.main, way.grid) && last();
+  return boxes(way.main, way.grid) && (way.last_grid == 0 || boxes(way.last, way.last_grid));
 }
 
 }  // namespace upconv::launch

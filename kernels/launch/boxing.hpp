@@ -35,7 +35,6 @@ struct BoxesFixed {
   Int streamed_bytes = 0;     ///< Weights of a stage, unless resident.
   Int share_bytes = 0;        ///< Prepared weights of one share of the result channels.
   Int share_units = 0;        ///< What a thread prepares, of one share.
-  Int per = 0;                ///< Channels of a set of the norm that follows; 0: none does.
   double clocks = 0.0;        ///< Of one stage's products, for one box.
   double store_clocks = 0.0;  ///< Of a warpgroup that writes one box, while nothing else holds it up.
 
@@ -57,8 +56,7 @@ struct BoxesFixed {
     field("depth_taps", depth_taps), field("depth_stride", depth_stride), field("depth_dilation", depth_dilation),
         field("source_words", source_words);
     field("shared_bytes", shared_bytes), field("streamed_bytes", streamed_bytes), field("clocks", clocks);
-    field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units),
-        field("per", per);
+    field("store_clocks", store_clocks), field("share_bytes", share_bytes), field("share_units", share_units);
   }
 };
 

@@ -22,7 +22,6 @@ struct Tensors {
   const void* bias;
   void* out;
   const void* operands = nullptr;  ///< The kernel's last argument where an epilogue reads operands.
-  const void *norm_weight = nullptr, *norm_bias = nullptr;  ///< Of a norm that the layer's kernel applies.
 };
 
 /// Grid, block and dynamic shared memory of one kernel.

@@ -62,21 +62,6 @@ void overlap_constants(ConfigText& c, const BoxProblem& p, const BoxForm& f) {
   c.table("overlap_at", f.overlapped ? at : std::vector<int>{0});
 }
 
-/// Of the norm that the kernel applies, where it does: behind the epilogue, whose functions the steps after it call.
-std::string norm_text(const SetNorm* norm) {
-  const SetNorm none, &n = norm ? *norm : none;
-  ConfigText c;
-  c.text = "namespace config {\n";
-  c.flag("NORM", norm != nullptr);
-  c.constant("PER", n.per);
-  c.flag("CENTER", n.center);
-  c.flag("NORM_WEIGHT", n.weight >= 0);
-  c.flag("NORM_BIAS", n.bias >= 0);
-  c.text += "typedef float S;\nconstexpr double EPS = " + literal_text(n.eps) + ";\n";
-  c.text += "__device__ __forceinline__ S after_norm(S v) {\n" + steps_text(n.after, {}) + "  return v;\n}\n";
-  return c.text + "}\n";
-}
-
 /// What else the products need.
 std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& work, const Request& r) {
   const Geometry& g = r.geometry;
@@ -129,8 +114,7 @@ std::string products_text(const BoxProblem& p, const BoxForm& f, const BoxWork& 
   for (const Fragment& fragment : work.fragments)
     for (const Product& product : fragment.products) widths.insert(product.columns * f.columns);
   for (int width : widths) c.text += wgmma_text(width, operand);
-  return c.text + "}\n" + fragments_text(work) + epilogue_text(r.epilogue, device_type(r.problem.dtype)) +
-         norm_text(r.norm);
+  return c.text + "}\n" + fragments_text(work) + epilogue_text(r.epilogue, device_type(r.problem.dtype));
 }
 
 class Boxes final : public PassKernel {
@@ -143,7 +127,6 @@ class Boxes final : public PassKernel {
         launch_(c.launch),
         weights_({"boxes_prepare.cuh", "boxes_prepare", text + "}\n"}),
         products_({"boxes.cuh", "boxes", text + products_text(p, c.form, work, r)}, c.form.shared_bytes),
-        norm_(r.norm ? *r.norm : SetNorm{}),
         operands_(r),
         predicted_(calibrated("cuda_boxes", r.problem, r.pass, c.seconds)) {}
 
@@ -152,10 +135,8 @@ class Boxes final : public PassKernel {
   Status run(const PassTensors& t, void* workspace, void* stream) const override {
     Start<2> start(device_, stream, {&weights_, &products_});
     OperandBlock block;
-    const auto vector = [&](int number) { return number < 0 ? nullptr : t.operands[number].data; };
     launch::run(fixed_, launch_,
-                {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y, operands_.fill(t.operands, block),
-                 vector(norm_.weight), vector(norm_.bias)},
+                {backward_ ? t.dy : t.x, t.w, t.b, backward_ ? t.dx : t.y, operands_.fill(t.operands, block)},
                 workspace, start);
     return start.status;
   }
@@ -175,13 +156,12 @@ class Boxes final : public PassKernel {
     std::snprintf(
         text, sizeof text,
         "%s of %dx%dx%dx%d positions%s%s x %d channels%s%s, %d segments, weights %s, %s%d stages, source %s, %s%d "
-        "channels stored together, %d warpgroups, %u KB%s",
+        "channels stored together, %d warpgroups, %u KB",
         form_.line ? "lines" : "boxes", a.extent[0], a.extent[1], a.extent[2], a.extent[3], columns, rows,
         form_.columns, form_.overlapped ? " and taps of W" : "", form_.depth_loop ? " in a loop over depths" : "",
         form_.segments, form_.resident ? "resident" : "streamed", form_.shared ? "shared " : "", form_.stages,
         launch_.may_bulk ? "in bulk" : "by copies", form_.direct ? "direct " : "",
-        (fixed_.out_last ? 8 : 4) * form_.together, form_.warpgroups, form_.shared_bytes / 1024,
-        fixed_.per > 0 ? ", the norm by spare warps" : "");
+        (fixed_.out_last ? 8 : 4) * form_.together, form_.warpgroups, form_.shared_bytes / 1024);
     return text;
   }
   std::vector<const jit::Kernel*> kernels() const override { return {&products_, &weights_}; }
@@ -194,7 +174,6 @@ class Boxes final : public PassKernel {
   launch::BoxesFixed fixed_;
   launch::BoxesLaunch launch_;
   jit::Kernel weights_, products_;
-  SetNorm norm_;
   OperandArguments operands_;
   double predicted_;
 };
@@ -217,13 +196,8 @@ Result<std::unique_ptr<PassKernel>> make_boxes(const Request& r) {
     if (g.dilation[d] * (g.kernel[d] - 1) > 240) return unsupported("a reach of more than 240 positions");
   if (g.stride[0] * g.stride[1] * g.stride[2] > 64 || g.stride[2] > 16) return unsupported("more than 64 phases");
   const bool tf32 = p.dtype == DType::f32 && p.precision == Precision::tf32;
-  BoxProblem box =
+  const BoxProblem box =
       box_problem(g, backward, tf32, p.dtype == DType::f32 && !tf32 ? 2 : 1, static_cast<int>(size_of(p.dtype)));
-  if (r.norm) {
-    box.per = r.norm->per;
-    if (p.y_layout != Layout::channels_first) return unsupported("a norm over channels that lie last");
-    if (box.n % box.per != 0) return unsupported("a norm over channels of several groups");
-  }
   const bool few = box.k < 8 || box.n < 8, wide_dx = r.pass == Pass::backward_input && box.n >= 16;
   if (!r.forced && few && !wide_dx && !worth_tensor_cores(r)) return unsupported("fewer than 8 channels a group");
   const std::vector<BoxChoice> choices = box_choices(box, p, g, r.target, static_cast<std::size_t>(most_variants));

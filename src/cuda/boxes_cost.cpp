@@ -22,11 +22,7 @@ bool fits_registers(const BoxProblem& p, int warpgroups, int sums, int segments)
   if (warpgroups == 2) return sums + (p.tf32 ? 0 : 8 * segments) <= (p.tf32 ? 128 : 148);
   return sums + (p.tf32 ? 4 : 8) * segments <= (p.tf32 ? 104 : 80);
 }
-constexpr int most_fragments = 240;  ///< Of a stage: they are written out.
-/// What an element's epilogue and moments take a warpgroup longer, where a norm follows in the same kernel: the more,
-/// the more of the time products fill, which then wait (docs/measured-cuda-fusion.md).
-constexpr double norm_clocks = 0.7, norm_clocks_of_products = 1.2;
-constexpr int most_sets = 32;         ///< Of a norm, in a block: a lane of a warp has the moments of one.
+constexpr int most_fragments = 240;   ///< Of a stage: they are written out.
 constexpr int most_products = 300;    ///< Of a stage: 315 took 8 s to compile, 280 take 2.
 constexpr std::size_t weighed = 400;  ///< Forms whose boxes are looked for.
 
@@ -103,8 +99,7 @@ bool lay_out(const BoxProblem& p, const std::array<BoxAxis, 3>& axis, int slots,
   const Int words = f.line ? 0 : (sets + 32 / of_set - 1) / (32 / of_set);
   const Int stores = f.direct ? positions * 16
                               : f.together * staging_bytes(axis, f, result_last) +
-                                    (f.line ? 0 : f.warpgroups * 3 * 32 * words * 4) + positions * 16 +
-                                    (p.per > 0 ? f.warpgroups * 64 * (f.columns / p.per) : 0);
+                                    (f.line ? 0 : f.warpgroups * 3 * 32 * words * 4) + positions * 16;
   const Int weights = weight_words(p, slots, f.columns) * 4 * f.steps;
   const Int resident = f.resident ? weights * (f.depth_loop ? p.depth_taps : 1) * p.chunks(f.steps) : 0;
   const Int rings = f.shared ? 1 : f.warpgroups;
@@ -240,7 +235,6 @@ launch::BoxesFixed fixed_of(const BoxProblem& p, const Problem& problem, const G
   x.streamed_bytes = f.resident ? 0 : weight_words(p, slots, f.columns) * 4 * f.steps;
   x.share_bytes = weight_words(p, slots, f.columns) * 4 * x.depth_taps * p.chunks(f.steps) * f.steps;
   x.share_units = x.share_bytes / (16 * p.parts);
-  x.per = p.per;
   x.clocks = clocks;
   x.store_clocks = store_clocks;
   return x;
@@ -313,7 +307,6 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
       if (!fits_registers(p, 2, static_cast<int>(per_row * rows * 4), 1)) continue;
       for (int columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256}) {
         if (columns > (p.n + 7) / 8 * 8 || per_row * rows * columns / 2 > 128) break;
-        if (p.per > 0 && (columns % p.per != 0 || columns / p.per > most_sets)) continue;
         Arrangement& a = arrangements[{static_cast<int>(merge), depth_loop, overlapped, rows}];
         if (a.slots == 0) a = arrangement_of(p, merge, depth_loop, overlapped, rows);
         const double one = clocks_of(p, a, columns);
@@ -345,7 +338,6 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                   f.resident = resident, f.shared = shared, f.stages = stages, f.wide = wide, f.line = line,
                   f.direct = direct;
                   if (overlapped && (line || direct)) continue;
-                  if (p.per > 0 && direct) continue;
                   f.room = overlapped ? 64 * segments + 16 : 0;
                   if (direct && (p.element_bytes != 4 || axis[2].phases != 1 || result_last)) continue;
                   const double width = double(axis[2].q_end - axis[2].q_begin), full = 64.0 * segments;
@@ -415,8 +407,6 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
         0.0};
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
     if (c.launch.refusal || c.launch.refitted || c.launch.plain.grid == 0) continue;
-    // With a ring of copies for each warpgroup, or none, too few warps would have time for it.
-    if (p.per > 0 && !(c.launch.may_bulk && c.form.shared)) continue;
     fit_store(p, result_last, target.shared_per_block, sketches[i].slots, c);
     c.fixed = fixed_of(p, problem, g, c.form, sketches[i].slots, sketches[i].clocks, sketches[i].store_clocks);
     c.launch = launch::launch_of(c.fixed, sizes_of(g), target.processors);
@@ -427,15 +417,6 @@ std::vector<BoxChoice> box_choices(const BoxProblem& p, const Problem& problem, 
                             (f.depth_loop ? double(p.depth_taps) / (p.backward ? 1.0 : double(g.stride[0])) : 1.0);
     const double factor = overlapped_factor(p, f) * staging_factor(p, f, products, sketches[i].store_clocks);
     c.seconds = (c.launch.clocks * (f.stages == 2 ? 1.05 : 1.0) * factor + once) / clock_rate + start_seconds;
-    if (p.per > 0) {
-      const double elements = double(p.batch) * double(p.n * p.groups) * double(g.out_volume());
-      const launch::BoxesWay& way = c.launch.bulk;
-      const double sets_of_boxes = double(way.main.all_boxes) * double(p.groups) * std::ceil(double(p.n) / f.columns) /
-                                   double(target.processors);
-      const double filled = std::min(1.0, products * f.warpgroups * sets_of_boxes / clock_rate / c.seconds);
-      c.seconds += (norm_clocks + norm_clocks_of_products * filled) * elements /
-                   double(target.processors * f.warpgroups) / clock_rate;
-    }
     choices.push_back(std::move(c));
   }
   // Of forms that differ in stages alone, in f32 four, where they leave the staging of boxes more than a step, else

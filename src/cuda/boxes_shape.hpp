@@ -36,7 +36,6 @@ struct BoxProblem {
   std::array<BoxAxis, 3> axis;  ///< D, H, W.
   BoxAxis whole_depth;          ///< D as a dimension of boxes, where axis[0] stands for a loop.
   int depth_taps = 1;
-  std::int64_t per = 0;  ///< Channels of a set of the norm that the kernel applies; 0: none.
 
   [[nodiscard]] int channels_k() const { return tf32 || folded ? 8 : 16; }  ///< Of one product.
   /// Stages of a sum over all channels.

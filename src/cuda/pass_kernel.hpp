@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,21 +14,10 @@
 
 namespace upconv::cuda {
 
-/// A norm over sets of channels of a sample, behind a forward pass and its epilogue, and the steps on its result, which
-/// read no operands.
-struct SetNorm {
-  std::int64_t per = 1;  ///< Channels of a set.
-  bool center = false;   ///< The mean is subtracted, and that is all.
-  double eps = 1e-5;
-  int weight = -1, bias = -1;  ///< Operand numbers of its vectors; -1: none.
-  Epilogue after;
-};
-
 /// What a CUDA candidate is asked: Request's question, about one GPU.
 struct Request : upconv::Request {
   const CudaTarget& target;
-  int variant = 0;                ///< 0: the tile that the family's cost model puts first; n: the n-th after it.
-  const SetNorm* norm = nullptr;  ///< Of cuda_boxes: the pass ends with it.
+  int variant = 0;  ///< 0: the tile that the family's cost model puts first; n: the n-th after it.
 };
 
 class PassKernel {

@@ -4,10 +4,7 @@
 #include "plan/cuda_chain.hpp"
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
-#include "cuda/candidates.hpp"
 #include "jit/image.hpp"
 #include "plan/closing_stages.hpp"
 #include "plan/cuda_choice.hpp"
@@ -44,7 +41,6 @@ class CudaChain final : public ChainPlan {
   CudaChain(const Problem& problem, const Chain& chain, const std::vector<Shape5>& shapes, const CudaTarget& target)
       : problem_(problem),
         chain_(chain),
-        shapes_(shapes),
         first_(shapes.front()),
         result_(shapes.back()),
         target_(target),
@@ -59,14 +55,13 @@ class CudaChain final : public ChainPlan {
     auto plan = Plan::create(p, device, epilogue_of_layer(chain_));
     if (!plan.ok()) return plan.status();
     convolution_ = *plan;
-    normalise_in_layer(p);
     for (const cuda::ClosingPass& pass : program_.before)
       if (Status s = before_.add(pass, program_.buffers); !s.ok()) return s;
     for (const cuda::ClosingPass& pass : program_.passes)
       if (Status s = after_.add(pass, program_.buffers); !s.ok()) return s;
     // A result that the parts kernel writes itself needs its own pass no longer; the workspace is what is left.
-    const std::size_t of_layer = normed_ ? normed_->workspace_bytes() : convolution_->workspace_bytes(Pass::forward, 1);
-    workspace_ = lay_out(program_.buffers, Place::workspace, round_up(static_cast<Int>(of_layer)));
+    workspace_ = lay_out(program_.buffers, Place::workspace,
+                         round_up(static_cast<Int>(convolution_->workspace_bytes(Pass::forward, 1))));
     return {};
   }
 
@@ -75,28 +70,22 @@ class CudaChain final : public ChainPlan {
   std::size_t workspace_bytes(int) const override { return static_cast<std::size_t>(workspace_); }
 
   Status prepare() const override {
-    if (!normed_)
-      if (Status s = convolution_->prepare(Pass::forward); !s.ok()) return s;
+    if (Status s = convolution_->prepare(Pass::forward); !s.ok()) return s;
     return prepare_all(kernels(), target_);
   }
 
-  /// Of the closing passes, and of the layer where it applies a norm.
   std::vector<const jit::Kernel*> kernels() const {
     auto list = before_.kernels();
-    if (normed_)
-      for (const jit::Kernel* k : normed_->kernels()) list.push_back(k);
     for (const jit::Kernel* k : after_.kernels()) list.push_back(k);
     return list;
   }
 
   std::string explain() const override {
     char figures[160];
-    std::snprintf(figures, sizeof figures, "%zu closing kernels, workspace %.2f MB\n",
-                  before_.kernels().size() + after_.kernels().size(), double(workspace_) * 1e-6);
-    std::string s = "chain of " + to_string(problem_) + " on " + target_.name + ": " + figures + before_.explain();
-    if (normed_) s += "  the layer with the norm behind it: cuda_boxes, " + normed_->detail() + "\n";
-    if (!normed_) s += "  the convolution, below\n";
-    return s + after_.explain() + convolution_->explain();
+    std::snprintf(figures, sizeof figures, "workspace %.2f MB", double(workspace_) * 1e-6);
+    std::string s = "chain of " + to_string(problem_) + " on " + target_.name + ": ";
+    s += std::to_string(kernels().size()) + " closing kernels, " + figures + "\n";
+    return s + before_.explain() + "  the convolution, below\n" + after_.explain() + convolution_->explain();
   }
 
   Status run(const ChainArgs& args, const Launch& launch) const override {
@@ -109,20 +98,8 @@ class CudaChain final : public ChainPlan {
     t.stream = launch.stream;
     for (const ClosingStages* stages : {&before_, &after_})
       if (Status s = stages->resolve(t); !s.ok()) return s;
-    if (Status s = resolve_noted(normed_ ? chain_.epilogue : epilogue_of_layer(chain_), first_, t); !s.ok()) return s;
-    for (const int number : {norm_.weight, norm_.bias})
-      if (number >= 0)
-        if (Status s = resolve_vector(number, first_[1], "norm", args, &t.operands[number].data); !s.ok()) return s;
+    if (Status s = resolve_noted(epilogue_of_layer(chain_), first_, t); !s.ok()) return s;
     if (Status s = before_.run(program_.buffers, t); !s.ok()) return s;
-    if (normed_) {
-      const PassTensors tensors{.x = address(program_.buffers, program_.x, t),
-                                .w = args.w,
-                                .b = args.b,
-                                .y = address(program_.buffers, program_.y, t),
-                                .operands = t.operands};
-      if (Status s = normed_->run(tensors, launch.workspace, launch.stream); !s.ok()) return s;
-      return after_.run(program_.buffers, t);
-    }
     if (Status s = convolution_->forward({.x = address(program_.buffers, program_.x, t),
                                           .w = args.w,
                                           .b = args.b,
@@ -135,52 +112,12 @@ class CudaChain final : public ChainPlan {
   }
 
  private:
-  /// Leaves the norm that comes first to the layer's kernel, where that can apply it and is expected to be done sooner.
-  /// UPCONV_NORM_IN_LAYER: 0 never, 1 wherever it can.
-  void normalise_in_layer(const Problem& p) {
-    const char* wish = std::getenv("UPCONV_NORM_IN_LAYER");
-    const bool never = wish && std::strcmp(wish, "0") == 0, always = wish && std::strcmp(wish, "1") == 0;
-    if (chain_.closing.empty() || never || (!always && convolution_->candidate(Pass::forward) != "cuda_boxes")) return;
-    const ClosingStep& first = chain_.closing.front();
-    if (first.kind != ClosingStep::Kind::plane_norm || first.after.operands() > 0) return;
-    norm_ = {first_[1] / first.groups, first.center_only, first.eps, first.weight, first.bias, first.after};
-    const Geometry geometry = make_geometry(p);
-    const Epilogue none;
-    auto with = cuda::make_boxes({{p, geometry, Pass::forward, chain_.epilogue}, target_, 0, &norm_});
-    const auto without = cuda::make_boxes({{p, geometry, Pass::forward, none}, target_});
-    Chain rest = chain_;
-    rest.epilogue = {};
-    rest.closing.erase(rest.closing.begin());
-    ClosingProgram left = closing_program(problem_, rest, {shapes_.begin() + 1, shapes_.end()});
-    const auto sooner = [&] {
-      return without.ok() &&
-             (*with)->predicted_seconds() < (*without)->predicted_seconds() + seconds_of(program_) - seconds_of(left);
-    };
-    if (!with.ok() || !(always || sooner())) {
-      norm_ = {};
-      return;
-    }
-    normed_ = std::move(with).value();
-    program_ = std::move(left);
-  }
-
-  /// What closing passes take, at the rate that norms reach (docs/measured-cuda-fusion.md); 0 where some cannot run.
-  double seconds_of(ClosingProgram program) const {
-    ClosingStages stages(problem_.dtype, target_);
-    for (const cuda::ClosingPass& pass : program.passes)
-      if (!stages.add(pass, program.buffers).ok()) return 0.0;
-    return stages.bytes() / (0.65 * target_.bytes_per_second) + 4e-6 * double(stages.kernels().size());
-  }
-
   Problem problem_;
   Chain chain_;
-  std::vector<Shape5> shapes_;
   Shape5 first_, result_;
   const CudaTarget& target_;
   ClosingProgram program_;
   std::shared_ptr<const Plan> convolution_;
-  std::unique_ptr<cuda::PassKernel> normed_;  ///< What runs instead of `convolution_`, with
-  cuda::SetNorm norm_;                        ///< this norm.
   ClosingStages before_, after_;
   Int workspace_ = 0;
 };

@@ -100,14 +100,9 @@ def call(x, w, b, operands, geometry, numbers, precision=""):
     return made, y, statistics
 
 
-def run(x, w, b, operands, geometry, numbers, precision=""):
-    """A chain's result; "f32 tf32": in that precision."""
-    return operator(x, w, b, operands, geometry, numbers, precision)[0]
-
-
-def operator(x, w, b, operands, geometry, numbers, precision=""):
+def operator(x, w, b, operands, geometry, numbers):
     """As torch.ops.upconv._chain."""
-    made, y, statistics = call(x, w, b, operands, tuple(geometry), list(numbers), precision)
+    made, y, statistics = call(x, w, b, operands, tuple(geometry), list(numbers))
     error = _loaded().upconv_run_chain(ctypes.byref(made))
     if error is not None:
         raise RuntimeError(error.decode())

@@ -7,10 +7,10 @@ import copy
 
 import pytest
 import torch
-from emulated_chains import explain, installed, needs_emulator, run
+from emulated_chains import explain, installed, needs_emulator
 from gradient_cases import gradients_of, worst
 from test_level2 import CHAINS, inputs_of, relative
-from test_steps import CLOSINGS, ELEMENTWISE, NORMED, TOLERANCE, Case, NormCase, closings, random_chain
+from test_steps import CLOSINGS, ELEMENTWISE, TOLERANCE, Case, closings, random_chain
 
 import upconv
 from upconv import _chain as C
@@ -110,42 +110,6 @@ def test_norms_in_one_pass(monkeypatch, processors, n, space, groups):
                 assert "sets norm" in _passes(case, chain)
             with installed():
                 assert case.error(chain) < HALF[dtype], (dtype, weight, bias)
-
-
-def _error_in_layer(case, chain):
-    """Of the layer's own kernel with the norm in it."""
-    geometry, numbers = (*case.layer.geometry, 0), chain.numbers(case.w.shape[1] * case.layer.groups)
-    precision = "f32 tf32" if case.x.dtype == torch.float32 else ""
-    assert "the layer with the norm" in explain(case.x, case.w, case.b, geometry, numbers, precision)
-    got = run(case.x, case.w, case.b, case.operands, geometry, numbers, precision)
-    return relative(got, case.exact(chain))
-
-
-@pytest.mark.parametrize("processors", (2, 7, 132))
-@pytest.mark.parametrize(("made", "norm_groups"), NORMED)
-def test_norms_in_the_layers_kernel(monkeypatch, processors, made, norm_groups):
-    """By warps that have nothing to multiply, of samples that all blocks store parts of; planes in pieces that begin
-    anywhere; with and without vectors and steps on either side."""
-    monkeypatch.setenv("UPCONV_EMULATOR_PROCESSORS", str(processors))
-    monkeypatch.setenv("UPCONV_NORM_IN_LAYER", "1")
-    case = NormCase(**made)
-    for chain in case.chains(norm_groups):
-        assert _error_in_layer(case, chain) < case.tolerance
-
-
-def test_norms_in_the_layers_kernel_and_what_follows(monkeypatch):
-    """Values far from zero: 3000 is 2.4e-4 from the next number. Passes behind the norm; operands after it leave it to
-    the closing kernels."""
-    monkeypatch.setenv("UPCONV_NORM_IN_LAYER", "1")
-    case = NormCase(n=2, channels=(16, 16), space=(24, 64))
-    norm = C.GroupNorm(4, 1e-5, 0, 1)
-    shifted = (C.Arithmetic("add", C.Scalar(3000.0)),)
-    assert _error_in_layer(case, C.Chain(case.layer, (), shifted, (norm,))) < 4e-3
-    for closing in ((norm, C.Softmax((1,))), (norm, C.Reduce("mean", (2, 3))), (norm, C.GroupNorm(2, 1e-3))):
-        assert _error_in_layer(case, C.Chain(case.layer, (), (C.Activate(3),), closing)) < 2e-3, closing
-    scaled = C.GroupNorm(4, 1e-5, after=(C.Arithmetic("multiply", C.Operand(0)),))
-    with pytest.raises(AssertionError, match="the layer with the norm"):
-        _error_in_layer(case, C.Chain(case.layer, (), (), (scaled,)))
 
 
 @pytest.mark.parametrize("outlier", (0.0, 300.0))

@@ -48,48 +48,6 @@ class Case:
         return ((got.double() - want).abs().max() / want.abs().max().clamp(min=1e-3)).item()
 
 
-class NormCase:
-    """A layer, with groups or without, whose own kernel may apply the norm behind it, and that norm's vectors."""
-
-    vectors = frozenset({0, 1})
-
-    def __init__(self, n, channels, space, kernel=3, stride=1, groups=1, dtype=torch.float32, device="cpu"):
-        torch.manual_seed(1)
-        rank, (ci, co) = len(space), channels
-        self.layer = C.Layer((stride,) * rank, (kernel // 3,) * rank, (0,) * rank, (1,) * rank, groups)
-        self.x = torch.randn(n, ci, *space).to(device, dtype)
-        self.w = (torch.randn(ci, co // groups, *[kernel] * rank) / (ci / groups * kernel**rank) ** 0.5).to(
-            device, dtype
-        )
-        self.b = torch.randn(co).to(device, dtype)
-        self.operands = torch.randn(co).to(device, dtype), torch.randn(co).to(device, dtype)
-        self.tolerance = 2e-3 if dtype == torch.float32 else 2e-2  # TF32
-
-    def chains(self, norm_groups):
-        """With and without vectors and steps on either side."""
-        for weight, bias, before, after in ((0, 1, (3,), (10,)), (None, 1, (), ()), (0, None, (), ())):
-            norm = C.GroupNorm(norm_groups, 1e-5, weight, bias, after=tuple(map(C.Activate, after)))
-            yield C.Chain(self.layer, (), tuple(map(C.Activate, before)), (norm,))
-
-    def exact(self, chain):
-        """The result in float64."""
-        wide = [t.double() for t in (self.x, self.w, self.b, *self.operands)]
-        parts = FusedChain(chain, vectors=self.vectors)
-        return parts._in_parts(*wide[:3], tuple(wide[3:]), (*self.layer.geometry, 0))
-
-
-#: Such layers and the groups of their norms.
-NORMED = [
-    (dict(n=3, channels=(16, 16), space=(24, 64)), 4),  # taps of W as columns
-    (dict(n=2, channels=(64, 64), space=(13, 260), groups=8), 8),  # a launch for the last columns
-    (dict(n=5, channels=(32, 48), space=(9, 64)), 3),  # sets of more channels than a warp stores
-    (dict(n=2, channels=(16, 16), space=(5, 6, 64)), 16),  # InstanceNorm, a loop over depths
-    (dict(n=3, channels=(16, 24), space=(65, 64), kernel=4, stride=2), 3),
-    (dict(n=4, channels=(32, 16), space=(3000,)), 1),
-    (dict(n=3, channels=(32, 32), space=(40, 64), dtype=torch.bfloat16), 8),
-    (dict(n=2, channels=(32, 32), space=(7, 72), dtype=torch.float16), 4),
-]
-
 ELEMENTWISE = {
     **{name: (C.Activate(i, *{1: (0.2,), 2: (0.7,), 9: (-0.5, 0.75), 12: (1.5, 20.0)}.get(i, ())),)
        for i, name in enumerate(("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "tanh", "sigmoid",

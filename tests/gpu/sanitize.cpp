@@ -83,13 +83,12 @@ constexpr struct {
     {"3d n1 c32 o20 i3x4x64 k3 s2 p1 bf16", Pass::backward_weight, "cuda_weight_wgmma"},
 };
 
-/// A relu behind the layer and one closing step with a tanh after it: kernels of closing/, and the layer's.
+/// A relu behind the layer and one closing step with a bias after it: kernels of closing/.
 struct Closing {
   const char* line;
   ClosingStep::Kind kind;
   std::int64_t groups = 1;
   ClosingStep::Reduction reduction = ClosingStep::Reduction::maximum;
-  bool in_layer = false;  ///< The norm is the layer's kernel's, not one of closing/.
 };
 using Kind = ClosingStep::Kind;
 constexpr Closing closings[] = {
@@ -108,9 +107,6 @@ constexpr Closing closings[] = {
     {"2d n2 c8 o24 i9x13 k3 f32", Kind::softmax},
     {"2d n2 c8 o24 i9x13 k3 f16", Kind::reduce, 1, ClosingStep::Reduction::logsumexp},
     {"2d n2 c8 o8 i9x13 k3 f32", Kind::pool},
-    {"2d n3 c16 o16 i9x64 k3 b tf32", Kind::plane_norm, 4, ClosingStep::Reduction::maximum, true},
-    {"2d n2 c64 o64 i5x260 k3 g8 tf32", Kind::plane_norm, 8, ClosingStep::Reduction::maximum, true},
-    {"3d n2 c32 o32 i3x5x64 k3 bf16", Kind::plane_norm, 32, ClosingStep::Reduction::maximum, true},
 };
 
 using Pointer = unsigned long long;
@@ -286,13 +282,10 @@ int try_chain(Gpu& g, const Problem& p, const Closing& wanted) {
   chain.epilogue.steps.push_back({});  // relu
   chain.closing.push_back(step);
   Trial t(g, p);
-  setenv("UPCONV_NORM_IN_LAYER", wanted.in_layer ? "1" : "0", 1);
   const auto run = [&](Device device) {
     const bool on_gpu = device.kind == Device::Kind::cuda;
     const auto plan = ChainPlan::create(p, device, chain);
     if (!plan.ok()) stop(plan.status().message());
-    if (on_gpu && wanted.in_layer && (*plan)->explain().find("the layer with the norm") == std::string::npos)
-      stop(to_string(p) + " in a chain: the layer's kernel does not take the norm");
     std::int64_t count = 1;
     for (std::int64_t n : (*plan)->result_shape()) count *= n;
     std::vector<unsigned char> y(static_cast<std::size_t>(count * size_of(p.dtype)));
@@ -318,7 +311,6 @@ int try_chain(Gpu& g, const Problem& p, const Closing& wanted) {
     return y;
   };
   const auto got = run(Device::cuda(0)), right = run(Device{});
-  // Small integers are exact in TF32 too; what 16 bits store in front of the norm is rounded once more.
   const double bound = p.dtype == DType::f32 || p.dtype == DType::f64 ? 1e-4 : 2e-2;
   const std::int64_t count = static_cast<std::int64_t>(right.size()) / size_of(p.dtype);
   for (std::int64_t i = 0; i < count; ++i) {

@@ -12,7 +12,7 @@ from gpu_cases import DEVICE
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fusion"))
 from gradient_cases import gradients_of
 from test_level2 import CHAINS, inputs_of, relative
-from test_steps import CLOSINGS, ELEMENTWISE, NORMED, TOLERANCE, Case, NormCase, closings, random_chain
+from test_steps import CLOSINGS, ELEMENTWISE, TOLERANCE, Case, closings, random_chain
 
 import upconv
 from upconv import _algebra
@@ -115,50 +115,6 @@ def test_clamps_of_what_is_not_finite(value, cuda):
         with torch.no_grad(), tf32(rounding):
             got, want = fast(x), model(x)
         assert torch.allclose(got, want, 1e-4, 5e-3 if rounding else 1e-5, equal_nan=True), (least, most)
-
-
-@pytest.mark.parametrize(
-    ("made", "norm_groups"),
-    [*NORMED, (dict(n=40, channels=(32, 64), space=(64, 128)), 8), (dict(n=9, channels=(16, 32), space=(129, 192)), 2)],
-)  # fmt: skip
-def test_norms_in_the_layers_kernel(made, norm_groups, monkeypatch):
-    """One kernel for layer and norm, of samples that every block stores a part of; the same bits each time."""
-    monkeypatch.setenv("UPCONV_NORM_IN_LAYER", "1")
-    case = NormCase(**made, device=DEVICE)
-    for chain in case.chains(norm_groups):
-        module = FusedChain(chain, norm=None, vectors=case.vectors)
-        with torch.no_grad(), tf32(True):
-            first = module(case.x, case.w, case.b, *case.operands)
-            assert relative(first, case.exact(chain)) < case.tolerance
-            assert all(torch.equal(module(case.x, case.w, case.b, *case.operands), first) for _ in range(10))
-
-
-def test_norms_in_the_layers_kernel_side_by_side(monkeypatch, cuda):
-    """Kernels whose blocks wait for one another, on two streams: neither may have all its blocks at once."""
-    monkeypatch.setenv("UPCONV_NORM_IN_LAYER", "1")
-    case = NormCase(n=24, channels=(32, 64), space=(64, 64), device=DEVICE)
-    chain = next(case.chains(8))
-    module = FusedChain(chain, norm=None, vectors=case.vectors)
-    streams = [torch.cuda.Stream() for _ in range(3)]
-    with torch.no_grad(), tf32(True):
-        want = module(case.x, case.w, case.b, *case.operands)
-        names = _kernels(lambda: module(case.x, case.w, case.b, *case.operands))
-        assert not any("closing" in name for name in names) and any("boxes" in name for name in names), names
-        torch.cuda.synchronize()
-        results = []
-        for _ in range(20):
-            for stream in streams:
-                with torch.cuda.stream(stream):
-                    results.append(module(case.x, case.w, case.b, *case.operands))
-        torch.cuda.synchronize()
-    assert all(torch.equal(got, want) for got in results)
-
-
-def _kernels(call):
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        call()
-        torch.cuda.synchronize()
-    return {event.name for event in profile.events()}
 
 
 @pytest.mark.parametrize("number", CHAINS)
