@@ -828,22 +828,14 @@ class _Finder:
         end = self.x
         if not isinstance(end, fx.Node) or self.step_of(end) is None:
             return []
-        inner, parsed = set(), {}
-        stack = [end]
-        while stack:
-            node = stack.pop()
-            step = self.step_of(node)
-            if step is None or step.inplace or node in inner:
-                continue
-            if not all(u is self.node or u in inner for u in node.users):
-                continue
-            inner.add(node)
-            parsed[node] = step
-            stack += [a for a in step.args if isinstance(a, fx.Node)]
-        if end not in inner:
-            return []
-        outside = [a for n in inner for a in parsed[n].args if isinstance(a, fx.Node) and a not in inner]
-        anchors = {a for a in outside if a.op != "get_attr"}
+        for alone in (False, True):  # with what several values become one by, else of one value alone
+            inner, parsed = self.before_layer(end, alone)
+            if end not in inner:
+                return []
+            outside = [a for n in inner for a in parsed[n].args if isinstance(a, fx.Node) and a not in inner]
+            anchors = {a for a in outside if a.op != "get_attr"}
+            if len(anchors) == 1:
+                break
         if len(anchors) != 1:
             return []
         anchor = anchors.pop()
@@ -871,6 +863,25 @@ class _Finder:
         self.inside = sorted(inner, key=self.order.get) + self.inside
         self.x = anchor
         return steps
+
+    def before_layer(self, end, alone: bool):
+        """(nodes that lead to ``end`` and to no one else, their steps); ``alone``: of one value each."""
+        inner, parsed = set(), {}
+        stack = [end]
+        while stack:
+            node = stack.pop()
+            step = self.step_of(node)
+            if step is None or step.inplace or node in inner:
+                continue
+            values = [a for a in step.args if isinstance(a, fx.Node)]
+            if alone and sum(a.op != "get_attr" for a in values) > 1:
+                continue
+            if not all(u is self.node or u in inner for u in node.users):
+                continue
+            inner.add(node)
+            parsed[node] = step
+            stack += values
+        return inner, parsed
 
 
 def _shape(node) -> tuple:

@@ -18,7 +18,7 @@ from torch import fx
 from torch import nn as torch_nn
 
 #: Attributes of modules that chains read at each call.
-_LIVE = ("training", "momentum", "track_running_stats")
+LIVE = ("training", "momentum", "track_running_stats")
 #: Plain values that code may take from an attribute: what is compared before each call.
 _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device)
 
@@ -135,15 +135,15 @@ def seen(owner: torch_nn.Module, absorbed: list[str], opened: list[str], names: 
         if isinstance(module, torch.jit.ScriptModule):
             continue
         for key, value in vars(module).items():
-            if key in _LIVE or (key.startswith("_") and key not in names):
+            if key in LIVE or (key.startswith("_") and key not in names):
                 continue
-            if (key in names or name in taken) and _is_plain(value):
+            if (key in names or name in taken) and is_plain(value):
                 values.append((tuple(name.split(".")) if name else (), key, value))
     return tuple(modules), tuple(values)
 
 
-def _is_plain(value) -> bool:
-    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, _PLAIN)
+def is_plain(value) -> bool:
+    return all(map(is_plain, value)) if isinstance(value, tuple) else isinstance(value, _PLAIN)
 
 
 def as_traced(owner: torch_nn.Module) -> bool:

@@ -1,5 +1,6 @@
-# Whether a module's forward does the same calls every time, told from bytecode: of what its text names, before it is
-# traced, and of every function that ran, after. Asked by _tracing: a trace sees one path, and says nothing of others.
+# Whether a module's forward does the same calls every time, told from bytecode (and, where that branches, from the
+# source): of what its text names, before it is traced, and of every function that ran, after. Asked by _tracing: a
+# trace sees one path, and says nothing of others.
 """Bytecode check of a forward method."""
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import os
 import sys
 import sysconfig
 from types import CodeType, FunctionType
+from typing import NamedTuple
+
+from ._settled import settled
 
 _STDLIB = tuple(os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in ("stdlib", "platstdlib"))
 _INSTALLED = ("site-packages", "dist-packages")
@@ -18,7 +22,18 @@ _INSTALLED = ("site-packages", "dist-packages")
 _DECORATED = ("decorate_context", "decorate_autocast")
 
 
-def obstacle(function, owner: type, seen: set | None = None) -> str | None:
+class Known(NamedTuple):
+    """Of an owner whose ``forward`` is looked at: what its conditions may ask (_settled)."""
+
+    forward: CodeType | None = None
+    plain: frozenset[str] = frozenset()
+    counted: frozenset[str] = frozenset()
+
+    def of(self, code: CodeType) -> Known:
+        return self if code is self.forward else Known()
+
+
+def obstacle(function, owner: type, known: Known, seen: set | None = None) -> str | None:
     """Why a trace of ``function`` would not hold for every call, or None. Follows the methods of ``owner`` and the
     plain Python functions that it names; torch's own functions are trusted."""
     seen = set() if seen is None else seen
@@ -27,29 +42,29 @@ def obstacle(function, owner: type, seen: set | None = None) -> str | None:
     if function.__code__ in seen:
         return None
     seen.add(function.__code__)
-    found = branch(function.__code__, function.__qualname__)
+    found = branch(function.__code__, function.__qualname__, known.of(function.__code__))
     if found:
         return found
     for name in function.__code__.co_names:
         for called in (getattr(owner, name, None), function.__globals__.get(name)):
             if isinstance(called, FunctionType) and not called.__module__.startswith("torch."):
-                found = obstacle(called, owner, seen)
+                found = obstacle(called, owner, known, seen)
                 if found:
                     return found
     return None
 
 
 @functools.lru_cache(4096)
-def branch(code: CodeType, name: str) -> str | None:
+def branch(code: CodeType, name: str, known: Known) -> str | None:
     """What in ``code`` takes one of several paths, or keeps something beyond the call."""
+    branches = False
     for part in _nested(code):
         for instruction in dis.get_instructions(part):
-            if "JUMP" in instruction.opname and "IF_" in instruction.opname:
-                return f"{name} branches"
+            branches |= "JUMP" in instruction.opname and "IF_" in instruction.opname
             outside = instruction.opname == "STORE_DEREF" and instruction.argval in part.co_freevars
             if outside or instruction.opname in ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR", "DELETE_GLOBAL"):
                 return f"{name} keeps state in '{instruction.argval}'"
-    return None
+    return f"{name} branches" if branches and not settled(code, known.plain, known.counted) else None
 
 
 def _nested(code: CodeType):
@@ -101,9 +116,9 @@ class Watch:
         for name in code.co_freevars:
             self.reached(name, frame.f_locals.get(name))
 
-    def obstacle(self) -> str | None:
+    def obstacle(self, known: Known) -> str | None:
         for code in self.codes:
-            found = branch(code, getattr(code, "co_qualname", code.co_name))
+            found = branch(code, getattr(code, "co_qualname", code.co_name), known.of(code))
             if found and not (code.co_name == "__init__" and "keeps state" in found):  # that of an object just made
                 return found
         return "its forward sets a mode of torch's (no_grad, autocast)" if self.modes else None

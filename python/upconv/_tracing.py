@@ -10,6 +10,7 @@ from torch import nn as torch_nn
 
 from . import _straight_line
 from ._kept_state import CONSTANT, State
+from ._rewritten import LIVE, is_plain
 
 #: (the owner's mode, that of all below it) of each trace. A graph holds for every mode if it is the same in all four.
 _MODES = ((False, False), (True, True), (True, False), (False, True))
@@ -56,7 +57,8 @@ def trace(owner: torch_nn.Module, make=OneLevel) -> tuple[fx.Graph | None, str]:
         return None, "the forward of its owner was replaced on the instance"
     rewritten = type(owner)
     kind = getattr(rewritten, "upconv_original", rewritten)
-    why = _straight_line.obstacle(kind.forward, kind)
+    known = _known(kind.forward, owner)
+    why = _straight_line.obstacle(kind.forward, kind, known)
     if why:
         return None, why
     state = State(owner)
@@ -78,7 +80,7 @@ def trace(owner: torch_nn.Module, make=OneLevel) -> tuple[fx.Graph | None, str]:
         for module, mode in modes:
             module.training = mode
         changed = state.restore()
-    why = watch.obstacle() or _lost(changed) or why
+    why = watch.obstacle(known) or _lost(changed) or why
     if not why and any(not same(graphs[0], graph) for graph in graphs[1:]):
         why = "its forward does something else in training than in evaluation, or at every call"
     if why:
@@ -86,6 +88,13 @@ def trace(owner: torch_nn.Module, make=OneLevel) -> tuple[fx.Graph | None, str]:
     graphs[0].upconv_names = watch.names()
     graphs[0].upconv_opened = getattr(tracer, "opened", [])
     return graphs[0], ""
+
+
+def _known(forward, owner: torch_nn.Module) -> _straight_line.Known:
+    """What conditions in its forward may ask of an owner: what as_traced() compares before each call."""
+    plain = (name for name, value in vars(owner).items() if is_plain(value) and name not in LIVE)
+    code = getattr(forward, "__code__", None)
+    return _straight_line.Known(code, frozenset(plain), frozenset(owner._modules))
 
 
 def _lost(changed: list[str]) -> str:

@@ -266,3 +266,18 @@ def test_chains_are_measured_beside_pytorch(tmp_path, capsys):
     assert all(row["error"] < 1e-5 and set(row["ms"]) == {"eager", "upconv"} for row in rows)
     assert "geometric mean" in capsys.readouterr().out
     assert main(["bench", "--chains", "--only", "L2/1"]) == 2
+
+
+def test_decoders_are_measured_beside_pytorch(tmp_path, capsys):
+    from upconv.cli import main
+
+    file = tmp_path / "decoders.json"
+    arguments = ["bench", "--decoders", "--only", "sam,dcgan", "--quick", "--threads", "1", "--output", str(file)]
+    assert main(arguments) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [(r["id"], r["pass"]) for r in rows] == [("sam", "forward"), ("dcgan", "forward"), ("dcgan", "step")]
+    assert all(r["error"] < 1e-4 and set(r["ms"]) == {"eager", "upconv"} and r["fused"] for r in rows)
+    assert "geometric mean" in capsys.readouterr().out
+    assert main(["bench", "--decoders", "--list"]) == 0 and "HiFi-GAN" in capsys.readouterr().out
+    assert main(["bench", "--decoders", "--only", "L2/1"]) == 2
+    assert main(["bench", "--decoders", "--dtype", "f64"]) == 2

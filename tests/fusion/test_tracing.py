@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import gc
+import linecache
 import random
 from dataclasses import dataclass
 
@@ -40,6 +41,8 @@ class Model(nn.Module):
         self.register_buffer("ema", torch.ones(6, 1, 1))
         self.register_buffer("logs", torch.zeros(6))
         self.scale = torch.ones(6, 1, 1)  # no buffer: a plain attribute
+        self.wide = True
+        self.more = nn.ModuleList(nn.Identity() for _ in range(3))
 
     @property
     def gain(self):
@@ -149,6 +152,131 @@ def _decorated_helper():
         return helper(self.conv(x)) + 1
 
     return helper_in_a_mode
+
+
+# ---- branches that go the same way in every call ------------------------------------------------------------------
+
+
+def sums_up(self, x):
+    total = None
+    for step in (torch.tanh, torch.sigmoid):
+        if total is None:
+            total = step(x)
+        else:
+            total = total + step(x)
+    y = None
+    for _ in range(2):
+        y = self.conv(total) if y is None else y * 2
+    return torch.tanh(y)
+
+
+def counts_rounds(self, x):
+    y = self.conv(x)
+    for i, factor in enumerate((1.5, 2.0, 3.0)):
+        last = i == 2
+        if i > 0 and not last:
+            y = torch.tanh(y)
+        y = y * factor if last or i == 0 else y + factor
+    return y
+
+
+def asks_a_number(self, x):
+    y = self.conv(x)
+    return torch.tanh(y) * 2 if self.wide is not None and self.wide else torch.sigmoid(y)
+
+
+def asks_how_many(self, x):
+    y = self.conv(x)
+    for n in range(len(self.more)):
+        y = torch.tanh(y) if n < len(self.more) - 1 else torch.sigmoid(y)
+    return y
+
+
+SETTLED = [sums_up, counts_rounds, asks_a_number, asks_how_many]
+
+
+@pytest.mark.parametrize("function", SETTLED, ids=lambda f: f.__name__)
+def test_branches_that_the_code_itself_settles_are_fused(function):
+    model = forward(function)
+    for given in ((), (X,)):
+        fast = upconv.optimize(model, *given)
+        assert len(chains(fast)) == 1, str(fast.upconv_report)
+        same_in_both_modes(model, fast)
+
+
+def test_a_number_that_a_branch_asked_for_may_change():
+    model = forward(asks_a_number)
+    fast = upconv.optimize(model, X)
+    for wide in (False, True, None, 0, 1):
+        model.wide = fast.wide = wide
+        torch.testing.assert_close(fast(X), model(X))
+
+
+def given_or_not(self, x, scale=None):
+    y = torch.tanh(self.conv(x)) * 2
+    return y if scale is None else y * scale
+
+
+def found_by_name(self, x):
+    y, scale = torch.tanh(self.conv(x)) * 2, None
+    for name in ("one", "two"):
+        scale = self.named.get(name)
+    return y if scale is None else y * scale
+
+
+def asks_a_list(self, x):
+    y = torch.tanh(self.conv(x)) * 2
+    for flag in self.feats:
+        y = y + 1 if flag else y
+    return y * 2 if len(self.feats) else y
+
+
+def asks_a_copy(self, x):
+    count = self.count
+    y = torch.tanh(self.conv(x)) * 2
+    return y if count is None else y + 1
+
+
+def asks_an_object(self, x):
+    y = torch.tanh(self.conv(x)) * 2
+    return y if self.meter.last is None else y + 1
+
+
+def asks_a_global(self, x):
+    y = torch.tanh(self.conv(x)) * 2
+    return y + 1 if _flag else y
+
+
+def asks_until(self, x):
+    y, n = torch.tanh(self.conv(x)) * 2, 0
+    while n < 2:
+        n += 1
+        y = y + n
+    return y
+
+
+UNSETTLED = [given_or_not, found_by_name, asks_a_list, asks_a_copy, asks_an_object, asks_a_global, asks_until]
+
+
+@pytest.mark.parametrize("function", UNSETTLED, ids=lambda f: f.__name__)
+def test_branches_that_something_else_settles_are_left(function):
+    model = forward(function)
+    fast = upconv.optimize(model)
+    assert not chains(fast) and "branches" in str(fast.upconv_report), str(fast.upconv_report)
+    same_in_both_modes(model, fast)
+
+
+def test_a_branch_whose_source_is_another_by_now_is_left(tmp_path, monkeypatch):
+    """What the file says is believed only where the code was compiled from it."""
+    file = tmp_path / "upconv_changing.py"
+    rounds = "    for n in range(2):\n        y = y * 2 if n else y.tanh()\n"
+    text = f"def forward(self, x):\n    y = self.conv(x)\n{rounds}    return y\n"
+    for written, fused in ((text, 1), (text.replace("if n else", "if self.meter else"), 0)):
+        names: dict = {}
+        exec(compile(written, str(file), "exec"), names)
+        file.write_text(text)
+        linecache.clearcache()
+        assert len(chains(upconv.optimize(forward(names["forward"])))) == fused
 
 
 # ---- what is kept, made or drawn -----------------------------------------------------------------------------------

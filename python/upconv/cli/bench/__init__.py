@@ -49,7 +49,13 @@ def add(commands) -> None:
         "own sizes, and the level-3 U-Net",
     )
     parser.add_argument(
-        "--compile", action="store_true", help="CUDA, and --chains: torch.compile as a further peer (slow)"
+        "--decoders",
+        action="store_true",
+        help="five whole models, optimised: HiFi-GAN, SAM's upscaling, nnU-Net's decoder, DCGAN, U-Net; on the CPU "
+        "with smaller inputs; forward, and of the last three training steps",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="CUDA, --chains and --decoders: torch.compile as a further peer (slow)"
     )
     parser.add_argument("--minutes", type=float, default=7.0, help="CUDA: rows are measured until then (default: 7)")
     parser.add_argument("--resume", action="store_true", help="skip rows that the file has from this commit and torch")
@@ -89,6 +95,10 @@ def run(args: argparse.Namespace) -> int:
     from upconv.cli.bench.results import ResultsError
     from upconv.cli.problem import ProblemError
 
+    if args.decoders:
+        from upconv.cli.bench import decoders
+
+        return decoders.run(args)
     if args.chains:
         from upconv.cli.bench import chains
         from upconv.cli.bench.chains import cuda as chains_cuda
