@@ -19,6 +19,8 @@ from upconv import _algebra
 from upconv import _chain as C
 from upconv._fused_chain import FusedChain
 from upconv.cli.bench.cuda.measure import tf32
+from upconv.cli.bench.decoders import moved
+from upconv.cli.bench.decoders.models import DECODERS
 
 HALF = {**TOLERANCE, torch.float16: 6e-3}
 FEW = (2, 3, 11, 19, 26, 36, 38, 58, 72, 77, 89, 91)
@@ -115,6 +117,25 @@ def test_clamps_of_what_is_not_finite(value, cuda):
         with torch.no_grad(), tf32(rounding):
             got, want = fast(x), model(x)
         assert torch.allclose(got, want, 1e-4, 5e-3 if rounding else 1e-5, equal_nan=True), (least, most)
+
+
+@pytest.mark.parametrize("train", (False, True), ids=("eval", "train"))
+@pytest.mark.parametrize("name", DECODERS)
+def test_whole_models(name, train):
+    """As their authors wrote them, small: values, and gradients of the parameters."""
+    model, inputs = DECODERS[name].build("test")
+    model, inputs = model.to(DEVICE).train(train), moved(inputs, DEVICE, torch.float32)
+    wide = copy.deepcopy(model).double()
+    fast, eager = upconv.optimize(copy.deepcopy(model), inputs), copy.deepcopy(model)
+    results = {}
+    exact = moved(inputs, DEVICE, torch.float64)
+    for key, m, x in (("want", wide, exact), ("got", fast, inputs), ("torch", eager, inputs)):
+        with torch.no_grad():
+            y = copy.deepcopy(m)(*x)
+        m(*x).square().mean().backward()
+        results[key] = [y, *(p.grad for p in m.parameters())]
+    for got, torch_s, want in zip(results["got"], results["torch"], results["want"], strict=True):
+        assert relative(got, want) < max(1e-4, 4 * relative(torch_s, want))
 
 
 @pytest.mark.parametrize("number", CHAINS)
