@@ -54,6 +54,9 @@ def optimize(model: torch_nn.Module, example_inputs=None, *, inplace: bool = Fal
         optimized = model if inplace else _share(model)
     except Exception as error:  # deepcopy runs the model's own code
         report.notes.append(f"the model cannot be copied ({type(error).__name__}: {error}); pass inplace=True")
+        for name, module in model.named_modules():
+            if isinstance(module, torch_nn.modules.conv._ConvTransposeNd):
+                report.add(name, type(module).__name__, "left", "the model cannot be copied")
         model.upconv_report = report
         return model
     expected = None if inputs is None else _run(model, inputs)

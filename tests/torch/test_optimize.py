@@ -313,6 +313,7 @@ def test_a_model_that_cannot_be_copied():
     model = Stubborn(nn.ConvTranspose1d(1, 1, 2), nn.ReLU())
     assert upconv.optimize(model) is model and type(model[0]) is nn.ConvTranspose1d
     assert "cannot be copied (RuntimeError: no); pass inplace=True" in str(model.upconv_report)
+    assert model.upconv_report.count("left") == 1
     assert actions(upconv.optimize(model, inplace=True)) == {"0": "fused"}
 
 
