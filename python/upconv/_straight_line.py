@@ -57,14 +57,33 @@ def obstacle(function, owner: type, known: Known, seen: set | None = None) -> st
 @functools.lru_cache(4096)
 def branch(code: CodeType, name: str, known: Known) -> str | None:
     """What in ``code`` takes one of several paths, or keeps something beyond the call."""
-    branches = False
     for part in _nested(code):
         for instruction in dis.get_instructions(part):
-            branches |= "JUMP" in instruction.opname and "IF_" in instruction.opname
             outside = instruction.opname == "STORE_DEREF" and instruction.argval in part.co_freevars
             if outside or instruction.opname in ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR", "DELETE_GLOBAL"):
                 return f"{name} keeps state in '{instruction.argval}'"
-    return f"{name} branches" if branches and not settled(code, known.plain, known.counted) else None
+    return f"{name} branches" if branches(code) and not settled(code, known.plain, known.counted) else None
+
+
+@functools.lru_cache(4096)
+def branches(code: CodeType) -> bool:
+    return any("JUMP" in i.opname and "IF_" in i.opname for part in _nested(code) for i in dis.get_instructions(part))
+
+
+@functools.lru_cache(4096)
+def gives_none(function) -> bool:
+    """Whether a forward may end without a value, as far as its own code says."""
+    if function.__module__ and function.__module__.startswith("torch."):
+        return False
+    if not isinstance(function, FunctionType):
+        return True
+    before = None
+    for i in dis.get_instructions(function.__code__):
+        value = before if i.opname == "RETURN_VALUE" else i if i.opname == "RETURN_CONST" else None
+        if value is not None and value.opname.endswith("_CONST") and value.argval is None:
+            return True
+        before = i
+    return False
 
 
 def _nested(code: CodeType):
@@ -122,6 +141,9 @@ class Watch:
             if found and not (code.co_name == "__init__" and "keeps state" in found):  # that of an object just made
                 return found
         return "its forward sets a mode of torch's (no_grad, autocast)" if self.modes else None
+
+    def branches(self) -> bool:
+        return any(map(branches, self.codes))
 
     def names(self) -> set[str]:
         """Every attribute and global that these functions name."""

@@ -83,11 +83,19 @@ def trace(owner: torch_nn.Module, make=OneLevel) -> tuple[fx.Graph | None, str]:
     why = watch.obstacle(known) or _lost(changed) or why
     if not why and any(not same(graphs[0], graph) for graph in graphs[1:]):
         why = "its forward does something else in training than in evaluation, or at every call"
+    if not why and watch.branches() and (child := _gives_none(owner, graphs[0])):
+        why = f"its forward branches, and {child} may give None"
     if why:
         return None, why
     graphs[0].upconv_names = watch.names()
     graphs[0].upconv_opened = getattr(tracer, "opened", [])
     return graphs[0], ""
+
+
+def _gives_none(owner: torch_nn.Module, graph: fx.Graph) -> str:
+    """A child that may give no value, which a placeholder is not: a condition may ask for that."""
+    called = (node.target for node in graph.nodes if node.op == "call_module")
+    return next((n for n in called if _straight_line.gives_none(type(owner.get_submodule(n)).forward)), "")
 
 
 def _known(forward, owner: torch_nn.Module) -> _straight_line.Known:

@@ -29,6 +29,13 @@ class Post(nn.Module):
         return y
 
 
+class Sometimes(nn.Module):
+    def forward(self, y):
+        if self.training:
+            return y
+        return None
+
+
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
@@ -42,6 +49,7 @@ class Model(nn.Module):
         self.register_buffer("logs", torch.zeros(6))
         self.scale = torch.ones(6, 1, 1)  # no buffer: a plain attribute
         self.wide = True
+        self.sometimes = Sometimes()
         self.more = nn.ModuleList(nn.Identity() for _ in range(3))
 
     @property
@@ -247,6 +255,12 @@ def asks_a_global(self, x):
     return y + 1 if _flag else y
 
 
+def asks_a_child(self, x):
+    y = torch.tanh(self.conv(x)) * 2
+    more = self.sometimes(y)
+    return y if more is None else y + more
+
+
 def asks_until(self, x):
     y, n = torch.tanh(self.conv(x)) * 2, 0
     while n < 2:
@@ -255,7 +269,16 @@ def asks_until(self, x):
     return y
 
 
-UNSETTLED = [given_or_not, found_by_name, asks_a_list, asks_a_copy, asks_an_object, asks_a_global, asks_until]
+UNSETTLED = [
+    given_or_not,
+    found_by_name,
+    asks_a_list,
+    asks_a_copy,
+    asks_an_object,
+    asks_a_global,
+    asks_a_child,
+    asks_until,
+]
 
 
 @pytest.mark.parametrize("function", UNSETTLED, ids=lambda f: f.__name__)
